@@ -1,0 +1,141 @@
+"""Build every kernel source once per CPU level.
+
+The levels are data (`LEVELS`); the rest of the file turns "kernels x levels" into extension
+modules and asks the compiler, once, whether it works and whether it knows OpenMP.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+PACKAGE = "fastconv._kernels"
+SOURCES = Path("src/fastconv/_kernels")
+
+# Level -> compiler flags. "base" is what the compiler targets by default: the x86-64 baseline on
+# x86-64, the one generic level on every other processor.
+LEVELS: dict[str, list[str]] = {"base": []}
+if platform.machine() in ("x86_64", "AMD64"):
+    V3 = ["-mavx2", "-mfma"]
+    LEVELS["v3"] = V3
+    LEVELS["v4"] = [
+        *V3,
+        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"),
+    ]
+
+KERNELS = ("columns", "pooling")  # built once per level, as <kernel>_<level>
+RUNTIME = ("cpu", "memory")  # built once, with no level flags: they run before a level is chosen
+
+COMPILE_FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wno-unused-function"]
+LINK_FLAGS = ["-Wl,-s"] if sys.platform == "linux" else []
+
+# One binary for Python 3.11 and later; free-threaded builds have no limited API.
+LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
+MACROS = [("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION")]
+if LIMITED_API:
+    MACROS.append(("Py_LIMITED_API", "0x030B0000"))
+
+
+def extension(source: str, module: str, flags: list[str]) -> Extension:
+    """One extension module, generated into a build directory of its own.
+
+    Several modules made from one source need one `cythonize` call each: a single call with all of
+    them confuses its bookkeeping, and separate directories keep parallel builds apart.
+    """
+    ext = Extension(
+        f"{PACKAGE}.{module}",
+        [str(SOURCES / f"{source}.pyx")],
+        include_dirs=[np.get_include(), str(SOURCES)],
+        define_macros=MACROS,
+        extra_compile_args=[*COMPILE_FLAGS, *flags],
+        extra_link_args=LINK_FLAGS,
+        depends=["setup.py", *map(str, SOURCES.glob("*.h")), *map(str, SOURCES.glob("*.pxd"))],
+        py_limited_api=LIMITED_API,
+    )
+    [built] = cythonize(
+        [ext],
+        build_dir=f"build/cython/{module}",
+        include_path=["src"],
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": False,
+        },
+        quiet=True,
+    )
+    return built
+
+
+class Build(build_ext):
+    """`build_ext` that adds OpenMP where the compiler has it, and compiles in parallel."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+    def build_extensions(self) -> None:
+        self._require_compiler()
+        openmp = self._openmp_flags()
+        for ext in self.extensions:
+            ext.extra_compile_args += openmp
+            ext.extra_link_args += openmp
+        super().build_extensions()
+
+    def _compiles(self, source: str, flags: list[str]) -> str:
+        """Compile and link a tiny library; return what the compiler complained about, or ""."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "probe.c")
+            path.write_text(source)
+            include = f"-I{sysconfig.get_path('include')}"
+            command = [*self.compiler.compiler_so, include, str(path), "-shared", *flags]
+            try:
+                done = subprocess.run(
+                    [*command, "-o", str(Path(folder, "probe.so"))],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+            except OSError as error:
+                return str(error)
+            return "" if done.returncode == 0 else done.stderr or f"exit code {done.returncode}"
+
+    def _require_compiler(self) -> None:
+        if problem := self._compiles("#include <Python.h>\n", []):
+            sys.exit(
+                "fastconv: no working C compiler with Python's headers was found; on Debian and "
+                f"Ubuntu: apt-get install gcc python3-dev ({problem.strip().splitlines()[0]})"
+            )
+
+    def _openmp_flags(self) -> list[str]:
+        problem = self._compiles(
+            "#include <omp.h>\nint probe(void) { return omp_get_max_threads(); }\n", ["-fopenmp"]
+        )
+        if not problem:
+            return ["-fopenmp"]
+        if os.environ.get("FASTCONV_REQUIRE_OPENMP") == "1":
+            sys.exit(f"fastconv: the compiler does not support OpenMP:\n{problem}")
+        print("fastconv: no OpenMP in this compiler, building single-threaded", file=sys.stderr)
+        return []
+
+
+if __name__ == "__main__":
+    setup(
+        ext_modules=[extension(name, name, []) for name in RUNTIME]
+        + [
+            extension(kernel, f"{kernel}_{level}", flags)
+            for kernel in KERNELS
+            for level, flags in LEVELS.items()
+        ],
+        cmdclass={"build_ext": Build},
+        options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED_API else {},
+    )

@@ -1,0 +1,31 @@
+"""The convolution kernels NumPy never had."""
+
+from fastconv._config import __version__, show_config
+from fastconv._memory import empty_cache
+from fastconv._threads import get_num_threads, num_threads, set_num_threads
+from fastconv.columns import col2im, fold, im2col, unfold
+from fastconv.pooling import (
+    avg_pool2d,
+    avg_pool2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+    max_unpool2d,
+)
+
+__all__ = [
+    "__version__",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "col2im",
+    "empty_cache",
+    "fold",
+    "get_num_threads",
+    "im2col",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "max_unpool2d",
+    "num_threads",
+    "set_num_threads",
+    "show_config",
+    "unfold",
+]

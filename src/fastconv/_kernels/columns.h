@@ -1,0 +1,34 @@
+/* Copying the taps of an output pixel, the inner loop of im2col. */
+#ifndef FASTCONV_COLUMNS_H
+#define FASTCONV_COLUMNS_H
+
+#include <string.h>
+
+#include "window.h"
+
+enum { OVERRUN_BYTES = 64 }; /* how far copy_taps reads and writes beyond its last byte */
+
+/* Copy `segments` runs of `bytes` one behind the other in pieces of constant size CHUNK >= bytes:
+ * each overruns into what the next copy overwrites. */
+#define COPY_SEGMENTS(CHUNK)                                         \
+    do {                                                             \
+        for (Index c = 0; c < channels; c++, from += channel_stride) \
+            for (Index kh = 0; kh < kernel_h; kh++, to += bytes)     \
+                memcpy(to, from + kh * row_stride, CHUNK);           \
+    } while (0)
+
+static inline void copy_taps(char *restrict to, const char *restrict from, Index channels,
+                             Index channel_stride, Index kernel_h, Index row_stride,
+                             Index bytes) {
+    if (bytes == 1) COPY_SEGMENTS(1);
+    else if (bytes == 2) COPY_SEGMENTS(2);
+    else if (bytes <= 4) COPY_SEGMENTS(4);
+    else if (bytes <= 8) COPY_SEGMENTS(8);
+    else if (bytes <= 16) COPY_SEGMENTS(16);
+    else if (bytes <= 32) COPY_SEGMENTS(32);
+    else if (bytes <= 64) COPY_SEGMENTS(64);
+    else COPY_SEGMENTS((size_t)bytes);
+}
+#undef COPY_SEGMENTS
+
+#endif

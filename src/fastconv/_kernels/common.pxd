@@ -1,0 +1,140 @@
+"""What the kernels' C headers hold, and how an array's layout becomes theirs."""
+
+from libc.stdint cimport int64_t
+
+cimport numpy as cnp
+
+
+cdef extern from "window.h":
+    ctypedef struct Axis:
+        Py_ssize_t size, out, kernel, stride, dilation, before, after, pad_mode
+
+    ctypedef struct Window:
+        Axis h, w
+
+    int PAD_CONSTANT
+    Py_ssize_t source_index(const Axis *axis, Py_ssize_t padded) noexcept nogil
+    Py_ssize_t padded_size(const Axis *axis) noexcept nogil
+    Py_ssize_t window_span(const Axis *axis) noexcept nogil
+    Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil
+    Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil
+    Py_ssize_t larger(Py_ssize_t a, Py_ssize_t b) noexcept nogil
+
+
+cdef extern from "rows.h":
+    ctypedef struct Format:
+        Py_ssize_t bytes, scratch_bytes
+        int swapped, half
+
+    bint is_plain(Format format, Py_ssize_t stride, const char *data) noexcept nogil
+    void load_row(
+        void *to, const char *source, Py_ssize_t count, Py_ssize_t stride, Format format
+    ) noexcept nogil
+    void store_row(char *to, const void *source, Py_ssize_t count, Format format) noexcept nogil
+    void fill_row(
+        void *to, const void *element, Py_ssize_t count, Py_ssize_t bytes
+    ) noexcept nogil
+    void load_padded_row(
+        void *to, const char *source, Py_ssize_t first, Py_ssize_t step, Py_ssize_t count,
+        Py_ssize_t stride, const Axis *axis, Format format, const void *outside,
+    ) noexcept nogil
+
+
+cdef extern from "sums.h":
+    ctypedef struct Sums:
+        void (*add_row)(void *to, const void *source, Py_ssize_t count) noexcept nogil
+        void (*add_element)(
+            void *to, Py_ssize_t at, const void *source, Py_ssize_t index
+        ) noexcept nogil
+        void (*add_at)(
+            void *to, const int64_t *at, Py_ssize_t first, Py_ssize_t last, const void *source,
+            Py_ssize_t count,
+        ) noexcept nogil
+        void (*add_taps)(
+            void *to, const void *source, Py_ssize_t channels, Py_ssize_t to_channel,
+            Py_ssize_t from_channel, Py_ssize_t rows, Py_ssize_t to_row, Py_ssize_t kernel_w,
+        ) noexcept nogil
+        void (*add_sums)(
+            void *to, const char **taps, Py_ssize_t n_taps, Py_ssize_t count
+        ) noexcept nogil
+        void (*divide)(
+            void *to, Py_ssize_t rows, const Py_ssize_t *columns, Py_ssize_t count
+        ) noexcept nogil
+        void (*merge_phases)(
+            void *to, const void *source, Py_ssize_t count, Py_ssize_t first, Py_ssize_t phases,
+            Py_ssize_t phase_length,
+        ) noexcept nogil
+
+    const Sums *sums_of(int is_float, Py_ssize_t bytes) noexcept nogil
+
+
+cdef extern from "stream.h":
+    enum:
+        STAGE_BYTES
+        STREAM_FROM_BYTES
+        LINE_BYTES
+
+    ctypedef struct Stream:
+        char *stage
+        Py_ssize_t end
+
+    Stream stream_to(char *to, char *stage, int past_caches) noexcept nogil
+    Py_ssize_t stream_room(const Stream *stream) noexcept nogil
+    void stream_flush(Stream *stream) noexcept nogil
+    void stream_finish(Stream *stream) noexcept nogil
+
+
+cdef extern from *:
+    """
+    static inline char array_kind(PyArrayObject *array) { return PyArray_DESCR(array)->kind; }
+    """
+    char array_kind(cnp.ndarray array) noexcept  # as `numpy.dtype.kind`
+
+
+cdef struct Planes:
+    # The planes (h, w) of an array (n, c, h, w): strides in bytes, any layout.
+    char *data
+    Py_ssize_t channels, stride_n, stride_c, stride_h, stride_w
+    Format format
+
+
+cdef inline Format moved_format(cnp.ndarray array) noexcept:
+    """The format of elements that are moved and not looked at."""
+    cdef Format format
+    format.bytes = format.scratch_bytes = cnp.PyArray_ITEMSIZE(array)
+    format.swapped = format.half = 0
+    return format
+
+
+cdef inline Format computed_format(cnp.ndarray array) noexcept:
+    """The format of numbers that are computed with."""
+    cdef Format format = moved_format(array)
+    format.swapped = not cnp.PyArray_ISNOTSWAPPED(array)
+    format.half = array_kind(array) == b"f" and format.bytes == 2
+    if format.half:
+        format.scratch_bytes = 4
+    return format
+
+
+cdef inline Planes planes_of(cnp.ndarray array, Format format) noexcept:
+    cdef Planes planes
+    cdef cnp.npy_intp *strides = cnp.PyArray_STRIDES(array)
+    planes.data = <char *>cnp.PyArray_DATA(array)
+    planes.channels = cnp.PyArray_DIM(array, 1)
+    planes.stride_n, planes.stride_c = strides[0], strides[1]
+    planes.stride_h, planes.stride_w = strides[2], strides[3]
+    planes.format = format
+    return planes
+
+
+cdef inline char *plane_at(const Planes *planes, Py_ssize_t plane) noexcept nogil:
+    """The first pixel of a plane, counted through all images."""
+    return (
+        planes.data
+        + plane // planes.channels * planes.stride_n
+        + plane % planes.channels * planes.stride_c
+    )
+
+
+cdef inline const Window *window_of(cnp.ndarray packed) noexcept:
+    return <const Window *>cnp.PyArray_DATA(packed)

@@ -1,0 +1,104 @@
+/* Maxima of a row of windows, tap by tap: the inner loops of max pooling.
+ *
+ * Plain loops over rows in L1 that compilers vectorise, the same for every dtype and CPU level.
+ * A NaN is taken where it is met first and stays. This file includes itself once per type.
+ */
+#ifndef T
+#ifndef FASTCONV_MAXIMUM_H
+#define FASTCONV_MAXIMUM_H
+
+#include <math.h>
+#include <stdint.h>
+
+#include "window.h"
+
+/* best[i] = the larger of best[i] and taps[t][i], for all t in turn; where tap t is taken,
+ * index[i] = offsets[t]. */
+typedef void (*MaxTaps)(void *best, void *index, const char *const *taps, const Index *offsets,
+                        Index n_taps, Index count);
+
+typedef struct {
+    MaxTaps values;       /* leaves index alone */
+    MaxTaps indexed;      /* index holds int32_t */
+    MaxTaps indexed_wide; /* index holds int64_t */
+    const void *lowest;
+} Maximum;
+
+#define MAXIMUM_JOIN_(a, b) a##_##b
+#define MAXIMUM_JOIN(a, b) MAXIMUM_JOIN_(a, b)
+#define NAMED(name) MAXIMUM_JOIN(name, T)
+
+#define T float
+#define LOWEST -INFINITY
+#include "maximum.h"
+#define T double
+#define LOWEST -INFINITY
+#include "maximum.h"
+#define T int8_t
+#define LOWEST INT8_MIN
+#include "maximum.h"
+#define T int16_t
+#define LOWEST INT16_MIN
+#include "maximum.h"
+#define T int32_t
+#define LOWEST INT32_MIN
+#include "maximum.h"
+#define T int64_t
+#define LOWEST INT64_MIN
+#include "maximum.h"
+#define T uint8_t
+#define LOWEST 0
+#include "maximum.h"
+#define T uint16_t
+#define LOWEST 0
+#include "maximum.h"
+#define T uint32_t
+#define LOWEST 0
+#include "maximum.h"
+#define T uint64_t
+#define LOWEST 0
+#include "maximum.h"
+#undef NAMED
+
+/* `kind` is NumPy's: 'f', 'i' or 'u'. */
+static const Maximum *maximum_of(char kind, Index bytes) {
+    static const Maximum *const integers[2][4] = {
+        {&maximum_int8_t, &maximum_int16_t, &maximum_int32_t, &maximum_int64_t},
+        {&maximum_uint8_t, &maximum_uint16_t, &maximum_uint32_t, &maximum_uint64_t},
+    };
+    if (kind == 'f') return bytes == 4 ? &maximum_float : &maximum_double;
+    return integers[kind == 'u'][bytes == 1 ? 0 : bytes == 2 ? 1 : bytes == 4 ? 2 : 3];
+}
+
+#endif
+#else /* the template */
+
+#define MAX_TAPS(NAME, INDEX, KEEP_INDEX)                                             \
+    static void NAMED(NAME)(void *best_row, void *index_row, const char *const *taps, \
+                            const Index *offsets, Index n_taps, Index count) {        \
+        T *restrict best = (T *)best_row;                                             \
+        INDEX *restrict index = (INDEX *)index_row;                                   \
+        for (Index t = 0; t < n_taps; t++) {                                          \
+            const T *restrict tap = (const T *)taps[t];                               \
+            const INDEX offset = KEEP_INDEX ? (INDEX)offsets[t] : 0;                  \
+            for (Index i = 0; i < count; i++) {                                       \
+                T value = tap[i], old = best[i];                                      \
+                int take = !(value <= old) & (old == old);                            \
+                best[i] = take ? value : old;                                         \
+                if (KEEP_INDEX) index[i] = take ? offset : index[i];                  \
+            }                                                                         \
+        }                                                                             \
+    }
+
+MAX_TAPS(max_values, int32_t, 0)
+MAX_TAPS(max_indexed, int32_t, 1)
+MAX_TAPS(max_indexed_wide, int64_t, 1)
+#undef MAX_TAPS
+
+static const T NAMED(lowest) = LOWEST;
+static const Maximum NAMED(maximum) = {NAMED(max_values), NAMED(max_indexed),
+                                       NAMED(max_indexed_wide), &NAMED(lowest)};
+#undef LOWEST
+#undef T
+
+#endif

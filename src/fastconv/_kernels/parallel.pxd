@@ -1,0 +1,67 @@
+"""Independent items of work, on one thread or many: the only parallel loop there is."""
+
+from cython.parallel cimport prange
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport free, malloc
+
+cdef extern from *:
+    """
+    static inline ptrdiff_t take_item(ptrdiff_t *next) {
+        return __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
+    }
+    """
+    Py_ssize_t take_item(Py_ssize_t *next) noexcept nogil
+
+ctypedef void (*Task)(const void *job, Py_ssize_t item, char *scratch) noexcept nogil
+
+cdef enum:
+    # A parallel region costs some microseconds, as long as it takes to move this much.
+    BYTES_PER_THREAD = 96 << 10
+    # Releasing the GIL costs as much as moving this much.
+    BYTES_WITHOUT_GIL = 8 << 10
+    LINE = 64
+
+
+cdef inline void run_items(
+    Task task, const void *job, Py_ssize_t items, Py_ssize_t *next, char *scratch
+) noexcept nogil:
+    cdef Py_ssize_t item = take_item(next)
+    while item < items:
+        task(job, item, scratch)
+        item = take_item(next)
+
+
+cdef inline int for_each(
+    Task task, const void *job, Py_ssize_t items, size_t scratch_bytes, double moved_bytes,
+    int threads,
+) except -1:
+    """Run `task` on every item, in any order, each with scratch memory aligned to a line.
+
+    An item's result must depend on nothing but the item: that is what makes results the same for
+    every number of threads.
+    """
+    cdef Py_ssize_t next = 0, item
+    cdef int thread
+    cdef char *memory
+    cdef char *scratch
+    if items <= 0:
+        return 0
+    threads = <int>min(<double>min(<Py_ssize_t>threads, items), 1 + moved_bytes / BYTES_PER_THREAD)
+    scratch_bytes = (scratch_bytes + LINE - 1) // LINE * LINE
+    memory = <char *>malloc(threads * scratch_bytes + LINE)
+    if memory == NULL:
+        raise MemoryError(f"no memory for {threads} x {scratch_bytes} bytes of scratch")
+    scratch = memory + (LINE - <uintptr_t>memory % LINE)
+    if threads > 1:
+        for thread in prange(
+            threads, nogil=True, num_threads=threads, schedule="static", chunksize=1
+        ):
+            run_items(task, job, items, &next, scratch + thread * scratch_bytes)
+    elif moved_bytes > BYTES_WITHOUT_GIL:
+        with nogil:
+            run_items(task, job, items, &next, scratch)
+    else:
+        for item in range(items):
+            task(job, item, scratch)
+    free(memory)
+    return 0

@@ -1,0 +1,511 @@
+"""Max and average pooling, their gradients, and max-unpooling.
+
+    max:  out[oh, ow] = max over (kh, kw) of image[oh*SH + kh*DH - top, ow*SW + kw*DW - left]
+    avg:  out[oh, ow] = sum over (kh, kw) of the same, / number of positions
+
+a. An item is a band of output rows of one plane (in very wide images, of columns too). Its padded
+   input is copied to scratch, split into SH*SW phases: position (y, x) lies at row y // SH, column
+   x // SW of phase (y % SH, x % SW). There the taps (kh, kw) of all outputs of the band are one
+   contiguous run, for every kernel, stride and dilation: lanes are outputs, and run on from row
+   to row, so that narrow planes fill vectors too.
+b. The best value and the offset of its tap from the window's first one live in two rows in L1;
+   each tap updates them in one vectorised pass (maximum.h). The offset fits 32 bits, half the
+   cost of 64, unless the window spans 2^31 pixels.
+c. Padding is the dtype's lowest value and never beats the first real pixel, which the index starts
+   from; that also serves windows of nothing but the lowest value.
+d. The gradient of max pooling is made by plane: zeros, then one addition an output, in row-major
+   order. Indices are checked plane by plane just before, while they enter the cache.
+e. The gradient of average pooling is made row by row, as `scatter_rows` in columns.pyx.
+f. Items own the memory they write: no two threads meet.
+"""
+
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
+cimport numpy as cnp
+
+from fastconv._kernels.common cimport *
+from fastconv._kernels.parallel cimport for_each
+
+cnp.import_array()
+
+cdef extern from "maximum.h":
+    ctypedef void (*MaxTaps)(
+        void *best, void *index, const char **taps, const Py_ssize_t *offsets, Py_ssize_t n_taps,
+        Py_ssize_t count,
+    ) noexcept nogil
+
+    ctypedef struct Maximum:
+        MaxTaps values, indexed, indexed_wide
+        const void *lowest
+
+    const Maximum *maximum_of(char kind, Py_ssize_t bytes) noexcept nogil
+
+cdef extern from "pooling.h":
+    void store_indices(
+        int64_t *to, const void *offsets, int wide, Py_ssize_t first, Py_ssize_t step,
+        Py_ssize_t count,
+    ) noexcept nogil
+    void start_indices(
+        void *offsets, int wide, Py_ssize_t base, const Py_ssize_t *firsts, Py_ssize_t count
+    ) noexcept nogil
+    void widen_row(
+        int64_t *to, const void *source, int is_unsigned, Py_ssize_t bytes, Py_ssize_t count
+    ) noexcept nogil
+    bint all_within(const int64_t *index, Py_ssize_t size, Py_ssize_t count) noexcept nogil
+    void put_at(
+        void *to, const int64_t *at, const void *source, Py_ssize_t bytes, Py_ssize_t count
+    ) noexcept nogil
+
+cdef extern from *:
+    """
+    static void set_flag(int *flag) { __atomic_store_n(flag, 1, __ATOMIC_RELAXED); }
+    """
+    void set_flag(int *flag) noexcept nogil
+
+cdef enum:
+    BAND_BYTES = 48 << 10  # of scratch for a band that can be made smaller: about L1
+    SCRATCH_BYTES = 768 << 10  # for one that cannot
+    TAPS = 64  # in one call of the inner loop
+    CHUNK = 2048  # outputs of a gradient whose rows are converted together
+
+
+# ---- forward -----------------------------------------------------------------------------------
+
+cdef struct PoolJob:
+    Window window
+    Planes image
+    char *out
+    int64_t *indices  # or NULL
+    Py_ssize_t band_h, bands_h, band_w, bands_w  # of outputs
+    Py_ssize_t phases_h, phases_w, phase_rows, pitch  # of the band in scratch; 0: no band
+    const Maximum *maximum  # NULL: averages
+    const void *outside  # what padding shows: the lowest value, or zero
+    MaxTaps update
+    bint wide
+    const Sums *sums
+    bint count_include_pad
+
+
+cdef inline Py_ssize_t positions(const Axis *axis, Py_ssize_t out, bint with_padding) noexcept nogil:
+    """How many positions an average is taken over: not those beyond the padding."""
+    cdef Py_ssize_t first = out * axis.stride
+    if with_padding:
+        return smaller(axis.kernel, padded_size(axis) - first)
+    return smaller(first + axis.kernel, axis.before + axis.size) - larger(first, axis.before)
+
+
+cdef inline void plan_band(PoolJob *job, Py_ssize_t band_h, Py_ssize_t band_w) noexcept:
+    cdef const Axis *h = &job.window.h
+    cdef const Axis *w = &job.window.w
+    job.band_h, job.band_w = band_h, band_w
+    job.phases_h, job.phases_w = smaller(h.stride, window_span(h)), smaller(w.stride, window_span(w))
+    job.phase_rows = band_h + (window_span(h) - 1) // h.stride
+    job.pitch = band_w + (window_span(w) - 1) // w.stride
+
+
+cdef inline double band_bytes(const PoolJob *job) noexcept nogil:
+    return (
+        <double>job.phases_h * job.phases_w * job.phase_rows * job.pitch
+        * job.image.format.scratch_bytes
+    )
+
+
+cdef inline Py_ssize_t lanes_bytes(const PoolJob *job) noexcept nogil:
+    """Best values, then offsets, of a band of outputs: 8 bytes each suit every dtype."""
+    return job.band_h * larger(job.pitch, job.band_w) * 8
+
+
+cdef inline void load_band(
+    const PoolJob *job, const char *plane, Py_ssize_t y0, Py_ssize_t x0, Py_ssize_t rows, char *band
+) noexcept nogil:
+    cdef const Axis *h = &job.window.h
+    cdef const Axis *w = &job.window.w
+    cdef Py_ssize_t bytes = job.image.format.scratch_bytes
+    cdef Py_ssize_t phase_h, phase_w, row, ih
+    cdef const char *source
+    for phase_h in range(job.phases_h):
+        for row in range(rows + (window_span(h) - 1 - phase_h) // h.stride):
+            ih = y0 + phase_h + row * h.stride - h.before
+            source = NULL
+            if 0 <= ih < h.size:
+                source = plane + ih * job.image.stride_h
+            for phase_w in range(job.phases_w):
+                load_padded_row(
+                    band + ((phase_h * job.phases_w + phase_w) * job.phase_rows + row)
+                    * job.pitch * bytes,
+                    source, x0 + phase_w, w.stride, job.pitch, job.image.stride_w, w,
+                    job.image.format, job.outside,
+                )
+
+
+cdef inline void flush_taps(
+    const PoolJob *job, char *best, char *index, const char **taps, const Py_ssize_t *offsets,
+    Py_ssize_t n_taps, Py_ssize_t lanes,
+) noexcept nogil:
+    if job.maximum != NULL:
+        job.update(best, index, taps, offsets, n_taps, lanes)
+    else:
+        job.sums.add_sums(best, taps, n_taps, lanes)
+
+
+cdef void pool(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    cdef const PoolJob *job = <const PoolJob *>data
+    cdef const Axis *h = &job.window.h
+    cdef const Axis *w = &job.window.w
+    cdef Format format = job.image.format
+    cdef Py_ssize_t bytes = format.scratch_bytes
+    cdef Py_ssize_t plane = item // (job.bands_h * job.bands_w)
+    cdef Py_ssize_t oh0 = item // job.bands_w % job.bands_h * job.band_h
+    cdef Py_ssize_t ow0 = item % job.bands_w * job.band_w
+    cdef Py_ssize_t rows = smaller(job.band_h, h.out - oh0)
+    cdef Py_ssize_t count = smaller(job.band_w, w.out - ow0)
+    cdef Py_ssize_t y0 = oh0 * h.stride, x0 = ow0 * w.stride
+    cdef Py_ssize_t pitch = job.pitch if job.phase_rows else count
+    cdef Py_ssize_t lanes = (rows - 1) * pitch + count
+    cdef const char *pixels = plane_at(&job.image, plane)
+    cdef char *best = scratch
+    cdef char *index = best + lanes_bytes(job)
+    cdef Py_ssize_t *columns = <Py_ssize_t *>(index + lanes_bytes(job))
+    cdef char *band = <char *>(columns + job.band_w)
+    cdef const char *source
+    cdef const char *taps[TAPS]
+    cdef Py_ssize_t offsets[TAPS]
+    cdef Py_ssize_t n_taps = 0, i, r, kh, kw, x, y, at, ih
+
+    # What an output starts from: the lowest value at the first real tap, or zero.
+    for i in range(count):
+        if job.maximum != NULL:
+            columns[i] = ceil_div(w.before - x0 - i * w.stride, w.dilation) * w.dilation
+        else:
+            columns[i] = positions(w, ow0 + i, job.count_include_pad)
+    fill_row(best, job.outside, lanes, bytes)
+    if job.indices != NULL:
+        memset(index, 0, lanes * (8 if job.wide else 4))
+        for r in range(rows):
+            y = y0 + r * h.stride
+            if y >= h.before and x0 >= w.before:
+                break
+            start_indices(
+                index + r * pitch * (8 if job.wide else 4), job.wide,
+                ceil_div(h.before - y, h.dilation) * h.dilation * w.size, columns, count,
+            )
+
+    if job.phase_rows:
+        load_band(job, pixels, y0, x0, rows, band)
+    for kh in range(h.kernel):
+        y = kh * h.dilation
+        for kw in range(w.kernel):
+            x = kw * w.dilation
+            offsets[n_taps] = y * w.size + x
+            taps[n_taps] = band
+            if job.phase_rows:
+                taps[n_taps] += (
+                    ((y % h.stride * job.phases_w + x % w.stride) * job.phase_rows + y // h.stride)
+                    * pitch + x // w.stride
+                ) * bytes
+            else:  # one output row, one tap at a time
+                ih = y0 + y - h.before
+                source = NULL
+                if 0 <= ih < h.size:
+                    source = pixels + ih * job.image.stride_h
+                load_padded_row(
+                    band, source, x0 + x, w.stride, count, job.image.stride_w, w, format,
+                    job.outside,
+                )
+            n_taps += 1
+            if n_taps == TAPS or not job.phase_rows:
+                flush_taps(job, best, index, taps, offsets, n_taps, lanes)
+                n_taps = 0
+        if job.maximum == NULL and n_taps:
+            flush_taps(job, best, index, taps, offsets, n_taps, lanes)
+            n_taps = 0
+    if n_taps:
+        flush_taps(job, best, index, taps, offsets, n_taps, lanes)
+
+    for r in range(rows):
+        y = y0 + r * h.stride
+        if job.maximum == NULL:
+            job.sums.divide(
+                best + r * pitch * bytes, positions(h, oh0 + r, job.count_include_pad), columns,
+                count,
+            )
+        at = (plane * h.out + oh0 + r) * w.out + ow0
+        store_row(job.out + at * format.bytes, best + r * pitch * bytes, count, format)
+        if job.indices != NULL:
+            store_indices(
+                job.indices + at, index + r * pitch * (8 if job.wide else 4), job.wide,
+                (y - h.before) * w.size + x0 - w.before, w.stride, count,
+            )
+
+
+cdef int run_pool(PoolJob *job, Py_ssize_t n, int threads) except -1:
+    """Cut the work into items and do it; `job` holds everything else."""
+    cdef const Axis *h = &job.window.h
+    cdef const Axis *w = &job.window.w
+    cdef Py_ssize_t planes = n * job.image.channels
+    cdef Py_ssize_t band_h = ceil_div(h.out, smaller(h.out, ceil_div(4 * threads, planes)))
+    cdef Py_ssize_t band_w = w.out
+    cdef double moved = <double>planes * (
+        <double>h.size * w.size * job.image.format.bytes
+        + <double>h.out * w.out * (job.image.format.bytes + (8 if job.indices != NULL else 0))
+    )
+    plan_band(job, band_h, band_w)
+    while band_bytes(job) + 2 * lanes_bytes(job) > BAND_BYTES and band_h > 1:
+        band_h = (band_h + 1) // 2
+        plan_band(job, band_h, band_w)
+    while band_bytes(job) + 2 * lanes_bytes(job) > SCRATCH_BYTES and band_w > 1:
+        band_w = (band_w + 1) // 2
+        plan_band(job, band_h, band_w)
+    if band_bytes(job) > SCRATCH_BYTES:
+        # Not even one window fits: take the taps of a run of outputs one by one.
+        job.phase_rows = job.pitch = 0
+        job.band_h, job.band_w = 1, smaller(w.out, CHUNK)
+    job.bands_h, job.bands_w = ceil_div(h.out, job.band_h), ceil_div(w.out, job.band_w)
+    return for_each(
+        pool, job, planes * job.bands_h * job.bands_w,
+        2 * lanes_bytes(job) + job.band_w * (sizeof(Py_ssize_t) + 8) + <Py_ssize_t>band_bytes(job),
+        moved, threads,
+    )
+
+
+def max_pool(
+    cnp.ndarray image, cnp.ndarray out, cnp.ndarray indices, cnp.ndarray window, int threads
+):
+    """Write the maxima of images (n, c, h, w) and, unless None, their indices (both C-contiguous)."""
+    cdef PoolJob job
+    job.window = window_of(window)[0]
+    job.image = planes_of(image, computed_format(image))
+    job.out = <char *>cnp.PyArray_DATA(out)
+    job.indices = NULL
+    job.maximum = maximum_of(array_kind(image), job.image.format.scratch_bytes)
+    job.outside = job.maximum.lowest
+    job.wide = False
+    job.update = job.maximum.values
+    if indices is not None:
+        job.indices = <int64_t *>cnp.PyArray_DATA(indices)
+        job.wide = (
+            <double>(window_span(&job.window.h) - 1) * job.window.w.size
+            + window_span(&job.window.w) > <double>0x7fffffff
+        )
+        job.update = job.maximum.indexed_wide if job.wide else job.maximum.indexed
+    run_pool(&job, cnp.PyArray_DIM(image, 0), threads)
+
+
+def avg_pool(
+    cnp.ndarray image, cnp.ndarray out, cnp.ndarray window, bint count_include_pad, int threads
+):
+    """Write the means of images (n, c, h, w), float, to `out` (C-contiguous)."""
+    cdef PoolJob job
+    job.window = window_of(window)[0]
+    job.image = planes_of(image, computed_format(image))
+    job.out = <char *>cnp.PyArray_DATA(out)
+    job.indices = NULL
+    job.maximum = NULL
+    job.outside = NULL
+    job.sums = sums_of(True, job.image.format.scratch_bytes)
+    job.count_include_pad = count_include_pad
+    run_pool(&job, cnp.PyArray_DIM(image, 0), threads)
+
+
+# ---- gradients ---------------------------------------------------------------------------------
+
+cdef struct PlaceJob:
+    Planes values, indices
+    bint index_unsigned
+    Py_ssize_t rows, columns  # of a plane of values; one long row where they lie so
+    char *out
+    Py_ssize_t size  # of a plane of `out`
+    Py_ssize_t band  # elements of it in scratch at a time; 0: made in place
+    const Sums *sums  # NULL: the last value wins
+    bint check_only
+    int *outside  # set if an index lies outside its plane
+
+
+cdef inline const int64_t *index_row(
+    const PlaceJob *job, const char *indices, Py_ssize_t row, Py_ssize_t column, Py_ssize_t count,
+    int64_t *scratch,
+) noexcept nogil:
+    cdef const char *source = (
+        indices + row * job.indices.stride_h + column * job.indices.stride_w
+    )
+    cdef Format format = job.indices.format
+    if format.bytes == 8 and is_plain(format, job.indices.stride_w, source):
+        return <const int64_t *>source
+    load_row(scratch + CHUNK, source, count, job.indices.stride_w, format)
+    widen_row(scratch, scratch + CHUNK, job.index_unsigned, format.bytes, count)
+    return scratch
+
+
+cdef void place(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    """One plane: zeros, then every value added to, or put at, its index."""
+    cdef const PlaceJob *job = <const PlaceJob *>data
+    cdef Format format = job.values.format
+    cdef int64_t *index_scratch = <int64_t *>scratch
+    cdef char *value_scratch = <char *>(index_scratch + 2 * CHUNK)
+    cdef char *band = value_scratch + 8 * CHUNK
+    cdef char *plane = job.out + item * job.size * format.bytes
+    cdef const char *values = plane_at(&job.values, item)
+    cdef const char *indices = plane_at(&job.indices, item)
+    cdef const char *source
+    cdef const int64_t *at
+    cdef char *sums
+    cdef Py_ssize_t chunk, chunks = ceil_div(job.columns, CHUNK)
+    cdef Py_ssize_t row, column, count, first = 0, last
+    for row in range(job.rows):
+        for chunk in range(chunks):
+            column = chunk * CHUNK
+            count = smaller(job.columns - column, CHUNK)
+            at = index_row(job, indices, row, column, count, index_scratch)
+            if not all_within(at, job.size, count):
+                set_flag(job.outside)
+                return
+    if job.check_only:
+        return
+    while first < job.size:
+        last = smaller(first + job.band, job.size) if job.band else job.size
+        sums = band if job.band else plane
+        memset(sums, 0, (last - first) * format.scratch_bytes)
+        for row in range(job.rows):
+            for chunk in range(chunks):
+                column = chunk * CHUNK
+                count = smaller(job.columns - column, CHUNK)
+                at = index_row(job, indices, row, column, count, index_scratch)
+                source = values + row * job.values.stride_h + column * job.values.stride_w
+                if not is_plain(format, job.values.stride_w, source):
+                    load_row(value_scratch, source, count, job.values.stride_w, format)
+                    source = value_scratch
+                if job.sums != NULL:
+                    job.sums.add_at(sums, at, first, last, source, count)
+                else:
+                    put_at(sums, at, source, format.bytes, count)
+        if job.band:
+            store_row(plane + first * format.bytes, sums, last - first, format)
+        first = last
+
+
+cdef inline bint rows_join(const Planes *planes, Py_ssize_t columns) noexcept nogil:
+    return planes.stride_h == columns * planes.stride_w
+
+
+cdef bint run_place(
+    PlaceJob *job, cnp.ndarray values, cnp.ndarray indices, cnp.ndarray out, Py_ssize_t size,
+    int threads,
+) except -1:
+    cdef Py_ssize_t planes = cnp.PyArray_DIM(values, 0) * cnp.PyArray_DIM(values, 1)
+    cdef int outside = 0
+    job.indices = planes_of(indices, computed_format(indices))
+    job.index_unsigned = array_kind(indices) == b"u"
+    job.rows, job.columns = cnp.PyArray_DIM(values, 2), cnp.PyArray_DIM(values, 3)
+    if rows_join(&job.values, job.columns) and rows_join(&job.indices, job.columns):
+        job.rows, job.columns = 1, job.rows * job.columns
+    job.check_only = out is None
+    job.out = NULL if out is None else <char *>cnp.PyArray_DATA(out)
+    job.size = size
+    job.outside = &outside
+    for_each(
+        place, job, planes, 3 * 8 * CHUNK + job.band * job.values.format.scratch_bytes,
+        <double>cnp.PyArray_NBYTES(indices) + <double>planes * size * job.values.format.bytes,
+        threads,
+    )
+    return outside
+
+
+def max_pool_backward(
+    cnp.ndarray grad_output, cnp.ndarray indices, cnp.ndarray grad_input, Py_ssize_t size,
+    int threads,
+):
+    """Write the sums of the gradients (n, c, oh, ow) that name a pixel, to planes of `size` pixels.
+
+    Return whether an index lies outside its plane; such planes are left alone. With None for
+    `grad_input` only look.
+    """
+    cdef PlaceJob job
+    job.values = planes_of(grad_output, computed_format(grad_output))
+    job.sums = sums_of(True, job.values.format.scratch_bytes)
+    job.band = smaller(size, SCRATCH_BYTES // 4) if job.values.format.half else 0
+    return run_place(&job, grad_output, indices, grad_input, size, threads)
+
+
+def max_unpool(
+    cnp.ndarray values, cnp.ndarray indices, cnp.ndarray out, Py_ssize_t size, int threads
+):
+    """Put the values (n, c, h, w) into zeroed planes; return as `max_pool_backward` does."""
+    cdef PlaceJob job
+    job.values = planes_of(values, computed_format(values))
+    job.values.format.half = False  # moved, not computed
+    job.values.format.scratch_bytes = job.values.format.bytes
+    job.sums = NULL
+    job.band = 0
+    return run_place(&job, values, indices, out, size, threads)
+
+
+cdef struct SpreadJob:
+    Window window
+    Planes grad  # of the output
+    char *out
+    Py_ssize_t band_h, bands_h, phase_length
+    bint count_include_pad
+    const Sums *sums
+
+
+cdef void spread(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    """Rows of the gradient of average pooling: every output's share to each of its pixels."""
+    cdef const SpreadJob *job = <const SpreadJob *>data
+    cdef const Axis *h = &job.window.h
+    cdef const Axis *w = &job.window.w
+    cdef Format format = job.grad.format
+    cdef Py_ssize_t bytes = format.scratch_bytes
+    cdef Py_ssize_t plane = item // job.bands_h, h0 = item % job.bands_h * job.band_h
+    cdef const char *grads = plane_at(&job.grad, plane)
+    cdef Py_ssize_t *columns = <Py_ssize_t *>scratch
+    cdef char *share = <char *>(columns + w.out)
+    cdef char *merged = share + w.out * bytes
+    cdef char *sums = merged + w.size * bytes
+    cdef Py_ssize_t ih, kh, kw, oh, ow, x, y
+    for ow in range(w.out):
+        columns[ow] = positions(w, ow, job.count_include_pad)
+    for ih in range(h0, smaller(h0 + job.band_h, h.size)):
+        memset(sums, 0, w.stride * job.phase_length * bytes)
+        for kh in range(h.kernel):
+            y = h.before + ih - kh
+            if y < 0 or y % h.stride or y // h.stride >= h.out:
+                continue
+            oh = y // h.stride
+            load_row(share, grads + oh * job.grad.stride_h, w.out, job.grad.stride_w, format)
+            job.sums.divide(share, positions(h, oh, job.count_include_pad), columns, w.out)
+            for kw in range(w.kernel):
+                job.sums.add_row(
+                    sums + (kw % w.stride * job.phase_length + kw // w.stride) * bytes, share,
+                    w.out,
+                )
+        job.sums.merge_phases(merged, sums, w.size, w.before, w.stride, job.phase_length)
+        store_row(
+            job.out + (plane * h.size + ih) * w.size * format.bytes, merged, w.size, format
+        )
+
+
+def avg_pool_backward(
+    cnp.ndarray grad_output, cnp.ndarray grad_input, cnp.ndarray window, bint count_include_pad,
+    int threads,
+):
+    """Write avg_pool's adjoint of the gradients (n, c, oh, ow) to `grad_input` (C-contiguous)."""
+    cdef SpreadJob job
+    cdef Py_ssize_t planes = cnp.PyArray_DIM(grad_input, 0) * cnp.PyArray_DIM(grad_input, 1)
+    job.window = window_of(window)[0]
+    job.grad = planes_of(grad_output, computed_format(grad_output))
+    job.out = <char *>cnp.PyArray_DATA(grad_input)
+    job.sums = sums_of(True, job.grad.format.scratch_bytes)
+    job.count_include_pad = count_include_pad
+    h, w = &job.window.h, &job.window.w
+    job.phase_length = ceil_div(
+        larger((w.out - 1) * w.stride + w.kernel, padded_size(w)), w.stride
+    )
+    job.band_h = ceil_div(h.size, smaller(h.size, ceil_div(4 * threads, planes)))
+    job.bands_h = ceil_div(h.size, job.band_h)
+    for_each(
+        spread, &job, planes * job.bands_h,
+        w.out * sizeof(Py_ssize_t)
+        + (w.out + w.size + w.stride * job.phase_length) * job.grad.format.scratch_bytes,
+        <double>cnp.PyArray_NBYTES(grad_input) + <double>cnp.PyArray_NBYTES(grad_output), threads,
+    )

@@ -1,0 +1,197 @@
+/* Rows: one line of an array of any layout, copied to or from contiguous scratch memory.
+ *
+ * Everything that arrays may be besides contiguous (strided, unaligned, byte-swapped, float16,
+ * padded) ends here; what kernels compute on is contiguous, native and padded already.
+ */
+#ifndef FASTCONV_ROWS_H
+#define FASTCONV_ROWS_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "window.h"
+
+/* How an element lies in memory, and how in scratch. */
+typedef struct {
+    Index bytes;         /* in memory */
+    Index scratch_bytes; /* in scratch: 4 for float16, which is computed in float32 */
+    int swapped;         /* the byte order is not the processor's */
+    int half;            /* float16 in memory */
+} Format;
+
+static inline float half_to_float(uint16_t half) {
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31;
+    uint32_t mantissa = half & 0x3ff, bits;
+    float value;
+    if (exponent == 0) { /* zero or subnormal: mantissa * 2^-24, exact in float32 */
+        value = (float)mantissa * 0x1p-24f;
+        memcpy(&bits, &value, 4);
+        bits |= sign;
+    } else {
+        bits = sign | (exponent == 31 ? 255 : exponent + 112) << 23 | mantissa << 13;
+    }
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+static inline uint16_t float_to_half(float value) {
+    uint32_t bits, sign, magnitude;
+    memcpy(&bits, &value, 4);
+    sign = bits >> 16 & 0x8000;
+    magnitude = bits & 0x7fffffff;
+    if (magnitude > 0x7f800000) /* NaN, kept one when its payload is shortened to nothing */
+        return (uint16_t)(sign | 0x7c00 | (magnitude >> 13 & 0x3ff ? magnitude >> 13 & 0x3ff : 1));
+    if (magnitude >= 0x477ff000) return (uint16_t)(sign | 0x7c00); /* rounds to infinity */
+    if (magnitude < 0x38800000) {                                  /* subnormal in float16 */
+        float scaled;
+        memcpy(&scaled, &magnitude, 4);
+        scaled += 0.5f; /* its unit in the last place is 2^-24: the addition rounds to that */
+        memcpy(&bits, &scaled, 4);
+        return (uint16_t)(sign | (bits - 0x3f000000));
+    }
+    magnitude += 0xfff + (magnitude >> 13 & 1); /* to nearest, ties to even */
+    return (uint16_t)(sign | ((magnitude - 0x38000000) >> 13));
+}
+
+static inline uint16_t swap_2(uint16_t v) { return (uint16_t)(v << 8 | v >> 8); }
+static inline uint32_t swap_4(uint32_t v) {
+    return v << 24 | (v & 0xff00) << 8 | (v >> 8 & 0xff00) | v >> 24;
+}
+static inline uint64_t swap_8(uint64_t v) {
+    return (uint64_t)swap_4((uint32_t)v) << 32 | swap_4((uint32_t)(v >> 32));
+}
+
+typedef struct {
+    uint64_t low, high;
+} Bytes16;
+
+/* Copies of `count` elements `stride` bytes apart; a step of two elements, what a stride of two
+ * needs, is known to the compiler and becomes shuffles. */
+#define STRIDED_ROW(BYTES, T, CONVERT)                                                      \
+    static void load_row_##BYTES(void *to, const char *from, Index count, Index stride) {   \
+        T value, *out = (T *)to;                                                            \
+        if (stride == 2 * BYTES) {                                                          \
+            for (Index i = 0; i < count; i++) {                                             \
+                memcpy(&value, from + i * 2 * BYTES, BYTES);                                \
+                out[i] = value;                                                             \
+            }                                                                               \
+            return;                                                                         \
+        }                                                                                   \
+        for (Index i = 0; i < count; i++) {                                                 \
+            memcpy(&value, from + i * stride, BYTES);                                       \
+            out[i] = value;                                                                 \
+        }                                                                                   \
+    }                                                                                       \
+    static void load_swapped_row_##BYTES(void *to, const char *from, Index count,           \
+                                         Index stride) {                                    \
+        T value, *out = (T *)to;                                                            \
+        for (Index i = 0; i < count; i++) {                                                 \
+            memcpy(&value, from + i * stride, BYTES);                                       \
+            out[i] = CONVERT(value);                                                        \
+        }                                                                                   \
+    }
+#define SAME(v) (v)
+STRIDED_ROW(1, uint8_t, SAME)
+STRIDED_ROW(2, uint16_t, swap_2)
+STRIDED_ROW(4, uint32_t, swap_4)
+STRIDED_ROW(8, uint64_t, swap_8)
+STRIDED_ROW(16, Bytes16, SAME)
+#undef SAME
+#undef STRIDED_ROW
+
+static void load_half_row(void *to, const char *from, Index count, Index stride, int swapped) {
+    float *out = (float *)to;
+    uint16_t value;
+    for (Index i = 0; i < count; i++) {
+        memcpy(&value, from + i * stride, 2);
+        out[i] = half_to_float(swapped ? swap_2(value) : value);
+    }
+}
+
+/* Copy `count` elements, `stride` bytes apart, to contiguous scratch. */
+static void load_row(void *to, const char *from, Index count, Index stride, Format format) {
+    if (format.half) {
+        load_half_row(to, from, count, stride, format.swapped);
+    } else if (format.swapped) {
+        switch (format.bytes) {
+            case 2: load_swapped_row_2(to, from, count, stride); break;
+            case 4: load_swapped_row_4(to, from, count, stride); break;
+            case 8: load_swapped_row_8(to, from, count, stride); break;
+        }
+    } else if (stride == format.bytes) {
+        memcpy(to, from, (size_t)(count * format.bytes));
+    } else {
+        switch (format.bytes) {
+            case 1: load_row_1(to, from, count, stride); break;
+            case 2: load_row_2(to, from, count, stride); break;
+            case 4: load_row_4(to, from, count, stride); break;
+            case 8: load_row_8(to, from, count, stride); break;
+            case 16: load_row_16(to, from, count, stride); break;
+            default:
+                for (Index i = 0; i < count; i++)
+                    memcpy((char *)to + i * format.bytes, from + i * stride,
+                           (size_t)format.bytes);
+        }
+    }
+}
+
+/* Can kernels read a row where it lies? */
+static inline int is_plain(Format format, Index stride, const char *data) {
+    return stride == format.bytes && !format.swapped && !format.half
+        && (uintptr_t)data % (uintptr_t)format.bytes == 0;
+}
+
+/* Write contiguous scratch to a contiguous native row. */
+static inline void store_row(char *to, const void *from, Index count, Format format) {
+    if (format.half) {
+        uint16_t *out = (uint16_t *)to;
+        for (Index i = 0; i < count; i++) out[i] = float_to_half(((const float *)from)[i]);
+    } else {
+        memcpy(to, from, (size_t)(count * format.bytes));
+    }
+}
+
+/* `count` copies of one element; NULL is zero. */
+static void fill_row(void *to, const void *element, Index count, Index bytes) {
+    Index total = count * bytes, done = bytes;
+    if (!element || !total) {
+        memset(to, 0, (size_t)total);
+        return;
+    }
+    memcpy(to, element, (size_t)bytes);
+    for (; done < total; done *= 2)
+        memcpy((char *)to + done, to, (size_t)smaller(done, total - done));
+}
+
+/* Copy the padded positions first, first+step, ... (`count` of them) of a row to scratch.
+ * `from` is pixel 0 of the row, or NULL for a row that lies outside the image altogether;
+ * `outside` is the element that constant padding shows. */
+static void load_padded_row(void *to, const char *from, Index first, Index step, Index count,
+                            Index stride, const Axis *axis, Format format, const void *outside) {
+    char *out = (char *)to;
+    Index bytes = format.scratch_bytes, lead, inner;
+    if (!from) {
+        fill_row(out, outside, count, bytes);
+        return;
+    }
+    lead = axis->before - first, inner = lead + axis->size;
+    if (step != 1) lead = ceil_div(lead, step), inner = ceil_div(inner, step);
+    lead = smaller(larger(lead, 0), count);
+    inner = smaller(larger(inner, lead), count) - lead;
+    if (inner)
+        load_row(out + lead * bytes, from + (first + lead * step - axis->before) * stride, inner,
+                 step * stride, format);
+    if (axis->pad_mode == PAD_CONSTANT) {
+        fill_row(out, outside, lead, bytes);
+        fill_row(out + (lead + inner) * bytes, outside, count - lead - inner, bytes);
+        return;
+    }
+    for (Index i = 0; i < count; i++) {
+        if (i == lead) i += inner;
+        if (i < count)
+            load_row(out + i * bytes, from + source_index(axis, first + i * step) * stride, 1, 0,
+                     format);
+    }
+}
+
+#endif

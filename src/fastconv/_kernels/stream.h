@@ -1,0 +1,94 @@
+/* A sequential writer: what is put into its stage, which stays in L1, goes out in whole cache
+ * lines, past the caches when the result is too large to be found in them again.
+ *
+ * Streamed stores spare reading every line before it is overwritten: 90 GB/s against 35 for
+ * results of 462 MiB, the same speed at 58 MiB and half of it at 6 MiB (4 cores of a Xeon of 2023).
+ */
+#ifndef FASTCONV_STREAM_H
+#define FASTCONV_STREAM_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "window.h"
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+enum {
+    LINE_BYTES = 64,
+    STAGE_BYTES = 16 << 10,             /* a third of L1, half of a small one */
+    STREAM_FROM_BYTES = 16 << 20,       /* results smaller than this stay in the caches */
+};
+
+typedef struct {
+    char *stage; /* STAGE_BYTES and room for one overlong copy, aligned to a line */
+    char *to;    /* where the stage's first byte belongs: a line's start if streaming */
+    Index begin, end; /* what is in the stage and not written yet */
+    int past_caches;
+} Stream;
+
+static inline void stream_line(char *to, const char *from) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512((void *)to, _mm512_load_si512((const void *)from));
+#elif defined(__AVX__)
+    _mm256_stream_si256((__m256i *)to, _mm256_load_si256((const __m256i *)from));
+    _mm256_stream_si256((__m256i *)to + 1, _mm256_load_si256((const __m256i *)from + 1));
+#elif defined(__SSE2__)
+    for (int i = 0; i < 4; i++)
+        _mm_stream_si128((__m128i *)to + i, _mm_load_si128((const __m128i *)from + i));
+#else
+    memcpy(to, from, LINE_BYTES);
+#endif
+}
+
+/* Later reads by other threads need this once after streamed stores. */
+static inline void stream_fence(void) {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
+
+static inline Stream stream_to(char *to, char *stage, int past_caches) {
+    Stream stream = {stage, to, 0, 0, past_caches};
+    if (past_caches) {
+        stream.begin = stream.end = (Index)((uintptr_t)to % LINE_BYTES);
+        stream.to -= stream.begin;
+    }
+    return stream;
+}
+
+static inline Index stream_room(const Stream *stream) { return STAGE_BYTES - stream->end; }
+
+/* Write out what is staged, up to the last whole line when streaming. */
+static void stream_flush(Stream *stream) {
+    Index from = stream->begin, whole;
+    if (!stream->past_caches) {
+        memcpy(stream->to, stream->stage, (size_t)stream->end);
+        stream->to += stream->end;
+        stream->end = 0;
+        return;
+    }
+    whole = stream->end / LINE_BYTES * LINE_BYTES;
+    if (!whole) return;
+    if (from) {
+        memcpy(stream->to + from, stream->stage + from, (size_t)(LINE_BYTES - from));
+        from = LINE_BYTES;
+    }
+    for (; from < whole; from += LINE_BYTES)
+        stream_line(stream->to + from, stream->stage + from);
+    stream->to += whole;
+    stream->end -= whole;
+    stream->begin = 0;
+    memcpy(stream->stage, stream->stage + whole, (size_t)stream->end);
+}
+
+static inline void stream_finish(Stream *stream) {
+    stream_flush(stream);
+    memcpy(stream->to + stream->begin, stream->stage + stream->begin,
+           (size_t)(stream->end - stream->begin));
+    if (stream->past_caches) stream_fence();
+}
+
+#endif

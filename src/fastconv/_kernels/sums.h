@@ -1,0 +1,139 @@
+/* Adding rows, taps and elements: the inner loops of col2im, fold, average pooling and the
+ * gradients of both poolings. This file includes itself once per type of number.
+ */
+#ifndef T
+#ifndef FASTCONV_SUMS_H
+#define FASTCONV_SUMS_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "window.h"
+
+typedef struct {
+    /* to[i] += from[i] */
+    void (*add_row)(void *to, const void *from, Index count);
+    /* to[at] += from[index] */
+    void (*add_element)(void *to, Index at, const void *from, Index index);
+    /* to[at[i] - first] += from[i] where that lies in [first, last) */
+    void (*add_at)(void *to, const int64_t *at, Index first, Index last, const void *from,
+                   Index count);
+    /* Add one pixel's taps, (channels, rows, kernel_w), to the padded rows they came from. */
+    void (*add_taps)(void *to, const void *from, Index channels, Index to_channel,
+                     Index from_channel, Index rows, Index to_row, Index kernel_w);
+    /* to[i] += sum over t of taps[t][i], the taps first: short sums lose fewer digits. */
+    void (*add_sums)(void *to, const char *const *taps, Index n_taps, Index count);
+    /* to[i] /= rows * columns[i] */
+    void (*divide)(void *to, Index rows, const Index *columns, Index count);
+    /* Positions first, first+1, ... of a row that is kept as `phases` interleaved ones. */
+    void (*merge_phases)(void *to, const void *from, Index count, Index first, Index phases,
+                         Index phase_length);
+} Sums;
+
+#define SUMS_JOIN_(a, b) a##_##b
+#define SUMS_JOIN(a, b) SUMS_JOIN_(a, b)
+#define NAMED(name) SUMS_JOIN(name, T)
+
+/* Integers are added as unsigned: the same bits, and overflow wraps as NumPy's does. */
+#define T float
+#include "sums.h"
+#define T double
+#include "sums.h"
+#define T uint8_t
+#include "sums.h"
+#define T uint16_t
+#include "sums.h"
+#define T uint32_t
+#include "sums.h"
+#define T uint64_t
+#include "sums.h"
+#undef NAMED
+
+static const Sums *sums_of(int is_float, Index bytes) {
+    if (is_float) return bytes == 4 ? &sums_float : &sums_double;
+    return bytes == 1   ? &sums_uint8_t
+           : bytes == 2 ? &sums_uint16_t
+           : bytes == 4 ? &sums_uint32_t
+                        : &sums_uint64_t;
+}
+
+#endif
+#else /* the template */
+
+static void NAMED(add_row)(void *restrict to, const void *restrict from, Index count) {
+    T *restrict sums = (T *)to;
+    const T *restrict values = (const T *)from;
+    for (Index i = 0; i < count; i++) sums[i] += values[i];
+}
+
+static void NAMED(add_element)(void *to, Index at, const void *from, Index index) {
+    ((T *)to)[at] += ((const T *)from)[index];
+}
+
+static void NAMED(add_at)(void *restrict to, const int64_t *restrict at, Index first, Index last,
+                          const void *restrict from, Index count) {
+    for (Index i = 0; i < count; i++)
+        if (at[i] >= first && at[i] < last) ((T *)to)[at[i] - first] += ((const T *)from)[i];
+}
+
+static inline void NAMED(add_taps_of)(T *restrict to, const T *restrict from, Index channels,
+                                      Index to_channel, Index from_channel, Index rows,
+                                      Index to_row, Index kernel_w) {
+    for (Index c = 0; c < channels; c++, to += to_channel, from += from_channel)
+        for (Index kh = 0; kh < rows; kh++)
+            for (Index kw = 0; kw < kernel_w; kw++)
+                to[kh * to_row + kw] += from[kh * kernel_w + kw];
+}
+
+static void NAMED(add_taps)(void *to, const void *from, Index channels, Index to_channel,
+                            Index from_channel, Index rows, Index to_row, Index kernel_w) {
+#define ADD(ROWS, KERNEL_W)                                                                      \
+    NAMED(add_taps_of)((T *)to, (const T *)from, channels, to_channel, from_channel, ROWS, to_row, \
+                       KERNEL_W)
+    if (rows == 3 && kernel_w == 3) ADD(3, 3);
+    else if (kernel_w == 2) ADD(rows, 2);
+    else if (kernel_w == 3) ADD(rows, 3);
+    else if (kernel_w == 5) ADD(rows, 5);
+    else if (kernel_w == 7) ADD(rows, 7);
+    else ADD(rows, kernel_w);
+#undef ADD
+}
+
+static void NAMED(add_sums)(void *restrict to, const char *const *taps, Index n_taps,
+                            Index count) {
+    T *restrict sums = (T *)to;
+    T part[64];
+    for (Index i = 0; i < count; i += 64) {
+        Index n = smaller(count - i, 64);
+        memset(part, 0, sizeof part);
+        for (Index t = 0; t < n_taps; t++) {
+            const T *restrict tap = (const T *)taps[t] + i;
+            for (Index j = 0; j < n; j++) part[j] += tap[j];
+        }
+        for (Index j = 0; j < n; j++) sums[i + j] += part[j];
+    }
+}
+
+static void NAMED(divide)(void *to, Index rows, const Index *columns, Index count) {
+    for (Index i = 0; i < count; i++) ((T *)to)[i] /= (T)(rows * columns[i]);
+}
+
+static void NAMED(merge_phases)(void *restrict to, const void *restrict from, Index count,
+                                Index first, Index phases, Index phase_length) {
+    Index phase = first % phases, at = first / phases;
+    if (phases == 1) {
+        memcpy(to, (const T *)from + first, (size_t)count * sizeof(T));
+        return;
+    }
+    for (Index i = 0; i < count; i++) {
+        ((T *)to)[i] = ((const T *)from)[phase * phase_length + at];
+        if (++phase == phases) phase = 0, at++;
+    }
+}
+
+static const Sums NAMED(sums) = {NAMED(add_row),  NAMED(add_element), NAMED(add_at),
+                                 NAMED(add_taps), NAMED(add_sums),    NAMED(divide),
+                                 NAMED(merge_phases)};
+#undef T
+
+#endif

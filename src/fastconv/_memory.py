@@ -1,0 +1,46 @@
+"""Memory of results: recycled when large, as `fastconv._kernels.memory` explains."""
+
+from __future__ import annotations
+
+import os
+import sys
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastconv._kernels import memory
+
+# Page faults are not what smaller results wait for.
+RECYCLED_BYTES = 1 << 20
+
+
+def new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return an uninitialised array for a result."""
+    n_bytes = dtype.itemsize * prod(shape)
+    if n_bytes < RECYCLED_BYTES:
+        return np.empty(shape, dtype)
+    if n_bytes > sys.maxsize:
+        raise ValueError(f"the result, {shape} of {dtype}, would need {n_bytes} bytes")
+    return memory.empty(shape, dtype)  # type: ignore[no-any-return]
+
+
+def empty_cache() -> None:
+    """Give memory that is kept for further large results back to the operating system.
+
+    The memory of results of 1 MiB and more is kept when they are deleted, for the next result of
+    the same size: at most a sixteenth of the machine's memory and 1 GiB, or what the environment
+    variable ``FASTCONV_CACHE_MIB`` says (0: none).
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.empty_cache()
+    """
+    memory.release()
+
+
+# A forked child would copy idle memory page by page, which costs more than fresh memory.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=memory.release)

@@ -1,0 +1,419 @@
+"""Max and average pooling, their gradients, and max-unpooling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from fastconv import _kernels, _threads
+from fastconv._arrays import (
+    BOOL,
+    FLOATS,
+    INTEGERS,
+    Array,
+    Shape,
+    as_array,
+    check_dtype,
+    check_shape,
+    result,
+)
+from fastconv._window import IntPair, Padding, pair, pooling_window, unpooled_size
+
+FLOAT64 = np.dtype(np.float64)
+INT64 = np.dtype(np.int64)
+
+
+@overload
+def max_pool2d(
+    input: npt.ArrayLike,
+    kernel_size: IntPair,
+    stride: IntPair | None = ...,
+    padding: Padding = ...,
+    dilation: IntPair = ...,
+    ceil_mode: bool = ...,
+    return_indices: Literal[False] = ...,
+    *,
+    out: Array | None = ...,
+) -> Array: ...
+@overload
+def max_pool2d(
+    input: npt.ArrayLike,
+    kernel_size: IntPair,
+    stride: IntPair | None = ...,
+    padding: Padding = ...,
+    dilation: IntPair = ...,
+    ceil_mode: bool = ...,
+    *,
+    return_indices: Literal[True],
+    out: Array | None = ...,
+) -> tuple[Array, npt.NDArray[np.int64]]: ...
+@overload
+def max_pool2d(
+    input: npt.ArrayLike,
+    kernel_size: IntPair,
+    stride: IntPair | None,
+    padding: Padding,
+    dilation: IntPair,
+    ceil_mode: bool,
+    return_indices: bool,
+    *,
+    out: Array | None = ...,
+) -> Array | tuple[Array, npt.NDArray[np.int64]]: ...
+def max_pool2d(
+    input: npt.ArrayLike,
+    kernel_size: IntPair,
+    stride: IntPair | None = None,
+    padding: Padding = 0,
+    dilation: IntPair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    out: Array | None = None,
+) -> Array | tuple[Array, npt.NDArray[np.int64]]:
+    """Take the maximum of every window, as `torch.nn.functional.max_pool2d`.
+
+    Parameters
+    ----------
+    input : array_like, shape (N, C, H, W) or (C, H, W)
+        Images of floats or integers, of any strides.
+    kernel_size : int or pair of int
+        Size of the window, (KH, KW).
+    stride : int or pair of int, optional
+        Step between windows; the kernel size if not given.
+    padding : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
+        Padding, which never wins; smaller than the window on each side.
+    dilation : int or pair of int, default 1
+        Step between the taps of a window.
+    ceil_mode : bool, default False
+        Round the output size up; a window that would start in the padding behind is dropped.
+    return_indices : bool, default False
+        Also return where the maxima lie.
+    out : ndarray, optional
+        Where to write the maxima: of their shape and dtype, C-contiguous, not overlapping the
+        input.
+
+    Returns
+    -------
+    output : ndarray, shape (N, C, OH, OW) or (C, OH, OW)
+        Maxima, of the input's dtype. NaN wins.
+    indices : ndarray of int64, same shape
+        Flat position ``h*W + w`` of each maximum in its plane: the first in row-major order, the
+        first NaN if there is one. Only with `return_indices`.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong type, or the dtype is none of those named.
+    ValueError
+        If an argument is out of range, the window does not fit, or one holds padding alone.
+
+    See Also
+    --------
+    max_pool2d_backward : The gradient.
+    max_unpool2d : The partial inverse.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> x = np.array([[[1, 9, 2, 3], [4, 5, 6, 6]]])
+    >>> fastconv.max_pool2d(x, 2, return_indices=True)
+    (array([[[9, 6]]]), array([[[1, 6]]]))
+    """
+    array = np.asarray(input)
+    images = as_array(array, "input", 4)
+    check_dtype(images, "input", FLOATS, INTEGERS)
+    n, c, h, w = images.shape
+    kernel = pair(kernel_size, "kernel_size")
+    win = pooling_window((h, w), kernel, stride, padding, dilation, ceil_mode)
+    shape = n, c, win.out_h, win.out_w
+    visible = shape[4 - array.ndim :]
+    out = result(out, visible, images.dtype.newbyteorder("="), images)
+    indices = result(None, visible, INT64) if return_indices else None
+    _kernels.pooling.max_pool(
+        images,
+        out.reshape(shape),
+        None if indices is None else indices.reshape(shape),
+        win.packed,
+        _threads.count,
+    )
+    return out if indices is None else (out, indices)
+
+
+def max_pool2d_backward(
+    grad_output: npt.ArrayLike,
+    indices: npt.ArrayLike,
+    input_shape: Sequence[int],
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Send every gradient to the pixel that was its window's maximum: `max_pool2d`'s gradient.
+
+    Parameters
+    ----------
+    grad_output : array_like, shape (N, C, OH, OW) or (C, OH, OW)
+        Gradient of the output, of floats (float16 is summed in float32).
+    indices : array_like of int, same shape
+        What `max_pool2d` returned, of any integer dtype.
+    input_shape : sequence of 4 or 3 int
+        Shape of the result, (N, C, H, W) or (C, H, W).
+    out : ndarray, optional
+        Where to write the result: of its shape and dtype, C-contiguous, not overlapping an input.
+
+    Returns
+    -------
+    ndarray, shape `input_shape`
+        Gradient of the input, of `grad_output`'s dtype. Where several outputs name one pixel,
+        their gradients are added in row-major order.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong type, or a dtype is none of those named.
+    ValueError
+        If the shapes do not match or an index lies outside its plane.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> x = np.array([[[1.0, 9.0, 2.0, 3.0], [4.0, 5.0, 6.0, 6.0]]])
+    >>> y, indices = fastconv.max_pool2d(x, 2, return_indices=True)
+    >>> fastconv.max_pool2d_backward(np.array([[[10.0, 20.0]]]), indices, x.shape)
+    array([[[ 0., 10.,  0.,  0.],
+            [ 0.,  0., 20.,  0.]]])
+    """
+    array = np.asarray(grad_output)
+    grads = as_array(array, "grad_output", 4)
+    check_dtype(grads, "grad_output", FLOATS)
+    where = _indices(indices, array, grads, "grad_output")
+    shape = check_shape(input_shape, "input_shape", (array.ndim,))
+    if shape[:-2] != array.shape[:-2]:
+        raise ValueError(
+            f"input_shape must begin with {array.shape[:-2]} as grad_output does, got {shape}"
+        )
+    return _place(_kernels.pooling.max_pool_backward, grads, where, shape, out)
+
+
+def max_unpool2d(
+    input: npt.ArrayLike,
+    indices: npt.ArrayLike,
+    kernel_size: IntPair,
+    stride: IntPair | None = None,
+    padding: Padding = 0,
+    output_size: Sequence[int] | None = None,
+) -> Array:
+    """Put every value where the maximum was, zeros elsewhere: `max_pool2d`'s partial inverse.
+
+    As `torch.nn.functional.max_unpool2d`.
+
+    Parameters
+    ----------
+    input : array_like, shape (N, C, H, W) or (C, H, W)
+        Values of floats or integers, of any strides.
+    indices : array_like of int, same shape
+        What `max_pool2d` returned, of any integer dtype.
+    kernel_size : int or pair of int
+        Size of the window of the pooling.
+    stride : int or pair of int, optional
+        Its step; the kernel size if not given.
+    padding : int, pair, ((top, bottom), (left, right)) or "valid", default 0
+        Its padding.
+    output_size : int, pair of int or the whole shape, optional
+        Height and width of the result, any that hold the indices; if not given,
+        ``(H - 1)*stride - top - bottom + KH`` and the like.
+
+    Returns
+    -------
+    ndarray, shape (N, C, *output_size) or (C, *output_size)
+        Of the input's dtype. Where several values name one pixel, the last in row-major order
+        stays.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong type, or a dtype is none of those named.
+    ValueError
+        If the shapes do not match or an index lies outside its plane.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> x = np.array([[[1, 9, 2, 3], [4, 5, 6, 6]]])
+    >>> y, indices = fastconv.max_pool2d(x, 2, return_indices=True)
+    >>> fastconv.max_unpool2d(y, indices, 2)
+    array([[[0, 9, 0, 0],
+            [0, 0, 6, 0]]])
+    """
+    array = np.asarray(input)
+    values = as_array(array, "input", 4)
+    check_dtype(values, "input", FLOATS, INTEGERS)
+    where = _indices(indices, array, values, "input")
+    size = unpooled_size(array.shape, kernel_size, stride, padding, output_size)
+    return _place(_kernels.pooling.max_unpool, values, where, (*array.shape[:-2], *size), None)
+
+
+def avg_pool2d(
+    input: npt.ArrayLike,
+    kernel_size: IntPair,
+    stride: IntPair | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Take the mean of every window, as `torch.nn.functional.avg_pool2d`.
+
+    Parameters
+    ----------
+    input : array_like, shape (N, C, H, W) or (C, H, W)
+        Images of floats (float16 is summed in float32), integers or bool (taken as float64), of
+        any strides.
+    kernel_size : int or pair of int
+        Size of the window, (KH, KW).
+    stride : int or pair of int, optional
+        Step between windows; the kernel size if not given.
+    padding : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
+        Padding with zeros; smaller than the window on each side.
+    ceil_mode : bool, default False
+        Round the output size up; a window that would start in the padding behind is dropped.
+    count_include_pad : bool, default True
+        Divide by the number of positions in the padded image rather than of pixels. Positions
+        beyond the padding (with `ceil_mode`) never count.
+    out : ndarray, optional
+        Where to write the result: of its shape and dtype, C-contiguous, not overlapping the input.
+
+    Returns
+    -------
+    ndarray, shape (N, C, OH, OW) or (C, OH, OW)
+        Means. Sums are taken row by row of a window, so that large ones lose few digits.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong type, or the dtype is none of those named.
+    ValueError
+        If an argument is out of range, the window does not fit, or one holds padding alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> fastconv.avg_pool2d(np.array([[[1, 9, 2, 3], [4, 6, 6, 5]]]), 2)
+    array([[[5., 4.]]])
+    """
+    array = np.asarray(input)
+    images = as_array(array, "input", 4)
+    check_dtype(images, "input", FLOATS, INTEGERS, BOOL)
+    n, c, h, w = images.shape
+    kernel = pair(kernel_size, "kernel_size")
+    win = pooling_window((h, w), kernel, stride, padding, 1, ceil_mode)
+    shape = n, c, win.out_h, win.out_w
+    out = result(out, shape[4 - array.ndim :], _mean_dtype(images), images)
+    _kernels.pooling.avg_pool(
+        images, out.reshape(shape), win.packed, bool(count_include_pad), _threads.count
+    )
+    return out
+
+
+def avg_pool2d_backward(
+    grad_output: npt.ArrayLike,
+    input_shape: Sequence[int],
+    kernel_size: IntPair,
+    stride: IntPair | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Share every gradient among the pixels of its window: `avg_pool2d`'s gradient.
+
+    Parameters
+    ----------
+    grad_output : array_like, shape (N, C, OH, OW) or (C, OH, OW)
+        Gradient of the output, of floats (float16 is summed in float32), integers or bool (taken
+        as float64).
+    input_shape : sequence of 4 or 3 int
+        Shape of the result, (N, C, H, W) or (C, H, W).
+    kernel_size, stride, padding, ceil_mode, count_include_pad
+        As given to `avg_pool2d`.
+    out : ndarray, optional
+        Where to write the result: of its shape and dtype, C-contiguous, not overlapping the input.
+
+    Returns
+    -------
+    ndarray, shape `input_shape`
+        Gradient of the input.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong type, or the dtype is none of those named.
+    ValueError
+        If an argument is out of range, or the shapes do not match.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> fastconv.avg_pool2d_backward(np.array([[[4.0, 8.0]]]), (1, 2, 4), 2)
+    array([[[1., 1., 2., 2.],
+            [1., 1., 2., 2.]]])
+    """
+    array = np.asarray(grad_output)
+    grads = as_array(array, "grad_output", 4)
+    check_dtype(grads, "grad_output", FLOATS, INTEGERS, BOOL)
+    shape = check_shape(input_shape, "input_shape", (array.ndim,))
+    kernel = pair(kernel_size, "kernel_size")
+    h, w = shape[-2:]
+    win = pooling_window((h, w), kernel, stride, padding, 1, ceil_mode)
+    expected = *shape[:-2], win.out_h, win.out_w
+    if array.shape != expected:
+        raise ValueError(
+            f"grad_output must have shape {expected} for input_shape {shape}, got {array.shape}"
+        )
+    out = result(out, shape, _mean_dtype(grads), grads)
+    _kernels.pooling.avg_pool_backward(
+        grads,
+        out.reshape((*grads.shape[:2], h, w)),
+        win.packed,
+        bool(count_include_pad),
+        _threads.count,
+    )
+    return out
+
+
+def _mean_dtype(array: Array) -> np.dtype[np.floating[npt.NBitBase]]:
+    return array.dtype.newbyteorder("=") if array.dtype.char in FLOATS else FLOAT64
+
+
+def _indices(indices: npt.ArrayLike, array: Array, batch: Array, name: str) -> Array:
+    """Check the indices that belong to `array`, in a batch or not."""
+    where = np.asarray(indices)
+    check_dtype(where, "indices", INTEGERS)
+    if where.shape != array.shape:
+        raise ValueError(f"indices must have {name}'s shape {array.shape}, got {where.shape}")
+    return where.reshape(batch.shape) if where.ndim == 3 else where
+
+
+def _place(kernel: object, values: Array, indices: Array, shape: Shape, out: Array | None) -> Array:
+    """Run a kernel that writes values at indices, all of which are known to be good before."""
+    given = out is not None
+    out = result(out, shape, values.dtype.newbyteorder("="), values, indices)
+    h, w = shape[-2:]
+    planes = out.reshape((*values.shape[:2], h, w))
+    # A given array must stay as it is if an index is bad; a new one may be thrown away.
+    for target in (None, planes) if given else (planes,):
+        if kernel(values, indices, target, h * w, _threads.count):
+            bad = np.argwhere((indices < 0) | (indices >= h * w))[0]
+            raise ValueError(
+                f"indices must lie in [0, {h * w}) for planes of {h, w}, "
+                f"got {indices[tuple(bad)]} at {tuple(bad.tolist())}"
+            )
+    return out
