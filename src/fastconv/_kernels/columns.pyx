@@ -19,7 +19,7 @@ f. A pixel's sum runs over ascending (kh, kw), as in the textbook's loops: resul
 g. Items own the memory they write: no two threads meet.
 """
 
-from libc.string cimport memset
+from libc.string cimport memmove, memset
 
 cimport numpy as cnp
 
@@ -32,15 +32,26 @@ cdef extern from "columns.h":
     enum:
         OVERRUN_BYTES
 
-    char *copy_taps(
+    void prefetch_windows(
+        const char *source, Py_ssize_t first, Py_ssize_t period, Py_ssize_t channels,
+        Py_ssize_t channel_stride, Py_ssize_t kernel_h, Py_ssize_t row_stride,
+    ) noexcept nogil
+    void copy_taps(
         char *to, const char *source, Py_ssize_t channels, Py_ssize_t channel_stride,
         Py_ssize_t kernel_h, Py_ssize_t row_stride, Py_ssize_t bytes,
     ) noexcept nogil
 
+cdef extern from *:
+    """
+    #define prefetch(address) __builtin_prefetch(address)
+    """
+    void prefetch(const void *address) noexcept nogil
+
 cdef enum:
     BAND_BYTES = 512 << 10
-    # Rows that fit a third of L1 when several channels take turns at them.
-    L1_BYTES = 32 << 10
+    # Lines of input rows that stay in L1 from one pixel to the next, beside the stage.
+    L1_LINES = 256
+    PREFETCH_PIXELS = 4
 
 
 cdef struct Columns:
@@ -55,6 +66,7 @@ cdef struct Job:
     Columns columns
     Py_ssize_t band_h, bands_h, band_w, bands_w  # the output's, or for scatter the image's
     Py_ssize_t group, groups  # channels
+    Py_ssize_t rows, phase_length  # in scratch; phase_length 0: not in phases
     bint past_caches
     const Sums *sums
 
@@ -109,11 +121,13 @@ cdef void gather_pixels(const void *data, Py_ssize_t item, char *scratch) noexce
     cdef Py_ssize_t row_bytes = phases * phase_bytes
     cdef Py_ssize_t channel_bytes = rows * row_bytes
     cdef Py_ssize_t taps_bytes = h.kernel * w.kernel * bytes
+    cdef Py_ssize_t period = larger(1, LINE_BYTES // (bytes * w.stride))
     cdef Py_ssize_t c, y, phase, oh, ow, x, count
     cdef const char *plane
     cdef const char *source
     cdef char *band = scratch + STAGE_BYTES + OVERRUN_BYTES
     cdef char *to = band
+    cdef char *row
     cdef Stream stream
 
     for c in range(job.image.channels):
@@ -128,27 +142,39 @@ cdef void gather_pixels(const void *data, Py_ssize_t item, char *scratch) noexce
             to += row_bytes
 
     for oh in range(oh0, oh1):
-        stream = stream_to(
-            job.columns.data + n * job.columns.image + (oh * w.out + ow0) * job.columns.pixel,
-            scratch, job.past_caches,
+        row = (
+            job.columns.data + n * job.columns.image + (oh * w.out + ow0) * job.columns.pixel
         )
-        for ow in range(ow0, ow1):
-            x = (ow - ow0) * w.stride
-            source = band + (oh - oh0) * h.stride * row_bytes
-            source += x * bytes if phases == 1 else x % phases * phase_bytes + x // phases * bytes
-            c = 0
-            while c < job.image.channels:
-                count = smaller(job.image.channels - c, stream_room(&stream) // taps_bytes)
-                if count == 0:
+        c = 0
+        while c < job.image.channels:
+            count = smaller(job.group, job.image.channels - c)
+            source = band + c * channel_bytes + (oh - oh0) * h.stride * row_bytes
+            stream = stream_to(row + c * taps_bytes, scratch, job.past_caches)
+            for ow in range(ow1 - ow0):
+                if job.groups > 1 and ow > 0:
+                    stream_finish(&stream)
+                    stream = stream_to(
+                        row + ow * job.columns.pixel + c * taps_bytes, scratch, job.past_caches
+                    )
+                elif stream_room(&stream) < count * taps_bytes:
                     stream_flush(&stream)
-                    continue
+                x = ow * w.stride
+                if phases == 1:
+                    x *= bytes
+                else:
+                    x = x % phases * phase_bytes + x // phases * bytes
+                prefetch_windows(
+                    source + x, ow % period, period, count, channel_bytes, h.kernel,
+                    h.dilation * row_bytes,
+                )
                 copy_taps(
-                    stream.stage + stream.end, source + c * channel_bytes, count, channel_bytes,
-                    h.kernel, h.dilation * row_bytes, w.kernel * bytes,
+                    stream.stage + stream.end, source + x, count, channel_bytes, h.kernel,
+                    h.dilation * row_bytes, w.kernel * bytes,
                 )
                 stream.end += count * taps_bytes
-                c += count
-        stream_finish(&stream)
+            stream_finish(&stream)
+            c += count
+    stream_fence()
 
 
 cdef void gather_elements(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
@@ -207,12 +233,14 @@ cdef void gather_taps(const void *data, Py_ssize_t item, char *scratch) noexcept
                     stream.end += count * bytes
                     ow += count
             stream_finish(&stream)
+    stream_fence()
 
 
 def gather(cnp.ndarray image, cnp.ndarray columns, cnp.ndarray window, int threads):
     """Write the columns (2-D: pixels, 3-D: taps; C-contiguous) of images (n, c, h, w)."""
     cdef Job job
     cdef Py_ssize_t n = cnp.PyArray_DIM(image, 0), bytes, pixel_bytes
+    cdef double window_bytes, column_bytes
     cdef double moved = <double>cnp.PyArray_NBYTES(columns)
     job.window = window_of(window)[0]
     job.image = planes_of(image, moved_format(image))
@@ -231,20 +259,27 @@ def gather(cnp.ndarray image, cnp.ndarray columns, cnp.ndarray window, int threa
         )
         return
 
-    pixel_bytes = job.image.channels * window_span(h) * bytes
+    window_bytes = <double>h.kernel * w.kernel * bytes
+    column_bytes = <double>job.image.channels * window_span(h) * bytes
     job.band_w = w.out
-    while job.band_w > 1 and pixel_bytes * row_length(w, job.band_w) > BAND_BYTES:
+    while job.band_w > 1 and column_bytes * row_length(w, job.band_w) > BAND_BYTES:
         job.band_w = (job.band_w + 1) // 2
     if (
-        <double>pixel_bytes * row_length(w, job.band_w) > BAND_BYTES
-        or h.kernel * w.kernel * bytes > STAGE_BYTES - LINE_BYTES
+        column_bytes * row_length(w, job.band_w) > BAND_BYTES
+        or window_bytes > STAGE_BYTES - LINE_BYTES
     ):
         for_each(gather_elements, &job, n * h.out, 0, moved, threads)
         return
+    # Multiples of LINE_BYTES channels would always be whole lines; 16 are for 4-byte elements.
+    job.group = <Py_ssize_t>smaller(L1_LINES // h.kernel, (STAGE_BYTES - LINE_BYTES) // <Py_ssize_t>window_bytes)
+    job.group = smaller(larger(1, job.group // 16 * 16), job.image.channels)
+    job.groups = ceil_div(job.image.channels, job.group)
     job.band_h = split(h.out, ceil_div(8 * threads, n))
     pixel_bytes = job.image.channels * row_length(w, job.band_w) * bytes
-    while job.band_h > 1 and pixel_bytes * reach(h, job.band_h) > BAND_BYTES:
-        job.band_h = (job.band_h + 1) // 2
+    # As many output rows as the input rows that fit are enough for.
+    job.band_h = larger(
+        1, smaller(job.band_h, (BAND_BYTES // pixel_bytes - window_span(h)) // h.stride + 1)
+    )
     job.bands_h, job.bands_w = ceil_div(h.out, job.band_h), ceil_div(w.out, job.band_w)
     for_each(
         gather_pixels, &job, n * job.bands_h * job.bands_w,
@@ -302,7 +337,7 @@ cdef void scatter_rows(const void *data, Py_ssize_t item, char *scratch) noexcep
     cdef Format format = job.image.format
     cdef Py_ssize_t plane = item // job.bands_h, h0 = item % job.bands_h * job.band_h
     cdef Py_ssize_t n = plane // job.image.channels, c = plane % job.image.channels
-    cdef Py_ssize_t phase_length = job.band_w, positions = phase_length * w.stride
+    cdef Py_ssize_t phase_length = job.phase_length, positions = phase_length * w.stride
     cdef const char *columns = (
         job.columns.data + n * job.columns.image + c * h.kernel * w.kernel * job.columns.tap
     )
@@ -337,57 +372,84 @@ cdef void scatter_rows(const void *data, Py_ssize_t item, char *scratch) noexcep
         store_row(pixels + ih * job.image.stride_h, merged, w.size, format)
 
 
+cdef inline void add_pixels(
+    const Job *job, const char *columns, Py_ssize_t channels, Py_ssize_t oh, Py_ssize_t kh0,
+    Py_ssize_t kh1, char *rows,
+) noexcept nogil:
+    """Add the taps kh0 to kh1 of a row of pixels, last pixel first; `rows` begins at kh0's."""
+    cdef const Axis *h = &job.window.h
+    cdef const Axis *w = &job.window.w
+    cdef Py_ssize_t bytes = job.image.format.bytes, phases = w.dilation
+    cdef Py_ssize_t row_length = phases * job.phase_length, taps = h.kernel * w.kernel
+    cdef Py_ssize_t ow, x, line
+    cdef const char *source = (
+        columns + ((oh + 1) * w.out - 1) * job.columns.pixel + kh0 * w.kernel * bytes
+    )
+    for ow in range(w.out - 1, -1, -1):
+        for line in range(ceil_div(channels * taps * bytes, LINE_BYTES)):
+            prefetch(source - PREFETCH_PIXELS * job.columns.pixel + line * LINE_BYTES)
+        x = ow * w.stride
+        if phases > 1:
+            x = x % phases * job.phase_length + x // phases
+        job.sums.add_taps(
+            rows + x * bytes, source, channels, job.rows * row_length, taps, kh1 - kh0,
+            h.dilation * row_length, w.kernel,
+        )
+        source -= job.columns.pixel
+
+
 cdef void scatter_pixels(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     cdef const Job *job = <const Job *>data
     cdef const Axis *h = &job.window.h
     cdef const Axis *w = &job.window.w
-    cdef Py_ssize_t bytes = job.image.format.bytes
     cdef Py_ssize_t band = item % job.bands_h, group = item // job.bands_h % job.groups
-    cdef Py_ssize_t n = item // (job.bands_h * job.groups)
-    cdef Py_ssize_t c0 = group * job.group
+    cdef Py_ssize_t n = item // (job.bands_h * job.groups), c0 = group * job.group
     cdef Py_ssize_t channels = smaller(job.group, job.image.channels - c0)
-    cdef Py_ssize_t h0 = band * job.band_h, rows = smaller(job.band_h, h.size - h0)
-    cdef Py_ssize_t y0 = h0 + h.before, y1 = y0 + rows  # padded rows of this item
-    cdef Py_ssize_t phases = w.dilation, phase_length = job.band_w
-    cdef Py_ssize_t row_length = phases * phase_length, channel_length = rows * row_length
-    cdef Py_ssize_t taps = h.kernel * w.kernel
-    cdef Py_ssize_t oh, ow, kh0, kh1, x, c, r
-    cdef const char *source
-    cdef char *to
+    cdef Py_ssize_t bytes = job.image.format.bytes, span = window_span(h)
+    cdef Py_ssize_t row_bytes = w.dilation * job.phase_length * bytes
+    cdef Py_ssize_t channel_bytes = job.rows * row_bytes
+    cdef Py_ssize_t y0 = h.before + band * job.band_h  # the item's padded rows: y0 <= y < end
+    cdef Py_ssize_t end = smaller(y0 + job.band_h, h.before + h.size)
+    cdef Py_ssize_t kept = end - job.rows  # the first of the rows in scratch
+    cdef Py_ssize_t oh = h.out - 1, kh0, kh1, done, y, c
+    cdef const char *columns = (
+        job.columns.data + n * job.columns.image + c0 * h.kernel * w.kernel * bytes
+    )
     cdef char *plane
-
-    memset(scratch, 0, channels * channel_length * bytes)
-    oh = smaller(h.out, ceil_div(y1, h.stride)) - 1
-    while oh >= 0 and oh * h.stride + window_span(h) > y0:
-        # The taps whose rows lie in this item.
-        kh0 = ceil_div(y0 - oh * h.stride, h.dilation)
-        kh1 = smaller(h.kernel, ceil_div(y1 - oh * h.stride, h.dilation))
-        if kh0 < kh1:
-            source = (
-                job.columns.data + n * job.columns.image
-                + ((oh + 1) * w.out - 1) * job.columns.pixel
-                + (c0 * taps + kh0 * w.kernel) * bytes
-            )
-            to = scratch + (oh * h.stride + kh0 * h.dilation - y0) * row_length * bytes
-            for ow in range(w.out - 1, -1, -1):
-                x = ow * w.stride
-                if phases > 1:
-                    x = x % phases * phase_length + x // phases
-                job.sums.add_taps(
-                    to + x * bytes, source, channels, channel_length, taps, kh1 - kh0,
-                    h.dilation * row_length, w.kernel,
+    memset(scratch, 0, channels * channel_bytes)
+    while True:
+        # All windows whose rows of this item are in scratch.
+        while oh >= 0 and (oh * h.stride >= kept or kept <= y0 < oh * h.stride + span):
+            kh0 = ceil_div(y0 - oh * h.stride, h.dilation)
+            kh1 = smaller(h.kernel, ceil_div(y0 + job.band_h - oh * h.stride, h.dilation))
+            kh1 = smaller(kh1, ceil_div(h.before + h.size - oh * h.stride, h.dilation))
+            if kh0 < kh1:
+                add_pixels(
+                    job, columns, channels, oh, kh0, kh1,
+                    scratch + (oh * h.stride + kh0 * h.dilation - kept) * row_bytes,
                 )
-                source -= job.columns.pixel
-        oh -= 1
-
-    for c in range(channels):
-        plane = plane_at(&job.image, n * job.image.channels + c0 + c)
-        for r in range(rows):
-            job.sums.merge_phases(
-                plane + (h0 + r) * job.image.stride_h,
-                scratch + (c * channel_length + r * row_length) * bytes,
-                w.size, w.before, phases, phase_length,
+            oh -= 1
+        # Rows that no further window reaches are done.
+        done = y0 if kept <= y0 else kept + span - 1
+        for c in range(channels):
+            plane = plane_at(&job.image, n * job.image.channels + c0 + c)
+            for y in range(done, end):
+                job.sums.merge_phases(
+                    plane + (y - h.before) * job.image.stride_h,
+                    scratch + c * channel_bytes + (y - kept) * row_bytes,
+                    w.size, w.before, w.dilation, job.phase_length,
+                )
+        if done == y0:
+            return
+        # The others move to the end of scratch, and new rows begin above them.
+        for c in range(channels):
+            memmove(
+                scratch + c * channel_bytes + (job.rows - span + 1) * row_bytes,
+                scratch + c * channel_bytes, (span - 1) * row_bytes,
             )
+            memset(scratch + c * channel_bytes, 0, (job.rows - span + 1) * row_bytes)
+        end = done
+        kept = end - job.rows
 
 
 def scatter(cnp.ndarray columns, cnp.ndarray image, cnp.ndarray window, int threads):
@@ -410,34 +472,34 @@ def scatter(cnp.ndarray columns, cnp.ndarray image, cnp.ndarray window, int thre
         and (w.pad_mode == PAD_CONSTANT or w.before + w.after == 0)
     )
 
-    row = ceil_div(padded, w.dilation) * w.dilation * bytes  # an accumulator row of e
+    job.phase_length = ceil_div(padded, w.dilation)
+    row = job.phase_length * w.dilation * bytes
+    job.group = larger(1, smaller(job.image.channels, L1_LINES // h.kernel))
+    while job.group > 1 and <double>job.group * row * window_span(h) * 3 > BAND_BYTES:
+        job.group = (job.group + 1) // 2
     if (
-        cnp.PyArray_NDIM(columns) == 2 and no_folding and row * 4 <= BAND_BYTES
+        cnp.PyArray_NDIM(columns) == 2 and no_folding
+        and <double>row * window_span(h) <= BAND_BYTES
         and is_plain(job.image.format, job.columns.tap, job.columns.data)
-        and job.columns.pixel % bytes == 0 and job.columns.image % bytes == 0
+        and job.columns.pixel % bytes == 0
     ):
-        job.band_w = ceil_div(padded, w.dilation)
-        job.group = larger(1, smaller(job.image.channels, L1_BYTES // (h.kernel * row)))
         job.groups = ceil_div(job.image.channels, job.group)
-        job.band_h = split(
-            h.size,
-            larger(ceil_div(4 * threads, n * job.groups),
-                   ceil_div(h.size * job.group * row, BAND_BYTES)),
-        )
+        job.band_h = split(h.size, ceil_div(4 * threads, n * job.groups))
         job.bands_h = ceil_div(h.size, job.band_h)
+        job.rows = larger(window_span(h), smaller(job.band_h, BAND_BYTES // (job.group * row)))
         for_each(
-            scatter_pixels, &job, n * job.groups * job.bands_h, job.group * job.band_h * row,
-            moved, threads,
+            scatter_pixels, &job, n * job.groups * job.bands_h,
+            (job.group * job.rows * row + OVERRUN_BYTES), moved, threads,
         )
         return
 
     # In phases, unless padding or dilation make the padded row too long to keep.
-    job.band_w = ceil_div(padded, w.stride)
-    if <double>job.band_w * w.stride * bytes > BAND_BYTES:
-        job.band_w = 0
+    job.phase_length = ceil_div(padded, w.stride)
+    if <double>job.phase_length * w.stride * bytes > BAND_BYTES:
+        job.phase_length = 0
     job.band_h = split(h.size, ceil_div(4 * threads, n * job.image.channels))
     job.bands_h = ceil_div(h.size, job.band_h)
     for_each(
         scatter_rows, &job, n * job.image.channels * job.bands_h,
-        (w.size + w.out + job.band_w * w.stride) * bytes, moved, threads,
+        (w.size + w.out + job.phase_length * w.stride) * bytes, moved, threads,
     )

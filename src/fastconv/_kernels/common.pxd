@@ -82,6 +82,7 @@ cdef extern from "stream.h":
     Py_ssize_t stream_room(const Stream *stream) noexcept nogil
     void stream_flush(Stream *stream) noexcept nogil
     void stream_finish(Stream *stream) noexcept nogil
+    void stream_fence() noexcept nogil
 
 
 cdef extern from *:

@@ -43,7 +43,7 @@ static inline void stream_line(char *to, const char *from) {
 #endif
 }
 
-/* Later reads by other threads need this once after streamed stores. */
+/* After the last of an item's streamed stores, before other threads read them. */
 static inline void stream_fence(void) {
 #if defined(__SSE2__)
     _mm_sfence();
@@ -88,7 +88,6 @@ static inline void stream_finish(Stream *stream) {
     stream_flush(stream);
     memcpy(stream->to + stream->begin, stream->stage + stream->begin,
            (size_t)(stream->end - stream->begin));
-    if (stream->past_caches) stream_fence();
 }
 
 #endif

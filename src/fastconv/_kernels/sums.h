@@ -76,27 +76,45 @@ static void NAMED(add_at)(void *restrict to, const int64_t *restrict at, Index f
         if (at[i] >= first && at[i] < last) ((T *)to)[at[i] - first] += ((const T *)from)[i];
 }
 
-static inline void NAMED(add_taps_of)(T *restrict to, const T *restrict from, Index channels,
+/* A window's rows are added as vectors of LANES >= kernel_w, the surplus masked to zero. That reads
+ * beyond the row, so the last one, behind which may be nothing, goes element by element. */
+#define ADD_ROWS(LANES)                                                                          \
+    do {                                                                                         \
+        typedef T Lanes __attribute__((vector_size(LANES * sizeof(T))));                         \
+        typedef __typeof__((Lanes){0} == (Lanes){0}) Mask;                                       \
+        Mask mask;                                                                               \
+        Lanes sum, tap;                                                                          \
+        for (int i = 0; i < LANES; i++) mask[i] = i < kernel_w ? -1 : 0;                         \
+        for (; kh < rows - last; kh++) {                                                         \
+            memcpy(&sum, sums + kh * to_row, sizeof sum);                                        \
+            memcpy(&tap, taps + kh * kernel_w, sizeof tap);                                      \
+            sum += (Lanes)((Mask)tap & mask);                                                    \
+            memcpy(sums + kh * to_row, &sum, sizeof sum);                                        \
+        }                                                                                        \
+    } while (0)
+
+static inline void NAMED(add_taps_of)(T *restrict sums, const T *restrict taps, Index channels,
                                       Index to_channel, Index from_channel, Index rows,
                                       Index to_row, Index kernel_w) {
-    for (Index c = 0; c < channels; c++, to += to_channel, from += from_channel)
-        for (Index kh = 0; kh < rows; kh++)
+    for (Index c = 0; c < channels; c++, sums += to_channel, taps += from_channel) {
+        Index kh = 0, last = c == channels - 1;
+        if (kernel_w > 1 && kernel_w <= 4)
+            ADD_ROWS(4);
+        else if (kernel_w > 4 && kernel_w <= 8)
+            ADD_ROWS(8);
+        for (; kh < rows; kh++)
             for (Index kw = 0; kw < kernel_w; kw++)
-                to[kh * to_row + kw] += from[kh * kernel_w + kw];
+                sums[kh * to_row + kw] += taps[kh * kernel_w + kw];
+    }
 }
+#undef ADD_ROWS
 
 static void NAMED(add_taps)(void *to, const void *from, Index channels, Index to_channel,
                             Index from_channel, Index rows, Index to_row, Index kernel_w) {
-#define ADD(ROWS, KERNEL_W)                                                                      \
-    NAMED(add_taps_of)((T *)to, (const T *)from, channels, to_channel, from_channel, ROWS, to_row, \
-                       KERNEL_W)
-    if (rows == 3 && kernel_w == 3) ADD(3, 3);
-    else if (kernel_w == 2) ADD(rows, 2);
-    else if (kernel_w == 3) ADD(rows, 3);
-    else if (kernel_w == 5) ADD(rows, 5);
-    else if (kernel_w == 7) ADD(rows, 7);
-    else ADD(rows, kernel_w);
-#undef ADD
+    if (rows == 3 && kernel_w == 3)
+        NAMED(add_taps_of)(to, from, channels, to_channel, from_channel, 3, to_row, 3);
+    else
+        NAMED(add_taps_of)(to, from, channels, to_channel, from_channel, rows, to_row, kernel_w);
 }
 
 static void NAMED(add_sums)(void *restrict to, const char *const *taps, Index n_taps,
