@@ -31,12 +31,20 @@ cdef extern from "rows.h":
         void *to, const char *source, Py_ssize_t count, Py_ssize_t stride, Format format
     ) noexcept nogil
     void store_row(char *to, const void *source, Py_ssize_t count, Format format) noexcept nogil
+    void deal_row(
+        void *even, void *odd, const void *source, Py_ssize_t count, Py_ssize_t bytes
+    ) noexcept nogil
     void fill_row(
         void *to, const void *element, Py_ssize_t count, Py_ssize_t bytes
     ) noexcept nogil
     void load_padded_row(
         void *to, const char *source, Py_ssize_t first, Py_ssize_t step, Py_ssize_t count,
         Py_ssize_t stride, const Axis *axis, Format format, const void *outside,
+    ) noexcept nogil
+    void load_padded_phases(
+        char *to, Py_ssize_t phase_stride, Py_ssize_t phases, const char *source,
+        Py_ssize_t first, Py_ssize_t count, Py_ssize_t stride, const Axis *axis, Format format,
+        const void *outside,
     ) noexcept nogil
 
 
@@ -83,6 +91,7 @@ cdef extern from "stream.h":
     void stream_flush(Stream *stream) noexcept nogil
     void stream_finish(Stream *stream) noexcept nogil
     void stream_fence() noexcept nogil
+    void stream_copy(char *to, const char *source, Py_ssize_t bytes) noexcept nogil
 
 
 cdef extern from *:

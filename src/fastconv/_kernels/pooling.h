@@ -7,14 +7,34 @@
 
 #include "window.h"
 
-/* A row of max_pool2d's indices: the position of a window's first tap plus the taken offset. */
-static inline void store_indices(int64_t *to, const void *offsets, int wide, Index first,
-                                 Index step, Index count) {
-    if (wide)
-        for (Index i = 0; i < count; i++) to[i] = first + i * step + ((const int64_t *)offsets)[i];
-    else
-        for (Index i = 0; i < count; i++) to[i] = first + i * step + ((const int32_t *)offsets)[i];
+/* Close the gaps between rows: copies of constant size, each overrunning into what the next one
+ * overwrites, while there is a next one. */
+static void store_rows(char *restrict to, const char *restrict from, Index rows, Index bytes,
+                       Index pitch) {
+    const char *end = to + rows * bytes;
+    for (Index r = 0; r < rows; r++, to += bytes, from += pitch) {
+        Index at = 0;
+        for (; at < bytes && end - (to + at) >= 64; at += 64) memcpy(to + at, from + at, 64);
+        if (at < bytes) memcpy(to + at, from + at, (size_t)(bytes - at));
+    }
 }
+
+/* max_pool2d's indices: the position of each window's first tap plus the offset of the one taken. */
+#define STORE_INDICES(OFFSET)                                           \
+    for (Index r = 0; r < rows; r++, to += to_pitch, first += row_step) { \
+        Index position = first;                                         \
+        for (Index i = 0; i < count; i++, position += step)             \
+            to[i] = position + ((const OFFSET *)offsets)[r * pitch + i]; \
+    }
+static void store_indices(int64_t *restrict to, const void *restrict offsets, int wide,
+                          Index rows, Index to_pitch, Index pitch, Index count, Index first,
+                          Index row_step, Index step) {
+    if (wide)
+        STORE_INDICES(int64_t)
+    else
+        STORE_INDICES(int32_t)
+}
+#undef STORE_INDICES
 
 /* offsets[i] = base + firsts[i] */
 static inline void start_indices(void *offsets, int wide, Index base, const Index *firsts,

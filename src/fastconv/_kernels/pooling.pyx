@@ -3,11 +3,15 @@
     max:  out[oh, ow] = max over (kh, kw) of image[oh*SH + kh*DH - top, ow*SW + kw*DW - left]
     avg:  out[oh, ow] = sum over (kh, kw) of the same, / number of positions
 
-a. An item is a band of output rows of one plane (in very wide images, of columns too). Its padded
-   input is copied to scratch, split into SH*SW phases: position (y, x) lies at row y // SH, column
-   x // SW of phase (y % SH, x % SW). There the taps (kh, kw) of all outputs of the band are one
-   contiguous run, for every kernel, stride and dilation: lanes are outputs, and run on from row
-   to row, so that narrow planes fill vectors too.
+a. An item is a band of output rows of one plane (in very wide images, of columns too). Lanes of
+   vectors are outputs and run on from row to row, so that narrow planes fill vectors as well: the
+   taps (kh, kw) of all outputs of a band are one contiguous run of memory, in one of three ways.
+   In place: with strides of 1, or of 2 when the pixels are dealt out to two rows in turn, lane
+   oh*W + ow finds its tap at a constant distance. Every second row of lanes is idle at stride 2,
+   which costs less than touching rows one by one. In phases: the padded band is copied to scratch,
+   position (y, x) to row y // SH, column x // SW of phase (y % SH, x % SW); this serves every
+   padding, stride and layout. Tap by tap: windows too large for scratch take one tap of a run of
+   outputs at a time.
 b. The best value and the offset of its tap from the window's first one live in two rows in L1;
    each tap updates them in one vectorised pass (maximum.h). The offset fits 32 bits, half the
    cost of 64, unless the window spans 2^31 pixels.
@@ -20,7 +24,7 @@ f. Items own the memory they write: no two threads meet.
 """
 
 from libc.stdint cimport int64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 cimport numpy as cnp
 
@@ -43,8 +47,9 @@ cdef extern from "maximum.h":
 
 cdef extern from "pooling.h":
     void store_indices(
-        int64_t *to, const void *offsets, int wide, Py_ssize_t first, Py_ssize_t step,
-        Py_ssize_t count,
+        int64_t *to, const void *offsets, int wide, Py_ssize_t rows, Py_ssize_t to_pitch,
+        Py_ssize_t pitch, Py_ssize_t count, Py_ssize_t first, Py_ssize_t row_step,
+        Py_ssize_t step,
     ) noexcept nogil
     void start_indices(
         void *offsets, int wide, Py_ssize_t base, const Py_ssize_t *firsts, Py_ssize_t count
@@ -53,6 +58,9 @@ cdef extern from "pooling.h":
         int64_t *to, const void *source, int is_unsigned, Py_ssize_t bytes, Py_ssize_t count
     ) noexcept nogil
     bint all_within(const int64_t *index, Py_ssize_t size, Py_ssize_t count) noexcept nogil
+    void store_rows(
+        char *to, const char *source, Py_ssize_t rows, Py_ssize_t bytes, Py_ssize_t pitch
+    ) noexcept nogil
     void put_at(
         void *to, const int64_t *at, const void *source, Py_ssize_t bytes, Py_ssize_t count
     ) noexcept nogil
@@ -72,19 +80,26 @@ cdef enum:
 
 # ---- forward -----------------------------------------------------------------------------------
 
+cdef enum Taps:
+    IN_PLACE, IN_PHASES, ONE_BY_ONE
+
+
 cdef struct PoolJob:
     Window window
     Planes image
     char *out
     int64_t *indices  # or NULL
     Py_ssize_t band_h, bands_h, band_w, bands_w  # of outputs
-    Py_ssize_t phases_h, phases_w, phase_rows, pitch  # of the band in scratch; 0: no band
+    Taps taps
+    Py_ssize_t pitch  # lanes from one row of outputs to the next
+    Py_ssize_t phases_h, phases_w, phase_length  # of the band in scratch
     const Maximum *maximum  # NULL: averages
     const void *outside  # what padding shows: the lowest value, or zero
     MaxTaps update
     bint wide
     const Sums *sums
     bint count_include_pad
+    bint past_caches
 
 
 cdef inline Py_ssize_t positions(const Axis *axis, Py_ssize_t out, bint with_padding) noexcept nogil:
@@ -99,20 +114,24 @@ cdef inline void plan_band(PoolJob *job, Py_ssize_t band_h, Py_ssize_t band_w) n
     cdef const Axis *h = &job.window.h
     cdef const Axis *w = &job.window.w
     job.band_h, job.band_w = band_h, band_w
+    if job.taps == IN_PLACE:
+        job.pitch = w.size
+        job.phases_h, job.phases_w = 1, w.stride if w.stride > 1 else 0
+        job.phase_length = band_h * w.size + (window_span(h) * w.size) // 2
+        return
     job.phases_h, job.phases_w = smaller(h.stride, window_span(h)), smaller(w.stride, window_span(w))
-    job.phase_rows = band_h + (window_span(h) - 1) // h.stride
     job.pitch = band_w + (window_span(w) - 1) // w.stride
+    job.phase_length = (band_h + (window_span(h) - 1) // h.stride) * job.pitch
 
 
 cdef inline double band_bytes(const PoolJob *job) noexcept nogil:
     return (
-        <double>job.phases_h * job.phases_w * job.phase_rows * job.pitch
-        * job.image.format.scratch_bytes
+        <double>job.phases_h * job.phases_w * job.phase_length * job.image.format.scratch_bytes
     )
 
 
 cdef inline Py_ssize_t lanes_bytes(const PoolJob *job) noexcept nogil:
-    """Best values, then offsets, of a band of outputs: 8 bytes each suit every dtype."""
+    """Best values, or offsets, of a band of outputs: 8 bytes each suit every dtype."""
     return job.band_h * larger(job.pitch, job.band_w) * 8
 
 
@@ -124,18 +143,24 @@ cdef inline void load_band(
     cdef Py_ssize_t bytes = job.image.format.scratch_bytes
     cdef Py_ssize_t phase_h, phase_w, row, ih
     cdef const char *source
+    cdef char *to
     for phase_h in range(job.phases_h):
         for row in range(rows + (window_span(h) - 1 - phase_h) // h.stride):
             ih = y0 + phase_h + row * h.stride - h.before
             source = NULL
             if 0 <= ih < h.size:
                 source = plane + ih * job.image.stride_h
+            to = band + (phase_h * job.phases_w * job.phase_length + row * job.pitch) * bytes
+            if job.phases_w == w.stride:
+                load_padded_phases(
+                    to, job.phase_length * bytes, w.stride, source, x0, job.pitch,
+                    job.image.stride_w, w, job.image.format, job.outside,
+                )
+                continue
             for phase_w in range(job.phases_w):
                 load_padded_row(
-                    band + ((phase_h * job.phases_w + phase_w) * job.phase_rows + row)
-                    * job.pitch * bytes,
-                    source, x0 + phase_w, w.stride, job.pitch, job.image.stride_w, w,
-                    job.image.format, job.outside,
+                    to + phase_w * job.phase_length * bytes, source, x0 + phase_w,
+                    w.stride, job.pitch, job.image.stride_w, w, job.image.format, job.outside,
                 )
 
 
@@ -161,7 +186,7 @@ cdef void pool(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     cdef Py_ssize_t rows = smaller(job.band_h, h.out - oh0)
     cdef Py_ssize_t count = smaller(job.band_w, w.out - ow0)
     cdef Py_ssize_t y0 = oh0 * h.stride, x0 = ow0 * w.stride
-    cdef Py_ssize_t pitch = job.pitch if job.phase_rows else count
+    cdef Py_ssize_t pitch = job.pitch
     cdef Py_ssize_t lanes = (rows - 1) * pitch + count
     cdef const char *pixels = plane_at(&job.image, plane)
     cdef char *best = scratch
@@ -172,39 +197,52 @@ cdef void pool(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     cdef const char *taps[TAPS]
     cdef Py_ssize_t offsets[TAPS]
     cdef Py_ssize_t n_taps = 0, i, r, kh, kw, x, y, at, ih
+    cdef bint starts_with_tap = job.maximum != NULL and y0 >= h.before and x0 >= w.before
 
-    # What an output starts from: the lowest value at the first real tap, or zero.
+    # What an output starts from: the first tap if it is real; the lowest value, at the first tap
+    # that is; or zero.
     for i in range(count):
         if job.maximum != NULL:
             columns[i] = ceil_div(w.before - x0 - i * w.stride, w.dilation) * w.dilation
         else:
             columns[i] = positions(w, ow0 + i, job.count_include_pad)
-    fill_row(best, job.outside, lanes, bytes)
+    if not starts_with_tap:
+        fill_row(best, job.outside, lanes, bytes)
     if job.indices != NULL:
         memset(index, 0, lanes * (8 if job.wide else 4))
         for r in range(rows):
             y = y0 + r * h.stride
             if y >= h.before and x0 >= w.before:
-                break
+                break  # and so are all rows below
             start_indices(
                 index + r * pitch * (8 if job.wide else 4), job.wide,
                 ceil_div(h.before - y, h.dilation) * h.dilation * w.size, columns, count,
             )
 
-    if job.phase_rows:
+    if job.taps == IN_PHASES:
         load_band(job, pixels, y0, x0, rows, band)
+    elif job.taps == IN_PLACE and w.stride == 2:
+        deal_row(
+            band, band + job.phase_length * bytes, pixels + y0 * w.size * bytes,
+            2 * lanes - 1 + (window_span(h) - 1) * w.size + window_span(w) - 1, bytes,
+        )
     for kh in range(h.kernel):
         y = kh * h.dilation
         for kw in range(w.kernel):
             x = kw * w.dilation
             offsets[n_taps] = y * w.size + x
-            taps[n_taps] = band
-            if job.phase_rows:
-                taps[n_taps] += (
-                    ((y % h.stride * job.phases_w + x % w.stride) * job.phase_rows + y // h.stride)
-                    * pitch + x // w.stride
+            if job.taps == IN_PLACE and w.stride == 1:
+                taps[n_taps] = pixels + (y0 * w.size + offsets[n_taps]) * bytes
+            elif job.taps == IN_PLACE:
+                taps[n_taps] = band + (
+                    offsets[n_taps] % 2 * job.phase_length + offsets[n_taps] // 2
                 ) * bytes
-            else:  # one output row, one tap at a time
+            elif job.taps == IN_PHASES:
+                taps[n_taps] = band + (
+                    (y % h.stride * job.phases_w + x % w.stride) * job.phase_length
+                    + y // h.stride * pitch + x // w.stride
+                ) * bytes
+            else:
                 ih = y0 + y - h.before
                 source = NULL
                 if 0 <= ih < h.size:
@@ -213,8 +251,13 @@ cdef void pool(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
                     band, source, x0 + x, w.stride, count, job.image.stride_w, w, format,
                     job.outside,
                 )
+                taps[n_taps] = band
+            if starts_with_tap:
+                memcpy(best, taps[0], lanes * bytes)
+                starts_with_tap = False
+                continue
             n_taps += 1
-            if n_taps == TAPS or not job.phase_rows:
+            if n_taps == TAPS or job.taps == ONE_BY_ONE:
                 flush_taps(job, best, index, taps, offsets, n_taps, lanes)
                 n_taps = 0
         if job.maximum == NULL and n_taps:
@@ -223,20 +266,35 @@ cdef void pool(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     if n_taps:
         flush_taps(job, best, index, taps, offsets, n_taps, lanes)
 
-    for r in range(rows):
-        y = y0 + r * h.stride
-        if job.maximum == NULL:
+    if job.maximum == NULL:
+        for r in range(rows):
             job.sums.divide(
                 best + r * pitch * bytes, positions(h, oh0 + r, job.count_include_pad), columns,
                 count,
             )
-        at = (plane * h.out + oh0 + r) * w.out + ow0
-        store_row(job.out + at * format.bytes, best + r * pitch * bytes, count, format)
-        if job.indices != NULL:
-            store_indices(
-                job.indices + at, index + r * pitch * (8 if job.wide else 4), job.wide,
-                (y - h.before) * w.size + x0 - w.before, w.stride, count,
+    at = (plane * h.out + oh0) * w.out + ow0
+    if job.past_caches and pitch == count:
+        stream_copy(job.out + at * format.bytes, best, rows * count * bytes)
+    elif job.past_caches:
+        store_rows(band, best, rows, count * bytes, pitch * bytes)
+        stream_copy(job.out + at * format.bytes, band, rows * count * bytes)
+    elif count == w.out and not format.half:
+        store_rows(job.out + at * bytes, best, rows, count * bytes, pitch * bytes)
+    else:
+        for r in range(rows):
+            store_row(
+                job.out + (at + r * w.out) * format.bytes, best + r * pitch * bytes, count, format
             )
+    if job.indices != NULL:
+        store_indices(
+            <int64_t *>band if job.past_caches else job.indices + at, index, job.wide, rows,
+            w.out, pitch, count, (y0 - h.before) * w.size + x0 - w.before, h.stride * w.size,
+            w.stride,
+        )
+        if job.past_caches:
+            stream_copy(<char *>(job.indices + at), band, rows * count * 8)
+    if job.past_caches:
+        stream_fence()
 
 
 cdef int run_pool(PoolJob *job, Py_ssize_t n, int threads) except -1:
@@ -250,21 +308,35 @@ cdef int run_pool(PoolJob *job, Py_ssize_t n, int threads) except -1:
         <double>h.size * w.size * job.image.format.bytes
         + <double>h.out * w.out * (job.image.format.bytes + (8 if job.indices != NULL else 0))
     )
+    job.taps = IN_PHASES
+    if (
+        h.stride == w.stride <= 2 and h.before + h.after + w.before + w.after == 0
+        and is_plain(job.image.format, job.image.stride_w, job.image.data)
+        and job.image.stride_h == w.size * job.image.stride_w
+    ):
+        job.taps = IN_PLACE
     plan_band(job, band_h, band_w)
     while band_bytes(job) + 2 * lanes_bytes(job) > BAND_BYTES and band_h > 1:
         band_h = (band_h + 1) // 2
+        plan_band(job, band_h, band_w)
+    if job.taps == IN_PLACE and band_bytes(job) + 2 * lanes_bytes(job) > SCRATCH_BYTES:
+        job.taps = IN_PHASES  # which can cut rows too
         plan_band(job, band_h, band_w)
     while band_bytes(job) + 2 * lanes_bytes(job) > SCRATCH_BYTES and band_w > 1:
         band_w = (band_w + 1) // 2
         plan_band(job, band_h, band_w)
     if band_bytes(job) > SCRATCH_BYTES:
-        # Not even one window fits: take the taps of a run of outputs one by one.
-        job.phase_rows = job.pitch = 0
+        job.taps = ONE_BY_ONE
         job.band_h, job.band_w = 1, smaller(w.out, CHUNK)
+        job.phases_h, job.phases_w, job.phase_length, job.pitch = 1, 1, job.band_w, job.band_w
     job.bands_h, job.bands_w = ceil_div(h.out, job.band_h), ceil_div(w.out, job.band_w)
+    job.past_caches = (
+        moved >= STREAM_FROM_BYTES and job.bands_w == 1 and not job.image.format.half
+    )
     return for_each(
         pool, job, planes * job.bands_h * job.bands_w,
-        2 * lanes_bytes(job) + job.band_w * (sizeof(Py_ssize_t) + 8) + <Py_ssize_t>band_bytes(job),
+        2 * lanes_bytes(job) + job.band_w * sizeof(Py_ssize_t) + LINE_BYTES
+        + larger(<Py_ssize_t>band_bytes(job), lanes_bytes(job)),
         moved, threads,
     )
 
@@ -316,8 +388,9 @@ cdef struct PlaceJob:
     Py_ssize_t rows, columns  # of a plane of values; one long row where they lie so
     char *out
     Py_ssize_t size  # of a plane of `out`
-    Py_ssize_t band  # elements of it in scratch at a time; 0: made in place
+    Py_ssize_t band  # elements of it made in scratch at a time; 0: made in place
     const Sums *sums  # NULL: the last value wins
+    bint past_caches
     bint check_only
     int *outside  # set if an index lies outside its plane
 
@@ -379,9 +452,13 @@ cdef void place(const void *data, Py_ssize_t item, char *scratch) noexcept nogil
                     job.sums.add_at(sums, at, first, last, source, count)
                 else:
                     put_at(sums, at, source, format.bytes, count)
-        if job.band:
+        if job.past_caches:
+            stream_copy(plane + first * format.bytes, sums, (last - first) * format.bytes)
+        elif job.band:
             store_row(plane + first * format.bytes, sums, last - first, format)
         first = last
+    if job.past_caches:
+        stream_fence()
 
 
 cdef inline bint rows_join(const Planes *planes, Py_ssize_t columns) noexcept nogil:
@@ -403,6 +480,17 @@ cdef bint run_place(
     job.out = NULL if out is None else <char *>cnp.PyArray_DATA(out)
     job.size = size
     job.outside = &outside
+    # Float16 is summed in float32, in bands of scratch; so is what is then written past the caches.
+    job.band = 0
+    job.past_caches = False
+    if job.sums != NULL and job.values.format.half:
+        job.band = smaller(size, SCRATCH_BYTES // 4)
+    elif (
+        <double>planes * size * job.values.format.bytes >= STREAM_FROM_BYTES
+        and size * job.values.format.bytes <= SCRATCH_BYTES
+    ):
+        job.band = size
+        job.past_caches = True
     for_each(
         place, job, planes, 3 * 8 * CHUNK + job.band * job.values.format.scratch_bytes,
         <double>cnp.PyArray_NBYTES(indices) + <double>planes * size * job.values.format.bytes,
@@ -423,7 +511,6 @@ def max_pool_backward(
     cdef PlaceJob job
     job.values = planes_of(grad_output, computed_format(grad_output))
     job.sums = sums_of(True, job.values.format.scratch_bytes)
-    job.band = smaller(size, SCRATCH_BYTES // 4) if job.values.format.half else 0
     return run_place(&job, grad_output, indices, grad_input, size, threads)
 
 
@@ -436,7 +523,6 @@ def max_unpool(
     job.values.format.half = False  # moved, not computed
     job.values.format.scratch_bytes = job.values.format.bytes
     job.sums = NULL
-    job.band = 0
     return run_place(&job, values, indices, out, size, threads)
 
 

@@ -135,6 +135,26 @@ static void load_row(void *to, const char *from, Index count, Index stride, Form
     }
 }
 
+/* Deal `count` elements out to two rows in turn. */
+static inline void deal_row(void *restrict even, void *restrict odd, const void *restrict from,
+                            Index count, Index bytes) {
+#define DEAL(T)                                                   \
+    do {                                                          \
+        for (Index i = 0; i < count / 2; i++) {                   \
+            ((T *)even)[i] = ((const T *)from)[2 * i];            \
+            ((T *)odd)[i] = ((const T *)from)[2 * i + 1];         \
+        }                                                         \
+        if (count % 2) ((T *)even)[count / 2] = ((const T *)from)[count - 1]; \
+    } while (0)
+    switch (bytes) {
+        case 1: DEAL(uint8_t); break;
+        case 2: DEAL(uint16_t); break;
+        case 4: DEAL(uint32_t); break;
+        default: DEAL(uint64_t);
+    }
+#undef DEAL
+}
+
 /* Can kernels read a row where it lies? */
 static inline int is_plain(Format format, Index stride, const char *data) {
     return stride == format.bytes && !format.swapped && !format.half
@@ -192,6 +212,35 @@ static void load_padded_row(void *to, const char *from, Index first, Index step,
             load_row(out + i * bytes, from + source_index(axis, first + i * step) * stride, 1, 0,
                      format);
     }
+}
+
+/* Copy the padded positions first, first+1, ... to scratch, dealt out to `phases` rows of `count`
+ * in turn, `phase_stride` bytes apart. */
+static inline void load_padded_phases(char *to, Index phase_stride, Index phases,
+                                      const char *from, Index first, Index count, Index stride,
+                                      const Axis *axis, Format format, const void *outside) {
+    Index skipped = larger(first - axis->before, 0);  /* pixels to the left of the first position */
+    Index lead = axis->before + skipped - first;      /* positions to the left of the first pixel */
+    Index pixels = smaller(axis->size - skipped, 2 * count - lead);
+    if (phases != 2 || !from || pixels < 0 || axis->pad_mode != PAD_CONSTANT
+        || !is_plain(format, stride, from)) {
+        for (Index phase = 0; phase < phases; phase++)
+            load_padded_row(to + phase * phase_stride, from, first + phase, phases, count, stride,
+                            axis, format, outside);
+        return;
+    }
+    for (Index side = 0; side < 2; side++) { /* the first pixel's phase, then the other */
+        Index phase = (lead + side) % 2, before = (lead + side) / 2;
+        Index inner = (pixels + 1 - side) / 2;
+        char *row = to + phase * phase_stride;
+        if (before) fill_row(row, outside, before, format.bytes);
+        if (before + inner < count)
+            fill_row(row + (before + inner) * format.bytes, outside, count - before - inner,
+                     format.bytes);
+    }
+    deal_row(to + lead % 2 * phase_stride + lead / 2 * format.bytes,
+             to + (lead + 1) % 2 * phase_stride + (lead + 1) / 2 * format.bytes,
+             from + skipped * format.bytes, pixels, format.bytes);
 }
 
 #endif

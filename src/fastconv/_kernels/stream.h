@@ -22,22 +22,15 @@ enum {
     STREAM_FROM_BYTES = 16 << 20,       /* results smaller than this stay in the caches */
 };
 
-typedef struct {
-    char *stage; /* STAGE_BYTES and room for one overlong copy, aligned to a line */
-    char *to;    /* where the stage's first byte belongs: a line's start if streaming */
-    Index begin, end; /* what is in the stage and not written yet */
-    int past_caches;
-} Stream;
-
 static inline void stream_line(char *to, const char *from) {
 #if defined(__AVX512F__)
-    _mm512_stream_si512((void *)to, _mm512_load_si512((const void *)from));
+    _mm512_stream_si512((void *)to, _mm512_loadu_si512((const void *)from));
 #elif defined(__AVX__)
-    _mm256_stream_si256((__m256i *)to, _mm256_load_si256((const __m256i *)from));
-    _mm256_stream_si256((__m256i *)to + 1, _mm256_load_si256((const __m256i *)from + 1));
+    _mm256_stream_si256((__m256i *)to, _mm256_loadu_si256((const __m256i *)from));
+    _mm256_stream_si256((__m256i *)to + 1, _mm256_loadu_si256((const __m256i *)from + 1));
 #elif defined(__SSE2__)
     for (int i = 0; i < 4; i++)
-        _mm_stream_si128((__m128i *)to + i, _mm_load_si128((const __m128i *)from + i));
+        _mm_stream_si128((__m128i *)to + i, _mm_loadu_si128((const __m128i *)from + i));
 #else
     memcpy(to, from, LINE_BYTES);
 #endif
@@ -50,44 +43,46 @@ static inline void stream_fence(void) {
 #endif
 }
 
+/* memcpy, past the caches but for the broken lines at both ends. */
+static void stream_copy(char *to, const char *from, Index bytes) {
+    Index head = smaller((Index)(-(uintptr_t)to % LINE_BYTES), bytes);
+    memcpy(to, from, (size_t)head);
+    for (; head + LINE_BYTES <= bytes; head += LINE_BYTES) stream_line(to + head, from + head);
+    memcpy(to + head, from + head, (size_t)(bytes - head));
+}
+
+/* What is put into a stream piece by piece is written as if by one stream_copy. */
+typedef struct {
+    char *stage; /* STAGE_BYTES and room for one overlong copy */
+    char *to;    /* where the stage's first byte belongs */
+    Index end;   /* of what is in the stage and not written yet */
+    int past_caches;
+} Stream;
+
 static inline Stream stream_to(char *to, char *stage, int past_caches) {
-    Stream stream = {stage, to, 0, 0, past_caches};
-    if (past_caches) {
-        stream.begin = stream.end = (Index)((uintptr_t)to % LINE_BYTES);
-        stream.to -= stream.begin;
-    }
+    Stream stream = {stage, to, 0, past_caches};
     return stream;
 }
 
 static inline Index stream_room(const Stream *stream) { return STAGE_BYTES - stream->end; }
 
-/* Write out what is staged, up to the last whole line when streaming. */
+/* Write what is staged; when streaming, but for a broken line at the end. */
 static void stream_flush(Stream *stream) {
-    Index from = stream->begin, whole;
-    if (!stream->past_caches) {
+    Index kept = 0;
+    if (stream->past_caches) {
+        kept = smaller((Index)((uintptr_t)(stream->to + stream->end) % LINE_BYTES), stream->end);
+        stream_copy(stream->to, stream->stage, stream->end - kept);
+    } else {
         memcpy(stream->to, stream->stage, (size_t)stream->end);
-        stream->to += stream->end;
-        stream->end = 0;
-        return;
     }
-    whole = stream->end / LINE_BYTES * LINE_BYTES;
-    if (!whole) return;
-    if (from) {
-        memcpy(stream->to + from, stream->stage + from, (size_t)(LINE_BYTES - from));
-        from = LINE_BYTES;
-    }
-    for (; from < whole; from += LINE_BYTES)
-        stream_line(stream->to + from, stream->stage + from);
-    stream->to += whole;
-    stream->end -= whole;
-    stream->begin = 0;
-    memcpy(stream->stage, stream->stage + whole, (size_t)stream->end);
+    stream->to += stream->end - kept;
+    memcpy(stream->stage, stream->stage + stream->end - kept, (size_t)kept);
+    stream->end = kept;
 }
 
 static inline void stream_finish(Stream *stream) {
     stream_flush(stream);
-    memcpy(stream->to + stream->begin, stream->stage + stream->begin,
-           (size_t)(stream->end - stream->begin));
+    memcpy(stream->to, stream->stage, (size_t)stream->end);
 }
 
 #endif

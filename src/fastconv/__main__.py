@@ -1,0 +1,75 @@
+"""The ``fastconv`` command, also ``python -m fastconv``."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+import fastconv
+from fastconv import _demo
+from fastconv._command import CommandError
+
+__all__ = ["main"]
+
+# Each module's add_command() adds its sub-command, whose `run` takes the parsed arguments
+# and returns the exit code.
+COMMANDS = (_demo,)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments after the program's name; by default those of the process.
+
+    Returns
+    -------
+    int
+        The exit code: 0, a sub-command's own code, 2 for an error that the user can mend,
+        128 + the signal's number when interrupted (130) or when the reader of a pipe left (141).
+    """
+    parser = argparse.ArgumentParser(
+        prog="fastconv", description="Fast im2col, col2im and pooling for NumPy."
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {fastconv.__version__}")
+    subparsers = parser.add_subparsers(
+        title="commands", dest="command", metavar="COMMAND", required=True
+    )
+    for module in COMMANDS:
+        module.add_command(subparsers)
+    args = parser.parse_args(argv)
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold anything
+    try:
+        code: int = args.run(args)
+        print(end="", flush=True)
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:  # of standard output: all others are handled where they arise
+        _discard_stdout()
+        if isinstance(error, BrokenPipeError):
+            return 141
+        message = f"cannot write the output: {error.strerror}"
+    except CommandError as error:
+        message = str(error)
+    except MemoryError as error:
+        message = f"not enough memory: {error}"
+    print(f"fastconv {args.command}: error: {message}", file=sys.stderr)
+    return 2
+
+
+def _discard_stdout() -> None:
+    """Send what is still buffered for a lost standard output nowhere, so that exiting is quiet."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
