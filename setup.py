@@ -35,11 +35,14 @@ KERNELS = ("columns", "pooling")  # built once per level, as <kernel>_<level>
 RUNTIME = ("cpu", "memory")  # built once, with no level flags: they run before a level is chosen
 
 COMPILE_FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wno-unused-function"]
-LINK_FLAGS = ["-Wl,-s"] if sys.platform == "linux" else []
+LINK_FLAGS = [] if sys.platform == "linux" else []
 
 # One binary for Python 3.11 and later; free-threaded builds have no limited API.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
-MACROS = [("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION")]
+MACROS = [
+    ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
+    ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION"),
+]
 if LIMITED_API:
     MACROS.append(("Py_LIMITED_API", "0x030B0000"))
 

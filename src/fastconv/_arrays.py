@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv._memory import new_array
-from fastconv._window import _integers, _is_sequence
+from fastconv._window import integers, is_sequence
 
 Array: TypeAlias = npt.NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
@@ -58,14 +58,25 @@ def check_movable(array: Array, name: str) -> None:
         )
 
 
-def check_shape(value: Sequence[int], name: str, ndims: tuple[int, ...]) -> Shape:
-    """Read a shape of positive ints, of which only the batch, in front of three, may be 0."""
-    accepted = f"a sequence of {' or '.join(map(str, ndims))} positive ints"
-    if not _is_sequence(value):
+def native_dtype(array: Array) -> np.dtype[Any]:
+    """Return the dtype in native byte order."""
+    dtype = array.dtype
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
+def as_shape(array: Array, shape: Shape) -> Array:
+    """Return a view of `array`, which may lack the batch, in `shape`."""
+    return array if array.ndim == len(shape) else array.reshape(shape)
+
+
+def check_shape(value: Sequence[int], name: str, ndim: int) -> Shape:
+    """Read a shape of positive ints, of which only a batch, the first of four, may be 0."""
+    accepted = "a sequence of positive ints"
+    if not is_sequence(value):
         raise TypeError(f"{name} must be {accepted}, got {value!r}")
-    shape = _integers(value, name, accepted)
-    if len(shape) not in ndims or min(shape) < 0 or 0 in shape[-3:]:
-        raise ValueError(f"{name} must be {accepted}, got {value!r}")
+    shape = integers(value, name, accepted)
+    if len(shape) != ndim or min(shape) < 0 or 0 in shape[-3:]:
+        raise ValueError(f"{name} must be {accepted} and of length {ndim}, got {value!r}")
     return shape
 
 
@@ -99,6 +110,6 @@ def result(out: Array | None, shape: Shape, dtype: np.dtype[Any], *inputs: Array
 
 def _overlap(a: Array, b: Array) -> bool:
     try:
-        return np.shares_memory(a, b, max_work=10_000)
+        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:  # views so entangled are not worth more time
         return True

@@ -23,7 +23,8 @@ def new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         return np.empty(shape, dtype)
     if n_bytes > sys.maxsize:
         raise ValueError(f"the result, {shape} of {dtype}, would need {n_bytes} bytes")
-    return memory.empty(shape, dtype)  # type: ignore[no-any-return]
+    array: npt.NDArray[Any] = memory.empty(shape, dtype)
+    return array
 
 
 def empty_cache() -> None:

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 IntPair: TypeAlias = int | Sequence[int] | npt.NDArray[np.integer[Any]]
-Padding: TypeAlias = int | str | Sequence[int] | Sequence[Sequence[int]] | npt.NDArray[np.integer[Any]]
-Pairs: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
+Padding: TypeAlias = IntPair | str | Sequence[Sequence[int]]
+Pair: TypeAlias = tuple[int, int]
+Pairs: TypeAlias = tuple[Pair, Pair]
 
 PAD_MODES = ("constant", "edge", "reflect", "symmetric", "wrap")  # the order window.h numbers them
 
-# Kernels compute positions in signed 64-bit integers and multiply them by element sizes.
+# Kernels compute positions, and products of a few of them, in signed 64-bit integers.
 LARGEST = 2**40
 
 
@@ -27,70 +28,72 @@ class Window:
     ----------
     out_h, out_w : int
         Output size, ``floor((size + before + after - dilation*(kernel - 1) - 1) / stride) + 1``
-        (rounded up with ``ceil_mode``, less the windows that would start in the padding behind).
-    kernel : (int, int)
-        Kernel size.
-    packed : ndarray of intp
-        The same numbers for the kernels, in the order of ``struct Window`` in ``window.h``.
+        (rounded up with ``ceil_mode``, less a window that would start in the padding behind).
+    packed : ndarray of intp, shape (2, 8)
+        All numbers of both axes for the kernels, in the order of ``struct Axis`` in ``window.h``.
     """
 
-    __slots__ = ("kernel", "out_h", "out_w", "packed")
+    __slots__ = ("out_h", "out_w", "packed")
 
     def __init__(
         self,
-        size: tuple[int, int],
-        kernel: tuple[int, int],
-        stride: tuple[int, int],
-        dilation: tuple[int, int],
+        size: Pair,
+        kernel: Pair,
+        stride: Pair,
+        dilation: Pair,
         padding: int | str | Pairs,
         pad_mode: str,
         ceil_mode: bool,
     ) -> None:
-        span = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation))
-        if isinstance(padding, int):
-            padding = (padding, padding), (padding, padding)
-        elif padding == "valid":
-            padding = (0, 0), (0, 0)
-        elif padding == "same":
-            padding = tuple(  # type: ignore[assignment]
-                _same_padding(*axis) for axis in zip(size, stride, span)
+        span = dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1
+        if padding == "same":
+            pads = (
+                _same_padding(size[0], stride[0], span[0]),
+                _same_padding(size[1], stride[1], span[1]),
             )
-        padded = tuple(n + sum(p) for n, p in zip(size, padding))
-        if max(padded) > LARGEST or max(span) > LARGEST or max(stride) > LARGEST:
+        else:
+            pads = _explicit_padding(padding)
+        padded = size[0] + sum(pads[0]), size[1] + sum(pads[1])
+        if max(*padded, *span, *stride) > LARGEST:
             raise ValueError(
-                f"window too large: padded input {padded}, kernel {kernel} with dilation "
-                f"{dilation}, stride {stride}; the limit of each is {LARGEST}"
+                f"padded input {padded}, kernel {kernel} with dilation {dilation} or stride "
+                f"{stride} is too large: the limit is {LARGEST} positions"
             )
-        if any(n < s for n, s in zip(padded, span)):
+        if padded[0] < span[0] or padded[1] < span[1]:
             raise ValueError(
                 f"kernel {kernel} with dilation {dilation} does not fit the padded input {padded}"
             )
         out = []
-        for n, p, k, s, e in zip(size, padding, kernel, stride, span):
-            steps = n + sum(p) - e
-            o = steps // s + 1
-            if ceil_mode and steps % s and o * s < n + p[0]:
-                o += 1
-            out.append(o)
-        self.kernel = kernel
+        for n, (before, after), step, reach in zip(size, pads, stride, span):
+            steps, rest = divmod(n + before + after - reach, step)
+            more = ceil_mode and rest > 0 and (steps + 1) * step < n + before
+            out.append(steps + 1 + more)
         self.out_h, self.out_w = out
-        axes = zip(size, out, kernel, stride, dilation, padding)
         mode = PAD_MODES.index(pad_mode)
+        axes = zip(size, out, kernel, stride, dilation, pads)
         self.packed = np.array(
-            [(n, o, k, s, d, *p, mode) for n, o, k, s, d, p in axes], dtype=np.intp
+            [(n, o, k, s, d, *pad, mode) for n, o, k, s, d, pad in axes], dtype=np.intp
         )
         self.packed.flags.writeable = False
 
 
-def _same_padding(size: int, stride: int, span: int) -> tuple[int, int]:
-    """Padding that makes ceil(size / stride) outputs, the odd pixel behind."""
+def _same_padding(size: int, stride: int, span: int) -> Pair:
+    """Return padding that makes ceil(size / stride) outputs, the odd pixel behind."""
     total = max((-(-size // stride) - 1) * stride + span - size, 0)
     return total // 2, total - total // 2
 
 
+def _explicit_padding(padding: int | str | Pairs) -> Pairs:
+    """Return ((top, bottom), (left, right)) of padding that is not "same"."""
+    if isinstance(padding, tuple):
+        return padding
+    pixels = padding if isinstance(padding, int) else 0  # "valid"
+    return (pixels, pixels), (pixels, pixels)
+
+
 def window(
-    size: tuple[int, int],
-    kernel: tuple[int, int],
+    size: Pair,
+    kernel: Pair,
     stride: IntPair,
     padding: Padding,
     dilation: IntPair = 1,
@@ -113,14 +116,14 @@ def window(
 
 
 def pooling_window(
-    size: tuple[int, int],
-    kernel: tuple[int, int],
+    size: Pair,
+    kernel: Pair,
     stride: IntPair | None,
     padding: Padding,
     dilation: IntPair = 1,
     ceil_mode: bool = False,
 ) -> Window:
-    """Return the window of a pooling, all of which hold a real pixel; a None stride is the kernel."""
+    """Return the window of a pooling, which always holds a real pixel; None: stride is kernel."""
     return _pooling_window(
         size,
         kernel,
@@ -138,7 +141,7 @@ def unpooled_size(
     stride: IntPair | None,
     padding: Padding,
     output_size: IntPair | None,
-) -> tuple[int, int]:
+) -> Pair:
     """Return the size of the image that was pooled to `shape`: the least one, or the one given."""
     kernel = pair(kernel_size, "kernel_size")
     steps = kernel if stride is None else pair(stride, "stride")
@@ -146,8 +149,9 @@ def unpooled_size(
     if pads == "same":
         raise ValueError('padding must not be "same" here: it does not tell the size')
     if output_size is not None:
-        if _is_sequence(output_size) and len(output_size) == len(shape) != 2:  # type: ignore[arg-type]
-            *batch, h, w = _integers(output_size, "output_size", "a size or a whole shape")
+        whole = tuple(output_size) if is_sequence(output_size) else ()  # type: ignore[arg-type]
+        if len(whole) == len(shape):
+            *batch, h, w = integers(whole, "output_size", "a size or a whole shape")
             if tuple(batch) != shape[:-2]:
                 raise ValueError(
                     f"output_size must begin with {shape[:-2]} as the input does, "
@@ -155,9 +159,8 @@ def unpooled_size(
                 )
             output_size = h, w
         return pair(output_size, "output_size")
-    if not isinstance(pads, tuple):
-        pads = ((pads, pads),) * 2 if isinstance(pads, int) else ((0, 0),) * 2
-    h, w = ((n - 1) * s - sum(p) + k for n, s, p, k in zip(shape[-2:], steps, pads, kernel))
+    sides = _explicit_padding(pads)
+    h, w = ((n - 1) * s - sum(p) + k for n, s, p, k in zip(shape[-2:], steps, sides, kernel))
     if h < 1 or w < 1:
         raise ValueError(
             f"padding {padding!r} leaves nothing: the size for input {shape}, kernel_size "
@@ -191,13 +194,13 @@ def _pooling_window(*arguments: Any) -> Window:
     return found
 
 
-def pair(value: IntPair, name: str) -> tuple[int, int]:
+def pair(value: IntPair, name: str) -> Pair:
     """Read a positive int or a pair of them, (vertical, horizontal)."""
     if type(value) is int and value > 0:
         return value, value
     accepted = "a positive int or a pair of them"
-    if _is_sequence(value):
-        numbers = _integers(value, name, accepted)
+    if is_sequence(value):
+        numbers = integers(value, name, accepted)
     else:
         numbers = (_integer(value, name, accepted),) * 2
     if len(numbers) != 2 or min(numbers) < 1:
@@ -228,26 +231,31 @@ def _padding(value: Padding, name: str) -> int | str | Pairs:
             raise ValueError(f"{name} must be {accepted}, got {value!r}")
         return str(value)
     sides: list[tuple[int, ...]]
-    if not _is_sequence(value):
+    values: Any = value
+    if not is_sequence(value):
         sides = [(_integer(value, name, accepted),) * 2] * 2
-    elif any(map(_is_sequence, value)):
-        sides = [_integers(side, name, accepted) if _is_sequence(side) else () for side in value]
+    elif any(map(is_sequence, values)):
+        sides = [integers(side, name, accepted) if is_sequence(side) else () for side in values]
     else:
-        sides = [(n, n) for n in _integers(value, name, accepted)]
+        sides = [(n, n) for n in integers(value, name, accepted)]
     if len(sides) != 2 or any(len(side) != 2 or min(side) < 0 for side in sides):
         raise ValueError(f"{name} must be {accepted}, got {value!r}")
     (top, bottom), (left, right) = sides
     return (top, bottom), (left, right)
 
 
-def _is_sequence(value: Any) -> bool:
+def is_sequence(value: Any) -> bool:
+    """Tell whether `value` has elements to read: a tuple, a list, an array of one dimension."""
+    if isinstance(value, (tuple, list)):
+        return True
     if isinstance(value, np.ndarray):
         return value.ndim > 0
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
-def _integers(values: Any, name: str, accepted: str) -> tuple[int, ...]:
-    return tuple(_integer(value, name, accepted, values) for value in values)
+def integers(values: Any, name: str, accepted: str) -> tuple[int, ...]:
+    """Read the elements of a sequence as ints."""
+    return tuple([v if type(v) is int else _integer(v, name, accepted, values) for v in values])
 
 
 def _integer(value: Any, name: str, accepted: str, shown: Any = None) -> int:

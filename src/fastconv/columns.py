@@ -13,9 +13,11 @@ from fastconv._arrays import (
     INTEGERS,
     Array,
     as_array,
+    as_shape,
     check_dtype,
     check_movable,
     check_shape,
+    native_dtype,
     result,
 )
 from fastconv._window import IntPair, Padding, pair, positive, window
@@ -159,7 +161,7 @@ def col2im(
     """
     columns = as_array(col, "col", 2, unbatched=False)
     check_dtype(columns, "col", FLOATS, INTEGERS)
-    n, c, h, w = check_shape(input_shape, "input_shape", (4,))
+    n, c, h, w = check_shape(input_shape, "input_shape", 4)
     kernel = positive(filter_h, "filter_h"), positive(filter_w, "filter_w")
     win = window((h, w), kernel, stride, pad, dilation, pad_mode, padding_name="pad")
     expected = n * win.out_h * win.out_w, c * kernel[0] * kernel[1]
@@ -168,7 +170,7 @@ def col2im(
             f"col must have shape (N*OH*OW, C*KH*KW) = {expected} for input_shape {(n, c, h, w)} "
             f"and output size {(win.out_h, win.out_w)}, got {columns.shape}"
         )
-    out = result(out, (n, c, h, w), columns.dtype.newbyteorder("="), columns)
+    out = result(out, (n, c, h, w), native_dtype(columns), columns)
     _kernels.columns.scatter(columns, out, win.packed, _threads.count)
     return out
 
@@ -235,7 +237,7 @@ def unfold(
     win = window((h, w), kernel, stride, padding, dilation, pad_mode)
     shape = n, c * kernel[0] * kernel[1], win.out_h * win.out_w
     out = result(out, shape[4 - array.ndim :], images.dtype, images)
-    _kernels.columns.gather(images, out.reshape(shape), win.packed, _threads.count)
+    _kernels.columns.gather(images, as_shape(out, shape), win.packed, _threads.count)
     return out
 
 
@@ -309,6 +311,6 @@ def fold(
             f"for output_size {size} and kernel_size {kernel}, got {array.shape}"
         )
     shape = n, rows // taps, *size
-    out = result(out, shape[3 - array.ndim :], columns.dtype.newbyteorder("="), columns)
-    _kernels.columns.scatter(columns, out.reshape(shape), win.packed, _threads.count)
+    out = result(out, shape[3 - array.ndim :], native_dtype(columns), columns)
+    _kernels.columns.scatter(columns, as_shape(out, shape), win.packed, _threads.count)
     return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,10 @@ from fastconv._arrays import (
     Array,
     Shape,
     as_array,
+    as_shape,
     check_dtype,
     check_shape,
+    native_dtype,
     result,
 )
 from fastconv._window import IntPair, Padding, pair, pooling_window, unpooled_size
@@ -131,12 +133,12 @@ def max_pool2d(
     win = pooling_window((h, w), kernel, stride, padding, dilation, ceil_mode)
     shape = n, c, win.out_h, win.out_w
     visible = shape[4 - array.ndim :]
-    out = result(out, visible, images.dtype.newbyteorder("="), images)
+    out = result(out, visible, native_dtype(images), images)
     indices = result(None, visible, INT64) if return_indices else None
     _kernels.pooling.max_pool(
         images,
-        out.reshape(shape),
-        None if indices is None else indices.reshape(shape),
+        as_shape(out, shape),
+        None if indices is None else as_shape(indices, shape),
         win.packed,
         _threads.count,
     )
@@ -190,7 +192,7 @@ def max_pool2d_backward(
     grads = as_array(array, "grad_output", 4)
     check_dtype(grads, "grad_output", FLOATS)
     where = _indices(indices, array, grads, "grad_output")
-    shape = check_shape(input_shape, "input_shape", (array.ndim,))
+    shape = check_shape(input_shape, "input_shape", array.ndim)
     if shape[:-2] != array.shape[:-2]:
         raise ValueError(
             f"input_shape must begin with {array.shape[:-2]} as grad_output does, got {shape}"
@@ -316,7 +318,7 @@ def avg_pool2d(
     shape = n, c, win.out_h, win.out_w
     out = result(out, shape[4 - array.ndim :], _mean_dtype(images), images)
     _kernels.pooling.avg_pool(
-        images, out.reshape(shape), win.packed, bool(count_include_pad), _threads.count
+        images, as_shape(out, shape), win.packed, bool(count_include_pad), _threads.count
     )
     return out
 
@@ -369,7 +371,7 @@ def avg_pool2d_backward(
     array = np.asarray(grad_output)
     grads = as_array(array, "grad_output", 4)
     check_dtype(grads, "grad_output", FLOATS, INTEGERS, BOOL)
-    shape = check_shape(input_shape, "input_shape", (array.ndim,))
+    shape = check_shape(input_shape, "input_shape", array.ndim)
     kernel = pair(kernel_size, "kernel_size")
     h, w = shape[-2:]
     win = pooling_window((h, w), kernel, stride, padding, 1, ceil_mode)
@@ -381,7 +383,7 @@ def avg_pool2d_backward(
     out = result(out, shape, _mean_dtype(grads), grads)
     _kernels.pooling.avg_pool_backward(
         grads,
-        out.reshape((*grads.shape[:2], h, w)),
+        as_shape(out, (*grads.shape[:2], h, w)),
         win.packed,
         bool(count_include_pad),
         _threads.count,
@@ -389,8 +391,8 @@ def avg_pool2d_backward(
     return out
 
 
-def _mean_dtype(array: Array) -> np.dtype[np.floating[npt.NBitBase]]:
-    return array.dtype.newbyteorder("=") if array.dtype.char in FLOATS else FLOAT64
+def _mean_dtype(array: Array) -> np.dtype[Any]:
+    return native_dtype(array) if array.dtype.char in FLOATS else FLOAT64
 
 
 def _indices(indices: npt.ArrayLike, array: Array, batch: Array, name: str) -> Array:
@@ -399,15 +401,15 @@ def _indices(indices: npt.ArrayLike, array: Array, batch: Array, name: str) -> A
     check_dtype(where, "indices", INTEGERS)
     if where.shape != array.shape:
         raise ValueError(f"indices must have {name}'s shape {array.shape}, got {where.shape}")
-    return where.reshape(batch.shape) if where.ndim == 3 else where
+    return as_shape(where, batch.shape)
 
 
-def _place(kernel: object, values: Array, indices: Array, shape: Shape, out: Array | None) -> Array:
+def _place(kernel: Any, values: Array, indices: Array, shape: Shape, out: Array | None) -> Array:
     """Run a kernel that writes values at indices, all of which are known to be good before."""
     given = out is not None
-    out = result(out, shape, values.dtype.newbyteorder("="), values, indices)
+    out = result(out, shape, native_dtype(values), values, indices)
     h, w = shape[-2:]
-    planes = out.reshape((*values.shape[:2], h, w))
+    planes = as_shape(out, (*values.shape[:2], h, w))
     # A given array must stay as it is if an index is bad; a new one may be thrown away.
     for target in (None, planes) if given else (planes,):
         if kernel(values, indices, target, h * w, _threads.count):

@@ -8,10 +8,11 @@ import os
 from types import ModuleType
 from typing import Any
 
-from fastconv._kernels import cpu
-
 KERNELS = ("columns", "pooling")
 
+# Compiled modules have no types: mypy sees their attributes as Any.
+cpu: Any = importlib.import_module(f"{__name__}.cpu")
+memory: Any = importlib.import_module(f"{__name__}.memory")
 columns: Any
 pooling: Any
 level: str
@@ -29,9 +30,7 @@ def available_levels() -> tuple[str, ...]:
 
 def load(name: str) -> dict[str, ModuleType]:
     """Return a level's modules by kernel."""
-    return {
-        kernel: importlib.import_module(f"{__name__}.{kernel}_{name}") for kernel in KERNELS
-    }
+    return {kernel: importlib.import_module(f"{__name__}.{kernel}_{name}") for kernel in KERNELS}
 
 
 def use(name: str) -> None:
