@@ -19,10 +19,12 @@ RECYCLED_BYTES = 1 << 20
 def new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Return an uninitialised array for a result."""
     n_bytes = dtype.itemsize * prod(shape)
-    if n_bytes < RECYCLED_BYTES:
+    if 0 < n_bytes < RECYCLED_BYTES:
         return np.empty(shape, dtype)
-    if n_bytes > sys.maxsize:
-        raise ValueError(f"the result, {shape} of {dtype}, would need {n_bytes} bytes")
+    if dtype.itemsize * prod(n or 1 for n in shape) > sys.maxsize:  # NumPy's limit
+        raise ValueError(f"the result is too large: shape {shape} of {dtype}")
+    if n_bytes == 0:
+        return np.empty(shape, dtype)
     array: npt.NDArray[Any] = memory.empty(shape, dtype)
     return array
 

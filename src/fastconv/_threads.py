@@ -106,7 +106,7 @@ def get_num_threads() -> int:
     return count
 
 
-class num_threads:  # noqa: N801 - a context manager that reads like a function
+class num_threads:
     """Set the number of threads within a ``with`` block, for the whole process.
 
     Parameters

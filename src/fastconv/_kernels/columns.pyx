@@ -28,6 +28,8 @@ from fastconv._kernels.parallel cimport for_each
 
 cnp.import_array()
 
+level = LEVEL.decode()
+
 cdef extern from "columns.h":
     enum:
         OVERRUN_BYTES
@@ -100,11 +102,6 @@ cdef inline Py_ssize_t split(Py_ssize_t size, Py_ssize_t pieces) noexcept nogil:
 
 
 # ---- gather ------------------------------------------------------------------------------------
-
-cdef inline Py_ssize_t reach(const Axis *axis, Py_ssize_t outputs) noexcept nogil:
-    """How many padded positions adjacent windows cover."""
-    return (outputs - 1) * axis.stride + window_span(axis)
-
 
 cdef void gather_pixels(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     cdef const Job *job = <const Job *>data
@@ -242,6 +239,8 @@ def gather(cnp.ndarray image, cnp.ndarray columns, cnp.ndarray window, int threa
     cdef Py_ssize_t n = cnp.PyArray_DIM(image, 0), bytes, pixel_bytes
     cdef double window_bytes, column_bytes
     cdef double moved = <double>cnp.PyArray_NBYTES(columns)
+    if n == 0:
+        return
     job.window = window_of(window)[0]
     job.image = planes_of(image, moved_format(image))
     job.columns = columns_of(columns, &job.window)
@@ -458,6 +457,8 @@ def scatter(cnp.ndarray columns, cnp.ndarray image, cnp.ndarray window, int thre
     cdef Py_ssize_t n = cnp.PyArray_DIM(image, 0), bytes, padded, row
     cdef double moved = <double>cnp.PyArray_NBYTES(columns)
     cdef bint no_folding
+    if n == 0:
+        return
     job.window = window_of(window)[0]
     job.image = planes_of(image, computed_format(columns))
     job.columns = columns_of(columns, &job.window)

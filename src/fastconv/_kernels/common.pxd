@@ -16,6 +16,7 @@ cdef extern from "window.h":
     Py_ssize_t source_index(const Axis *axis, Py_ssize_t padded) noexcept nogil
     Py_ssize_t padded_size(const Axis *axis) noexcept nogil
     Py_ssize_t window_span(const Axis *axis) noexcept nogil
+    Py_ssize_t reach(const Axis *axis, Py_ssize_t outputs) noexcept nogil
     Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil
     Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil
     Py_ssize_t larger(Py_ssize_t a, Py_ssize_t b) noexcept nogil
@@ -24,7 +25,12 @@ cdef extern from "window.h":
 cdef extern from "rows.h":
     ctypedef struct Format:
         Py_ssize_t bytes, scratch_bytes
-        int swapped, half
+        int conversion, swapped
+
+    int AS_IS
+    int FROM_HALF
+    int FROM_SIGNED
+    int FROM_UNSIGNED
 
     bint is_plain(Format format, Py_ssize_t stride, const char *data) noexcept nogil
     void load_row(
@@ -97,7 +103,16 @@ cdef extern from "stream.h":
 cdef extern from *:
     """
     static inline char array_kind(PyArrayObject *array) { return PyArray_DESCR(array)->kind; }
+
+    #if defined(__AVX512F__)
+    #define LEVEL "v4"
+    #elif defined(__AVX2__)
+    #define LEVEL "v3"
+    #else
+    #define LEVEL "base"
+    #endif
     """
+    const char *LEVEL  # which a module is built for, told by the compiler
     char array_kind(cnp.ndarray array) noexcept  # as `numpy.dtype.kind`
 
 
@@ -112,7 +127,8 @@ cdef inline Format moved_format(cnp.ndarray array) noexcept:
     """The format of elements that are moved and not looked at."""
     cdef Format format
     format.bytes = format.scratch_bytes = cnp.PyArray_ITEMSIZE(array)
-    format.swapped = format.half = 0
+    format.swapped = False
+    format.conversion = AS_IS
     return format
 
 
@@ -120,9 +136,18 @@ cdef inline Format computed_format(cnp.ndarray array) noexcept:
     """The format of numbers that are computed with."""
     cdef Format format = moved_format(array)
     format.swapped = not cnp.PyArray_ISNOTSWAPPED(array)
-    format.half = array_kind(array) == b"f" and format.bytes == 2
-    if format.half:
+    if array_kind(array) == b"f" and format.bytes == 2:
+        format.conversion = FROM_HALF
         format.scratch_bytes = 4
+    return format
+
+
+cdef inline Format averaged_format(cnp.ndarray array) noexcept:
+    """The format of numbers whose means are taken: those of integers and bool are float64."""
+    cdef Format format = computed_format(array)
+    if array_kind(array) != b"f":
+        format.conversion = FROM_SIGNED if array_kind(array) == b"i" else FROM_UNSIGNED
+        format.scratch_bytes = 8
     return format
 
 
@@ -135,6 +160,10 @@ cdef inline Planes planes_of(cnp.ndarray array, Format format) noexcept:
     planes.stride_h, planes.stride_w = strides[2], strides[3]
     planes.format = format
     return planes
+
+
+cdef inline Py_ssize_t plane_count(cnp.ndarray array) noexcept:
+    return cnp.PyArray_DIM(array, 0) * cnp.PyArray_DIM(array, 1)
 
 
 cdef inline char *plane_at(const Planes *planes, Py_ssize_t plane) noexcept nogil:

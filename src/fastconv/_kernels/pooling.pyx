@@ -33,6 +33,8 @@ from fastconv._kernels.parallel cimport for_each
 
 cnp.import_array()
 
+level = LEVEL.decode()
+
 cdef extern from "maximum.h":
     ctypedef void (*MaxTaps)(
         void *best, void *index, const char **taps, const Py_ssize_t *offsets, Py_ssize_t n_taps,
@@ -87,6 +89,7 @@ cdef enum Taps:
 cdef struct PoolJob:
     Window window
     Planes image
+    Format out_format
     char *out
     int64_t *indices  # or NULL
     Py_ssize_t band_h, bands_h, band_w, bands_w  # of outputs
@@ -274,16 +277,17 @@ cdef void pool(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
             )
     at = (plane * h.out + oh0) * w.out + ow0
     if job.past_caches and pitch == count:
-        stream_copy(job.out + at * format.bytes, best, rows * count * bytes)
+        stream_copy(job.out + at * bytes, best, rows * count * bytes)
     elif job.past_caches:
         store_rows(band, best, rows, count * bytes, pitch * bytes)
-        stream_copy(job.out + at * format.bytes, band, rows * count * bytes)
-    elif count == w.out and not format.half:
+        stream_copy(job.out + at * bytes, band, rows * count * bytes)
+    elif count == w.out and job.out_format.conversion == AS_IS:
         store_rows(job.out + at * bytes, best, rows, count * bytes, pitch * bytes)
     else:
         for r in range(rows):
             store_row(
-                job.out + (at + r * w.out) * format.bytes, best + r * pitch * bytes, count, format
+                job.out + (at + r * w.out) * job.out_format.bytes, best + r * pitch * bytes, count,
+                job.out_format,
             )
     if job.indices != NULL:
         store_indices(
@@ -297,11 +301,10 @@ cdef void pool(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
         stream_fence()
 
 
-cdef int run_pool(PoolJob *job, Py_ssize_t n, int threads) except -1:
+cdef int run_pool(PoolJob *job, Py_ssize_t planes, int threads) except -1:
     """Cut the work into items and do it; `job` holds everything else."""
     cdef const Axis *h = &job.window.h
     cdef const Axis *w = &job.window.w
-    cdef Py_ssize_t planes = n * job.image.channels
     cdef Py_ssize_t band_h = ceil_div(h.out, smaller(h.out, ceil_div(4 * threads, planes)))
     cdef Py_ssize_t band_w = w.out
     cdef double moved = <double>planes * (
@@ -310,7 +313,8 @@ cdef int run_pool(PoolJob *job, Py_ssize_t n, int threads) except -1:
     )
     job.taps = IN_PHASES
     if (
-        h.stride == w.stride <= 2 and h.before + h.after + w.before + w.after == 0
+        h.stride == w.stride <= 2 and h.before + w.before == 0
+        and reach(h, h.out) <= h.size and reach(w, w.out) <= w.size
         and is_plain(job.image.format, job.image.stride_w, job.image.data)
         and job.image.stride_h == w.size * job.image.stride_w
     ):
@@ -331,7 +335,7 @@ cdef int run_pool(PoolJob *job, Py_ssize_t n, int threads) except -1:
         job.phases_h, job.phases_w, job.phase_length, job.pitch = 1, 1, job.band_w, job.band_w
     job.bands_h, job.bands_w = ceil_div(h.out, job.band_h), ceil_div(w.out, job.band_w)
     job.past_caches = (
-        moved >= STREAM_FROM_BYTES and job.bands_w == 1 and not job.image.format.half
+        moved >= STREAM_FROM_BYTES and job.bands_w == 1 and job.out_format.conversion == AS_IS
     )
     return for_each(
         pool, job, planes * job.bands_h * job.bands_w,
@@ -344,10 +348,13 @@ cdef int run_pool(PoolJob *job, Py_ssize_t n, int threads) except -1:
 def max_pool(
     cnp.ndarray image, cnp.ndarray out, cnp.ndarray indices, cnp.ndarray window, int threads
 ):
-    """Write the maxima of images (n, c, h, w) and, unless None, their indices (both C-contiguous)."""
+    """Write the maxima of images (n, c, h, w) and, unless None, their indices; both C-contiguous."""
     cdef PoolJob job
+    if plane_count(image) == 0:
+        return
     job.window = window_of(window)[0]
     job.image = planes_of(image, computed_format(image))
+    job.out_format = computed_format(out)
     job.out = <char *>cnp.PyArray_DATA(out)
     job.indices = NULL
     job.maximum = maximum_of(array_kind(image), job.image.format.scratch_bytes)
@@ -361,23 +368,26 @@ def max_pool(
             + window_span(&job.window.w) > <double>0x7fffffff
         )
         job.update = job.maximum.indexed_wide if job.wide else job.maximum.indexed
-    run_pool(&job, cnp.PyArray_DIM(image, 0), threads)
+    run_pool(&job, plane_count(image), threads)
 
 
 def avg_pool(
     cnp.ndarray image, cnp.ndarray out, cnp.ndarray window, bint count_include_pad, int threads
 ):
-    """Write the means of images (n, c, h, w), float, to `out` (C-contiguous)."""
+    """Write the means of images (n, c, h, w) to `out` (C-contiguous)."""
     cdef PoolJob job
+    if plane_count(image) == 0:
+        return
     job.window = window_of(window)[0]
-    job.image = planes_of(image, computed_format(image))
+    job.image = planes_of(image, averaged_format(image))
+    job.out_format = computed_format(out)
     job.out = <char *>cnp.PyArray_DATA(out)
     job.indices = NULL
     job.maximum = NULL
     job.outside = NULL
     job.sums = sums_of(True, job.image.format.scratch_bytes)
     job.count_include_pad = count_include_pad
-    run_pool(&job, cnp.PyArray_DIM(image, 0), threads)
+    run_pool(&job, plane_count(image), threads)
 
 
 # ---- gradients ---------------------------------------------------------------------------------
@@ -469,7 +479,7 @@ cdef bint run_place(
     PlaceJob *job, cnp.ndarray values, cnp.ndarray indices, cnp.ndarray out, Py_ssize_t size,
     int threads,
 ) except -1:
-    cdef Py_ssize_t planes = cnp.PyArray_DIM(values, 0) * cnp.PyArray_DIM(values, 1)
+    cdef Py_ssize_t planes = plane_count(values)
     cdef int outside = 0
     job.indices = planes_of(indices, computed_format(indices))
     job.index_unsigned = array_kind(indices) == b"u"
@@ -483,7 +493,7 @@ cdef bint run_place(
     # Float16 is summed in float32, in bands of scratch; so is what is then written past the caches.
     job.band = 0
     job.past_caches = False
-    if job.sums != NULL and job.values.format.half:
+    if job.values.format.conversion == FROM_HALF:
         job.band = smaller(size, SCRATCH_BYTES // 4)
     elif (
         <double>planes * size * job.values.format.bytes >= STREAM_FROM_BYTES
@@ -520,7 +530,7 @@ def max_unpool(
     """Put the values (n, c, h, w) into zeroed planes; return as `max_pool_backward` does."""
     cdef PlaceJob job
     job.values = planes_of(values, computed_format(values))
-    job.values.format.half = False  # moved, not computed
+    job.values.format.conversion = AS_IS  # moved, not computed
     job.values.format.scratch_bytes = job.values.format.bytes
     job.sums = NULL
     return run_place(&job, values, indices, out, size, threads)
@@ -529,6 +539,7 @@ def max_unpool(
 cdef struct SpreadJob:
     Window window
     Planes grad  # of the output
+    Format out_format
     char *out
     Py_ssize_t band_h, bands_h, phase_length
     bint count_include_pad
@@ -567,7 +578,8 @@ cdef void spread(const void *data, Py_ssize_t item, char *scratch) noexcept nogi
                 )
         job.sums.merge_phases(merged, sums, w.size, w.before, w.stride, job.phase_length)
         store_row(
-            job.out + (plane * h.size + ih) * w.size * format.bytes, merged, w.size, format
+            job.out + (plane * h.size + ih) * w.size * job.out_format.bytes, merged, w.size,
+            job.out_format,
         )
 
 
@@ -577,9 +589,12 @@ def avg_pool_backward(
 ):
     """Write avg_pool's adjoint of the gradients (n, c, oh, ow) to `grad_input` (C-contiguous)."""
     cdef SpreadJob job
-    cdef Py_ssize_t planes = cnp.PyArray_DIM(grad_input, 0) * cnp.PyArray_DIM(grad_input, 1)
+    cdef Py_ssize_t planes = plane_count(grad_input)
+    if planes == 0:
+        return
     job.window = window_of(window)[0]
-    job.grad = planes_of(grad_output, computed_format(grad_output))
+    job.grad = planes_of(grad_output, averaged_format(grad_output))
+    job.out_format = computed_format(grad_input)
     job.out = <char *>cnp.PyArray_DATA(grad_input)
     job.sums = sums_of(True, job.grad.format.scratch_bytes)
     job.count_include_pad = count_include_pad

@@ -11,12 +11,16 @@
 
 #include "window.h"
 
+/* What an element becomes in scratch: float16 a float32, an integer (where means are taken) a
+ * float64, anything else stays what it is. */
+enum { AS_IS, FROM_HALF, FROM_SIGNED, FROM_UNSIGNED };
+
 /* How an element lies in memory, and how in scratch. */
 typedef struct {
     Index bytes;         /* in memory */
-    Index scratch_bytes; /* in scratch: 4 for float16, which is computed in float32 */
-    int swapped;         /* the byte order is not the processor's */
-    int half;            /* float16 in memory */
+    Index scratch_bytes; /* in scratch */
+    int conversion;
+    int swapped; /* the byte order is not the processor's */
 } Format;
 
 static inline float half_to_float(uint16_t half) {
@@ -96,22 +100,40 @@ STRIDED_ROW(2, uint16_t, swap_2)
 STRIDED_ROW(4, uint32_t, swap_4)
 STRIDED_ROW(8, uint64_t, swap_8)
 STRIDED_ROW(16, Bytes16, SAME)
-#undef SAME
 #undef STRIDED_ROW
 
-static void load_half_row(void *to, const char *from, Index count, Index stride, int swapped) {
-    float *out = (float *)to;
-    uint16_t value;
-    for (Index i = 0; i < count; i++) {
-        memcpy(&value, from + i * stride, 2);
-        out[i] = half_to_float(swapped ? swap_2(value) : value);
+/* Rows that are converted on the way to scratch. */
+#define CONVERT_ROW(T, SWAP, TO, CONVERT)                    \
+    for (Index i = 0; i < count; i++) {                      \
+        T value;                                             \
+        memcpy(&value, from + i * stride, sizeof value);     \
+        if (format.swapped) value = SWAP(value);             \
+        ((TO *)to)[i] = (TO)CONVERT(value);                  \
     }
+#define CONVERT_INTEGERS(SIGN)                                              \
+    switch (format.bytes) {                                                 \
+        case 1: CONVERT_ROW(uint8_t, SAME, double, (SIGN##8_t)) break;      \
+        case 2: CONVERT_ROW(uint16_t, swap_2, double, (SIGN##16_t)) break;  \
+        case 4: CONVERT_ROW(uint32_t, swap_4, double, (SIGN##32_t)) break;  \
+        default: CONVERT_ROW(uint64_t, swap_8, double, (SIGN##64_t))        \
+    }
+static void load_converted_row(void *to, const char *from, Index count, Index stride,
+                               Format format) {
+    if (format.conversion == FROM_HALF)
+        CONVERT_ROW(uint16_t, swap_2, float, half_to_float)
+    else if (format.conversion == FROM_SIGNED)
+        CONVERT_INTEGERS(int)
+    else
+        CONVERT_INTEGERS(uint)
 }
+#undef CONVERT_INTEGERS
+#undef CONVERT_ROW
+#undef SAME
 
 /* Copy `count` elements, `stride` bytes apart, to contiguous scratch. */
 static void load_row(void *to, const char *from, Index count, Index stride, Format format) {
-    if (format.half) {
-        load_half_row(to, from, count, stride, format.swapped);
+    if (format.conversion) {
+        load_converted_row(to, from, count, stride, format);
     } else if (format.swapped) {
         switch (format.bytes) {
             case 2: load_swapped_row_2(to, from, count, stride); break;
@@ -163,13 +185,13 @@ static inline void deal_row(void *restrict even, void *restrict odd, const void 
 
 /* Can kernels read a row where it lies? */
 static inline int is_plain(Format format, Index stride, const char *data) {
-    return stride == format.bytes && !format.swapped && !format.half
+    return stride == format.bytes && !format.swapped && !format.conversion
         && (uintptr_t)data % (uintptr_t)format.bytes == 0;
 }
 
-/* Write contiguous scratch to a contiguous native row. */
+/* Write contiguous scratch to a contiguous native row, float32 to float16 if it is of that. */
 static inline void store_row(char *to, const void *from, Index count, Format format) {
-    if (format.half) {
+    if (format.conversion == FROM_HALF) {
         uint16_t *out = (uint16_t *)to;
         for (Index i = 0; i < count; i++) out[i] = float_to_half(((const float *)from)[i]);
     } else {

@@ -48,6 +48,11 @@ static inline Index window_span(const Axis *axis) {
     return (axis->kernel - 1) * axis->dilation + 1;
 }
 
+/* How many padded positions adjacent windows cover. */
+static inline Index reach(const Axis *axis, Index outputs) {
+    return (outputs - 1) * axis->stride + window_span(axis);
+}
+
 static inline Index ceil_div(Index a, Index b) { return a <= 0 ? 0 : (a + b - 1) / b; }
 static inline Index smaller(Index a, Index b) { return a < b ? a : b; }
 static inline Index larger(Index a, Index b) { return a > b ? a : b; }
