@@ -1,0 +1,278 @@
+"""What several test files share: arrays in every layout, comparisons, guards, the operations."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from numpy.typing import DTypeLike, NDArray
+
+import fastconv
+
+Array = NDArray[Any]
+DType = np.dtype[Any]
+Shape = tuple[int, ...]
+
+INTEGERS = [np.dtype(char) for char in "bBhHiIlLqQ"]
+"""Every integer type, also those that are of one size with another (long and long long)."""
+FLOATS = [np.dtype(char) for char in "efd"]
+PAD_MODES = ["constant", "edge", "reflect", "symmetric", "wrap"]
+VECTOR_WIDTHS = [4, 8, 16, 32, 64]
+EDGE_SIZES = sorted({1} | {size for t in VECTOR_WIDTHS for size in (t - 1, t, t + 1, 2 * t + 1)})
+"""Row lengths around every number of elements that a vector register can hold."""
+
+
+def integer_values(shape: Shape, dtype: DTypeLike = np.float32, seed: int = 0) -> Array:
+    """Draw small integers in any numeric dtype: in whatever order, their sum is exact."""
+    dtype = np.dtype(dtype)
+    low = 0 if dtype.kind in "ub" else -8
+    high = 2 if dtype.kind == "b" else 9
+    values: Array = np.random.default_rng(seed).integers(low, high, shape).astype(dtype)
+    return values
+
+
+def normal_values(shape: Shape, dtype: DTypeLike = np.float32, seed: int = 0) -> Array:
+    """Draw standard normal values, whose sums show in which order they were added."""
+    values: Array = np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+    return values
+
+
+def assert_same(actual: Any, expected: Array) -> None:
+    """Compare dtype, shape and values, the sign of zeros too; every NaN equals every other."""
+    assert isinstance(actual, np.ndarray)
+    assert actual.dtype == expected.dtype
+    assert actual.shape == expected.shape
+    np.testing.assert_array_equal(actual, expected)
+    if actual.dtype.kind == "f":
+        signs, expected_signs = (
+            np.signbit(np.where(np.isnan(array), 1, array)) for array in (actual, expected)
+        )
+        np.testing.assert_array_equal(signs, expected_signs, err_msg="the sign of a zero differs")
+
+
+def assert_close(actual: Any, expected: Array, dtype: DTypeLike, terms: int = 1) -> None:
+    """Compare values up to a few roundings of a sum of so many terms."""
+    assert isinstance(actual, np.ndarray)
+    assert actual.dtype == np.dtype(dtype)
+    assert actual.shape == expected.shape
+    scale = max(1.0, float(np.abs(expected).max(initial=0)))
+    tolerance = 4 * float(np.finfo(dtype).eps) * terms**0.5 * scale
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
+
+
+# -------------------------------------------------------------------------------------- layouts
+
+
+def _unaligned(array: Array) -> Array:
+    copy: Array = np.ndarray(array.shape, array.dtype, bytearray(array.nbytes + 1), offset=1)
+    copy[...] = array
+    return copy
+
+
+def _every_other(array: Array) -> Array:
+    spread = np.zeros([2 * size for size in array.shape], array.dtype)
+    view: Array = spread[(slice(1, None, 2),) * array.ndim]
+    view[...] = array
+    return view
+
+
+def _interior(array: Array) -> Array:
+    larger = np.zeros([size + 3 for size in array.shape], array.dtype)
+    view: Array = larger[tuple(slice(1, 1 + size) for size in array.shape)]
+    view[...] = array
+    return view
+
+
+def _read_only(array: Array) -> Array:
+    copy = array.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+def _channels_last(array: Array) -> Array:
+    return np.moveaxis(np.moveaxis(array, -1, 0).copy(), 0, -1)
+
+
+LAYOUTS: dict[str, Callable[[Array], Array]] = {
+    "contiguous": lambda array: array.copy(),
+    "fortran": lambda array: array.copy(order="F"),
+    "channels-last": _channels_last,
+    "negative-steps": lambda array: np.flip(np.flip(array).copy()),
+    "every-other": _every_other,
+    "interior": _interior,
+    "unaligned": _unaligned,
+    "read-only": _read_only,
+    "byte-swapped": lambda array: array.astype(array.dtype.newbyteorder("S")),
+    "unaligned-swapped": lambda array: _unaligned(array.astype(array.dtype.newbyteorder("S"))),
+}
+"""Ways to hold the same values in memory."""
+
+
+# --------------------------------------------------------------------------------------- guards
+
+
+@contextmanager
+def guarded(shape: Shape, dtype: DTypeLike, offset: int = 3) -> Iterator[Array]:
+    """Yield an array inside a larger buffer; on leaving, nothing around it may have changed.
+
+    ``offset`` elements after a multiple of 64 bytes, so that a vector store is not aligned.
+    """
+    dtype = np.dtype(dtype)
+    canary, margin = 0xA5, 256
+    size = int(np.prod(shape)) * dtype.itemsize
+    buffer = np.full(size + 2 * margin + 64 + offset * dtype.itemsize, canary, np.uint8)
+    start = margin + (-(buffer.ctypes.data + margin)) % 64 + offset * dtype.itemsize
+    yield np.ndarray(shape, dtype, buffer.data, start)
+    assert (buffer[:start] == canary).all(), "written before the start of out="
+    assert (buffer[start + size :] == canary).all(), "written past the end of out="
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter that can import the test helpers; never wait for ever."""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+# ----------------------------------------------------------------------------------- operations
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One public function with fixed window arguments, for tests that all functions share.
+
+    Each works on an image shape: ``inputs`` gives the shapes of its array arguments, ``call`` and
+    ``expected`` take the arrays and the image shape. An argument called ``indices`` is filled with
+    positions in the image plane.
+    """
+
+    name: str
+    inputs: Callable[[Shape], dict[str, Shape]]
+    call: Callable[..., Any]
+    expected: Callable[[list[Array], Shape], Array]
+    unbatched: bool = True
+    out: bool = True
+
+    def arrays(
+        self, shape: Shape, fill: Callable[..., Array] = integer_values, dtype: DTypeLike = "f4"
+    ) -> list[Array]:
+        """Make the array arguments for images of this shape, by default of integer values."""
+        plane = shape[-2] * shape[-1]
+        random = np.random.default_rng(7)
+        return [
+            random.integers(0, plane, size) if name == "indices" else fill(size, dtype)
+            for name, size in self.inputs(shape).items()
+        ]
+
+
+def _pooled(shape: Shape) -> Shape:
+    """Return the output shape of a 3x3 window with stride 2 and padding 1."""
+    return (*shape[:-2], (shape[-2] - 1) // 2 + 1, (shape[-1] - 1) // 2 + 1)
+
+
+def _rows(shape: Shape) -> Shape:
+    return (shape[0] * shape[2] * shape[3], shape[1] * 9)
+
+
+def _columns(shape: Shape) -> Shape:
+    return (*shape[:-3], shape[-3] * 9, shape[-2] * shape[-1])
+
+
+def _columns_of_rows(rows: Array, shape: Shape) -> Array:
+    """Turn the textbook's layout into PyTorch's."""
+    return rows.reshape(shape[0], shape[2] * shape[3], shape[1] * 9).transpose(0, 2, 1).copy()
+
+
+def _rows_of_columns(columns: Array) -> Array:
+    """Turn PyTorch's layout into the textbook's."""
+    count, entries, windows = columns.shape
+    return columns.transpose(0, 2, 1).reshape(count * windows, entries)
+
+
+OPERATIONS = {
+    operation.name: operation
+    for operation in (
+        Operation(
+            "im2col",
+            lambda shape: {"input_data": shape},
+            lambda a, shape, **kw: fastconv.im2col(a[0], 3, 3, 1, 1, **kw),
+            lambda a, shape: reference.textbook_im2col(a[0], 3, 3, 1, 1),
+            unbatched=False,
+        ),
+        Operation(
+            "col2im",
+            lambda shape: {"col": _rows(shape)},
+            lambda a, shape, **kw: fastconv.col2im(a[0], shape, 3, 3, 1, 1, **kw),
+            lambda a, shape: reference.textbook_col2im(a[0], shape, 3, 3, 1, 1),
+            unbatched=False,
+        ),
+        Operation(
+            "unfold",
+            lambda shape: {"input": shape},
+            lambda a, shape, **kw: fastconv.unfold(a[0], 3, padding=1, **kw),
+            lambda a, shape: _columns_of_rows(reference.textbook_im2col(a[0], 3, 3, 1, 1), shape),
+        ),
+        Operation(
+            "fold",
+            lambda shape: {"input": _columns(shape)},
+            lambda a, shape, **kw: fastconv.fold(a[0], shape[-2:], 3, padding=1, **kw),
+            lambda a, shape: reference.textbook_col2im(_rows_of_columns(a[0]), shape, 3, 3, 1, 1),
+        ),
+        Operation(
+            "max_pool2d",
+            lambda shape: {"input": shape},
+            lambda a, shape, **kw: fastconv.max_pool2d(a[0], 3, 2, 1, **kw),
+            lambda a, shape: reference.max_pool2d(a[0], 3, 2, 1)[0],
+        ),
+        Operation(
+            "max_pool2d_backward",
+            lambda shape: {"grad_output": _pooled(shape), "indices": _pooled(shape)},
+            lambda a, shape, **kw: fastconv.max_pool2d_backward(a[0], a[1], shape, **kw),
+            lambda a, shape: reference.max_pool2d_backward(a[0], a[1], shape),
+        ),
+        Operation(
+            "max_unpool2d",
+            lambda shape: {"input": _pooled(shape), "indices": _pooled(shape)},
+            lambda a, shape: fastconv.max_unpool2d(a[0], a[1], 3, 2, 1, output_size=shape[-2:]),
+            lambda a, shape: reference.max_unpool2d(a[0], a[1], 3, 2, 1, shape[-2:]),
+            out=False,
+        ),
+        Operation(
+            "avg_pool2d",
+            lambda shape: {"input": shape},
+            lambda a, shape, **kw: fastconv.avg_pool2d(a[0], 3, 2, 1, **kw),
+            lambda a, shape: reference.avg_pool2d(a[0], 3, 2, 1).astype(a[0].dtype),
+        ),
+        Operation(
+            "avg_pool2d_backward",
+            lambda shape: {"grad_output": (*shape[:-2], shape[-2] + 1, shape[-1] + 1)},
+            lambda a, shape, **kw: fastconv.avg_pool2d_backward(a[0], shape, 2, 1, 1, **kw),
+            lambda a, shape: reference.avg_pool2d_backward(a[0], shape, 2, 1, 1).astype(a[0].dtype),
+        ),
+    )
+}
+
+
+def _each(operations: list[Operation]) -> pytest.MarkDecorator:
+    names = [operation.name for operation in operations]
+    return pytest.mark.parametrize("operation", operations, ids=names)
+
+
+each_operation = _each(list(OPERATIONS.values()))
+each_with_out = _each([operation for operation in OPERATIONS.values() if operation.out])
+each_unbatched = _each([operation for operation in OPERATIONS.values() if operation.unbatched])

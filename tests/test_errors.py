@@ -1,0 +1,611 @@
+"""Every rejected call: the exception, the argument and the numbers in its message, out= untouched.
+
+Messages are matched as regular expressions: an argument's name, what came, what is accepted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import (
+    LAYOUTS,
+    OPERATIONS,
+    Array,
+    Operation,
+    each_operation,
+    each_with_out,
+    integer_values,
+)
+
+import fastconv
+
+IMAGES = integer_values((2, 3, 6, 7))
+SHAPE = (2, 3, 6, 7)
+
+
+def refused(
+    error: type[Exception], message: str, call: Callable[..., Any], *args: Any, **kwargs: Any
+) -> None:
+    """Check that the call raises exactly this exception, with a message that matches."""
+    with pytest.raises(error, match=f"(?s){message}") as caught:
+        call(*args, **kwargs)
+    assert type(caught.value) is error
+
+
+def shown(value: object) -> str:
+    """Escape a value, as messages show it, for a regular expression."""
+    return re.escape(repr(value))
+
+
+# ----------------------------------------------------------------------------- window arguments
+
+COLUMNS = np.ones((2, 12, 30), "f4")
+ROWS = np.ones((60, 12), "f4")
+POOLED = np.ones((2, 3, 3, 3), "f4")
+PLACES = np.zeros((2, 3, 3, 3), "i8")
+
+
+def sliding(function: Callable[..., Any], *arrays: Any) -> Callable[..., Any]:
+    """Make a function of the window arguments alone; the kernel is 2 unless told otherwise."""
+    return lambda **window: function(*arrays, **{"kernel_size": 2, **window})
+
+
+SLIDING: dict[str, Callable[..., Any]] = {
+    "im2col": lambda **window: fastconv.im2col(IMAGES, 2, 2, **window),
+    "col2im": lambda **window: fastconv.col2im(ROWS, SHAPE, 2, 2, **window),
+    "unfold": sliding(fastconv.unfold, IMAGES),
+    "fold": sliding(fastconv.fold, COLUMNS, (6, 7)),
+    "max_pool2d": sliding(fastconv.max_pool2d, IMAGES),
+    "max_unpool2d": sliding(fastconv.max_unpool2d, POOLED, PLACES),
+    "avg_pool2d": sliding(fastconv.avg_pool2d, IMAGES),
+    "avg_pool2d_backward": sliding(fastconv.avg_pool2d_backward, POOLED, SHAPE),
+}
+"""The functions with window arguments; without any, the arrays fit."""
+TEXTBOOK = ["im2col", "col2im"]
+PYTORCH = ["unfold", "fold"]
+POOLINGS = ["max_pool2d", "avg_pool2d", "avg_pool2d_backward"]
+SIZES_AND_STEPS = [
+    *((name, "stride") for name in SLIDING),
+    *((name, "kernel_size") for name in SLIDING if name not in TEXTBOOK),
+    *((name, "dilation") for name in [*TEXTBOOK, *PYTORCH, "max_pool2d"]),
+]
+
+NOT_POSITIVE = [0, -1, np.int32(-3), (1, 0), (0, 1), [2, -2], np.array([-1, 1])]
+NOT_A_PAIR = [(), (2,), (1, 2, 3), [], np.array([1, 2, 3])]
+NOT_INTEGERS = [
+    *(1.0, 2.5, float("nan"), True, False, "2", b"2", None, 1j, object),
+    *((1.0, 1), (1, 1.0), (True, 1), (1, True), [1, "1"], (None, 1)),
+    *(np.float32(1), np.bool_(True), np.array([1.0, 2.0]), np.array([True, True])),
+    *({1, 2}, ((1, 1), (1, 1))),
+]
+
+
+@pytest.mark.parametrize(("name", "argument"), SIZES_AND_STEPS)
+def test_sizes_and_steps(name: str, argument: str) -> None:
+    """A positive int or a pair of them, whatever was accepted before: 1 == 1.0 == True."""
+    call = SLIDING[name]
+    good = 2 if argument == "kernel_size" or "pool" in name else 1
+    message = f"{argument} must be a positive int or a pair of them, got "
+    if argument != "dilation" or name != "max_pool2d":
+        call(**{argument: good})
+        call(**{argument: (good, good)})
+    else:
+        call(dilation=1)
+    for value in [*NOT_POSITIVE, *NOT_A_PAIR]:
+        refused(ValueError, message + shown(value), call, **{argument: value})
+    for value in [*NOT_INTEGERS, float(good), (float(good), good), (good, np.float64(good))]:
+        if value is None and argument == "stride" and "pool" in name:
+            call(stride=None)  # a pooling's stride is its kernel's size then
+        else:
+            refused(TypeError, message + shown(value), call, **{argument: value})
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_filter_sizes(position: int) -> None:
+    """im2col and col2im take one int each."""
+    argument = ("filter_h", "filter_w")[position]
+    for value, error in (
+        *((value, ValueError) for value in (0, -2, np.int64(-1))),
+        *((value, TypeError) for value in (1.0, True, "1", None, (2, 2), [2], np.float64(2))),
+    ):
+        sizes: list[Any] = [2, 2]
+        sizes[position] = value
+        message = f"{argument} must be a positive int, got {shown(value)}"
+        refused(error, message, fastconv.im2col, IMAGES, *sizes)
+        refused(error, message, fastconv.col2im, ROWS, SHAPE, *sizes)
+
+
+BAD_PADDINGS: list[tuple[type[Exception], list[Any]]] = [
+    (ValueError, [-1, np.int8(-2), (1, -1), (-1, 1), ((0, 0), (0, -1)), ((-1, 0), (0, 0))]),
+    (ValueError, [(), (1,), (1, 2, 3), ((0, 0),), ((0, 0), (0, 0), (0, 0)), ((), ())]),
+    (ValueError, [((0, 0), (0,)), ((0, 0, 0), (0, 0, 0)), np.zeros((2, 3), int)]),
+    (ValueError, ["SAME", "full", "", "valid "]),
+    (TypeError, [0.0, 1.5, True, False, None, b"same", {0}, np.float64(0), np.bool_(False)]),
+    (TypeError, [(0.0, 0), (0, True), (None, 0), np.array([0.0, 0.0])]),
+]
+BAD_SIDES = [((0, 0), (0, 0.0)), ((False, 0), (0, 0)), np.zeros((2, 2)), np.zeros((2, 2), bool)]
+
+
+@pytest.mark.parametrize("name", SLIDING)
+def test_padding(name: str) -> None:
+    argument = "pad" if name in TEXTBOOK else "padding"
+    call = SLIDING[name]
+    call(**{argument: 0})
+    call(**{argument: ((0, 0), (0, 0))})
+    for error, values in BAD_PADDINGS:
+        for value in values:
+            message = f"{argument} must be .*non-negative int.*got {shown(value)}"
+            refused(error, message, call, **{argument: value})
+    for value in BAD_SIDES:  # the message may show the bad side alone
+        message = rf"{argument} must be .*non-negative int.*got .*(0\.|False)"
+        refused(TypeError, message, call, **{argument: value})
+    with pytest.raises((TypeError, ValueError), match=f"{argument} must be"):
+        call(**{argument: ((0, 0), 0)})
+
+
+@pytest.mark.parametrize("name", [*TEXTBOOK, *PYTORCH])
+def test_pad_modes(name: str) -> None:
+    for value in ("linear_ramp", "Constant", "", "zeros", "circular"):
+        message = f"pad_mode must be .*'edge'.*'wrap'.*got {shown(value)}"
+        refused(ValueError, message, SLIDING[name], pad_mode=value)
+    for other in (None, 0, b"edge", ("edge",), ["edge"], np.pad):
+        message = f"pad_mode must be .*got {shown(other)}"
+        refused(TypeError, message, SLIDING[name], pad_mode=other)
+
+
+def not_fitting(kernel: object, dilation: object, padded: object) -> str:
+    return re.escape(
+        f"kernel {kernel} with dilation {dilation} does not fit the padded input {padded}"
+    )
+
+
+@pytest.mark.parametrize("name", [*PYTORCH, *POOLINGS])
+def test_kernels_that_do_not_fit(name: str) -> None:
+    call = SLIDING[name]
+    refused(ValueError, not_fitting((7, 7), (1, 1), (6, 7)), call, kernel_size=7)
+    padded: dict[str, Any] = {"kernel_size": (9, 2), "padding": ((0, 1), (0, 0))}
+    refused(ValueError, not_fitting((9, 2), (1, 1), (7, 7)), call, **padded)
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_kernels_do_not_fit_in_ceil_mode_either(name: str) -> None:
+    message = not_fitting((7, 2), (1, 1), (6, 7))
+    refused(ValueError, message, SLIDING[name], kernel_size=(7, 2), ceil_mode=True)
+
+
+@pytest.mark.parametrize("name", [*TEXTBOOK, *PYTORCH, "max_pool2d"])
+def test_dilated_kernels_that_do_not_fit(name: str) -> None:
+    message = not_fitting((2, 2), (6, 1), (6, 7))
+    refused(ValueError, message, SLIDING[name], dilation=(6, 1))
+
+
+def test_filters_that_do_not_fit() -> None:
+    message = not_fitting((7, 1), (1, 1), (6, 7))
+    refused(ValueError, message, fastconv.im2col, IMAGES, 7, 1)
+    refused(ValueError, message, fastconv.col2im, ROWS, SHAPE, 7, 1)
+    message = not_fitting((2, 4), (3, 3), (8, 9))
+    refused(ValueError, message, fastconv.im2col, IMAGES, 2, 4, 1, 1, dilation=3)
+    refused(ValueError, message, fastconv.col2im, ROWS, SHAPE, 2, 4, 1, 1, dilation=3)
+
+
+def test_whole_messages() -> None:
+    image = np.zeros((1, 1, 3, 3))
+    message = "^stride must be a positive int or a pair of them, got 0$"
+    refused(ValueError, message, fastconv.im2col, image, 2, 2, 0)
+    message = f"^{not_fitting((5, 5), (1, 1), (3, 3))}$"
+    refused(ValueError, message, fastconv.im2col, image, 5, 5)
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_pooling_padding_is_smaller_than_the_window(name: str) -> None:
+    for padding in (2, (0, 2), ((2, 0), (0, 0)), ((0, 2), (0, 0)), ((0, 0), (0, 3))):
+        refused(ValueError, "padding must be smaller", SLIDING[name], padding=padding)
+
+
+def test_pooling_windows_hold_a_pixel() -> None:
+    """Taps dilated around a small image meet padding alone."""
+    low, narrow = np.ones((1, 1, 1, 9)), np.ones((1, 1, 9, 2))
+    refused(ValueError, "window.*pixel", fastconv.max_pool2d, low, (2, 1), 1, (1, 0), (2, 1))
+    refused(ValueError, "window.*pixel", fastconv.max_pool2d, narrow, (1, 2), 1, (0, 3), (1, 4))
+    assert fastconv.max_pool2d(narrow, (1, 2), 3, (0, 3), (1, 4)).shape == (1, 1, 3, 2)
+
+
+# ------------------------------------------------------------------------------- shapes of arrays
+
+
+def test_ndim() -> None:
+    calls: list[tuple[str, Callable[[Array], Any], tuple[int, ...]]] = [
+        ("input_data", lambda a: fastconv.im2col(a, 1, 1), (4,)),
+        ("col", lambda a: fastconv.col2im(a, (1, 1, 1, 1), 1, 1), (2,)),
+        ("input", lambda a: fastconv.unfold(a, 1), (3, 4)),
+        ("input", lambda a: fastconv.fold(a, (1, 1), 1), (2, 3)),
+        ("input", lambda a: fastconv.max_pool2d(a, 1), (3, 4)),
+        ("input", lambda a: fastconv.avg_pool2d(a, 1), (3, 4)),
+        ("input", lambda a: fastconv.max_unpool2d(a, np.zeros(a.shape, int), 1), (3, 4)),
+        (
+            "grad_output",
+            lambda a: fastconv.max_pool2d_backward(a, np.zeros(a.shape, int), a.shape),
+            (3, 4),
+        ),
+        ("grad_output", lambda a: fastconv.avg_pool2d_backward(a, a.shape, 1), (3, 4)),
+    ]
+    for argument, call, accepted in calls:
+        for ndim in range(7):
+            array = np.ones((1,) * ndim, "f4")
+            if ndim in accepted:
+                call(array)
+            else:
+                message = f"{argument} must have .*{accepted[-1]}.*{shown(array.shape)}"
+                refused(ValueError, message, call, array)
+
+
+@each_operation
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_empty_axes(operation: Operation, axis: int) -> None:
+    """Channels and pixels must be there, also in a batch of no images."""
+    for count in (2, 0):
+        sizes = [count, 3, 6, 7]
+        sizes[axis] = 0
+        shape = tuple(sizes)
+        arrays = [np.zeros(size, "i8") for size in operation.inputs(shape).values()]
+        arrays[0] = arrays[0].astype("f4")
+        refused(ValueError, r"\b0\b", operation.call, arrays, shape)
+
+
+def test_shapes_of_columns() -> None:
+    shape: tuple[int, ...]
+    for shape in ((59, 12), (61, 12), (60, 11), (60, 24), (12, 60)):
+        message = rf"col must have shape.*\(60, 12\).*{shown(shape)}"
+        refused(ValueError, message, fastconv.col2im, np.ones(shape), SHAPE, 2, 2)
+    for shape in ((2, 12, 29), (2, 12, 31), (2, 11, 30), (2, 30, 12), (12, 29), (13, 30)):
+        message = f"input must have shape.*30.*{shown(shape)}"
+        refused(ValueError, message, fastconv.fold, np.ones(shape), (6, 7), 2)
+
+
+def test_shapes_of_gradients() -> None:
+    for shape in ((2, 3, 3, 4), (2, 3, 2, 3), (2, 2, 3, 3), (1, 3, 3, 3)):
+        message = rf"grad_output must have shape \(2, 3, 3, 3\).*{shown(shape)}"
+        refused(ValueError, message, fastconv.avg_pool2d_backward, np.ones(shape), SHAPE, 2)
+    unbatched = np.ones((3, 3, 3))
+    message = "(grad_output|input_shape) must"
+    refused(ValueError, message, fastconv.avg_pool2d_backward, unbatched, SHAPE, 2)
+    for wrong in ((1, 3, 6, 7), (2, 4, 6, 7), (3, 6, 7), (2, 3, 6)):
+        message = f"input_shape.*{shown(wrong)}"
+        refused(ValueError, message, fastconv.max_pool2d_backward, POOLED, PLACES, wrong)
+
+
+def test_shapes_of_indices() -> None:
+    for shape in ((2, 3, 3, 4), (2, 3, 9), (3, 3, 3), (1, 2, 3, 3, 3), (0, 3, 3, 3)):
+        indices = np.zeros(shape, int)
+        message = rf"indices must .*\(2, 3, 3, 3\).*{shown(shape)}"
+        refused(ValueError, message, fastconv.max_pool2d_backward, POOLED, indices, SHAPE)
+        refused(ValueError, message, fastconv.max_unpool2d, POOLED, indices, 2)
+
+
+SHAPED: dict[str, Callable[[Any], Any]] = {
+    "col2im": lambda shape: fastconv.col2im(ROWS, shape, 2, 2),
+    "max_pool2d_backward": lambda shape: fastconv.max_pool2d_backward(POOLED, PLACES, shape),
+    "avg_pool2d_backward": lambda shape: fastconv.avg_pool2d_backward(POOLED, shape, 2),
+}
+
+
+@pytest.mark.parametrize("call", SHAPED.values(), ids=SHAPED.keys())
+def test_input_shapes(call: Callable[[Any], Any]) -> None:
+    for same in (SHAPE, list(SHAPE), np.array(SHAPE), tuple(map(np.int32, SHAPE))):
+        assert call(same).shape == SHAPE
+    shapes = [(), (6, 7), (2, 3, 6), (2, 3, 6, 7, 1), (-2, 3, 6, 7), (2, 3, -6, -7), (2, 0, 6, 7)]
+    for shape in shapes:
+        refused(ValueError, f"input_shape must .*{shown(shape)}", call, shape)
+    integers = [(2, 3, 6.0, 7), (2, 3, True, 7), (2, 3, None, 7), np.array(SHAPE, float)]
+    for value in [None, 6, "2367", {2, 3, 6, 7}, *integers]:
+        refused(TypeError, f"input_shape must .*{shown(value)}", call, value)
+
+
+SIZED: dict[str, Callable[[Any], Any]] = {
+    "fold": lambda size: fastconv.fold(COLUMNS, size, 2),
+    "max_unpool2d": lambda size: fastconv.max_unpool2d(POOLED, PLACES, 2, output_size=size),
+}
+
+
+@pytest.mark.parametrize("call", SIZED.values(), ids=SIZED.keys())
+def test_output_sizes(call: Callable[[Any], Any]) -> None:
+    for same in ((6, 7), [6, 7], np.array([6, 7])):
+        assert call(same).shape == SHAPE
+    for size in ((6, 0), (-6, 7), (6, 7, 1), (6,), ()):
+        refused(ValueError, f"output_size must .*{shown(size)}", call, size)
+    for value in ("67", (6.0, 7), (6, True), np.array([6.0, 7])):
+        refused(TypeError, f"output_size must .*{shown(value)}", call, value)
+
+
+def test_unpooled_size_is_positive() -> None:
+    refused(ValueError, "padding", fastconv.max_unpool2d, POOLED, PLACES, 2, 1, 2)
+
+
+# --------------------------------------------------------------------------------- sizes too large
+
+LARGE = [2**31, 2**32, 2**40, 2**62, 2**63, 2**64, 2**100]
+"""Their products with each other or with an item's size overflow 64 bits."""
+TOO_LARGE = (ValueError, MemoryError)
+IMAGE = np.arange(4.0).reshape(1, 1, 2, 2)
+ONE = np.ones((1, 1, 1, 1))
+ZERO = np.zeros((1, 1, 1, 1), int)
+
+
+def outcome(call: Callable[[], Any]) -> Any:
+    """Return a call's result, or the message with which it refuses a size."""
+    try:
+        return call()
+    except TOO_LARGE as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("large", LARGE)
+def test_results_too_large(large: int) -> None:
+    calls: list[Callable[[], Any]] = [
+        lambda: fastconv.im2col(IMAGE, 1, 1, pad=large),
+        lambda: fastconv.im2col(IMAGE, 1, 1, pad=((0, large), (large, 0)), pad_mode="wrap"),
+        lambda: fastconv.unfold(IMAGE, 1, padding=large, pad_mode="reflect"),
+        lambda: fastconv.col2im(ONE[0, 0], (1, 1, large, large), 1, 1),
+        lambda: fastconv.fold(ONE[0], (large, large), 1),
+        lambda: fastconv.max_pool2d_backward(ONE, ZERO, (1, 1, large, large)),
+        lambda: fastconv.max_unpool2d(ONE, ZERO, 1, output_size=(large, large)),
+        lambda: fastconv.max_unpool2d(ONE, ZERO, large),
+        lambda: fastconv.avg_pool2d_backward(ONE, (1, 1, large, large), large),
+    ]
+    for call in calls:
+        with pytest.raises(TOO_LARGE, match=r"\d"):
+            call()
+
+
+@pytest.mark.parametrize("large", LARGE)
+def test_no_images_of_a_size_too_large(large: int) -> None:
+    """Nothing to write, and sizes all the same that no array has."""
+    calls: list[Callable[[], Any]] = [
+        lambda: fastconv.max_pool2d_backward(ONE[:0], ZERO[:0], (0, 1, large, large)),
+        lambda: fastconv.max_unpool2d(ONE[:0], ZERO[:0], 1, output_size=(large, large)),
+        lambda: fastconv.avg_pool2d_backward(ONE[:0], (0, 1, large, large), large),
+        lambda: fastconv.im2col(IMAGE[:0], 1, 1, pad=large),
+        lambda: fastconv.unfold(IMAGE[:0], 1, padding=large),
+    ]
+    for call in calls:
+        result = outcome(call)
+        if isinstance(result, str):
+            assert re.search(r"\d", result)
+        else:
+            assert result.size == 0
+
+
+@pytest.mark.parametrize("large", LARGE)
+def test_windows_too_large(large: int) -> None:
+    """A huge kernel does not fit; a huge stride makes one window, or is refused by name."""
+    calls: list[Callable[[], Any]] = [
+        lambda: fastconv.im2col(IMAGE, large, large),
+        lambda: fastconv.unfold(IMAGE, 2, dilation=large),
+        lambda: fastconv.max_pool2d(IMAGE, large),
+        lambda: fastconv.max_pool2d(IMAGE, 2, dilation=large, ceil_mode=True),
+        lambda: fastconv.avg_pool2d(IMAGE, (1, large)),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=f"kernel .*{large}|kernel .*dilation .*{large}"):
+            call()
+    one_window: list[tuple[Callable[[], Any], Any]] = [
+        (lambda: fastconv.im2col(IMAGE, 1, 1, large), [[0.0]]),
+        (lambda: fastconv.max_pool2d(IMAGE, 2, large), [[[[3.0]]]]),
+        (lambda: fastconv.max_pool2d(IMAGE, 2, large, ceil_mode=True), [[[[3.0]]]]),
+        (lambda: fastconv.avg_pool2d(IMAGE, 2, large, ceil_mode=True), [[[[1.5]]]]),
+    ]
+    for call, expected in one_window:
+        result = outcome(call)
+        if isinstance(result, str):
+            assert f"stride ({large}, {large})" in result
+            assert large > 2**32
+        else:
+            assert result.tolist() == expected
+
+
+def test_broadcast_inputs_too_large() -> None:
+    """Images of four bytes of memory and 2**60 pixels."""
+    image = np.broadcast_to(np.float32(1), (1, 1, 2**30, 2**30))
+    calls: list[Callable[[], Any]] = [
+        lambda: fastconv.im2col(image, 3, 3),
+        lambda: fastconv.unfold(image, 3),
+        lambda: fastconv.max_pool2d(image, 3, 1),
+        lambda: fastconv.avg_pool2d(image, 2, 1),
+    ]
+    for call in calls:
+        with pytest.raises(TOO_LARGE, match=r"\d"):
+            call()
+
+
+# --------------------------------------------------------------------------------------- dtypes
+
+OBJECTS: list[Any] = [object, [("value", "f8"), ("thing", "O")]]
+if hasattr(np.dtypes, "StringDType"):
+    OBJECTS.append(np.dtypes.StringDType())
+NOT_NUMBERS: list[Any] = [
+    *("g", "F", "D", "G", "M8[s]", "m8[s]", "S3", "U3", "V4", [("value", "f4")]),
+    *OBJECTS,
+]
+REFUSED_DTYPES = {
+    "im2col": [*OBJECTS, [], "V0"],
+    "unfold": [*OBJECTS, [], "V0"],
+    "col2im": ["?", *NOT_NUMBERS],
+    "fold": ["?", *NOT_NUMBERS],
+    "max_pool2d": ["?", *NOT_NUMBERS],
+    "max_unpool2d": ["?", *NOT_NUMBERS],
+    "max_pool2d_backward": ["?", "i4", "u1", *NOT_NUMBERS],
+    "avg_pool2d": NOT_NUMBERS,
+    "avg_pool2d_backward": NOT_NUMBERS,
+}
+
+
+@each_operation
+def test_dtypes(operation: Operation) -> None:
+    """The message names the dtype, and which ones are accepted."""
+    accepted = "Python objects" if operation.name in ("im2col", "unfold") else "float32"
+    argument = next(iter(operation.inputs(SHAPE)))
+    for dtype in map(np.dtype, REFUSED_DTYPES[operation.name]):
+        arrays = operation.arrays(SHAPE)
+        arrays[0] = np.zeros(arrays[0].shape, dtype)
+        message = f"(?=.*{argument}.*{re.escape(str(dtype))})(?=.*{accepted})"
+        refused(TypeError, message, operation.call, arrays, SHAPE)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "?", "D", "O", "U1", "M8[s]"])
+def test_dtypes_of_indices(dtype: str) -> None:
+    indices = np.zeros(POOLED.shape, dtype)
+    message = f"indices must .*integer.*{re.escape(str(indices.dtype))}"
+    refused(TypeError, message, fastconv.max_pool2d_backward, POOLED, indices, SHAPE)
+    refused(TypeError, message, fastconv.max_unpool2d, POOLED, indices, 2)
+
+
+@each_operation
+def test_what_is_not_an_array(operation: Operation) -> None:
+    for value in (None, "image", object(), [[1, 2], [3]], {1: 2}):
+        arrays: list[Any] = list(operation.arrays(SHAPE))
+        arrays[0] = value
+        with pytest.raises((TypeError, ValueError)):
+            operation.call(arrays, SHAPE)
+
+
+# ------------------------------------------------------------------------------------------ out=
+
+
+@contextmanager
+def untouched(array: Array) -> Iterator[None]:
+    before = array.tobytes()
+    yield
+    assert array.tobytes() == before, "a rejected call wrote to out="
+
+
+@each_with_out
+def test_wrong_out(operation: Operation) -> None:
+    arrays = operation.arrays(SHAPE)
+    right = operation.expected(arrays, SHAPE)
+    shape = right.shape
+    read_only = np.full(shape, 7, "f4")
+    read_only.flags.writeable = False
+    wrong: list[tuple[Any, type[Exception], str]] = [
+        (np.full((*shape[:-1], shape[-1] + 1), 7, "f4"), ValueError, "shape"),
+        (np.full((*shape[:-1], shape[-1] - 1), 7, "f4"), ValueError, "shape"),
+        (np.full((1, *shape), 7, "f4"), ValueError, "shape"),
+        (np.full(right.size, 7, "f4"), ValueError, "shape"),
+        (np.full(shape, 7, "f8"), TypeError, "float32.*float64"),
+        (np.full(shape, 7, "i4"), TypeError, "float32.*int32"),
+        (np.full(shape, 7, np.dtype("f4").newbyteorder("S")), TypeError, "dtype"),
+        (np.full(shape, 7, "f4", order="F"), ValueError, "contiguous"),
+        (np.full((*shape[:-1], 2 * shape[-1]), 7, "f4")[..., ::2], ValueError, "contiguous"),
+        (np.full(shape, 7, "f4")[::-1], ValueError, "contiguous"),
+        (np.broadcast_to(np.float32(7), shape), ValueError, "contiguous|writ"),
+        (read_only, ValueError, "writ"),
+        (LAYOUTS["unaligned"](np.full(shape, 7, "f4")), ValueError, "aligned"),
+        (right.tolist(), TypeError, "list"),
+        (bytearray(right.nbytes), TypeError, "bytearray"),
+        ((), TypeError, "tuple"),
+        (0, TypeError, "int"),
+    ]
+    for out, error, message in wrong:
+        with untouched(np.asarray(out)):
+            refused(error, f"out must.*({message})", operation.call, arrays, SHAPE, out=out)
+
+
+OVERLAPS = [
+    *((name, 0) for name, operation in OPERATIONS.items() if operation.out),
+    ("max_pool2d_backward", 1),
+]
+
+
+@pytest.mark.parametrize(("name", "which"), OVERLAPS)
+def test_out_over_an_input(name: str, which: int) -> None:
+    """Not the same memory, not shifted, not one element; but right beside it is fine."""
+    operation = OPERATIONS[name]
+    arrays = operation.arrays(SHAPE, dtype="f8")
+    expected = operation.expected(arrays, SHAPE)
+    source = arrays[which]
+    buffer = np.full(source.size + 2 * expected.size, 7, "f8")
+    start = expected.size
+    arrays[which] = buffer[start : start + source.size].view(source.dtype).reshape(source.shape)
+    arrays[which][...] = source
+    for first in (start, start + 1, start - 1, 1, start + source.size - 1):
+        out = buffer[first : first + expected.size].reshape(expected.shape)
+        assert np.shares_memory(out, arrays[which])
+        with untouched(buffer):
+            message = "out must not overlap"
+            refused(ValueError, message, operation.call, arrays, SHAPE, out=out)
+    for first in (0, start + source.size):
+        out = buffer[first : first + expected.size].reshape(expected.shape)
+        assert operation.call(arrays, SHAPE, out=out) is out
+        np.testing.assert_array_equal(out, expected)
+
+
+@each_with_out
+def test_rejected_calls_leave_out_alone(operation: Operation) -> None:
+    """Whatever else is wrong, out= keeps its bytes."""
+    arrays = operation.arrays(SHAPE)
+    out = np.full(operation.expected(arrays, SHAPE).shape, 7, "f4")
+    for first in (
+        arrays[0].astype(object),
+        arrays[0].astype("f8"),
+        arrays[0][..., None, None, None],
+        arrays[0][..., :0],
+        arrays[0][1:, :-1],
+    ):
+        with untouched(out), pytest.raises((TypeError, ValueError)):
+            operation.call([first, *arrays[1:]], SHAPE, out=out)
+
+
+# -------------------------------------------------------------------------------------- indices
+
+BAD_INDICES = [
+    *(("i1", -1), ("i2", -42), ("i4", 42), ("i4", -(2**31)), ("i8", 42), ("i8", 2**62)),
+    *(("i8", -(2**63)), ("i8", 2**63 - 1), ("u1", 255), ("u2", 42), ("u4", 2**32 - 1)),
+    *(("u8", 2**63), ("u8", 2**63 + 5), ("u8", 2**64 - 1), (">i8", -1), (">u4", 42)),
+]
+
+
+@pytest.mark.parametrize(("dtype", "bad"), BAD_INDICES)
+def test_indices_out_of_range(level: str, threads: int, dtype: str, bad: int) -> None:
+    """One bad index among many good ones; nothing is written, neither before it nor after it."""
+    for count in (2, 700):  # the second on several threads
+        grad = np.ones((count, 24, 5, 6), "f4")
+        shape = (count, 24, 6, 7)
+        out = np.full(shape, 7, "f4")
+        message = f"indices must .*42.*{bad}"
+        for position in (0, grad.size // 2 + 3, grad.size - 1):
+            indices = np.full(grad.shape, 41, dtype)
+            indices.flat[position] = bad
+            backward, unpool = fastconv.max_pool2d_backward, fastconv.max_unpool2d
+            with untouched(out):
+                refused(ValueError, message, backward, grad, indices, shape, out=out)
+            refused(ValueError, message, backward, grad, indices, shape)
+            refused(ValueError, message, unpool, grad, indices, 2, output_size=(6, 7))
+
+
+def test_indices_beyond_every_integer_dtype() -> None:
+    indices = np.full(POOLED.shape, 2**64, object).tolist()
+    message = "indices must .*object"
+    refused(TypeError, message, fastconv.max_pool2d_backward, POOLED, indices, SHAPE)
+
+
+# -------------------------------------------------------------------------------------- runtime
+
+
+@pytest.mark.parametrize("value", [0, -1, 1025, 2**40, 2**80, np.int64(0)])
+def test_numbers_of_threads_out_of_range(value: int) -> None:
+    before = fastconv.get_num_threads()
+    refused(ValueError, rf"\bn must be.*{value}", fastconv.set_num_threads, value)
+    refused(ValueError, rf"\bn must be.*{value}", fastconv.num_threads, value)
+    assert fastconv.get_num_threads() == before
+
+
+@pytest.mark.parametrize("value", [1.0, True, False, "2", None, (2,), np.float64(2)], ids=repr)
+def test_numbers_of_threads_of_the_wrong_type(value: Any) -> None:
+    before = fastconv.get_num_threads()
+    refused(TypeError, rf"\bn must be.*{shown(value)}", fastconv.set_num_threads, value)
+    refused(TypeError, rf"\bn must be.*{shown(value)}", fastconv.num_threads, value)
+    assert fastconv.get_num_threads() == before

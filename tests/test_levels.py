@@ -1,0 +1,92 @@
+"""CPU levels: what is built, how one is chosen, and that all compute the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import Operation, Shape, assert_same, each_operation, run_python
+
+import fastconv
+from fastconv import _kernels
+
+LEVELS = _kernels.available_levels()
+
+
+def test_the_best_level_is_chosen() -> None:
+    """Names come best first, and the one that every processor runs is always there."""
+    assert LEVELS[-1] == "base"
+    assert len(set(LEVELS)) == len(LEVELS)
+    result = run_python(
+        "import os; os.environ.pop('FASTCONV_CPU_LEVEL', None)\n"
+        "from fastconv import _kernels; print(_kernels.level)"
+    )
+    assert result.stdout.split() == [LEVELS[0]], result.stderr
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_modules_report_their_own_level(name: str) -> None:
+    """What the compiler's flags made of a module, not what its file is called."""
+    modules = _kernels.load(name)
+    assert set(modules) == {"columns", "pooling"}
+    for module in modules.values():
+        assert module.level == name
+
+
+def test_use_switches_everything(level: str) -> None:
+    assert _kernels.level == level
+    assert _kernels.columns is _kernels.load(level)["columns"]
+    assert _kernels.pooling is _kernels.load(level)["pooling"]
+
+
+def test_use_refuses_what_cannot_run() -> None:
+    before = _kernels.level
+    for name in ("v9", "", "V3", "avx2"):
+        with pytest.raises(ValueError, match=rf"{', '.join(LEVELS)}.*got '{name}'"):
+            _kernels.use(name)
+    assert _kernels.level == before
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_the_environment_forces_a_level(name: str) -> None:
+    result = run_python("import fastconv; fastconv.show_config()", FASTCONV_CPU_LEVEL=name)
+    [line] = [line for line in result.stdout.splitlines() if "CPU level" in line]
+    assert line.split()[2] == name, result.stderr
+
+
+@pytest.mark.parametrize("name", ["v9", "BASE", "native"])
+def test_the_environment_names_no_level(name: str) -> None:
+    """Never another level in silence: the import fails and lists the choices."""
+    result = run_python("import fastconv", FASTCONV_CPU_LEVEL=name)
+    assert result.returncode != 0
+    message = result.stderr.splitlines()[-1]
+    for part in (*LEVELS, name, "FASTCONV_CPU_LEVEL"):
+        assert part in message
+
+
+@each_operation
+@pytest.mark.parametrize("shape", [(2, 5, 19, 37), (1, 3, 130, 65), (3, 17, 56, 56)], ids=str)
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_integer_values_are_the_same_at_every_level(
+    operation: Operation, shape: Shape, dtype: str
+) -> None:
+    arrays = operation.arrays(shape, dtype=dtype)
+    before = _kernels.level
+    results = []
+    try:
+        for name in LEVELS:
+            _kernels.use(name)
+            results.append(operation.call(arrays, shape))
+    finally:
+        _kernels.use(before)
+    for result in results:
+        assert_same(result, results[-1])
+
+
+def test_indices_are_the_same_at_every_level(level: str) -> None:
+    images = np.random.default_rng(0).integers(0, 4, (2, 3, 40, 67)).astype("f4")
+    images[0, 0, ::9, ::7] = np.nan
+    found = fastconv.max_pool2d(images, 3, 2, 1, return_indices=True)
+    _kernels.use("base")
+    expected = fastconv.max_pool2d(images, 3, 2, 1, return_indices=True)
+    assert_same(found[0], expected[0])
+    assert_same(found[1], expected[1])

@@ -1,0 +1,271 @@
+"""Threads: their number, the same bits for every number, forks, callers in parallel, the GIL."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import OPERATIONS, Operation, Shape, each_operation, normal_values, run_python
+
+import fastconv
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+needs_affinity = pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="this system cannot bind processes to CPUs"
+)
+
+
+@pytest.fixture(autouse=True)
+def same_number_afterwards() -> Iterator[None]:
+    before = fastconv.get_num_threads()
+    yield
+    fastconv.set_num_threads(before)
+
+
+# ----------------------------------------------------------------------------------- the number
+
+
+@pytest.mark.parametrize("n", [1, 2, 64, 1024, np.int64(3), np.uint8(200)])
+def test_set_and_get(n: int) -> None:
+    assert fastconv.set_num_threads(n) is None  # type: ignore[func-returns-value]
+    assert fastconv.get_num_threads() == n
+    assert type(fastconv.get_num_threads()) is int
+
+
+def test_context_manager_restores() -> None:
+    fastconv.set_num_threads(5)
+    with fastconv.num_threads(2):
+        assert fastconv.get_num_threads() == 2
+        with fastconv.num_threads(7):
+            assert fastconv.get_num_threads() == 7
+        assert fastconv.get_num_threads() == 2
+        fastconv.set_num_threads(9)
+    assert fastconv.get_num_threads() == 5
+
+
+def test_context_manager_restores_after_an_exception() -> None:
+    fastconv.set_num_threads(5)
+    with pytest.raises(ZeroDivisionError), fastconv.num_threads(2):
+        raise ZeroDivisionError
+    assert fastconv.get_num_threads() == 5
+
+
+def test_the_number_is_process_wide() -> None:
+    fastconv.set_num_threads(6)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(fastconv.get_num_threads).result() == 6
+        pool.submit(fastconv.set_num_threads, 3).result()
+    assert fastconv.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 1024])
+def test_more_threads_than_cores_or_work(n: int) -> None:
+    """A thousand threads for a handful of images is a way to ask, not a mistake."""
+    with fastconv.num_threads(n):
+        for operation in OPERATIONS.values():
+            arrays = operation.arrays((3, 8, 130, 129))
+            expected = operation.expected(arrays, (3, 8, 130, 129))
+            np.testing.assert_array_equal(operation.call(arrays, (3, 8, 130, 129)), expected)
+
+
+PRINT_THREADS = "import fastconv; print(fastconv.get_num_threads())"
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_omp_num_threads_is_respected(n: int) -> None:
+    result = run_python(PRINT_THREADS, OMP_NUM_THREADS=str(n))
+    assert result.stdout.split() == [str(n)], result.stderr
+
+
+@needs_affinity
+def test_affinity_is_respected() -> None:
+    one = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}}); "
+    result = run_python(f"import os; os.environ.pop('OMP_NUM_THREADS', None); {one}{PRINT_THREADS}")
+    assert result.stdout.split() == ["1"], result.stderr
+
+
+def test_show_config(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line for each of: version, CPU level, OpenMP, threads, compiler."""
+    fastconv.set_num_threads(37)
+    assert fastconv.show_config() is None  # type: ignore[func-returns-value]
+    text = capsys.readouterr().out
+    lines = {line.split()[0].lower(): line for line in text.splitlines()}
+    assert fastconv.__version__ in lines["fastconv"]
+    assert "37" in lines["threads"]
+    assert lines["compiler"].split()[1:]
+    assert "openmp" in lines
+    level = lines["cpu"]
+    assert fastconv._kernels.level in level
+    assert all(name in level for name in fastconv._kernels.available_levels())
+
+
+# ------------------------------------------------------------------------------------ same bits
+
+# Images that split over images, over channels and over rows.
+LARGE: list[Shape] = [(5, 16, 64, 61), (1, 40, 96, 80), (1, 1, 600, 701)]
+
+
+@each_operation
+@pytest.mark.parametrize("shape", LARGE, ids=str)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_bits_do_not_depend_on_the_threads(
+    level: str, operation: Operation, shape: Shape, dtype: str
+) -> None:
+    """Nor on the run: where two threads might meet in one pixel, repeats would show it."""
+    arrays = operation.arrays(shape, normal_values, dtype)
+    results = []
+    for n in (1, 2, 3, 7, 7):
+        with fastconv.num_threads(n):
+            results.append(operation.call(arrays, shape).tobytes())
+    assert all(result == results[0] for result in results)
+
+
+def test_indices_do_not_depend_on_the_threads(level: str) -> None:
+    images = np.random.default_rng(0).integers(0, 4, (3, 32, 64, 61)).astype("f4")
+    results = []
+    for n in (1, 2, 3, 7, 7):
+        with fastconv.num_threads(n):
+            results.append(fastconv.max_pool2d(images, 3, 2, 1, return_indices=True))
+    for maxima, indices in results:
+        np.testing.assert_array_equal(maxima, results[0][0])
+        np.testing.assert_array_equal(indices, results[0][1])
+
+
+# ------------------------------------------------------------------------------------------ fork
+
+PREPARE = """
+import multiprocessing, os, threading
+import numpy as np
+import fastconv
+from helpers import OPERATIONS, normal_values
+
+fastconv.set_num_threads(3)
+SHAPE = (3, 16, 64, 61)
+ARRAYS = {name: op.arrays(SHAPE, normal_values) for name, op in OPERATIONS.items()}
+
+def compute(_=None):
+    return {name: op.call(ARRAYS[name], SHAPE).tobytes() for name, op in OPERATIONS.items()}
+
+EXPECTED = compute()
+
+def right(_=None):
+    return fastconv.get_num_threads() == 3 and compute() == EXPECTED
+
+def in_child(function):
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = 0 if function() else 2
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1] == 0
+"""
+FORKS = {
+    "fork": "assert in_child(right); assert right()",
+    "grandchild": "assert in_child(lambda: right() and in_child(right) and right())",
+    "many": "assert all(in_child(right) and right() for _ in range(10))",
+    "pool": (
+        "with multiprocessing.get_context('fork').Pool(2) as pool:\n"
+        "    assert all(pool.map(right, range(6)))\n"
+        "assert right()"
+    ),
+    "from-a-thread": (
+        "results = []\n"
+        "thread = threading.Thread(target=lambda: results.append(in_child(right)))\n"
+        "thread.start(); thread.join()\n"
+        "assert results == [True] and right()"
+    ),
+    "while-others-compute": (
+        "done = threading.Event()\n"
+        "def work():\n"
+        "    while not done.is_set():\n"
+        "        compute()\n"
+        "threads = [threading.Thread(target=work) for _ in range(2)]\n"
+        "for thread in threads: thread.start()\n"
+        "try:\n"
+        "    assert all(in_child(right) for _ in range(5))\n"
+        "finally:\n"
+        "    done.set()\n"
+        "    for thread in threads: thread.join()"
+    ),
+}
+
+
+@needs_fork
+@pytest.mark.parametrize("code", FORKS.values(), ids=FORKS.keys())
+def test_fork_after_use(code: str) -> None:
+    """A child of a process that has used its threads computes the same, and does not hang."""
+    result = run_python(f"{PREPARE}\n{code}\nprint('done')")
+    assert (result.returncode, result.stdout.split()) == (0, ["done"]), result.stderr
+
+
+# -------------------------------------------------------------------------------- Python threads
+
+
+def test_sixteen_callers_at_once(level: str) -> None:
+    """Each with arrays of its own, small ones and large ones, while the number changes."""
+    shapes = [(2, 3, 9, 11), (2, 8, 64, 61)]
+    cases = [
+        (operation, arrays, shape, operation.expected(arrays, shape))
+        for operation in OPERATIONS.values()
+        for shape in shapes
+        for arrays in [operation.arrays(shape)]
+    ]
+    start = threading.Barrier(16)
+
+    def caller(number: int) -> int:
+        start.wait(60)
+        for i in range(len(cases)):
+            operation, arrays, shape, expected = cases[(i + number) % len(cases)]
+            np.testing.assert_array_equal(operation.call(arrays, shape), expected)
+            fastconv.set_num_threads(1 + (i + number) % 3)
+        return number
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(caller, range(16))) == list(range(16))
+
+
+@each_operation
+def test_the_gil_is_released(operation: Operation) -> None:
+    """Another Python thread moves on during a call.
+
+    It could not without the kernel's help: the interpreter is told never to take the GIL away.
+    A call may be over before the other thread wakes up, so several are tried.
+    """
+    shape = (8, 32, 112, 112)
+    arrays = operation.arrays(shape, normal_values)
+    count, stop = 0, False
+
+    def progress() -> None:
+        nonlocal count
+        while not stop:
+            count += 1
+            time.sleep(1e-4)  # gives the GIL back
+
+    thread = threading.Thread(target=progress)
+    interval = sys.getswitchinterval()
+    fastconv.set_num_threads(1)
+    out: dict[str, Any] = {"out": operation.call(arrays, shape)} if operation.out else {}
+    call: Callable[..., Any] = operation.call
+    thread.start()
+    try:
+        sys.setswitchinterval(1000)
+        for _ in range(100):
+            before = count
+            call(arrays, shape, **out)
+            if count > before:
+                break
+        moved = count > before
+    finally:
+        stop = True
+        sys.setswitchinterval(interval)
+        thread.join()
+    assert moved
