@@ -1,0 +1,120 @@
+"""Tables for people, at most 110 columns wide."""
+
+import textwrap
+
+from bench.machine import Machine
+from bench.results import OURS, MemoryRow, Results, Row, find
+from bench.shapes import MEMORY_MIB_PER_THREAD, SMALL_CALL_US
+
+WIDTH = 110
+BUSY = 0.5
+
+
+def machine(about: Machine, missing: dict[str, str]) -> str:
+    build = ("CPU level", "OpenMP", "compiler")
+    config = ", ".join(f"{key} {about.fastconv[key]}" for key in build if key in about.fastconv)
+    peers = ", ".join(f"{name} {version}" for name, version in about.versions.items())
+    text = (
+        f"{about.cpu}, {about.cores} cores, {about.threads} threads; "
+        f"{config}; Python {about.python}, {peers}; {about.system}"
+    )
+    lines = textwrap.wrap(text, WIDTH)
+    lines += [f"left out: {name} ({reason})" for name, reason in missing.items()]
+    if about.load > BUSY:
+        lines.append(f"the machine was busy (load {about.load:.1f}): do not trust these times")
+    return "\n".join(lines)
+
+
+NOTE = (
+    "Beside ours: their time / our time in the same mode; of a limit, the share that out= reaches."
+    "\nGB/s: of columns, or of a pooling's input and results. numpy always runs on one thread."
+)
+HEADER = (
+    f"{'workload':<22}{'contender':<26}{'mode':<7}{'median ms':>11}{'min ms':>11}"
+    f"{'GB/s':>8}{'beside ours':>13}"
+)
+
+
+def title(text: str) -> str:
+    return f"\n{text}\n{'-' * len(text)}"
+
+
+def case(rows: list[Row]) -> str:
+    """All contenders on one workload."""
+    lines = []
+    for row in rows:
+        name = row.workload if row is rows[0] else ""
+        lines.append(f"{name:<22}{row.contender:<26}{row.mode:<7}{_times(row, rows)}")
+    return "\n".join(lines)
+
+
+def _times(row: Row, rows: list[Row]) -> str:
+    if row.timing is None:
+        return "      WRONG RESULT, not timed"
+    median, least = row.timing.median, row.timing.min
+    rate = row.nbytes / median / 1e9
+    text = f"{median * 1e3:11.3f}{least * 1e3:11.3f}{rate:8.1f}"
+    mode = "out=" if row.mode == "limit" else row.mode
+    ours = find(rows, row.operation, row.workload, OURS, mode)
+    if ours is None or row.contender.startswith(OURS):
+        return text
+    ratio = median / ours.median
+    if row.mode == "limit":
+        return f"{text}{ratio * 100:11.0f} %"
+    return f"{text}{ratio:12.2f}x{'  we lose' if ratio < 1 else ''}"
+
+
+def small_calls(rows: list[Row]) -> str:
+    """One line per operation: median and min of every contender, in microseconds."""
+    names = list(dict.fromkeys(row.contender for row in rows))
+    heads = "".join(f"{name + ' (min)':>18}" for name in names)
+    lines = [f"{'us a call':<22}{heads}{'torch / ours':>14}"]
+    for operation in dict.fromkeys(row.operation for row in rows):
+        found = {row.contender: row for row in rows if row.operation == operation}
+        cells = "".join(f"{_micros(found.get(name)):>18}" for name in names)
+        lines.append(f"{operation:<22}{cells}{_verdict_on_small(found)}")
+    return "\n".join(lines)
+
+
+def _micros(row: Row | None) -> str:
+    if row is None:
+        return "-"
+    if row.timing is None:
+        return "WRONG RESULT"
+    return f"{row.timing.median * 1e6:.2f} ({row.timing.min * 1e6:.2f})"
+
+
+def _verdict_on_small(found: dict[str, Row]) -> str:
+    ours = found[OURS].timing
+    torch = found["torch"].timing if "torch" in found else None
+    text = f"{torch.median / ours.median:13.2f}x" if ours and torch else f"{'':14}"
+    if ours and torch and torch.median < ours.median:
+        text += "  we lose"
+    if ours and ours.median * 1e6 >= SMALL_CALL_US:
+        text += f"  over {SMALL_CALL_US:g} us"
+    return text
+
+
+MEMORY_HEADER = f"{'operation':<24}{'workload':<22}{'MiB':>9}{'MiB a thread':>14}{'at most':>9}"
+
+
+def memory(row: MemoryRow) -> str:
+    per_thread = row.mib_per_thread
+    over = "  over" if per_thread > MEMORY_MIB_PER_THREAD else ""
+    return (
+        f"{row.operation:<24}{row.workload:<22}{row.extra_bytes / 2**20:9.2f}"
+        f"{per_thread:14.2f}{MEMORY_MIB_PER_THREAD:9.2f}{over}"
+    )
+
+
+def summary(results: Results) -> str:
+    lines = [f"{'':<58}{'mean':>8}{'worst':>8}   {'target':<13}{'cases':>6}"]
+    for v in results.verdicts():
+        mark = "" if v.met else "  MISSED"
+        numbers = f"{v.mean:8.2f}{v.worst:8.2f}   {v.condition:<13}{v.cases:6}"
+        lines.append(f"{v.target:<58}{numbers}{mark}")
+    lines += [
+        f"WRONG RESULT: {row.operation} {row.workload} {row.contender} {row.mode}"
+        for row in results.wrong
+    ]
+    return "\n".join(lines)

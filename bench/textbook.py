@@ -1,0 +1,89 @@
+"""Columns and pooling as a course on NumPy writes them: loops over the kernel, whole-array steps.
+
+They are a peer in the benchmark and the reference that every contender is compared with.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, int, int, int]
+
+
+def im2col(image: Array, kernel: int, stride: int, pad: int, fill: float = 0.0) -> Array:
+    n, c, h, w = image.shape
+    out_h, out_w = _out(h, kernel, stride, pad), _out(w, kernel, stride, pad)
+    padded = np.pad(image, ((0, 0), (0, 0), (pad, pad), (pad, pad)), constant_values=fill)
+    col = np.zeros((n, c, kernel, kernel, out_h, out_w), image.dtype)
+    for kh in range(kernel):
+        for kw in range(kernel):
+            rows = slice(kh, kh + stride * out_h, stride)
+            columns = slice(kw, kw + stride * out_w, stride)
+            col[:, :, kh, kw] = padded[:, :, rows, columns]
+    return col.transpose(0, 4, 5, 1, 2, 3).reshape(n * out_h * out_w, -1)
+
+
+def col2im(col: Array, shape: Shape, kernel: int, stride: int, pad: int) -> Array:
+    n, c, h, w = shape
+    out_h, out_w = _out(h, kernel, stride, pad), _out(w, kernel, stride, pad)
+    planes = col.reshape(n, out_h, out_w, c, kernel, kernel).transpose(0, 3, 4, 5, 1, 2)
+    padded = np.zeros((n, c, h + 2 * pad + stride - 1, w + 2 * pad + stride - 1), col.dtype)
+    for kh in range(kernel):
+        for kw in range(kernel):
+            rows = slice(kh, kh + stride * out_h, stride)
+            columns = slice(kw, kw + stride * out_w, stride)
+            padded[:, :, rows, columns] += planes[:, :, kh, kw]
+    return padded[:, :, pad : pad + h, pad : pad + w]
+
+
+def max_pool(image: Array, kernel: int, stride: int, pad: int) -> tuple[Array, Array]:
+    """Give the maxima, and which pixel of its window each one is."""
+    windows = im2col(image, kernel, stride, pad, -np.inf).reshape(-1, kernel * kernel)
+    pixel = windows.argmax(axis=1)
+    n, c, h, w = image.shape
+    shape = (n, _out(h, kernel, stride, pad), _out(w, kernel, stride, pad), c)
+    maxima = windows.max(axis=1).reshape(shape)
+    return maxima.transpose(0, 3, 1, 2), pixel.reshape(shape).transpose(0, 3, 1, 2)
+
+
+def max_pool_backward(
+    grad: Array, pixel: Array, shape: Shape, kernel: int, stride: int, pad: int
+) -> Array:
+    flat = grad.transpose(0, 2, 3, 1).ravel()
+    windows = np.zeros((flat.size, kernel * kernel), grad.dtype)
+    windows[np.arange(flat.size), pixel.transpose(0, 2, 3, 1).ravel()] = flat
+    return col2im(windows.reshape(-1, shape[1] * kernel * kernel), shape, kernel, stride, pad)
+
+
+def max_unpool(values: Array, indices: Array, shape: Shape) -> Array:
+    planes = (shape[0], shape[1], -1)
+    image = np.zeros(shape, values.dtype)
+    np.put_along_axis(image.reshape(planes), indices.reshape(planes), values.reshape(planes), 2)
+    return image
+
+
+def avg_pool(image: Array, kernel: int, stride: int, pad: int) -> Array:
+    n, c, h, w = image.shape
+    means: Array = im2col(image, kernel, stride, pad).reshape(-1, kernel * kernel).mean(axis=1)
+    shape = (n, _out(h, kernel, stride, pad), _out(w, kernel, stride, pad), c)
+    return means.reshape(shape).transpose(0, 3, 1, 2)
+
+
+def avg_pool_backward(grad: Array, shape: Shape, kernel: int, stride: int, pad: int) -> Array:
+    flat = grad.transpose(0, 2, 3, 1).reshape(-1, 1) / np.float32(kernel * kernel)
+    windows = np.repeat(flat, kernel * kernel, axis=1)
+    return col2im(windows.reshape(-1, shape[1] * kernel * kernel), shape, kernel, stride, pad)
+
+
+def plane_indices(pixel: Array, size: int, kernel: int, stride: int, pad: int) -> Array:
+    """Positions in windows (N, C, OH, OW) as flat positions in their square input planes."""
+    starts = np.arange(pixel.shape[2]) * stride - pad
+    rows = starts[:, None] + pixel // kernel
+    columns = starts[None, :] + pixel % kernel
+    return np.asarray(rows * size + columns)
+
+
+def _out(size: int, kernel: int, stride: int, pad: int) -> int:
+    return (size + 2 * pad - kernel) // stride + 1
