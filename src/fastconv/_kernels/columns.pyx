@@ -34,10 +34,6 @@ cdef extern from "columns.h":
     enum:
         OVERRUN_BYTES
 
-    void prefetch_windows(
-        const char *source, Py_ssize_t first, Py_ssize_t period, Py_ssize_t channels,
-        Py_ssize_t channel_stride, Py_ssize_t kernel_h, Py_ssize_t row_stride,
-    ) noexcept nogil
     void copy_taps(
         char *to, const char *source, Py_ssize_t channels, Py_ssize_t channel_stride,
         Py_ssize_t kernel_h, Py_ssize_t row_stride, Py_ssize_t bytes,
@@ -118,7 +114,6 @@ cdef void gather_pixels(const void *data, Py_ssize_t item, char *scratch) noexce
     cdef Py_ssize_t row_bytes = phases * phase_bytes
     cdef Py_ssize_t channel_bytes = rows * row_bytes
     cdef Py_ssize_t taps_bytes = h.kernel * w.kernel * bytes
-    cdef Py_ssize_t period = larger(1, LINE_BYTES // (bytes * w.stride))
     cdef Py_ssize_t c, y, phase, oh, ow, x, count
     cdef const char *plane
     cdef const char *source
@@ -160,10 +155,6 @@ cdef void gather_pixels(const void *data, Py_ssize_t item, char *scratch) noexce
                     x *= bytes
                 else:
                     x = x % phases * phase_bytes + x // phases * bytes
-                prefetch_windows(
-                    source + x, ow % period, period, count, channel_bytes, h.kernel,
-                    h.dilation * row_bytes,
-                )
                 copy_taps(
                     stream.stage + stream.end, source + x, count, channel_bytes, h.kernel,
                     h.dilation * row_bytes, w.kernel * bytes,
