@@ -70,9 +70,13 @@ class Window:
             out.append(steps + 1 + more)
         self.out_h, self.out_w = out
         mode = PAD_MODES.index(pad_mode)
-        axes = zip(size, out, kernel, stride, dilation, pads)
         self.packed = np.array(
-            [(n, o, k, s, d, *pad, mode) for n, o, k, s, d, pad in axes], dtype=np.intp
+            [
+                # The dilation of a single tap means nothing, and must cost nothing.
+                (n, o, k, s, d if k > 1 else 1, *pad, mode)
+                for n, o, k, s, d, pad in zip(size, out, kernel, stride, dilation, pads)
+            ],
+            dtype=np.intp,
         )
         self.packed.flags.writeable = False
 
