@@ -36,9 +36,11 @@ cdef extern from "columns.h":
     enum:
         OVERRUN_BYTES
 
-    void copy_taps(
-        char *to, const char *source, Py_ssize_t channels, Py_ssize_t channel_stride,
-        Py_ssize_t kernel_h, Py_ssize_t row_stride, Py_ssize_t bytes,
+    ctypedef struct Windows:
+        Py_ssize_t channels, channel_stride, rows, row_stride, bytes, pixel_stride
+
+    void copy_pixels(
+        char *to, const char *source, Py_ssize_t pixels, const Windows *windows
     ) noexcept nogil
 
 cdef extern from *:
@@ -116,9 +118,8 @@ cdef void gather_pixels(const void *data, Py_ssize_t item, char *scratch) noexce
     cdef Py_ssize_t phases = w.dilation
     cdef Py_ssize_t phase_bytes = ceil_div(width, phases) * bytes
     cdef Py_ssize_t row_bytes = phases * phase_bytes
-    cdef Py_ssize_t channel_bytes = rows * row_bytes
-    cdef Py_ssize_t taps_bytes = h.kernel * w.kernel * bytes
-    cdef Py_ssize_t c, y, phase, oh, ow, x, count
+    cdef Py_ssize_t c, y, phase, oh, ow, x, count, taps_bytes
+    cdef Windows windows
     cdef const char *plane
     cdef const char *source
     cdef char *band = scratch + STAGE_BYTES + OVERRUN_BYTES
@@ -137,35 +138,43 @@ cdef void gather_pixels(const void *data, Py_ssize_t item, char *scratch) noexce
                 )
             to += row_bytes
 
+    windows.channel_stride = rows * row_bytes
+    windows.rows = h.kernel
+    windows.row_stride = h.dilation * row_bytes
+    windows.bytes = w.kernel * bytes
+    windows.pixel_stride = w.stride * bytes
     for oh in range(oh0, oh1):
         row = (
             job.columns.data + n * job.columns.image + (oh * w.out + ow0) * job.columns.pixel
         )
         c = 0
         while c < job.image.channels:
-            count = smaller(job.group, job.image.channels - c)
-            source = band + c * channel_bytes + (oh - oh0) * h.stride * row_bytes
-            stream = stream_to(row + c * taps_bytes, scratch, job.past_caches)
-            for ow in range(ow1 - ow0):
-                if job.groups > 1 and ow > 0:
-                    stream_finish(&stream)
-                    stream = stream_to(
-                        row + ow * job.columns.pixel + c * taps_bytes, scratch, job.past_caches
-                    )
-                elif stream_room(&stream) < count * taps_bytes:
-                    stream_flush(&stream)
+            windows.channels = smaller(job.group, job.image.channels - c)
+            taps_bytes = windows.channels * h.kernel * w.kernel * bytes
+            source = band + c * windows.channel_stride + (oh - oh0) * h.stride * row_bytes
+            to = row + c * h.kernel * w.kernel * bytes
+            stream = stream_to(to, scratch, job.past_caches)
+            ow = 0
+            while ow < ow1 - ow0:
                 x = ow * w.stride
-                if phases == 1:
-                    x *= bytes
+                if phases == 1 and job.groups == 1:  # pixels follow each other on both sides
+                    count = smaller(ow1 - ow0 - ow, stream_room(&stream) // taps_bytes)
                 else:
-                    x = x % phases * phase_bytes + x // phases * bytes
-                copy_taps(
-                    stream.stage + stream.end, source + x, count, channel_bytes, h.kernel,
-                    h.dilation * row_bytes, w.kernel * bytes,
+                    count = smaller(1, stream_room(&stream) // taps_bytes)
+                if count == 0:
+                    stream_flush(&stream)
+                    continue
+                copy_pixels(
+                    stream.stage + stream.end,
+                    source + x % phases * phase_bytes + x // phases * bytes, count, &windows,
                 )
                 stream.end += count * taps_bytes
+                ow += count
+                if job.groups > 1:
+                    stream_finish(&stream)
+                    stream = stream_to(to + ow * job.columns.pixel, scratch, job.past_caches)
             stream_finish(&stream)
-            c += count
+            c += windows.channels
     stream_fence()
 
 
