@@ -82,7 +82,7 @@ def plane_indices(pixel: Array, size: int, kernel: int, stride: int, pad: int) -
     starts = np.arange(pixel.shape[2]) * stride - pad
     rows = starts[:, None] + pixel // kernel
     columns = starts[None, :] + pixel % kernel
-    return np.asarray(rows * size + columns)
+    return np.ascontiguousarray(rows * size + columns)
 
 
 def _out(size: int, kernel: int, stride: int, pad: int) -> int:

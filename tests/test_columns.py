@@ -207,6 +207,35 @@ def test_channel_counts(level: str, channels: int) -> None:
     )
 
 
+STREAMED = [
+    (34, 6, 3, 1, "i2"),
+    (33, 6, 3, 1, "f4"),
+    (34, 7, 7, 1, "i1"),
+    (33, 5, 5, 2, "f8"),
+    (65, 3, 3, 1, "f4"),
+    (200, 2, 2, 1, "i1"),
+    (67, 1, 1, 1, "f4"),
+    (35, 3, 2, 2, "c16"),
+    (3, 7, 7, 2, "f4"),
+]
+"""(channels, filter_h, filter_w, stride, dtype)"""
+
+
+@pytest.mark.parametrize("case", STREAMED, ids=str)
+def test_results_past_the_caches(level: str, case: tuple[int, int, int, int, str]) -> None:
+    """Results too large for the caches, in groups of channels that fill no whole lines."""
+    channels, filter_h, filter_w, stride, dtype = case
+    entries = channels * filter_h * filter_w * np.dtype(dtype).itemsize
+    side = stride * int((10e6 / entries) ** 0.5 + 1)
+    images = integer_values((2, channels, side + filter_h, side + filter_w), dtype)
+    expected = reference.textbook_im2col(images, filter_h, filter_w, stride, 0)
+    assert expected.nbytes > 20e6
+    with fastconv.num_threads(3):
+        assert_same(fastconv.im2col(images, filter_h, filter_w, stride), expected)
+        columns = expected.reshape(2, -1, expected.shape[1]).transpose(0, 2, 1)
+        assert_same(fastconv.unfold(images, (filter_h, filter_w), stride=stride), columns)
+
+
 # ---------------------------------------------------------------------------------------- dtypes
 
 RECORD = np.dtype([("red", "u1"), ("depth", "f8"), ("label", "U3")])

@@ -196,6 +196,25 @@ def test_large_max_pool2d(
     check_max_pool(images, *kernel, 1, ceil_mode)
 
 
+def test_results_past_the_caches(level: str, threads: int) -> None:
+    """The commonest window on the largest images; its windows do not overlap, which is easy."""
+    images = images_with_ties((4, 16, 384, 258), np.float32)
+    tiles = images.reshape(4, 16, 192, 2, 129, 2).transpose(0, 1, 2, 4, 3, 5)
+    values = tiles.reshape(4, 16, 192, 129, 4)
+    tap = values.argmax(axis=-1)
+    corner = 2 * 258 * np.arange(192)[:, None] + 2 * np.arange(129)
+    maxima, indices = fastconv.max_pool2d(images, 2, return_indices=True)
+    assert_same(maxima, values.max(axis=-1))
+    assert_same(indices, corner + tap // 2 * 258 + tap % 2)
+    grad = integer_values(maxima.shape)
+    spread = np.zeros(values.shape, np.float32)
+    np.put_along_axis(spread, tap[..., None], grad[..., None], axis=-1)
+    expected = spread.reshape(4, 16, 192, 129, 2, 2).transpose(0, 1, 2, 4, 3, 5)
+    result = fastconv.max_pool2d_backward(grad, indices, images.shape)
+    assert_same(result, expected.reshape(images.shape))
+    assert_same(fastconv.avg_pool2d(images, 2), values.sum(axis=-1) / np.float32(4))
+
+
 def test_unbatched_with_indices() -> None:
     images = normal_values((3, 8, 9))
     maxima, indices = fastconv.max_pool2d(images, 3, 2, 1, return_indices=True)
