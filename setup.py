@@ -92,6 +92,10 @@ def generate(ext: Extension) -> list[str]:
             force=True,
             quiet=True,
         )
+        # It puts copies of the headers beside the C file, which would be included instead of the
+        # ones that are edited.
+        for copy in folder.rglob("*.h"):
+            copy.unlink()
     return [result]
 
 

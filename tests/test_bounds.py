@@ -21,7 +21,7 @@ from fastconv import _kernels
 
 SHAPES = [
     (count, channels, height, width)
-    for width in (1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 130)
+    for width in (1, 2, 7, 9, 16, 17, 33, 64, 130)
     for count, channels, height in ((1, 1, 4), (2, 3, 2), (1, 2, 9))
 ]
 DTYPES = ["f2", "f4", "f8"]

@@ -171,7 +171,7 @@ def in_child(function):
 FORKS = {
     "fork": "assert in_child(right); assert right()",
     "grandchild": "assert in_child(lambda: right() and in_child(right) and right())",
-    "many": "assert all(in_child(right) and right() for _ in range(10))",
+    "many": "assert all(in_child(right) and right() for _ in range(5))",
     "pool": (
         "with multiprocessing.get_context('fork').Pool(2) as pool:\n"
         "    assert all(pool.map(right, range(6)))\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import SupportsIndex
 
 from fastconv._kernels import cpu
 from fastconv._window import positive
@@ -46,18 +47,18 @@ def _default_threads() -> int:
     return max(1, min(threads, MAX_THREADS))
 
 
-def _checked(n: int) -> int:
-    n = positive(n, "n")
-    if n > MAX_THREADS:
+def _checked(n: SupportsIndex) -> int:
+    number = positive(n, "n")
+    if number > MAX_THREADS:
         raise ValueError(f"n must be at most {MAX_THREADS} threads, got {n}")
-    return n
+    return number
 
 
 count = _default_threads()
 """The number of threads in use; `set_num_threads` changes it."""
 
 
-def set_num_threads(n: int) -> None:
+def set_num_threads(n: SupportsIndex) -> None:
     """Set the number of threads that kernels use, for the whole process.
 
     Results do not depend on it: they are bit-identical for every number. Small calls stay on one
@@ -129,7 +130,7 @@ class num_threads:
     1
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: SupportsIndex) -> None:
         self._n = _checked(n)
         self._before: list[int] = []
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias
+from math import gcd
+from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-IntPair: TypeAlias = int | Sequence[int] | npt.NDArray[np.integer[Any]]
+IntPair: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | npt.NDArray[np.integer[Any]]
 Padding: TypeAlias = IntPair | str | Sequence[Sequence[int]]
 Pair: TypeAlias = tuple[int, int]
 Pairs: TypeAlias = tuple[Pair, Pair]
@@ -180,16 +181,17 @@ _window = lru_cache(maxsize=512)(Window)
 def _pooling_window(*arguments: Any) -> Window:
     found = Window(*arguments)
     for axis, name in zip(found.packed.tolist(), ("vertical", "horizontal")):
-        size, _, kernel, stride, dilation, before, after, _ = axis
+        size, out, kernel, stride, dilation, before, after, _ = axis
         if max(before, after) > dilation * (kernel - 1):
             raise ValueError(
                 f"padding must be smaller than dilation*(kernel_size - 1) + 1 on each side for "
                 f"pooling, got {(before, after)} with kernel {kernel} and dilation {dilation} "
                 f"({name})"
             )
-        # A window starts in the padding at -before + o*stride; its first tap at or behind 0
-        # is at that modulo dilation. (The padding's bound keeps all other windows real.)
-        starts = range(-before, 0, stride)
+        # A window starts in the padding at -before + o*stride; its first tap at or behind 0 is at
+        # that modulo dilation, which repeats. (The padding's bound keeps all other windows real.)
+        starts = range(-before, min(0, -before + out * stride), stride)
+        starts = starts[: dilation // gcd(dilation, stride)]
         if dilation > size and any(start % dilation >= size for start in starts):
             raise ValueError(
                 f"every window of a pooling must hold a pixel: with dilation {dilation} and "
@@ -212,7 +214,7 @@ def pair(value: IntPair, name: str) -> Pair:
     return numbers[0], numbers[1]
 
 
-def positive(value: int, name: str) -> int:
+def positive(value: SupportsIndex, name: str) -> int:
     """Read one positive int."""
     if type(value) is int and value > 0:
         return value

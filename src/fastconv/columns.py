@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,8 @@ from fastconv._window import IntPair, Padding, pair, positive, window
 
 def im2col(
     input_data: npt.ArrayLike,
-    filter_h: int,
-    filter_w: int,
+    filter_h: SupportsIndex,
+    filter_w: SupportsIndex,
     stride: IntPair = 1,
     pad: Padding = 0,
     *,
@@ -103,8 +104,8 @@ def im2col(
 def col2im(
     col: npt.ArrayLike,
     input_shape: Sequence[int],
-    filter_h: int,
-    filter_w: int,
+    filter_h: SupportsIndex,
+    filter_w: SupportsIndex,
     stride: IntPair = 1,
     pad: Padding = 0,
     *,

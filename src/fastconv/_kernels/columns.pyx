@@ -26,7 +26,7 @@ from libc.string cimport memmove, memset
 cimport numpy as cnp
 
 from fastconv._kernels.common cimport *
-from fastconv._kernels.parallel cimport for_each
+from fastconv._kernels.parallel cimport for_each, useful_threads, wanted_items
 
 cnp.import_array()
 
@@ -253,6 +253,7 @@ def gather(cnp.ndarray image, cnp.ndarray columns, cnp.ndarray window, int threa
     cdef double moved = <double>cnp.PyArray_NBYTES(columns)
     if n == 0:
         return
+    threads = useful_threads(moved, threads)
     job.window = window_of(window)[0]
     job.image = planes_of(image, moved_format(image))
     job.columns = columns_of(columns, &job.window)
@@ -263,7 +264,7 @@ def gather(cnp.ndarray image, cnp.ndarray columns, cnp.ndarray window, int threa
     if cnp.PyArray_NDIM(columns) == 3:
         job.past_caches = job.past_caches and bytes < STAGE_BYTES - LINE_BYTES
         # Rows in L1 are read KH*KW times; a few items a thread even out their ends.
-        job.band_h = split(h.out, ceil_div(4 * threads, n * job.image.channels))
+        job.band_h = split(h.out, ceil_div(wanted_items(threads), n * job.image.channels))
         job.bands_h = ceil_div(h.out, job.band_h)
         for_each(
             gather_taps, &job, n * job.image.channels * job.bands_h, STAGE_BYTES + OVERRUN_BYTES,
@@ -288,7 +289,7 @@ def gather(cnp.ndarray image, cnp.ndarray columns, cnp.ndarray window, int threa
     )
     job.group = smaller(larger(1, job.group // 16 * 16), job.image.channels)
     job.groups = ceil_div(job.image.channels, job.group)
-    job.band_h = split(h.out, ceil_div(8 * threads, n))
+    job.band_h = split(h.out, ceil_div(wanted_items(threads), n))
     pixel_bytes = job.image.channels * row_length(w, job.band_w) * bytes
     # As many output rows as the input rows that fit are enough for.
     job.band_h = larger(
@@ -468,6 +469,7 @@ def scatter(cnp.ndarray columns, cnp.ndarray image, cnp.ndarray window, int thre
     cdef bint no_folding
     if n == 0:
         return
+    threads = useful_threads(moved, threads)
     job.window = window_of(window)[0]
     job.image = planes_of(image, computed_format(columns))
     job.columns = columns_of(columns, &job.window)
@@ -492,7 +494,7 @@ def scatter(cnp.ndarray columns, cnp.ndarray image, cnp.ndarray window, int thre
         and job.columns.pixel % bytes == 0
     ):
         job.groups = ceil_div(job.image.channels, job.group)
-        job.band_h = split(h.size, ceil_div(4 * threads, n * job.groups))
+        job.band_h = split(h.size, ceil_div(wanted_items(threads), n * job.groups))
         job.bands_h = ceil_div(h.size, job.band_h)
         job.rows = larger(window_span(h), smaller(job.band_h, BAND_BYTES // (job.group * row)))
         for_each(
@@ -505,7 +507,7 @@ def scatter(cnp.ndarray columns, cnp.ndarray image, cnp.ndarray window, int thre
     job.phase_length = ceil_div(padded, w.stride)
     if <double>job.phase_length * w.stride * bytes > BAND_BYTES:
         job.phase_length = 0
-    job.band_h = split(h.size, ceil_div(4 * threads, n * job.image.channels))
+    job.band_h = split(h.size, ceil_div(wanted_items(threads), n * job.image.channels))
     job.bands_h = ceil_div(h.size, job.band_h)
     for_each(
         scatter_rows, &job, n * job.image.channels * job.bands_h,

@@ -57,7 +57,9 @@ def _default_limit():
     """Return FASTCONV_CACHE_MIB, or a sixteenth of the machine's memory up to 1 GiB."""
     setting = os.environ.get("FASTCONV_CACHE_MIB")
     if setting is not None:
-        return int(setting) << 20
+        if not setting.isdecimal():
+            raise ValueError(f"FASTCONV_CACHE_MIB must be a non-negative integer, got {setting!r}")
+        return min(int(setting), 1 << 30) << 20
     return min(1 << 30, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 16)
 
 

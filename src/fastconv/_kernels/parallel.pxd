@@ -19,8 +19,19 @@ cdef enum:
     BYTES_PER_THREAD = 96 << 10
     # Releasing the GIL costs as much as moving this much.
     BYTES_WITHOUT_GIL = 8 << 10
+    ITEMS_PER_THREAD = 8
     CHUNKS_PER_THREAD = 16
     LINE = 64
+
+
+cdef inline int useful_threads(double moved_bytes, int threads) noexcept:
+    """As many threads as the work is worth."""
+    return <int>min(<double>threads, 1 + moved_bytes / BYTES_PER_THREAD)
+
+
+cdef inline Py_ssize_t wanted_items(int threads) noexcept:
+    """Into how many items to cut work at least: several a thread even out their ends."""
+    return 1 if threads == 1 else ITEMS_PER_THREAD * threads
 
 
 cdef inline void run_items(
@@ -41,7 +52,7 @@ cdef inline int for_each(
 ) except -1:
     """Run `task` on every item, in any order, each with scratch memory aligned to a line.
 
-    An item's result must depend on nothing but the item: that is what makes results the same for
+    `threads` comes from `useful_threads`. An item's result must depend on nothing but the item: that is what makes results the same for
     every number of threads.
     """
     cdef Py_ssize_t next = 0, chunk
@@ -50,7 +61,7 @@ cdef inline int for_each(
     cdef char *scratch
     if items <= 0:
         return 0
-    threads = <int>min(<double>min(<Py_ssize_t>threads, items), 1 + moved_bytes / BYTES_PER_THREAD)
+    threads = <int>min(<Py_ssize_t>threads, items)
     scratch_bytes = (scratch_bytes + LINE - 1) // LINE * LINE
     memory = <char *>malloc(threads * scratch_bytes + LINE)
     if memory == NULL:

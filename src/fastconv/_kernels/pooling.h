@@ -65,11 +65,13 @@ static inline int all_within(const int64_t *index, Index size, Index count) {
     return !outside;
 }
 
-/* to[at[i]] = from[i]: the last of several wins. */
-#define PUT(TYPE) \
-    for (Index i = 0; i < count; i++) ((TYPE *)to)[at[i]] = ((const TYPE *)from)[i]
-static void put_at(void *restrict to, const int64_t *restrict at, const void *restrict from,
-                   Index bytes, Index count) {
+/* to[at[i]] = from[i]: the last of several wins. The size is checked again: another thread may have
+ * changed the indices since. */
+#define PUT(TYPE)                                  \
+    for (Index i = 0; i < count; i++)              \
+        if ((uint64_t)at[i] < (uint64_t)size) ((TYPE *)to)[at[i]] = ((const TYPE *)from)[i]
+static void put_at(void *restrict to, const int64_t *restrict at, Index size,
+                   const void *restrict from, Index bytes, Index count) {
     switch (bytes) {
         case 1: PUT(uint8_t); break;
         case 2: PUT(uint16_t); break;

@@ -29,7 +29,7 @@ from libc.string cimport memcpy, memset
 cimport numpy as cnp
 
 from fastconv._kernels.common cimport *
-from fastconv._kernels.parallel cimport for_each
+from fastconv._kernels.parallel cimport for_each, useful_threads, wanted_items
 
 cnp.import_array()
 
@@ -64,7 +64,8 @@ cdef extern from "pooling.h":
         char *to, const char *source, Py_ssize_t rows, Py_ssize_t bytes, Py_ssize_t pitch
     ) noexcept nogil
     void put_at(
-        void *to, const int64_t *at, const void *source, Py_ssize_t bytes, Py_ssize_t count
+        void *to, const int64_t *at, Py_ssize_t size, const void *source, Py_ssize_t bytes,
+        Py_ssize_t count,
     ) noexcept nogil
 
 cdef extern from *:
@@ -113,6 +114,11 @@ cdef inline Py_ssize_t positions(const Axis *axis, Py_ssize_t out, bint with_pad
     return smaller(first + axis.kernel, axis.before + axis.size) - larger(first, axis.before)
 
 
+cdef inline Py_ssize_t capped(double size) noexcept nogil:
+    """A size that is far beyond every budget is as good as any other."""
+    return <Py_ssize_t>min(size, <double>(<Py_ssize_t>1 << 40))
+
+
 cdef inline void plan_band(PoolJob *job, Py_ssize_t band_h, Py_ssize_t band_w) noexcept:
     cdef const Axis *h = &job.window.h
     cdef const Axis *w = &job.window.w
@@ -124,7 +130,9 @@ cdef inline void plan_band(PoolJob *job, Py_ssize_t band_h, Py_ssize_t band_w) n
         return
     job.phases_h, job.phases_w = smaller(h.stride, window_span(h)), smaller(w.stride, window_span(w))
     job.pitch = band_w + (window_span(w) - 1) // w.stride
-    job.phase_length = (band_h + (window_span(h) - 1) // h.stride) * job.pitch
+    job.phase_length = capped(
+        <double>(band_h + (window_span(h) - 1) // h.stride) * job.pitch
+    )
 
 
 cdef inline double band_bytes(const PoolJob *job) noexcept nogil:
@@ -135,7 +143,7 @@ cdef inline double band_bytes(const PoolJob *job) noexcept nogil:
 
 cdef inline Py_ssize_t lanes_bytes(const PoolJob *job) noexcept nogil:
     """Best values, or offsets, of a band of outputs: 8 bytes each suit every dtype."""
-    return job.band_h * larger(job.pitch, job.band_w) * 8
+    return capped(<double>job.band_h * larger(job.pitch, job.band_w)) * 8
 
 
 cdef inline void load_band(
@@ -199,7 +207,7 @@ cdef void pool(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     cdef const char *source
     cdef const char *taps[TAPS]
     cdef Py_ssize_t offsets[TAPS]
-    cdef Py_ssize_t n_taps = 0, i, r, kh, kw, x, y, at, ih
+    cdef Py_ssize_t n_taps = 0, i, r, kh, kw, kh0, kh1, kw0, kw1, x, y, at, ih
     cdef bint starts_with_tap = job.maximum != NULL and y0 >= h.before and x0 >= w.before
 
     # What an output starts from: the first tap if it is real; the lowest value, at the first tap
@@ -229,9 +237,14 @@ cdef void pool(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
             band, band + job.phase_length * bytes, pixels + y0 * w.size * bytes,
             2 * lanes - 1 + (window_span(h) - 1) * w.size + window_span(w) - 1, bytes,
         )
-    for kh in range(h.kernel):
+    # Taps that lie in the padding for every output change nothing.
+    kh0 = ceil_div(h.before - y0 - (rows - 1) * h.stride, h.dilation)
+    kh1 = smaller(h.kernel, ceil_div(h.before + h.size - y0, h.dilation))
+    kw0 = ceil_div(w.before - x0 - (count - 1) * w.stride, w.dilation)
+    kw1 = smaller(w.kernel, ceil_div(w.before + w.size - x0, w.dilation))
+    for kh in range(kh0, kh1):
         y = kh * h.dilation
-        for kw in range(w.kernel):
+        for kw in range(kw0, kw1):
             x = kw * w.dilation
             offsets[n_taps] = y * w.size + x
             if job.taps == IN_PLACE and w.stride == 1:
@@ -305,33 +318,37 @@ cdef int run_pool(PoolJob *job, Py_ssize_t planes, int threads) except -1:
     """Cut the work into items and do it; `job` holds everything else."""
     cdef const Axis *h = &job.window.h
     cdef const Axis *w = &job.window.w
-    cdef Py_ssize_t band_h = ceil_div(h.out, smaller(h.out, ceil_div(4 * threads, planes)))
-    cdef Py_ssize_t band_w = w.out
+    cdef Py_ssize_t band_h, band_w = w.out
     cdef double moved = <double>planes * (
         <double>h.size * w.size * job.image.format.bytes
         + <double>h.out * w.out * (job.image.format.bytes + (8 if job.indices != NULL else 0))
     )
+    threads = useful_threads(moved, threads)
+    band_h = ceil_div(h.out, smaller(h.out, ceil_div(wanted_items(threads), planes)))
     job.taps = IN_PHASES
     if (
         h.stride == w.stride <= 2 and h.before + w.before == 0
         and reach(h, h.out) <= h.size and reach(w, w.out) <= w.size
         and is_plain(job.image.format, job.image.stride_w, job.image.data)
         and job.image.stride_h == w.size * job.image.stride_w
+        and job.image.stride_n % job.image.format.bytes == 0
+        and job.image.stride_c % job.image.format.bytes == 0
     ):
         job.taps = IN_PLACE
     plan_band(job, band_h, band_w)
-    while band_bytes(job) + 2 * lanes_bytes(job) > BAND_BYTES and band_h > 1:
+    while band_bytes(job) + 2 * <double>lanes_bytes(job) > BAND_BYTES and band_h > 1:
         band_h = (band_h + 1) // 2
         plan_band(job, band_h, band_w)
-    if job.taps == IN_PLACE and band_bytes(job) + 2 * lanes_bytes(job) > SCRATCH_BYTES:
+    if job.taps == IN_PLACE and band_bytes(job) + 2 * <double>lanes_bytes(job) > SCRATCH_BYTES:
         job.taps = IN_PHASES  # which can cut rows too
         plan_band(job, band_h, band_w)
-    while band_bytes(job) + 2 * lanes_bytes(job) > SCRATCH_BYTES and band_w > 1:
+    while band_bytes(job) + 2 * <double>lanes_bytes(job) > SCRATCH_BYTES and band_w > 1:
         band_w = (band_w + 1) // 2
         plan_band(job, band_h, band_w)
-    if band_bytes(job) > SCRATCH_BYTES:
+    if band_bytes(job) + 2 * <double>lanes_bytes(job) > 2 * SCRATCH_BYTES:
         job.taps = ONE_BY_ONE
-        job.band_h, job.band_w = 1, smaller(w.out, CHUNK)
+        # Outputs far from each other have few taps in common that are not padding.
+        job.band_h, job.band_w = 1, smaller(w.out, CHUNK) if w.stride < CHUNK else 1
         job.phases_h, job.phases_w, job.phase_length, job.pitch = 1, 1, job.band_w, job.band_w
     job.bands_h, job.bands_w = ceil_div(h.out, job.band_h), ceil_div(w.out, job.band_w)
     job.past_caches = (
@@ -461,7 +478,7 @@ cdef void place(const void *data, Py_ssize_t item, char *scratch) noexcept nogil
                 if job.sums != NULL:
                     job.sums.add_at(sums, at, first, last, source, count)
                 else:
-                    put_at(sums, at, source, format.bytes, count)
+                    put_at(sums, at, job.size, source, format.bytes, count)
         if job.past_caches:
             stream_copy(plane + first * format.bytes, sums, (last - first) * format.bytes)
         elif job.band:
@@ -480,6 +497,9 @@ cdef bint run_place(
     int threads,
 ) except -1:
     cdef Py_ssize_t planes = plane_count(values)
+    cdef double moved = (
+        <double>cnp.PyArray_NBYTES(indices) + <double>planes * size * job.values.format.bytes
+    )
     cdef int outside = 0
     job.indices = planes_of(indices, computed_format(indices))
     job.index_unsigned = array_kind(indices) == b"u"
@@ -503,8 +523,7 @@ cdef bint run_place(
         job.past_caches = True
     for_each(
         place, job, planes, 3 * 8 * CHUNK + job.band * job.values.format.scratch_bytes,
-        <double>cnp.PyArray_NBYTES(indices) + <double>planes * size * job.values.format.bytes,
-        threads,
+        moved, useful_threads(moved, threads),
     )
     return outside
 
@@ -558,25 +577,33 @@ cdef void spread(const void *data, Py_ssize_t item, char *scratch) noexcept nogi
     cdef Py_ssize_t *columns = <Py_ssize_t *>scratch
     cdef char *share = <char *>(columns + w.out)
     cdef char *merged = share + w.out * bytes
-    cdef char *sums = merged + w.size * bytes
-    cdef Py_ssize_t ih, kh, kw, oh, ow, x, y
+    # A padded row in phases; where that would be too long, the image's own row.
+    cdef char *sums = merged + w.size * bytes if job.phase_length else merged
+    cdef Py_ssize_t positions_kept = w.stride * job.phase_length if job.phase_length else w.size
+    cdef Py_ssize_t ih, iw, kw, oh, ow, x, y
     for ow in range(w.out):
         columns[ow] = positions(w, ow, job.count_include_pad)
     for ih in range(h0, smaller(h0 + job.band_h, h.size)):
-        memset(sums, 0, w.stride * job.phase_length * bytes)
-        for kh in range(h.kernel):
-            y = h.before + ih - kh
-            if y < 0 or y % h.stride or y // h.stride >= h.out:
-                continue
-            oh = y // h.stride
+        y = h.before + ih
+        memset(sums, 0, positions_kept * bytes)
+        for oh in range(
+            smaller(h.out - 1, y // h.stride), ceil_div(y - h.kernel + 1, h.stride) - 1, -1
+        ):
             load_row(share, grads + oh * job.grad.stride_h, w.out, job.grad.stride_w, format)
             job.sums.divide(share, positions(h, oh, job.count_include_pad), columns, w.out)
-            for kw in range(w.kernel):
-                job.sums.add_row(
-                    sums + (kw % w.stride * job.phase_length + kw // w.stride) * bytes, share,
-                    w.out,
-                )
-        job.sums.merge_phases(merged, sums, w.size, w.before, w.stride, job.phase_length)
+            if job.phase_length:
+                for kw in range(w.kernel):
+                    job.sums.add_row(
+                        sums + (kw % w.stride * job.phase_length + kw // w.stride) * bytes, share,
+                        w.out,
+                    )
+                continue
+            for ow in range(w.out):
+                x = ow * w.stride - w.before
+                for iw in range(larger(x, 0), smaller(x + w.kernel, w.size)):
+                    job.sums.add_element(merged, iw, share, ow)
+        if job.phase_length:
+            job.sums.merge_phases(merged, sums, w.size, w.before, w.stride, job.phase_length)
         store_row(
             job.out + (plane * h.size + ih) * w.size * job.out_format.bytes, merged, w.size,
             job.out_format,
@@ -590,6 +617,9 @@ def avg_pool_backward(
     """Write avg_pool's adjoint of the gradients (n, c, oh, ow) to `grad_input` (C-contiguous)."""
     cdef SpreadJob job
     cdef Py_ssize_t planes = plane_count(grad_input)
+    cdef double moved = (
+        <double>cnp.PyArray_NBYTES(grad_input) + <double>cnp.PyArray_NBYTES(grad_output)
+    )
     if planes == 0:
         return
     job.window = window_of(window)[0]
@@ -599,14 +629,15 @@ def avg_pool_backward(
     job.sums = sums_of(True, job.grad.format.scratch_bytes)
     job.count_include_pad = count_include_pad
     h, w = &job.window.h, &job.window.w
-    job.phase_length = ceil_div(
-        larger((w.out - 1) * w.stride + w.kernel, padded_size(w)), w.stride
-    )
-    job.band_h = ceil_div(h.size, smaller(h.size, ceil_div(4 * threads, planes)))
+    job.phase_length = ceil_div(larger(reach(w, w.out), padded_size(w)), w.stride)
+    if <double>job.phase_length * w.stride * job.grad.format.scratch_bytes > SCRATCH_BYTES // 2:
+        job.phase_length = 0
+    threads = useful_threads(moved, threads)
+    job.band_h = ceil_div(h.size, smaller(h.size, ceil_div(wanted_items(threads), planes)))
     job.bands_h = ceil_div(h.size, job.band_h)
     for_each(
         spread, &job, planes * job.bands_h,
         w.out * sizeof(Py_ssize_t)
         + (w.out + w.size + w.stride * job.phase_length) * job.grad.format.scratch_bytes,
-        <double>cnp.PyArray_NBYTES(grad_input) + <double>cnp.PyArray_NBYTES(grad_output), threads,
+        moved, threads,
     )

@@ -70,28 +70,24 @@ typedef struct {
 } Bytes16;
 
 /* Copies of `count` elements `stride` bytes apart; a step of two elements, what a stride of two
- * needs, is known to the compiler and becomes shuffles. */
+ * needs, is known to the compiler and becomes shuffles. Neither side need be aligned. */
 #define STRIDED_ROW(BYTES, T, CONVERT)                                                      \
-    static void load_row_##BYTES(void *to, const char *from, Index count, Index stride) {   \
-        T value, *out = (T *)to;                                                            \
-        if (stride == 2 * BYTES) {                                                          \
-            for (Index i = 0; i < count; i++) {                                             \
-                memcpy(&value, from + i * 2 * BYTES, BYTES);                                \
-                out[i] = value;                                                             \
-            }                                                                               \
-            return;                                                                         \
-        }                                                                                   \
-        for (Index i = 0; i < count; i++) {                                                 \
-            memcpy(&value, from + i * stride, BYTES);                                       \
-            out[i] = value;                                                                 \
-        }                                                                                   \
+    static void load_row_##BYTES(char *restrict to, const char *restrict from, Index count, \
+                                 Index stride) {                                            \
+        if (stride == 2 * BYTES)                                                            \
+            for (Index i = 0; i < count; i++)                                               \
+                memcpy(to + i * BYTES, from + i * 2 * BYTES, BYTES);                        \
+        else                                                                                \
+            for (Index i = 0; i < count; i++)                                               \
+                memcpy(to + i * BYTES, from + i * stride, BYTES);                           \
     }                                                                                       \
-    static void load_swapped_row_##BYTES(void *to, const char *from, Index count,           \
-                                         Index stride) {                                    \
-        T value, *out = (T *)to;                                                            \
+    static void load_swapped_row_##BYTES(char *restrict to, const char *restrict from,      \
+                                         Index count, Index stride) {                       \
+        T value;                                                                            \
         for (Index i = 0; i < count; i++) {                                                 \
             memcpy(&value, from + i * stride, BYTES);                                       \
-            out[i] = CONVERT(value);                                                        \
+            value = CONVERT(value);                                                         \
+            memcpy(to + i * BYTES, &value, BYTES);                                          \
         }                                                                                   \
     }
 #define SAME(v) (v)
@@ -131,7 +127,8 @@ static void load_converted_row(void *to, const char *from, Index count, Index st
 #undef SAME
 
 /* Copy `count` elements, `stride` bytes apart, to contiguous scratch. */
-static void load_row(void *to, const char *from, Index count, Index stride, Format format) {
+static void load_row(void *row, const char *from, Index count, Index stride, Format format) {
+    char *to = (char *)row;
     if (format.conversion) {
         load_converted_row(to, from, count, stride, format);
     } else if (format.swapped) {
@@ -151,8 +148,7 @@ static void load_row(void *to, const char *from, Index count, Index stride, Form
             case 16: load_row_16(to, from, count, stride); break;
             default:
                 for (Index i = 0; i < count; i++)
-                    memcpy((char *)to + i * format.bytes, from + i * stride,
-                           (size_t)format.bytes);
+                    memcpy(to + i * format.bytes, from + i * stride, (size_t)format.bytes);
         }
     }
 }

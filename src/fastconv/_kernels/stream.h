@@ -76,7 +76,7 @@ static void stream_flush(Stream *stream) {
         memcpy(stream->to, stream->stage, (size_t)stream->end);
     }
     stream->to += stream->end - kept;
-    memcpy(stream->stage, stream->stage + stream->end - kept, (size_t)kept);
+    memmove(stream->stage, stream->stage + stream->end - kept, (size_t)kept);
     stream->end = kept;
 }
 
