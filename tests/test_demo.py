@@ -465,8 +465,13 @@ def test_nan_equals_nan() -> None:
 
 
 def start(*args: str) -> subprocess.Popen[str]:
+    """Start the command with the signals of a terminal, even where ours ignore some."""
     return subprocess.Popen(
-        [*COMMAND, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
