@@ -345,7 +345,7 @@ cdef int run_pool(PoolJob *job, Py_ssize_t planes, int threads) except -1:
     while band_bytes(job) + 2 * <double>lanes_bytes(job) > SCRATCH_BYTES and band_w > 1:
         band_w = (band_w + 1) // 2
         plan_band(job, band_h, band_w)
-    if band_bytes(job) + 2 * <double>lanes_bytes(job) > 2 * SCRATCH_BYTES:
+    if band_bytes(job) + 2 * <double>lanes_bytes(job) > SCRATCH_BYTES:
         job.taps = ONE_BY_ONE
         # Outputs far from each other have few taps in common that are not padding.
         job.band_h, job.band_w = 1, smaller(w.out, CHUNK) if w.stride < CHUNK else 1
