@@ -73,8 +73,9 @@ class Window:
         mode = PAD_MODES.index(pad_mode)
         self.packed = np.array(
             [
-                # The dilation of a single tap means nothing, and must cost nothing.
-                (n, o, k, s, d if k > 1 else 1, *pad, mode)
+                # The stride of a single output and the dilation of a single tap mean nothing, and
+                # must cost nothing.
+                (n, o, k, s if o > 1 else 1, d if k > 1 else 1, *pad, mode)
                 for n, o, k, s, d, pad in zip(size, out, kernel, stride, dilation, pads)
             ],
             dtype=np.intp,

@@ -78,7 +78,18 @@ static const Maximum *maximum_of(char kind, Index bytes) {
                             const Index *offsets, Index n_taps, Index count) {        \
         T *restrict best = (T *)best_row;                                             \
         INDEX *restrict index = (INDEX *)index_row;                                   \
-        for (Index t = 0; t < n_taps; t++) {                                          \
+        for (Index i = 0; i < count && count < FEW; i++) {                            \
+            T top = best[i];                                                          \
+            for (Index t = 0; t < n_taps; t++) {                                      \
+                T value = ((const T *)taps[t])[i];                                    \
+                if (!(value <= top) & (top == top)) {                                 \
+                    top = value;                                                      \
+                    if (KEEP_INDEX) index[i] = (INDEX)offsets[t];                     \
+                }                                                                     \
+            }                                                                         \
+            best[i] = top;                                                            \
+        }                                                                             \
+        for (Index t = 0; t < n_taps && count >= FEW; t++) {                          \
             const T *restrict tap = (const T *)taps[t];                               \
             const INDEX offset = KEEP_INDEX ? (INDEX)offsets[t] : 0;                  \
             for (Index i = 0; i < count; i++) {                                       \

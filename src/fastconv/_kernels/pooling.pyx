@@ -205,6 +205,7 @@ cdef void pool(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     cdef Py_ssize_t *columns = <Py_ssize_t *>(index + lanes_bytes(job))
     cdef char *band = <char *>(columns + job.band_w)
     cdef const char *source
+    cdef const char *row
     cdef const char *taps[TAPS]
     cdef Py_ssize_t offsets[TAPS]
     cdef Py_ssize_t n_taps = 0, i, r, kh, kw, kh0, kh1, kw0, kw1, x, y, at, ih
@@ -244,6 +245,9 @@ cdef void pool(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     kw1 = smaller(w.kernel, ceil_div(w.before + w.size - x0, w.dilation))
     for kh in range(kh0, kh1):
         y = kh * h.dilation
+        row = band + (  # of taps, in phases
+            y % h.stride * job.phases_w * job.phase_length + y // h.stride * pitch
+        ) * bytes
         for kw in range(kw0, kw1):
             x = kw * w.dilation
             offsets[n_taps] = y * w.size + x
@@ -254,10 +258,11 @@ cdef void pool(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
                     offsets[n_taps] % 2 * job.phase_length + offsets[n_taps] // 2
                 ) * bytes
             elif job.taps == IN_PHASES:
-                taps[n_taps] = band + (
-                    (y % h.stride * job.phases_w + x % w.stride) * job.phase_length
-                    + y // h.stride * pitch + x // w.stride
-                ) * bytes
+                taps[n_taps] = row
+                if x < w.stride:
+                    taps[n_taps] += x * job.phase_length * bytes
+                else:
+                    taps[n_taps] += (x % w.stride * job.phase_length + x // w.stride) * bytes
             else:
                 ih = y0 + y - h.before
                 source = NULL

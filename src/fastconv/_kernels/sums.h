@@ -121,6 +121,14 @@ static void NAMED(add_sums)(void *restrict to, const char *const *taps, Index n_
                             Index count) {
     T *restrict sums = (T *)to;
     T part[64];
+    if (count < FEW) { /* windows as large as the image: in a register, in the same order */
+        for (Index i = 0; i < count; i++) {
+            T sum = 0;
+            for (Index t = 0; t < n_taps; t++) sum += ((const T *)taps[t])[i];
+            sums[i] += sum;
+        }
+        return;
+    }
     for (Index i = 0; i < count; i += 64) {
         Index n = smaller(count - i, 64);
         memset(part, 0, sizeof part);

@@ -6,6 +6,8 @@
 
 typedef ptrdiff_t Index;
 
+enum { FEW = 8 }; /* outputs side by side that are not worth vectors */
+
 enum { PAD_CONSTANT, PAD_EDGE, PAD_REFLECT, PAD_SYMMETRIC, PAD_WRAP };
 
 /* One axis: output position o and tap k read the padded position o*stride + k*dilation. */
