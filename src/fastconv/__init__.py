@@ -4,6 +4,7 @@ from fastconv._config import __version__, show_config
 from fastconv._memory import empty_cache
 from fastconv._threads import get_num_threads, num_threads, set_num_threads
 from fastconv.columns import col2im, fold, im2col, unfold
+from fastconv.convolution import conv2d, conv2d_backward, conv_transpose2d
 from fastconv.pooling import (
     avg_pool2d,
     avg_pool2d_backward,
@@ -17,6 +18,9 @@ __all__ = [
     "avg_pool2d",
     "avg_pool2d_backward",
     "col2im",
+    "conv2d",
+    "conv2d_backward",
+    "conv_transpose2d",
     "empty_cache",
     "fold",
     "get_num_threads",

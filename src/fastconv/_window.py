@@ -44,7 +44,8 @@ class Window:
         dilation: Pair,
         padding: int | str | Pairs,
         pad_mode: str,
-        ceil_mode: bool,
+        ceil_mode: bool = False,
+        out: Pair | None = None,
     ) -> None:
         span = dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1
         if padding == "same":
@@ -64,11 +65,11 @@ class Window:
             raise ValueError(
                 f"kernel {kernel} with dilation {dilation} does not fit the padded input {padded}"
             )
-        out = []
-        for n, (before, after), step, reach in zip(size, pads, stride, span):
-            steps, rest = divmod(n + before + after - reach, step)
-            more = ceil_mode and rest > 0 and (steps + 1) * step < n + before
-            out.append(steps + 1 + more)
+        if out is None:
+            out = (
+                _out_size(size[0], pads[0], stride[0], span[0], ceil_mode),
+                _out_size(size[1], pads[1], stride[1], span[1], ceil_mode),
+            )
         self.out_h, self.out_w = out
         mode = PAD_MODES.index(pad_mode)
         self.packed = np.array(
@@ -81,6 +82,12 @@ class Window:
             dtype=np.intp,
         )
         self.packed.flags.writeable = False
+
+
+def _out_size(size: int, padding: Pair, stride: int, span: int, ceil_mode: bool) -> int:
+    """Return how many places a window has."""
+    steps, rest = divmod(size + sum(padding) - span, stride)
+    return steps + 1 + (ceil_mode and rest > 0 and (steps + 1) * stride < size + padding[0])
 
 
 def _same_padding(size: int, stride: int, span: int) -> Pair:
@@ -141,6 +148,58 @@ def pooling_window(
     )
 
 
+def transposed_window(
+    shape: Pair,
+    kernel: Pair,
+    stride: IntPair,
+    padding: Padding,
+    output_padding: IntPair,
+    dilation: IntPair,
+) -> tuple[Pair, Window]:
+    """Return the size that a transposed convolution spreads `shape` to, and the window that
+    slides over that size.
+    """
+    return _transposed_window(
+        shape,
+        kernel,
+        pair(stride, "stride"),
+        _padding(padding, "padding"),
+        _output_padding(output_padding),
+        pair(dilation, "dilation"),
+    )
+
+
+@lru_cache(maxsize=512)
+def _transposed_window(
+    shape: Pair, kernel: Pair, stride: Pair, padding: int | str | Pairs, more: Pair, dilation: Pair
+) -> tuple[Pair, Window]:
+    if padding == "same":
+        raise ValueError('padding must not be "same" here: it does not tell the size')
+    for extra, s, d in zip(more, stride, dilation):
+        if extra >= max(s, d):
+            raise ValueError(
+                f"output_padding must be smaller than stride or dilation, got {more} with stride "
+                f"{stride} and dilation {dilation}"
+            )
+    sides = _explicit_padding(padding)
+    span = dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1
+    h, w = (
+        spread + extra for spread, extra in zip(_spread_size(shape, stride, sides, span), more)
+    )
+    if h < 1 or w < 1:
+        raise ValueError(
+            f"padding {padding!r} leaves nothing: the output for input {shape}, kernel {kernel}, "
+            f"stride {stride} and dilation {dilation} would be {h, w}"
+        )
+    return (h, w), Window((h, w), kernel, stride, dilation, sides, "constant", out=shape)
+
+
+def _spread_size(shape: Pair, stride: Pair, padding: Pairs, span: Pair) -> Pair:
+    """Return the least size over which a window has `shape` places; the size formula, inverted."""
+    h, w = ((n - 1) * s - sum(p) + k for n, s, p, k in zip(shape, stride, padding, span))
+    return h, w
+
+
 def unpooled_size(
     shape: tuple[int, ...],
     kernel_size: IntPair,
@@ -165,8 +224,7 @@ def unpooled_size(
                 )
             output_size = h, w
         return pair(output_size, "output_size")
-    sides = _explicit_padding(pads)
-    h, w = ((n - 1) * s - sum(p) + k for n, s, p, k in zip(shape[-2:], steps, sides, kernel))
+    h, w = _spread_size((shape[-2], shape[-1]), steps, _explicit_padding(pads), kernel)
     if h < 1 or w < 1:
         raise ValueError(
             f"padding {padding!r} leaves nothing: the size for input {shape}, kernel_size "
@@ -212,6 +270,20 @@ def pair(value: IntPair, name: str) -> Pair:
         numbers = (_integer(value, name, accepted),) * 2
     if len(numbers) != 2 or min(numbers) < 1:
         raise ValueError(f"{name} must be {accepted}, got {value!r}")
+    return numbers[0], numbers[1]
+
+
+def _output_padding(value: IntPair) -> Pair:
+    """Read a non-negative int or a pair of them."""
+    if type(value) is int and value == 0:
+        return 0, 0
+    accepted = "a non-negative int or a pair of them"
+    if is_sequence(value):
+        numbers = integers(value, "output_padding", accepted)
+    else:
+        numbers = (_integer(value, "output_padding", accepted),) * 2
+    if len(numbers) != 2 or min(numbers) < 0:
+        raise ValueError(f"output_padding must be {accepted}, got {value!r}")
     return numbers[0], numbers[1]
 
 

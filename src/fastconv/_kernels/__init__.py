@@ -8,12 +8,13 @@ import os
 from types import ModuleType
 from typing import Any
 
-KERNELS = ("columns", "pooling")
+KERNELS = ("columns", "convolution", "pooling")
 
 # Compiled modules have no types: mypy sees their attributes as Any.
 cpu: Any = importlib.import_module(f"{__name__}.cpu")
 memory: Any = importlib.import_module(f"{__name__}.memory")
 columns: Any
+convolution: Any
 pooling: Any
 level: str
 """The CPU level in use."""

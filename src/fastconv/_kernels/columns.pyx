@@ -88,16 +88,6 @@ cdef inline Columns columns_of(cnp.ndarray columns, const Window *window) noexce
     return c
 
 
-cdef inline const char *padded_row(
-    const Planes *image, const char *plane, const Axis *axis, Py_ssize_t y
-) noexcept nogil:
-    """Pixel 0 of the row that a padded position shows, NULL for constant padding."""
-    cdef Py_ssize_t h = source_index(axis, y)
-    if h < 0:
-        return NULL
-    return plane + h * image.stride_h
-
-
 cdef inline Py_ssize_t split(Py_ssize_t size, Py_ssize_t pieces) noexcept nogil:
     """The size of near-equal pieces."""
     return ceil_div(size, larger(1, smaller(size, pieces)))

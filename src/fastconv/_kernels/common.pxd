@@ -29,6 +29,7 @@ cdef extern from "rows.h":
 
     int AS_IS
     int FROM_HALF
+    int FROM_FLOAT
     int FROM_SIGNED
     int FROM_UNSIGNED
 
@@ -37,6 +38,9 @@ cdef extern from "rows.h":
         void *to, const char *source, Py_ssize_t count, Py_ssize_t stride, Format format
     ) noexcept nogil
     void store_row(char *to, const void *source, Py_ssize_t count, Format format) noexcept nogil
+    void spread_row(
+        char *to, Py_ssize_t step, const void *source, Py_ssize_t count, Format format
+    ) noexcept nogil
     void deal_row(
         void *even, void *odd, const void *source, Py_ssize_t count, Py_ssize_t bytes
     ) noexcept nogil
@@ -142,13 +146,23 @@ cdef inline Format computed_format(cnp.ndarray array) noexcept:
     return format
 
 
+cdef inline Format converted_format(cnp.ndarray array, Py_ssize_t scratch_bytes) noexcept:
+    """The format of numbers that become float32 (4 scratch bytes) or float64 (8)."""
+    cdef Format format = computed_format(array)
+    cdef char kind = array_kind(array)
+    if kind != b"f":
+        format.conversion = FROM_SIGNED if kind == b"i" else FROM_UNSIGNED
+    elif format.scratch_bytes != scratch_bytes and format.conversion == AS_IS:
+        format.conversion = FROM_FLOAT
+    format.scratch_bytes = scratch_bytes
+    return format
+
+
 cdef inline Format averaged_format(cnp.ndarray array) noexcept:
     """The format of numbers whose means are taken: those of integers and bool are float64."""
-    cdef Format format = computed_format(array)
-    if array_kind(array) != b"f":
-        format.conversion = FROM_SIGNED if array_kind(array) == b"i" else FROM_UNSIGNED
-        format.scratch_bytes = 8
-    return format
+    if array_kind(array) == b"f":
+        return computed_format(array)
+    return converted_format(array, 8)
 
 
 cdef inline Planes planes_of(cnp.ndarray array, Format format) noexcept:
@@ -173,6 +187,16 @@ cdef inline char *plane_at(const Planes *planes, Py_ssize_t plane) noexcept nogi
         + plane // planes.channels * planes.stride_n
         + plane % planes.channels * planes.stride_c
     )
+
+
+cdef inline const char *padded_row(
+    const Planes *image, const char *plane, const Axis *axis, Py_ssize_t y
+) noexcept nogil:
+    """Pixel 0 of the row that a padded position shows, NULL for constant padding."""
+    cdef Py_ssize_t h = source_index(axis, y)
+    if h < 0:
+        return NULL
+    return plane + h * image.stride_h
 
 
 cdef inline const Window *window_of(cnp.ndarray packed) noexcept:

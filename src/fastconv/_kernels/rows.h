@@ -11,9 +11,8 @@
 
 #include "window.h"
 
-/* What an element becomes in scratch: float16 a float32, an integer (where means are taken) a
- * float64, anything else stays what it is. */
-enum { AS_IS, FROM_HALF, FROM_SIGNED, FROM_UNSIGNED };
+/* What an element is converted from on its way to scratch, where it is a float32 or a float64. */
+enum { AS_IS, FROM_HALF, FROM_FLOAT, FROM_SIGNED, FROM_UNSIGNED };
 
 /* How an element lies in memory, and how in scratch. */
 typedef struct {
@@ -22,6 +21,12 @@ typedef struct {
     int conversion;
     int swapped; /* the byte order is not the processor's */
 } Format;
+
+static inline float bits_to_float(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
 
 static inline float half_to_float(uint16_t half) {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31;
@@ -34,8 +39,7 @@ static inline float half_to_float(uint16_t half) {
     } else {
         bits = sign | (exponent == 31 ? 255 : exponent + 112) << 23 | mantissa << 13;
     }
-    memcpy(&value, &bits, 4);
-    return value;
+    return bits_to_float(bits);
 }
 
 static inline uint16_t float_to_half(float value) {
@@ -106,22 +110,28 @@ STRIDED_ROW(16, Bytes16, SAME)
         if (format.swapped) value = SWAP(value);             \
         ((TO *)to)[i] = (TO)CONVERT(value);                  \
     }
-#define CONVERT_INTEGERS(SIGN)                                              \
-    switch (format.bytes) {                                                 \
-        case 1: CONVERT_ROW(uint8_t, SAME, double, (SIGN##8_t)) break;      \
-        case 2: CONVERT_ROW(uint16_t, swap_2, double, (SIGN##16_t)) break;  \
-        case 4: CONVERT_ROW(uint32_t, swap_4, double, (SIGN##32_t)) break;  \
-        default: CONVERT_ROW(uint64_t, swap_8, double, (SIGN##64_t))        \
+#define CONVERT_INTEGERS(SIGN, TO)                                      \
+    switch (format.bytes) {                                             \
+        case 1: CONVERT_ROW(uint8_t, SAME, TO, (SIGN##8_t)) break;      \
+        case 2: CONVERT_ROW(uint16_t, swap_2, TO, (SIGN##16_t)) break;  \
+        case 4: CONVERT_ROW(uint32_t, swap_4, TO, (SIGN##32_t)) break;  \
+        default: CONVERT_ROW(uint64_t, swap_8, TO, (SIGN##64_t))        \
+    }
+#define CONVERT_TO(TO)                                                           \
+    switch (format.conversion) {                                                 \
+        case FROM_HALF: CONVERT_ROW(uint16_t, swap_2, TO, half_to_float) break;  \
+        case FROM_FLOAT: CONVERT_ROW(uint32_t, swap_4, TO, bits_to_float) break; \
+        case FROM_SIGNED: CONVERT_INTEGERS(int, TO) break;                       \
+        default: CONVERT_INTEGERS(uint, TO)                                      \
     }
 static void load_converted_row(void *to, const char *from, Index count, Index stride,
                                Format format) {
-    if (format.conversion == FROM_HALF)
-        CONVERT_ROW(uint16_t, swap_2, float, half_to_float)
-    else if (format.conversion == FROM_SIGNED)
-        CONVERT_INTEGERS(int)
+    if (format.scratch_bytes == 4)
+        CONVERT_TO(float)
     else
-        CONVERT_INTEGERS(uint)
+        CONVERT_TO(double)
 }
+#undef CONVERT_TO
 #undef CONVERT_INTEGERS
 #undef CONVERT_ROW
 #undef SAME
@@ -192,6 +202,20 @@ static inline void store_row(char *to, const void *from, Index count, Format for
         for (Index i = 0; i < count; i++) out[i] = float_to_half(((const float *)from)[i]);
     } else {
         memcpy(to, from, (size_t)(count * format.bytes));
+    }
+}
+
+/* The same into every `step`-th byte. */
+static inline void spread_row(char *to, Index step, const void *from, Index count, Format format) {
+    for (Index i = 0; i < count; i++, to += step) {
+        if (format.bytes == 4) {
+            memcpy(to, (const float *)from + i, 4);
+        } else if (format.bytes == 8) {
+            memcpy(to, (const double *)from + i, 8);
+        } else {
+            uint16_t half = float_to_half(((const float *)from)[i]);
+            memcpy(to, &half, 2);
+        }
     }
 }
 

@@ -1,0 +1,192 @@
+"""What outputs a convolution has, which source positions each sees, and bands of source in scratch.
+
+Along each axis the outputs fall into phases. A forward convolution is one: output j sees the
+padded positions j*stride + t*dilation. In its adjoint, the outputs y with y % stride == r are a
+phase for each r: they lie `stride` apart, see only the taps k with (r - k*dilation) % stride == 0,
+and their sources lie next to each other.
+"""
+
+from fastconv._kernels.common cimport *
+
+
+cdef struct Phase:
+    # The outputs position + j*step of one axis, first <= j < last, and the taps that reach them:
+    # tap + t*tap_step sees the source at source + j*stride + t*source_step.
+    Py_ssize_t position, first, last
+    Py_ssize_t taps, tap, tap_step, source, source_step
+
+
+cdef struct Side:
+    # One axis of a convolution: source -> outputs.
+    Axis source
+    Axis target  # in which positions count from the padding's begin
+    Py_ssize_t step  # from one output of a phase to the next
+    Phase *phases
+    Py_ssize_t n_phases
+    Py_ssize_t first, last  # j of all phases
+    Py_ssize_t base, extent  # the least source position for j = 0; how far one output sees
+    Py_ssize_t deal, rests  # columns are dealt to so many rows, of which so many are of use
+    Py_ssize_t size, items  # of j in an item; items along the axis
+
+
+cdef struct Band:
+    # The source of `size` outputs of each axis, copied to scratch with its padding: of every
+    # channel channel_rows rows, each dealt to w.rests rows of phase_length.
+    Side h, w
+    Planes source
+    Py_ssize_t channels
+    Py_ssize_t channel_rows, pitch, phase_length
+
+
+cdef inline void plan_forward(Side *side, const Axis *axis) noexcept:
+    cdef Phase *phase = side.phases
+    side.source = axis[0]
+    side.target.size = axis.out
+    side.target.before = 0
+    side.step = 1
+    side.n_phases = 1
+    phase.position, phase.first, phase.last = 0, 0, axis.out
+    phase.taps, phase.tap, phase.tap_step = axis.kernel, 0, 1
+    phase.source, phase.source_step = 0, axis.dilation
+    finish_side(side)
+
+
+cdef inline Py_ssize_t common_divisor(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    while b:
+        a, b = b, a % b
+    return a
+
+
+cdef inline void plan_transposed(
+    Side *side, const Axis *axis, Py_ssize_t begin, Py_ssize_t end
+) noexcept:
+    """Plan the positions begin to end of the padded target of a transposed convolution."""
+    cdef Phase *phase
+    cdef Py_ssize_t stride = axis.stride
+    cdef Py_ssize_t divisor = common_divisor(stride, axis.dilation), i, k
+    side.source.size, side.source.stride = axis.out, 1
+    side.source.before = side.source.after = 0
+    side.source.pad_mode = PAD_CONSTANT
+    side.target = axis[0]
+    side.step = stride
+    side.n_phases = smaller(stride, end - begin)
+    for i in range(side.n_phases):
+        phase = side.phases + i
+        phase.position = (begin + i) % stride
+        phase.first = (begin + i) // stride
+        phase.last = ceil_div(end - phase.position, stride)
+        phase.taps = 0
+        for k in range(smaller(axis.kernel, stride // divisor)):
+            if (phase.position - k * axis.dilation) % stride == 0:
+                phase.taps = (axis.kernel - 1 - k) // (stride // divisor) + 1
+                phase.tap_step = -(stride // divisor)
+                phase.tap = k - (phase.taps - 1) * phase.tap_step
+                phase.source = (phase.position - phase.tap * axis.dilation) // stride
+                phase.source_step = axis.dilation // divisor
+                break
+    finish_side(side)
+
+
+cdef inline void finish_side(Side *side) noexcept:
+    """Find what all phases together need."""
+    cdef const Phase *phase
+    cdef Py_ssize_t i, end = 0, last
+    cdef bint found = False
+    side.base = 0
+    for i in range(side.n_phases):
+        phase = side.phases + i
+        side.first = smaller(side.first, phase.first) if i else phase.first
+        side.last = larger(side.last, phase.last) if i else phase.last
+        if phase.taps == 0:
+            continue
+        last = phase.source + (phase.taps - 1) * phase.source_step + 1
+        side.base = smaller(side.base, phase.source) if found else phase.source
+        end = larger(end, last) if found else last
+        found = True
+    side.extent = larger(1, end - side.base)
+    side.deal = side.source.stride  # neighbouring outputs find a tap side by side
+    side.rests = smaller(side.deal, side.extent)
+
+
+cdef inline Py_ssize_t stored_row(const Side *h, Py_ssize_t position) noexcept nogil:
+    """The place of a position, counted from the first output's, among the rows that are kept."""
+    return position // h.source.stride * h.rests + position % h.source.stride
+
+
+cdef inline Py_ssize_t stored_rows(const Side *h, Py_ssize_t outputs) noexcept nogil:
+    return (outputs - 1) * h.rests + stored_row(h, h.extent - 1) + 1
+
+
+cdef inline Py_ssize_t stored_columns(const Side *w, Py_ssize_t outputs) noexcept nogil:
+    """The length of a row's phases."""
+    return ((outputs - 1) * w.source.stride + w.extent - 1) // w.deal + 1
+
+
+cdef inline Py_ssize_t column(const Band *band, Py_ssize_t position) noexcept nogil:
+    """The place of a position, counted from the first output's, in a row."""
+    return position % band.w.deal * band.phase_length + position // band.w.deal
+
+
+cdef inline double band_bytes(
+    const Band *band, Py_ssize_t rows, Py_ssize_t columns
+) noexcept nogil:
+    """Bytes of the source of so many outputs."""
+    return (
+        <double>band.source.format.scratch_bytes * band.channels * stored_rows(&band.h, rows)
+        * band.w.rests * stored_columns(&band.w, columns)
+    )
+
+
+cdef inline Py_ssize_t fitting_rows(const Band *band, Py_ssize_t columns, double bytes) noexcept:
+    """How many rows of outputs have their source in so many bytes; 0 if not one has."""
+    cdef double first = band_bytes(band, 1, columns)
+    cdef double more = (bytes - first) / (band_bytes(band, 2, columns) - first)
+    if more < 0:
+        return 0
+    return 1 + <Py_ssize_t>min(more, <double>(band.h.last - band.h.first - 1))
+
+
+cdef inline void lay_out(Band *band) noexcept:
+    """Fix the layout for items of h.size x w.size outputs."""
+    band.channel_rows = stored_rows(&band.h, band.h.size)
+    band.phase_length = stored_columns(&band.w, band.w.size)
+    band.pitch = band.phase_length * band.w.rests
+
+
+cdef inline void load_band(
+    const Band *band, Py_ssize_t n, Py_ssize_t first_channel, Py_ssize_t channels,
+    Py_ssize_t first, Py_ssize_t rows, Py_ssize_t first_column, Py_ssize_t columns, char *to,
+) noexcept nogil:
+    """Copy what the outputs (rows, columns) of an image see to scratch."""
+    cdef const Axis *h = &band.h.source
+    cdef const Axis *w = &band.w.source
+    cdef Format format = band.source.format
+    cdef Py_ssize_t bytes = format.scratch_bytes, deal = band.w.deal
+    cdef Py_ssize_t length = stored_columns(&band.w, columns)
+    cdef Py_ssize_t top = first * h.stride + band.h.base, x = first_column * w.stride + band.w.base
+    cdef Py_ssize_t c, y, phase
+    cdef const char *plane
+    cdef const char *source
+    cdef char *row
+    for c in range(channels):
+        plane = (
+            band.source.data + n * band.source.stride_n
+            + (first_channel + c) * band.source.stride_c
+        )
+        row = to + c * band.channel_rows * band.pitch * bytes
+        for y in range(stored_rows(&band.h, rows)):
+            source = padded_row(
+                &band.source, plane, h, top + y // band.h.rests * h.stride + y % band.h.rests
+            )
+            if band.w.rests == deal:
+                load_padded_phases(
+                    row, band.phase_length * bytes, deal, source, x, length,
+                    band.source.stride_w, w, format, NULL,
+                )
+            else:
+                for phase in range(band.w.rests):
+                    load_padded_row(
+                        row + phase * band.phase_length * bytes, source, x + phase, deal, length,
+                        band.source.stride_w, w, format, NULL,
+                    )
+            row += band.pitch * bytes

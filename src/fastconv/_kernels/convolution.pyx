@@ -1,0 +1,1346 @@
+"""Convolution and its adjoint (`forward`, `transposed`) and the gradients of weight and bias.
+
+    out[n, f, oh, ow] = bias[f] + sum over (c, kh, kw) of
+        weight[f, c, kh, kw] * padded(image[n, c])[oh*SH + kh*DH, ow*SW + kw*DW]
+
+a. Everything is a sum over steps k = (c, kh, kw) of packed weights times source pixels, done by the
+   register tiles of tile.h. The transposed convolution, which is also the gradient of the input, is
+   the same sum: the outputs y with y % SH == r (a *phase*) take part only in the taps kh with
+   (r - kh*DH) % SH == 0, and lie SH apart, while their sources lie next to each other. A forward
+   convolution is one phase with all taps; a transposed one has SH x SW.
+b. An item is a band of output rows of one image (or a few whole small images), of one group, for a
+   range of its filters. The band's source is copied to scratch with its padding, so that every pad
+   mode, layout and dtype costs the same; rows are dealt to SW phases, so that neighbouring outputs
+   find a tap side by side. A table gives each step's offset in the band. 1x1 windows without
+   padding read the image where it lies, H*W as one row.
+c. Loops inside an item: block of filters, group of rows, tile of pixels; all steps in one call of
+   the tile. Sums of a block of filters for a group of rows lie in scratch as [filter][pixel], from
+   where whole rows go out.
+d. Few filters a group (FEW_FILTERS; depthwise): lanes of vectors are pixels instead of filters.
+e. Windows too large for a band in scratch are gathered for one run of outputs, a chunk of steps at
+   a time.
+f. The adjoint of padding with other than zeros adds a gradient in the padding to the pixel shown
+   there: a second pass computes the padding's positions alone and adds them.
+g. Gradient of the weight: the tile's lanes are filters, its "pixels" taps, its steps the outputs'
+   pixels. Slices of the pixels, whose number depends on the shape alone, are summed separately and
+   added pairwise.
+h. An item owns what it writes, and each sum runs in an order that the shape determines: results do
+   not depend on the number of threads.
+i. Layout and blocking follow E. Georganas et al., "Anatomy of High-Performance Deep Learning
+   Convolutions on SIMD Architectures", SC18.
+"""
+
+from libc.math cimport fabs
+from libc.stdint cimport INT32_MAX, int32_t, uintptr_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+cimport numpy as cnp
+
+from fastconv._kernels.band cimport *
+from fastconv._kernels.common cimport *
+from fastconv._kernels.parallel cimport for_each, useful_threads
+
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+
+cnp.import_array()
+
+level = LEVEL.decode()
+
+cdef extern from "tile.h":
+    enum:
+        VECTOR_BYTES
+        TILE_PIXELS
+        TILE_ROWS
+        TILE_VECTORS
+        PLANE_ROWS
+        PLANE_VECTORS
+        PLANE_TAPS
+
+    ctypedef struct Tiles:
+        Py_ssize_t lanes
+        void (*multiply)(
+            void *sums, const void *packed, const void **rows, const int32_t *offsets,
+            Py_ssize_t steps, Py_ssize_t block, Py_ssize_t n_rows, Py_ssize_t pixels,
+            Py_ssize_t vectors,
+        ) noexcept nogil
+        void (*add_transposed)(
+            void *to, Py_ssize_t pitch, const void *sums, Py_ssize_t pixels, Py_ssize_t vectors
+        ) noexcept nogil
+        Py_ssize_t (*correlate)(
+            void *to, Py_ssize_t to_pitch, Py_ssize_t out_rows, Py_ssize_t vectors,
+            const void *image, Py_ssize_t pitch, const void *filter, Py_ssize_t kernel_h,
+            Py_ssize_t kernel_w, const int32_t *columns,
+        ) noexcept nogil
+        void (*pack)(
+            void *to, const void *source, Py_ssize_t pitch, Py_ssize_t filters, Py_ssize_t pixels,
+            Py_ssize_t vectors,
+        ) noexcept nogil
+        void (*correlate_taps)(
+            void *to, const void *grad, Py_ssize_t grad_pitch, const void *image, Py_ssize_t pitch,
+            Py_ssize_t rows, Py_ssize_t count, const int32_t *taps, Py_ssize_t n_taps,
+        ) noexcept nogil
+        double (*sum)(const void *numbers, Py_ssize_t count) noexcept nogil
+        double (*peak)(Py_ssize_t rounds) noexcept nogil
+
+    const Tiles *tiles_of(Py_ssize_t bytes) noexcept nogil
+
+cdef enum:
+    FEW_FILTERS = 4
+    SUM_BLOCK = 256  # terms that are summed in one register before they join the others
+    BAND_BYTES = 384 << 10  # of source in scratch: with a block of weights, less than a 1 MiB L2
+    LIMIT_BYTES = 3 << 20  # of scratch for a band that cannot be smaller
+    GROUP_PIXELS = 224  # outputs whose sums lie in scratch: rows go out in runs of about 1 KiB
+    MOST_PIXELS = 4096  # the same where lanes are pixels, of few filters
+    MOST_COLUMNS = 1024  # of outputs in an item
+    FEW_COLUMNS = 56  # that an item's rows are not cut below
+    FEW_ROWS = 4  # that an item is not cut below: the rows around them are copied, too
+    RUN_PIXELS = 56  # outputs that are gathered together
+    STEP_PIXELS = 256  # of outputs in one call of the tile: a block of grads then fits L1
+    SLICES = 32  # of the outputs whose gradients are summed apart
+    SLICE_BYTES = 4 << 20  # of all of them
+    ITEMS_PER_THREAD = 4
+    FLOPS_PER_BYTE = 8  # arithmetic that takes as long as moving a byte
+
+
+cdef struct Part:
+    # A pair of phases.
+    Py_ssize_t steps
+    int32_t *offsets  # in the band: of every step or, where lanes are pixels, of every column
+    char *packed
+
+
+cdef enum Source:
+    IN_BAND, IN_PLACE, GATHERED
+
+
+cdef struct Job:
+    Band band
+    Part *parts
+    Planes weight  # n: the lanes' filters (transposed: channels), c: what is summed over
+    Py_ssize_t weight_group  # bytes from a group's weight to the next
+    Format out_format
+    char *out
+    char *bias  # converted, or NULL
+    Py_ssize_t filters, groups  # filters of a group
+    Py_ssize_t images  # of an item
+    Py_ssize_t batch
+    Source reading
+    bint planes  # lanes are pixels
+    bint folds  # outputs lie in the padding, and are added to what it shows
+    bint past_caches
+    Py_ssize_t block, padded_filters, blocks  # filters of a block; of all with the lanes' rest
+    Py_ssize_t split, splits  # blocks of an item; items along the filters
+    Py_ssize_t bytes, sum_block
+    Py_ssize_t group_rows, row_pitch, sums_pitch
+    Py_ssize_t run, chunk  # of outputs and steps that are gathered
+    Py_ssize_t source_bytes  # of the band or what is gathered
+    const Tiles *tiles
+    const Sums *sums
+
+
+# ---- the plan ----------------------------------------------------------------------------------
+
+cdef void plan_sizes(Job *job, int threads) noexcept:
+    """Decide how source is read, and cut outputs and filters into items."""
+    cdef Py_ssize_t rows = job.band.h.last - job.band.h.first, columns = job.band.w.last - job.band.w.first
+    cdef Py_ssize_t wanted = 1 if threads == 1 else ITEMS_PER_THREAD * threads
+    cdef Py_ssize_t items, lanes = job.tiles.lanes, side_by_side
+
+    job.band.h.size, job.band.w.size, job.images = rows, columns, 1
+    job.band.w.size = smaller(columns, MOST_PIXELS if job.planes else MOST_COLUMNS)
+    job.band.h.size = fitting_rows(&job.band, job.band.w.size, BAND_BYTES)
+    while job.band.h.size < smaller(rows, FEW_ROWS) and job.band.w.size > FEW_COLUMNS:
+        job.band.w.size = (job.band.w.size + 1) // 2
+        job.band.h.size = fitting_rows(&job.band, job.band.w.size, BAND_BYTES)
+    job.band.h.size = larger(1, job.band.h.size)
+    while job.band.w.size > 1 and band_bytes(&job.band, 1, job.band.w.size) > LIMIT_BYTES:
+        job.band.w.size = (job.band.w.size + 1) // 2
+    if job.reading != IN_PLACE and band_bytes(&job.band, 1, job.band.w.size) > LIMIT_BYTES:
+        job.reading = GATHERED
+        job.planes = False
+        job.band.h.size = 1
+        job.band.w.size = smaller(columns, RUN_PIXELS)
+    if job.band.w.size < columns:  # whole tiles
+        job.band.w.size = ceil_div(job.band.w.size, TILE_PIXELS) * TILE_PIXELS
+
+    # Small images share the rows of a tile, and the weights on their way through the cache.
+    if (
+        job.reading == IN_BAND and not job.planes and job.band.h.size == rows and job.band.w.size == columns
+        and job.band.h.step == job.band.w.step == 1 and rows * columns < GROUP_PIXELS
+    ):
+        job.images = smaller(
+            smaller(job.batch, ceil_div(GROUP_PIXELS, rows * columns)),
+            larger(1, BAND_BYTES // <Py_ssize_t>band_bytes(&job.band, rows, columns)),
+        )
+        side_by_side = smaller(TILE_ROWS, larger(1, TILE_PIXELS // columns))
+        if job.images > side_by_side:
+            job.images -= job.images % side_by_side
+
+    job.block = 1 if job.planes else TILE_VECTORS * lanes
+    job.padded_filters = job.filters
+    if not job.planes:
+        job.padded_filters = ceil_div(job.filters, lanes) * lanes
+    job.blocks = ceil_div(job.filters, FEW_FILTERS if job.planes else job.block)
+
+    items = ceil_div(job.batch, job.images) * job.groups * ceil_div(columns, job.band.w.size)
+    if items * ceil_div(rows, job.band.h.size) < wanted:
+        job.band.h.size = larger(
+            smaller(job.band.h.size, FEW_ROWS), ceil_div(rows, ceil_div(wanted, items))
+        )
+    job.band.h.items, job.band.w.items = ceil_div(rows, job.band.h.size), ceil_div(columns, job.band.w.size)
+    items *= job.band.h.items
+    job.split = ceil_div(job.blocks, smaller(job.blocks, ceil_div(wanted, items)))
+    job.splits = ceil_div(job.blocks, job.split)
+
+    lay_out(&job.band)
+    job.row_pitch = job.band.w.size
+    if job.planes:
+        job.row_pitch = ceil_div(job.band.w.size, lanes) * lanes
+    job.group_rows = smaller(
+        job.images * job.band.h.size, larger(1, (MOST_PIXELS if job.planes else GROUP_PIXELS) // job.row_pitch)
+    )
+    job.sums_pitch = ceil_div(job.group_rows * job.row_pitch + lanes, lanes) * lanes
+    job.source_bytes = 0
+    if job.reading == IN_BAND:
+        # Vectors of pixels are read beyond the last row.
+        job.source_bytes = (
+            job.images * job.band.channels * job.band.channel_rows * job.band.pitch * job.bytes
+            + PLANE_VECTORS * VECTOR_BYTES
+        )
+    elif job.reading == GATHERED:
+        job.run = job.band.w.size
+        job.chunk = LIMIT_BYTES // (job.run * job.bytes)
+        job.source_bytes = job.chunk * job.run * job.bytes
+
+
+cdef inline Part *part_of(const Job *job, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
+    return job.parts + i * job.band.w.n_phases + j
+
+
+cdef inline Py_ssize_t table_length(const Job *job, const Part *part, const Phase *w) noexcept nogil:
+    if job.reading == GATHERED:
+        return smaller(part.steps, job.chunk)
+    return w.taps if job.planes else part.steps
+
+
+cdef void plan_part(const Job *job, const Phase *h, const Phase *w, const Part *part) noexcept nogil:
+    """Fill the table of offsets."""
+    cdef Py_ssize_t c, kh, kw, i = 0, row
+    if job.reading == GATHERED:
+        for i in range(table_length(job, part, w)):
+            part.offsets[i] = <int32_t>(i * job.run)
+        return
+    if job.reading == IN_PLACE:
+        for c in range(job.band.channels):
+            part.offsets[c] = <int32_t>(c * (job.band.source.stride_c // job.bytes))
+        return
+    if job.planes:
+        for kw in range(w.taps):
+            part.offsets[kw] = <int32_t>column(&job.band, w.source - job.band.w.base + kw * w.source_step)
+        return
+    for c in range(job.band.channels):
+        for kh in range(h.taps):
+            row = c * job.band.channel_rows + stored_row(&job.band.h, h.source - job.band.h.base + kh * h.source_step)
+            for kw in range(w.taps):
+                part.offsets[i] = <int32_t>(
+                    row * job.band.pitch + column(&job.band, w.source - job.band.w.base + kw * w.source_step)
+                )
+                i += 1
+
+
+cdef void pack(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    """Pack a block of filters for one part: [step][filter], or as it is where lanes are pixels."""
+    cdef const Job *job = <const Job *>data
+    cdef Py_ssize_t blocks = ceil_div(job.padded_filters, job.block)
+    cdef Py_ssize_t f = item % blocks * job.block, g = item // blocks % job.groups
+    cdef Py_ssize_t p = item // (blocks * job.groups)
+    cdef const Part *part = job.parts + p
+    cdef const Phase *h = job.band.h.phases + p // job.band.w.n_phases
+    cdef const Phase *w = job.band.w.phases + p % job.band.w.n_phases
+    cdef Py_ssize_t lanes = smaller(job.block, job.padded_filters - f)
+    cdef Py_ssize_t filters = smaller(lanes, job.filters - f)
+    cdef Py_ssize_t c, kh, kw
+    cdef char *to = part.packed + (g * job.padded_filters + f) * part.steps * job.bytes
+    cdef const char *source = (
+        job.weight.data + g * job.weight_group + f * job.weight.stride_n
+        + h.tap * job.weight.stride_h + w.tap * job.weight.stride_w
+    )
+    if part.steps == 0:
+        return
+    for c in range(job.band.channels):
+        for kh in range(h.taps):
+            for kw in range(w.taps):
+                load_row(
+                    to,
+                    source + c * job.weight.stride_c + kh * h.tap_step * job.weight.stride_h
+                    + kw * w.tap_step * job.weight.stride_w,
+                    filters, job.weight.stride_n, job.weight.format,
+                )
+                memset(to + filters * job.bytes, 0, (lanes - filters) * job.bytes)
+                to += lanes * job.bytes
+
+
+# ---- one item ----------------------------------------------------------------------------------
+
+cdef struct Rows:
+    # The outputs of a pair of phases that are computed together: rows first <= i < last of all
+    # images of the item, `count` side by side.
+    const Phase *h
+    const Phase *w
+    const Part *part
+    Py_ssize_t n, g, f, lanes, filters  # image, group, the block's filters
+    Py_ssize_t per_image, row_j, row, first, last  # row: row_j counted from the band's first
+    Py_ssize_t column_j, column, count
+    const char *packed
+    const char *band
+    char *sums
+    char *tile
+
+
+cdef inline const char *row_in_band(const Job *job, const Rows *rows, Py_ssize_t i) noexcept nogil:
+    """Where the outputs of row i find the offset 0."""
+    return rows.band + job.bytes * (
+        i // rows.per_image * job.band.channels * job.band.channel_rows * job.band.pitch
+        + (rows.row + i % rows.per_image) * job.band.h.rests * job.band.pitch + rows.column
+    )
+
+
+cdef void multiply_tile(
+    const Job *job, const Rows *rows, const void **sources, Py_ssize_t n_rows, Py_ssize_t pixels,
+    const char *packed, Py_ssize_t steps, Py_ssize_t at,
+) noexcept nogil:
+    cdef Py_ssize_t vectors = rows.lanes // job.tiles.lanes
+    memset(rows.tile, 0, n_rows * pixels * vectors * VECTOR_BYTES)
+    job.tiles.multiply(
+        rows.tile, packed, sources, rows.part.offsets, steps, job.sum_block, n_rows, pixels, vectors
+    )
+    job.tiles.add_transposed(
+        rows.sums + at * job.bytes, job.sums_pitch, rows.tile, n_rows * pixels, vectors
+    )
+
+
+cdef void multiply_rows(const Job *job, const Rows *rows) noexcept nogil:
+    """Lanes are filters."""
+    cdef const void *sources[16]
+    cdef Py_ssize_t i, r, n, x, pieces = ceil_div(rows.count, TILE_PIXELS), piece, end
+    cdef const char *source
+    if pieces == 1:
+        n = smaller(TILE_ROWS, TILE_PIXELS // rows.count)
+        i = rows.first
+        while i < rows.last:
+            n = smaller(n, rows.last - i)
+            for r in range(n):
+                sources[r] = row_in_band(job, rows, i + r)
+            multiply_tile(
+                job, rows, sources, n, rows.count, rows.packed, rows.part.steps,
+                (i - rows.first) * rows.count,
+            )
+            i += n
+        return
+    for i in range(rows.first, rows.last):
+        source = row_in_band(job, rows, i)
+        x = 0
+        for piece in range(pieces):
+            end = (piece + 1) * rows.count // pieces
+            sources[0] = source + x * job.bytes
+            multiply_tile(
+                job, rows, sources, 1, end - x, rows.packed, rows.part.steps,
+                (i - rows.first) * rows.count + x,
+            )
+            x = end
+
+
+cdef void gather_row(const Job *job, const Rows *rows) noexcept nogil:
+    """Lanes are filters, and each step's pixels are copied side by side."""
+    cdef const Phase *h = rows.h
+    cdef const Phase *w = rows.w
+    cdef const void *sources[1]
+    cdef Py_ssize_t first = 0, last, k, kw, kh, c, x, piece, end
+    cdef Py_ssize_t pieces = ceil_div(rows.count, TILE_PIXELS)
+    cdef Py_ssize_t top = rows.row * job.band.h.source.stride + h.source
+    cdef Py_ssize_t left = rows.column * job.band.w.source.stride + w.source
+    cdef char *band = <char *>rows.band
+    while first < rows.part.steps:
+        last = smaller(first + job.chunk, rows.part.steps)
+        for k in range(first, last):
+            c, kh, kw = k // (h.taps * w.taps), k // w.taps % h.taps, k % w.taps
+            load_padded_row(
+                band + (k - first) * job.run * job.bytes,
+                padded_row(
+                    &job.band.source,
+                    job.band.source.data + rows.n * job.band.source.stride_n
+                    + (rows.g * job.band.channels + c) * job.band.source.stride_c,
+                    &job.band.h.source, top + kh * h.source_step,
+                ),
+                left + kw * w.source_step, job.band.w.source.stride, rows.count, job.band.source.stride_w,
+                &job.band.w.source, job.band.source.format, NULL,
+            )
+        x = 0
+        for piece in range(pieces):
+            end = (piece + 1) * rows.count // pieces
+            sources[0] = band + x * job.bytes
+            multiply_tile(
+                job, rows, sources, 1, end - x, rows.packed + first * rows.lanes * job.bytes,
+                last - first, x,
+            )
+            x = end
+        first = last
+
+
+cdef void correlate_rows(const Job *job, const Rows *rows, Py_ssize_t row_pitch) noexcept nogil:
+    """Lanes are pixels. Rows of outputs share rows of the band if these lie next to each other."""
+    cdef const Phase *h = rows.h
+    cdef Py_ssize_t step = job.band.h.rests * job.band.pitch  # from the source of one output row to the next
+    cdef bint share = job.band.h.source.stride == 1 and h.source_step == 1
+    cdef Py_ssize_t lanes = job.tiles.lanes, vectors = ceil_div(rows.count, lanes)
+    cdef Py_ssize_t i, n, v, wide, f, c, kh
+    cdef Py_ssize_t filter_bytes = rows.part.steps * job.bytes
+    cdef Py_ssize_t tap_bytes = rows.w.taps * job.bytes
+    cdef const char *source
+    cdef const char *filter
+    cdef char *to
+    i = rows.first
+    while i < rows.last:
+        n = PLANE_ROWS if rows.last - i >= PLANE_ROWS else 1
+        v = 0
+        while v < vectors:
+            wide = vectors - v
+            wide = PLANE_VECTORS if wide >= PLANE_VECTORS else 2 if wide >= 2 else 1
+            for f in range(rows.filters):
+                to = rows.sums + job.bytes * (
+                    f * job.sums_pitch + (i - rows.first) * row_pitch + v * lanes
+                )
+                filter = rows.packed + f * filter_bytes
+                for c in range(job.band.channels):
+                    source = row_in_band(job, rows, i) + job.bytes * (
+                        c * job.band.channel_rows * job.band.pitch + v * lanes
+                    )
+                    kh = 0
+                    while kh < h.taps:
+                        kh += job.tiles.correlate(
+                            to, row_pitch, n, wide,
+                            source + job.bytes * job.band.pitch * stored_row(
+                                &job.band.h, h.source - job.band.h.base + kh * h.source_step
+                            ),
+                            job.band.pitch if share else step, filter + kh * tap_bytes,
+                            h.taps - kh if share else 1, rows.w.taps, rows.part.offsets,
+                        )
+                    filter += h.taps * tap_bytes
+            v += wide
+        i += n
+
+
+cdef void store_sums(const Job *job, const Rows *rows, Py_ssize_t row_pitch) noexcept nogil:
+    """Write rows of sums to the outputs they belong to."""
+    cdef const Axis *h = &job.band.h.target
+    cdef const Axis *w = &job.band.w.target
+    cdef Py_ssize_t bytes = job.out_format.bytes
+    cdef Py_ssize_t f, i, n, y, run, plane
+    cdef Py_ssize_t x = rows.w.position + rows.column_j * job.band.w.step - w.before
+    cdef const char *sums
+    cdef char *to
+    for f in range(rows.filters):
+        i = rows.first
+        while i < rows.last:
+            n = rows.n + i // rows.per_image
+            y = rows.h.position + (rows.row_j + i % rows.per_image) * job.band.h.step
+            plane = (n * job.groups + rows.g) * job.filters + rows.f + f
+            sums = rows.sums + (f * job.sums_pitch + (i - rows.first) * row_pitch) * job.bytes
+            if job.folds:
+                fold_row(job, plane, y, rows, sums)
+                i += 1
+                continue
+            to = job.out + ((plane * h.size + y - h.before) * w.size + x) * bytes
+            run = 1
+            if row_pitch == rows.count == w.size and job.band.h.step == 1:
+                run = smaller(rows.last - i, rows.per_image - i % rows.per_image)
+            if job.band.w.step > 1:
+                spread_row(to, job.band.w.step * bytes, sums, rows.count, job.out_format)
+            elif job.past_caches and job.out_format.conversion == AS_IS:
+                stream_copy(to, sums, run * rows.count * bytes)
+            else:
+                store_row(to, sums, run * rows.count, job.out_format)
+            i += run
+
+
+cdef inline void fold_row(
+    const Job *job, Py_ssize_t plane, Py_ssize_t y, const Rows *rows, const char *sums
+) noexcept nogil:
+    """Add a row of gradients in the padding to the pixels shown there."""
+    cdef const Axis *w = &job.band.w.target
+    cdef Py_ssize_t i
+    cdef char *to = job.out + (
+        (plane * job.band.h.target.size + source_index(&job.band.h.target, y)) * w.size * job.bytes
+    )
+    for i in range(rows.count):
+        job.sums.add_element(
+            to, source_index(w, rows.w.position + (rows.column_j + i) * job.band.w.step), sums, i
+        )
+
+
+cdef void convolve_band(
+    const Job *job, Py_ssize_t n, Py_ssize_t g, Py_ssize_t split, Py_ssize_t item_h,
+    Py_ssize_t item_w, char *scratch,
+) noexcept nogil:
+    cdef Py_ssize_t top = job.band.h.first + item_h * job.band.h.size
+    cdef Py_ssize_t bottom = smaller(top + job.band.h.size, job.band.h.last)
+    cdef Py_ssize_t left = job.band.w.first + item_w * job.band.w.size
+    cdef Py_ssize_t right = smaller(left + job.band.w.size, job.band.w.last)
+    cdef Py_ssize_t images = smaller(job.images, job.batch - n)
+    cdef Py_ssize_t lanes = FEW_FILTERS if job.planes else job.block
+    cdef Py_ssize_t block, i, j, k, all_rows, row_pitch
+    cdef char *band
+    cdef Rows rows
+    rows.n, rows.g = n, g
+    rows.tile = scratch
+    rows.sums = scratch + TILE_PIXELS * TILE_VECTORS * VECTOR_BYTES
+    band = rows.sums + smaller(lanes, larger(job.padded_filters, 1)) * job.sums_pitch * job.bytes
+    rows.band = band
+    if job.reading == IN_BAND:
+        for i in range(images):
+            load_band(
+                &job.band, n + i, g * job.band.channels, job.band.channels, top, bottom - top, left,
+                right - left,
+                band + i * job.band.channels * job.band.channel_rows * job.band.pitch * job.bytes,
+            )
+        memset(band + job.source_bytes - PLANE_VECTORS * VECTOR_BYTES, 0, PLANE_VECTORS * VECTOR_BYTES)
+    elif job.reading == IN_PLACE:
+        rows.band = (
+            job.band.source.data + n * job.band.source.stride_n + g * job.band.channels * job.band.source.stride_c
+            + left * job.bytes
+        )
+    for block in range(split * job.split, smaller((split + 1) * job.split, job.blocks)):
+        rows.f = block * lanes
+        rows.lanes = smaller(lanes, job.padded_filters - rows.f)
+        rows.filters = smaller(lanes, job.filters - rows.f)
+        for i in range(job.band.h.n_phases):
+            rows.h = job.band.h.phases + i
+            rows.row_j = larger(top, rows.h.first)
+            rows.per_image = smaller(bottom, rows.h.last) - rows.row_j
+            rows.row = rows.row_j - (0 if job.reading == GATHERED else top)
+            all_rows = rows.per_image * images
+            rows.first = 0
+            while rows.first < all_rows:
+                rows.last = smaller(rows.first + job.group_rows, all_rows)
+                for j in range(job.band.w.n_phases):
+                    rows.w = job.band.w.phases + j
+                    rows.column_j = larger(left, rows.w.first)
+                    rows.count = smaller(right, rows.w.last) - rows.column_j
+                    rows.column = rows.column_j - (0 if job.reading == GATHERED else left)
+                    if rows.count <= 0:
+                        continue
+                    rows.part = part_of(job, i, j)
+                    rows.packed = rows.part.packed + (
+                        (g * job.padded_filters + rows.f) * rows.part.steps * job.bytes
+                    )
+                    row_pitch = rows.count
+                    if job.planes:
+                        row_pitch = ceil_div(rows.count, job.tiles.lanes) * job.tiles.lanes
+                    for k in range(rows.lanes):
+                        fill_row(
+                            rows.sums + k * job.sums_pitch * job.bytes,
+                            job.bias + (g * job.filters + rows.f + k) * job.bytes
+                            if job.bias != NULL and k < rows.filters else NULL,
+                            (rows.last - rows.first) * row_pitch + job.tiles.lanes, job.bytes,
+                        )
+                    if rows.part.steps == 0:
+                        pass
+                    elif job.planes:
+                        correlate_rows(job, &rows, row_pitch)
+                    elif job.reading == GATHERED:
+                        gather_row(job, &rows)
+                    else:
+                        multiply_rows(job, &rows)
+                    store_sums(job, &rows, row_pitch)
+                rows.first = rows.last
+
+
+cdef void convolve(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    cdef const Job *job = <const Job *>data
+    cdef Py_ssize_t split = item % job.splits, i, j
+    item //= job.splits
+    if job.folds:  # several positions are added to one pixel, in this order
+        for i in range(job.band.h.items):
+            for j in range(job.band.w.items):
+                convolve_band(
+                    job, item // job.groups * job.images, item % job.groups, split, i, j, scratch
+                )
+        return
+    i, j = item // job.band.w.items % job.band.h.items, item % job.band.w.items
+    item //= job.band.h.items * job.band.w.items
+    convolve_band(job, item // job.groups * job.images, item % job.groups, split, i, j, scratch)
+    if job.past_caches:
+        stream_fence()
+
+
+# ---- forward and transposed --------------------------------------------------------------------
+
+cdef void describe(
+    Job *job, cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, Py_ssize_t groups,
+    bint transposed,
+) noexcept:
+    cdef cnp.npy_intp *strides = cnp.PyArray_STRIDES(weight)
+    job.out_format = computed_format(out)
+    job.bytes = job.out_format.scratch_bytes
+    job.out = <char *>cnp.PyArray_DATA(out)
+    job.tiles = tiles_of(job.bytes)
+    job.sums = sums_of(True, job.bytes)
+    job.band.source = planes_of(source, converted_format(source, job.bytes))
+    job.weight = planes_of(weight, converted_format(weight, job.bytes))
+    job.batch = cnp.PyArray_DIM(source, 0)
+    job.groups = groups
+    if transposed:
+        job.weight.stride_n, job.weight.stride_c = strides[1], strides[0]
+        job.filters = cnp.PyArray_DIM(weight, 1)
+    else:
+        job.filters = cnp.PyArray_DIM(weight, 0) // groups
+    job.band.channels = cnp.PyArray_DIM(source, 1) // groups
+    job.weight_group = strides[0] * cnp.PyArray_DIM(weight, 0) // groups
+    job.planes = job.filters <= FEW_FILTERS
+    job.reading = IN_BAND
+    job.folds = False
+    job.sum_block = SUM_BLOCK
+    job.past_caches = cnp.PyArray_NBYTES(out) >= STREAM_FROM_BYTES
+    job.bias = NULL
+
+
+cdef Py_ssize_t taken_taps(const Side *side) noexcept:
+    """All pairs of an output and a tap, along one axis."""
+    cdef Py_ssize_t i, total = 0
+    for i in range(side.n_phases):
+        total += (side.phases[i].last - side.phases[i].first) * side.phases[i].taps
+    return total
+
+
+cdef int run(Job *job, object bias, Py_ssize_t out_bytes, int threads) except -1:
+    """Compute all outputs of the two sides; `job` holds everything else."""
+    cdef Py_ssize_t n_parts = job.band.h.n_phases * job.band.w.n_phases, i, j, items
+    cdef double tables = 0, packed = 0, flops, moved
+    cdef char *memory
+    cdef char *at
+    cdef cnp.ndarray bias_array
+    cdef Part *part
+    cdef const Phase *h
+    cdef const Phase *w
+    flops = (
+        2.0 * job.batch * job.groups * job.filters * job.band.channels
+        * taken_taps(&job.band.h) * taken_taps(&job.band.w)
+    )
+    moved = flops / FLOPS_PER_BYTE + out_bytes
+    threads = useful_threads(moved, threads)
+    plan_sizes(job, threads)
+
+    job.parts = <Part *>malloc(n_parts * sizeof(Part))
+    if job.parts == NULL:
+        raise MemoryError(f"no memory for {n_parts} pairs of phases")
+    for i in range(job.band.h.n_phases):
+        for j in range(job.band.w.n_phases):
+            h, w, part = job.band.h.phases + i, job.band.w.phases + j, part_of(job, i, j)
+            part.steps = job.band.channels * h.taps * w.taps
+            if part.steps:
+                tables += table_length(job, part, w) * <double>sizeof(int32_t)
+                packed += <double>job.groups * job.padded_filters * part.steps * job.bytes
+    memory = NULL
+    if tables + packed < <double>PY_SSIZE_T_MAX / 2:
+        memory = <char *>malloc(
+            <size_t>tables + <size_t>packed + job.groups * job.filters * job.bytes
+            + VECTOR_BYTES * (3 + n_parts)
+        )
+    try:
+        if memory == NULL:
+            raise MemoryError(f"no memory for {tables + packed:.0f} bytes of packed weights")
+        at = memory + (-<uintptr_t>memory) % VECTOR_BYTES
+        for i in range(n_parts):
+            part = job.parts + i
+            part.packed = at
+            at += job.groups * job.padded_filters * part.steps * job.bytes
+            at += (-<uintptr_t>at) % VECTOR_BYTES
+        if bias is not None:
+            bias_array = bias
+            job.bias = at
+            load_row(
+                at, <const char *>cnp.PyArray_DATA(bias_array), job.groups * job.filters,
+                cnp.PyArray_STRIDE(bias_array, 0), converted_format(bias_array, job.bytes),
+            )
+            at += job.groups * job.filters * job.bytes
+        for i in range(job.band.h.n_phases):
+            for j in range(job.band.w.n_phases):
+                h, w, part = job.band.h.phases + i, job.band.w.phases + j, part_of(job, i, j)
+                part.offsets = <int32_t *>at
+                if part.steps:
+                    plan_part(job, h, w, part)
+                    at += table_length(job, part, w) * sizeof(int32_t)
+        items = n_parts * job.groups * ceil_div(job.padded_filters, job.block)
+        for_each(pack, job, items, 0, packed, useful_threads(packed, threads))
+        items = ceil_div(job.batch, job.images) * job.groups * job.splits
+        if not job.folds:
+            items *= job.band.h.items * job.band.w.items
+        for_each(
+            convolve, job, items,
+            TILE_PIXELS * TILE_VECTORS * VECTOR_BYTES
+            + smaller(FEW_FILTERS if job.planes else job.block, job.padded_filters)
+            * job.sums_pitch * job.bytes + job.source_bytes,
+            moved, threads,
+        )
+    finally:
+        free(memory)
+        free(job.parts)
+    return 0
+
+
+def forward(
+    cnp.ndarray image, cnp.ndarray weight, bias, cnp.ndarray out, cnp.ndarray window,
+    Py_ssize_t groups, int threads,
+):
+    """Write the convolution of images (n, c, h, w) with weight (f, c/groups, kh, kw)."""
+    cdef Job job
+    if cnp.PyArray_DIM(image, 0) == 0:
+        return
+    describe(&job, image, weight, out, groups, False)
+    run_forward(&job, window_of(window)[0], bias, cnp.PyArray_NBYTES(out), threads)
+
+
+def transposed(
+    cnp.ndarray source, cnp.ndarray weight, bias, cnp.ndarray out, cnp.ndarray window,
+    Py_ssize_t groups, int threads,
+):
+    """Write the adjoint of the convolution that brings `out` (n, f, h, w) to `source`."""
+    cdef Job job
+    cdef const Axis *h = &window_of(window).h
+    cdef const Axis *w = &window_of(window).w
+    cdef Py_ssize_t bytes = cnp.PyArray_NBYTES(out)
+    cdef Py_ssize_t bottom = h.before + h.size, right = w.before + w.size
+    if cnp.PyArray_DIM(source, 0) == 0:
+        return
+    describe(&job, source, weight, out, groups, True)
+    if is_pointwise(h) and is_pointwise(w):
+        run_forward(&job, window_of(window)[0], bias, bytes, threads)
+        return
+    run_transposed(&job, h, w, h.before, bottom, w.before, right, bias, bytes, threads)
+    if h.pad_mode == PAD_CONSTANT:
+        return
+    job.folds = True
+    run_transposed(&job, h, w, 0, h.before, 0, padded_size(w), None, bytes, threads)
+    run_transposed(&job, h, w, bottom, padded_size(h), 0, padded_size(w), None, bytes, threads)
+    run_transposed(&job, h, w, h.before, bottom, 0, w.before, None, bytes, threads)
+    run_transposed(&job, h, w, h.before, bottom, right, padded_size(w), None, bytes, threads)
+
+
+cdef inline bint is_pointwise(const Axis *axis) noexcept:
+    """Does every output see the one pixel in its place?"""
+    return axis.kernel == axis.stride == 1 and axis.before == 0 and axis.out == axis.size
+
+
+cdef inline bint reads_in_place(
+    const Planes *source, const Axis *h, const Axis *w, bint planes
+) noexcept:
+    """Can tiles read the image where it lies, a plane as one row?"""
+    cdef Py_ssize_t bytes = source.format.bytes
+    return (
+        not planes and is_pointwise(h) and is_pointwise(w)
+        and is_plain(source.format, source.stride_w, source.data)
+        and source.stride_h == w.size * bytes
+        and source.stride_n % bytes == 0 and source.stride_c % bytes == 0
+        and fabs(<double>source.stride_c) * source.channels < INT32_MAX
+    )
+
+
+cdef int run_forward(
+    Job *job, Window window, object bias, Py_ssize_t out_bytes, int threads
+) except -1:
+    cdef Phase phases[2]
+    cdef Axis *h = &window.h
+    cdef Axis *w = &window.w
+    if reads_in_place(&job.band.source, h, w, job.planes):
+        job.reading = IN_PLACE
+        w.size = w.out = h.size * w.size
+        h.size = h.out = 1
+    job.band.h.phases, job.band.w.phases = phases, phases + 1
+    plan_forward(&job.band.h, h)
+    plan_forward(&job.band.w, w)
+    return run(job, bias, out_bytes, threads)
+
+
+cdef int run_transposed(
+    Job *job, const Axis *h, const Axis *w, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t left,
+    Py_ssize_t right, object bias, Py_ssize_t out_bytes, int threads,
+) except -1:
+    """Compute a rectangle of the padded target."""
+    cdef Phase *phases
+    cdef Py_ssize_t n_h, n_w
+    if job.folds:  # what no window reaches has no gradient
+        bottom, right = smaller(bottom, reach(h, h.out)), smaller(right, reach(w, w.out))
+        if bottom <= top or right <= left:
+            return 0
+    n_h, n_w = smaller(h.stride, bottom - top), smaller(w.stride, right - left)
+    phases = <Phase *>malloc((n_h + n_w) * sizeof(Phase))
+    if phases == NULL:
+        raise MemoryError(f"no memory for {n_h} + {n_w} phases")
+    job.band.h.phases, job.band.w.phases = phases, phases + n_h
+    job.planes, job.reading = job.filters <= FEW_FILTERS, IN_BAND
+    plan_transposed(&job.band.h, h, top, bottom)
+    plan_transposed(&job.band.w, w, left, right)
+    try:
+        run(job, bias, out_bytes, threads)
+    finally:
+        free(phases)
+    return 0
+
+
+# ---- gradients of weight and bias --------------------------------------------------------------
+
+cdef struct WeightJob:
+    Band band  # of the image
+    Planes grad
+    Format out_format
+    char *out
+    Py_ssize_t filters, groups, batch, bytes
+    Py_ssize_t kernel_h, kernel_w, steps  # steps: of a filter
+    Source reading
+    bint planes
+    Py_ssize_t images, bands  # images of a band; bands in all
+    Py_ssize_t block, padded_filters
+    Py_ssize_t split_filters, split_channels, splits_f, splits_c  # of an item
+    Py_ssize_t slices, slice_bytes
+    Py_ssize_t pixels, image_bytes, row_bytes, grad_pitch  # of a band in scratch
+    Py_ssize_t chunk  # steps that are gathered
+    int32_t *offsets  # of every output in the band or, where lanes are pixels, of every tap
+    char *sums  # [slice][group][block][step][filter] or, where lanes are pixels, as the weight
+    const Tiles *tiles
+    const Sums *add
+
+
+cdef double grad_bytes(const WeightJob *job, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+    return <double>job.bytes * job.padded_filters * rows * columns
+
+
+cdef void plan_slices(WeightJob *job, int threads) noexcept:
+    """Cut the outputs, and then the weight, into items. Sums run over the outputs of a band, the
+    bands of a slice and the slices, none of which may depend on the number of threads."""
+    cdef Band *band = &job.band
+    cdef Py_ssize_t rows = band.h.last - band.h.first, columns = band.w.last - band.w.first
+    cdef Py_ssize_t wanted = 1 if threads == 1 else ITEMS_PER_THREAD * threads
+    cdef Py_ssize_t lanes = job.tiles.lanes, pieces, blocks
+    cdef double size, more
+
+    job.padded_filters = ceil_div(job.filters, lanes) * lanes
+    band.w.size = smaller(columns, MOST_PIXELS if job.planes else MOST_COLUMNS)
+    while band.w.size > 1 and (
+        band_bytes(band, 1, band.w.size) + grad_bytes(job, 1, band.w.size) > LIMIT_BYTES
+    ):
+        band.w.size = (band.w.size + 1) // 2
+    if job.reading == IN_BAND and band_bytes(band, 1, band.w.size) > LIMIT_BYTES / 2:
+        job.reading = GATHERED
+        job.planes = False
+        band.w.size = smaller(columns, RUN_PIXELS)
+    job.block = TILE_VECTORS * lanes
+    if job.planes:
+        job.block, job.padded_filters = 1, job.filters
+    band.h.size = 1
+    if job.reading == IN_BAND and band.w.size == columns and rows > 1:
+        size = band_bytes(band, 1, columns) + grad_bytes(job, 1, columns)
+        more = band_bytes(band, 2, columns) + grad_bytes(job, 2, columns) - size
+        band.h.size += <Py_ssize_t>min(max(0.0, (BAND_BYTES - size) / more), <double>(rows - 1))
+    job.images = 1
+    if job.reading == IN_BAND and not job.planes and band.h.size == rows:
+        size = band_bytes(band, rows, columns) + grad_bytes(job, rows, columns)
+        job.images = smaller(
+            smaller(job.batch, ceil_div(STEP_PIXELS, rows * columns)),
+            larger(1, <Py_ssize_t>(BAND_BYTES / size)),
+        )
+    band.h.items, band.w.items = ceil_div(rows, band.h.size), ceil_div(columns, band.w.size)
+    lay_out(band)
+    job.bands = ceil_div(job.batch, job.images) * band.h.items * band.w.items
+    size = <double>job.groups * job.padded_filters * job.steps * job.bytes
+    job.slices = smaller(
+        smaller(SLICES, job.bands), larger(1, <Py_ssize_t>(SLICE_BYTES / size))
+    )
+
+    # A part of the filters needs all of the image, a part of the channels all gradients.
+    job.splits_f = job.splits_c = 1
+    blocks = ceil_div(job.filters, job.block)
+    while job.slices * job.groups * job.splits_f * job.splits_c < wanted and (
+        job.splits_f < blocks or job.splits_c < band.channels
+    ):
+        if job.splits_f < blocks and (
+            job.splits_f <= job.splits_c or job.splits_c >= band.channels
+        ):
+            job.splits_f = smaller(2 * job.splits_f, blocks)
+        else:
+            job.splits_c = smaller(2 * job.splits_c, band.channels)
+    pieces = ceil_div(blocks, job.splits_f)
+    job.split_filters, job.splits_f = pieces * job.block, ceil_div(blocks, pieces)
+    job.split_channels = ceil_div(band.channels, job.splits_c)
+    job.splits_c = ceil_div(band.channels, job.split_channels)
+
+    job.pixels = job.images * band.h.size * band.w.size
+    job.grad_pitch = ceil_div(band.w.size, lanes) * lanes
+    job.image_bytes = 0
+    if job.reading == IN_BAND:
+        job.image_bytes = job.split_channels * band.channel_rows * band.pitch * job.bytes
+    elif job.reading == GATHERED:
+        job.chunk = smaller(job.steps, LIMIT_BYTES / 2 // (band.w.size * job.bytes))
+
+
+cdef void pack_grads(
+    const WeightJob *job, Py_ssize_t n, Py_ssize_t first, Py_ssize_t filters, Py_ssize_t top,
+    Py_ssize_t rows, Py_ssize_t left, Py_ssize_t columns, Py_ssize_t lanes, char *to, char *scratch
+) noexcept nogil:
+    """Turn a block of filters' gradients to [pixel][filter]."""
+    cdef const Planes *grad = &job.grad
+    cdef Py_ssize_t vectors = lanes // job.tiles.lanes, f, y
+    cdef const char *source = (
+        grad.data + n * grad.stride_n + first * grad.stride_c + top * grad.stride_h
+        + left * grad.stride_w
+    )
+    if (
+        is_plain(grad.format, grad.stride_w, source) and grad.stride_c % job.bytes == 0
+        and (rows == 1 or grad.stride_h == columns * job.bytes)
+    ):
+        job.tiles.pack(
+            to, source, grad.stride_c // job.bytes, filters, rows * columns, vectors
+        )
+        return
+    for f in range(filters):
+        for y in range(rows):
+            load_row(
+                scratch + (f * job.pixels + y * columns) * job.bytes,
+                source + f * grad.stride_c + y * grad.stride_h, columns, grad.stride_w,
+                grad.format,
+            )
+    job.tiles.pack(to, scratch, job.pixels, filters, rows * columns, vectors)
+
+
+cdef void multiply_grads(
+    const WeightJob *job, const char *packed, Py_ssize_t pixels, Py_ssize_t first_pixel,
+    const char *source, Py_ssize_t row_bytes, Py_ssize_t kernel_h, Py_ssize_t kernel_w,
+    Py_ssize_t rows, Py_ssize_t vectors, char *sums,
+) noexcept nogil:
+    """Add the products of one block of gradients with `rows` rows (c, kh) of the source."""
+    cdef const void *sources[16]
+    cdef Py_ssize_t pieces = ceil_div(kernel_w, TILE_PIXELS), piece, kw, end, n, r, i = 0
+    cdef Py_ssize_t tap_bytes = vectors * VECTOR_BYTES
+    cdef Py_ssize_t channel_bytes = job.band.channel_rows * job.band.pitch * job.bytes
+    n = smaller(TILE_ROWS, larger(1, TILE_PIXELS // kernel_w))
+    while i < rows:
+        n = smaller(n, rows - i)
+        kw = 0
+        for piece in range(pieces):
+            end = (piece + 1) * kernel_w // pieces
+            for r in range(n):
+                sources[r] = source + (i + r) // kernel_h * channel_bytes + (
+                    (i + r) % kernel_h * row_bytes + kw * job.bytes
+                )
+            job.tiles.multiply(
+                sums + (i * kernel_w + kw) * tap_bytes, packed, sources,
+                job.offsets + first_pixel, pixels, SUM_BLOCK, n, end - kw, vectors,
+            )
+            kw = end
+        i += n
+
+cdef void sum_band(
+    const WeightJob *job, Py_ssize_t band, Py_ssize_t g, Py_ssize_t f0, Py_ssize_t f1,
+    Py_ssize_t c0, Py_ssize_t c1, char *sums, char *scratch,
+) noexcept nogil:
+    """Add what the outputs of one band give to the gradients of the filters f0 to f1, channels c0
+    to c1; `sums` are those of the group."""
+    cdef const Side *h = &job.band.h
+    cdef const Side *w = &job.band.w
+    cdef Py_ssize_t left = band % w.items * w.size, columns = smaller(w.size, w.last - left)
+    cdef Py_ssize_t top = band // w.items % h.items * h.size, rows = smaller(h.size, h.last - top)
+    cdef Py_ssize_t n = band // (w.items * h.items) * job.images
+    cdef Py_ssize_t images = smaller(job.images, job.batch - n)
+    cdef Py_ssize_t channels = c1 - c0, taps = job.kernel_h * job.kernel_w
+    cdef Py_ssize_t pixels = images * rows * columns, i, f, p, end, piece, pieces, lanes
+    cdef Py_ssize_t block, blocks = ceil_div(f1 - f0, job.block)
+    cdef const char *packed
+    cdef char *grads = scratch + ceil_div(
+        job.images * job.image_bytes + PLANE_VECTORS * VECTOR_BYTES, VECTOR_BYTES
+    ) * VECTOR_BYTES
+    cdef char *spare = grads + (
+        (job.split_filters + job.block) * job.pixels * job.bytes
+    )
+    if job.reading == IN_BAND:
+        for i in range(images):
+            load_band(
+                &job.band, n + i, g * job.band.channels + c0, channels, top, rows, left, columns,
+                scratch + i * job.image_bytes,
+            )
+    if job.planes:
+        correlate_grads(job, n, g, f0, f1, c0, c1, top, rows, left, columns, sums, scratch, grads)
+        return
+    for block in range(blocks):
+        f = f0 + block * job.block
+        lanes = smaller(job.block, job.padded_filters - f)
+        for i in range(images):
+            pack_grads(
+                job, n + i, g * job.filters + f, smaller(lanes, job.filters - f), top, rows, left,
+                columns, lanes,
+                grads + ((f - f0) * job.pixels + i * rows * columns * lanes) * job.bytes, spare,
+            )
+    if job.reading == GATHERED:
+        gather_grads(job, n, g, f0, f1, c0, c1, top, left, columns, sums, scratch, grads)
+        return
+    pieces = ceil_div(pixels, STEP_PIXELS)
+    p = 0
+    for piece in range(pieces):
+        end = (piece + 1) * pixels // pieces
+        for block in range(blocks):
+            f = f0 + block * job.block
+            lanes = smaller(job.block, job.padded_filters - f)
+            packed = grads + ((f - f0) * job.pixels + p * lanes) * job.bytes
+            if job.reading == IN_PLACE:
+                multiply_grads(
+                    job, packed, end - p, p,
+                    job.band.source.data + n * job.band.source.stride_n
+                    + (g * job.band.channels + c0) * job.band.source.stride_c + left * job.bytes,
+                    job.band.source.stride_c, channels, 1, channels, lanes // job.tiles.lanes,
+                    sums + (f * job.steps + c0 * lanes) * job.bytes,
+                )
+            else:
+                multiply_grads(
+                    job, packed, end - p, p, scratch, job.row_bytes, job.kernel_h, job.kernel_w,
+                    channels * job.kernel_h, lanes // job.tiles.lanes,
+                    sums + (f * job.steps + c0 * taps * lanes) * job.bytes,
+                )
+        p = end
+
+
+cdef void gather_grads(
+    const WeightJob *job, Py_ssize_t n, Py_ssize_t g, Py_ssize_t f0, Py_ssize_t f1,
+    Py_ssize_t c0, Py_ssize_t c1, Py_ssize_t oh, Py_ssize_t left, Py_ssize_t columns, char *sums,
+    char *scratch, const char *grads,
+) noexcept nogil:
+    """The same for windows too large for a band: each tap's run of pixels is copied."""
+    cdef const Axis *h = &job.band.h.source
+    cdef const Axis *w = &job.band.w.source
+    cdef Py_ssize_t taps = job.kernel_h * job.kernel_w, run_bytes = job.band.w.size * job.bytes
+    cdef Py_ssize_t first = c0 * taps, last, k, f, block, lanes
+    while first < c1 * taps:
+        last = smaller(first + job.chunk, c1 * taps)
+        for k in range(first, last):
+            load_padded_row(
+                scratch + (k - first) * run_bytes,
+                padded_row(
+                    &job.band.source,
+                    job.band.source.data + n * job.band.source.stride_n
+                    + (g * job.band.channels + k // taps) * job.band.source.stride_c,
+                    h, oh * h.stride + k % taps // job.kernel_w * h.dilation,
+                ),
+                left * w.stride + k % job.kernel_w * w.dilation, w.stride, columns,
+                job.band.source.stride_w, w, job.band.source.format, NULL,
+            )
+        for block in range(ceil_div(f1 - f0, job.block)):
+            f = f0 + block * job.block
+            lanes = smaller(job.block, job.padded_filters - f)
+            multiply_grads(
+                job, grads + (f - f0) * job.pixels * job.bytes, columns, 0, scratch, run_bytes,
+                last - first, 1, last - first, lanes // job.tiles.lanes,
+                sums + (f * job.steps + first * lanes) * job.bytes,
+            )
+        first = last
+
+
+cdef void correlate_grads(
+    const WeightJob *job, Py_ssize_t n, Py_ssize_t g, Py_ssize_t f0, Py_ssize_t f1,
+    Py_ssize_t c0, Py_ssize_t c1, Py_ssize_t top, Py_ssize_t rows, Py_ssize_t left,
+    Py_ssize_t columns, char *sums, const char *scratch, char *grads,
+) noexcept nogil:
+    """The same where lanes are pixels."""
+    cdef const Band *band = &job.band
+    cdef const Planes *grad = &job.grad
+    cdef Py_ssize_t taps = job.kernel_h * job.kernel_w, f, c, y, t, end
+    cdef Py_ssize_t row_step = band.h.rests * band.pitch
+    cdef Py_ssize_t block = larger(1, SUM_BLOCK // ceil_div(columns, job.tiles.lanes))
+    cdef const char *source
+    for f in range(f0, f1):
+        for y in range(rows):
+            load_row(
+                grads + y * job.grad_pitch * job.bytes,
+                grad.data + n * grad.stride_n + (g * job.filters + f) * grad.stride_c
+                + (top + y) * grad.stride_h + left * grad.stride_w,
+                columns, grad.stride_w, grad.format,
+            )
+        for c in range(c0, c1):
+            source = scratch + (c - c0) * band.channel_rows * band.pitch * job.bytes
+            y = 0
+            while y < rows:
+                t = 0
+                while t < taps:
+                    end = smaller(t + PLANE_TAPS, taps)
+                    job.tiles.correlate_taps(
+                        sums + (f * job.steps + c * taps + t) * job.bytes,
+                        grads + y * job.grad_pitch * job.bytes, job.grad_pitch,
+                        source + y * row_step * job.bytes, row_step, smaller(block, rows - y),
+                        columns, job.offsets + t, end - t,
+                    )
+                    t = end
+                y += block
+
+
+cdef void sum_slice(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    cdef const WeightJob *job = <const WeightJob *>data
+    cdef Py_ssize_t c0 = item % job.splits_c * job.split_channels
+    cdef Py_ssize_t c1 = smaller(c0 + job.split_channels, job.band.channels)
+    cdef Py_ssize_t f0 = item // job.splits_c % job.splits_f * job.split_filters
+    cdef Py_ssize_t f1 = smaller(f0 + job.split_filters, job.filters)
+    cdef Py_ssize_t g, slice, band, f, block, lanes, taps = job.kernel_h * job.kernel_w
+    cdef char *sums
+    item //= job.splits_c * job.splits_f
+    g, slice = item % job.groups, item // job.groups
+    sums = (
+        job.sums + slice * job.slice_bytes + g * job.padded_filters * job.steps * job.bytes
+    )
+    for block in range(ceil_div(f1 - f0, job.block)):
+        f = f0 + block * job.block
+        lanes = smaller(job.block, job.padded_filters - f)
+        memset(
+            sums + (f * job.steps + c0 * taps * lanes) * job.bytes, 0,
+            (c1 - c0) * taps * lanes * job.bytes,
+        )
+    for band in range(slice * job.bands // job.slices, (slice + 1) * job.bands // job.slices):
+        sum_band(job, band, g, f0, f1, c0, c1, sums, scratch)
+
+
+cdef void join_slices(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    """Add the slices of a block of filters pairwise, and write its gradient."""
+    cdef const WeightJob *job = <const WeightJob *>data
+    cdef Py_ssize_t blocks = ceil_div(job.filters, job.block)
+    cdef Py_ssize_t g = item // blocks, f = item % blocks * job.block
+    cdef Py_ssize_t lanes = smaller(job.block, job.padded_filters - f)
+    cdef Py_ssize_t filters = smaller(lanes, job.filters - f)
+    cdef Py_ssize_t distance = 1, slice, piece, k, i, count, pitch = STEP_PIXELS + job.tiles.lanes
+    cdef char *sums = job.sums + (g * job.padded_filters + f) * job.steps * job.bytes
+    cdef char *to = job.out + (
+        (g * job.filters + f) * job.steps * job.out_format.bytes
+    )
+    while distance < job.slices:
+        slice = 0
+        while slice < job.slices - distance:
+            job.add.add_row(
+                sums + slice * job.slice_bytes, sums + (slice + distance) * job.slice_bytes,
+                lanes * job.steps,
+            )
+            slice += 2 * distance
+        distance *= 2
+    if job.planes:
+        store_row(to, sums, job.steps, job.out_format)
+        return
+    for piece in range(ceil_div(job.steps, STEP_PIXELS)):
+        k = piece * STEP_PIXELS
+        count = smaller(STEP_PIXELS, job.steps - k)
+        memset(scratch, 0, lanes * pitch * job.bytes)
+        job.tiles.add_transposed(
+            scratch, pitch, sums + k * lanes * job.bytes, count, lanes // job.tiles.lanes
+        )
+        for i in range(filters):
+            store_row(
+                to + (i * job.steps + k) * job.out_format.bytes, scratch + i * pitch * job.bytes,
+                count, job.out_format,
+            )
+
+
+cdef void plan_offsets(WeightJob *job) noexcept:
+    cdef const Band *band = &job.band
+    cdef Py_ssize_t i, n, y, x, rows, image
+    if job.planes:
+        for i in range(job.kernel_h * job.kernel_w):
+            y = stored_row(&band.h, i // job.kernel_w * band.h.source.dilation)
+            x = column(band, i % job.kernel_w * band.w.source.dilation)
+            job.offsets[i] = <int32_t>(y * band.pitch + x)
+        return
+    if job.reading != IN_BAND:
+        for i in range(job.pixels):
+            job.offsets[i] = <int32_t>i
+        return
+    i = 0
+    for n in range(job.images):
+        image = n * (job.image_bytes // job.bytes)
+        for y in range(band.h.size):
+            for x in range(band.w.size):
+                job.offsets[i] = <int32_t>(
+                    image + y * band.h.rests * band.pitch + column(band, x * band.w.source.stride)
+                )
+                i += 1
+
+
+def weight_gradient(
+    cnp.ndarray grad, cnp.ndarray image, cnp.ndarray out, cnp.ndarray window, Py_ssize_t groups,
+    int threads,
+):
+    """Write the gradient of the weight (f, c/groups, kh, kw), given that of the output."""
+    cdef WeightJob job
+    cdef Window win = window_of(window)[0]
+    cdef Phase phases[2]
+    cdef Axis *h = &win.h
+    cdef Axis *w = &win.w
+    cdef double flops, moved, sums_bytes
+    cdef Py_ssize_t scratch, items, n_offsets
+    cdef char *memory
+    job.batch = cnp.PyArray_DIM(image, 0)
+    job.out = <char *>cnp.PyArray_DATA(out)
+    if job.batch == 0:
+        memset(job.out, 0, cnp.PyArray_NBYTES(out))
+        return
+    job.out_format = computed_format(out)
+    job.bytes = job.out_format.scratch_bytes
+    job.tiles, job.add = tiles_of(job.bytes), sums_of(True, job.bytes)
+    job.groups = groups
+    job.filters = cnp.PyArray_DIM(out, 0) // groups
+    job.kernel_h, job.kernel_w = h.kernel, w.kernel
+    job.band.channels = cnp.PyArray_DIM(out, 1)
+    job.steps = job.band.channels * job.kernel_h * job.kernel_w
+    job.grad = planes_of(grad, converted_format(grad, job.bytes))
+    job.band.source = planes_of(image, converted_format(image, job.bytes))
+    job.planes = job.filters <= FEW_FILTERS
+    job.reading = IN_BAND
+    flops = (
+        2.0 * job.batch * groups * job.filters * job.steps * <double>h.out * w.out
+    )
+    if reads_in_place(&job.band.source, h, w, job.planes):
+        job.reading = IN_PLACE
+        if job.grad.stride_h == w.out * job.grad.stride_w:
+            w.size = w.out = h.size * w.size
+            h.size = h.out = 1
+        else:
+            job.reading = IN_BAND
+    job.band.h.phases, job.band.w.phases = phases, phases + 1
+    plan_forward(&job.band.h, h)
+    plan_forward(&job.band.w, w)
+    if not job.planes:  # neighbouring taps lie side by side
+        job.band.w.deal = w.dilation if w.kernel > 1 else w.stride
+        job.band.w.rests = w.dilation if w.kernel > 1 else 1
+    plan_slices(&job, threads)
+    moved = flops / FLOPS_PER_BYTE + cnp.PyArray_NBYTES(grad)
+    threads = useful_threads(moved, threads)
+
+    job.row_bytes = (
+        stored_row(&job.band.h, h.dilation) * job.band.pitch * job.bytes
+    )
+    job.slice_bytes = groups * job.padded_filters * job.steps * job.bytes
+    n_offsets = job.kernel_h * job.kernel_w if job.planes else job.pixels
+    sums_bytes = <double>job.slices * groups * job.padded_filters * job.steps * job.bytes
+    memory = NULL
+    if sums_bytes < <double>PY_SSIZE_T_MAX / 2:
+        memory = <char *>malloc(
+            job.slices * job.slice_bytes + n_offsets * sizeof(int32_t) + VECTOR_BYTES
+        )
+    if memory == NULL:
+        raise MemoryError(f"no memory for {sums_bytes:.0f} bytes of sums")
+    try:
+        job.sums = memory + (-<uintptr_t>memory) % VECTOR_BYTES
+        job.offsets = <int32_t *>(job.sums + job.slices * job.slice_bytes)
+        plan_offsets(&job)
+        scratch = job.images * job.image_bytes + (PLANE_VECTORS + 1) * VECTOR_BYTES
+        if job.planes:
+            scratch += (job.band.h.size * job.grad_pitch + job.tiles.lanes) * job.bytes
+        else:
+            scratch += (job.split_filters + 2 * job.block) * job.pixels * job.bytes
+        if job.reading == GATHERED:
+            scratch += job.chunk * job.band.w.size * job.bytes
+        for_each(
+            sum_slice, &job, job.slices * groups * job.splits_f * job.splits_c, scratch, moved,
+            threads,
+        )
+        for_each(
+            join_slices, &job, groups * ceil_div(job.filters, job.block),
+            job.block * (STEP_PIXELS + job.tiles.lanes) * job.bytes, sums_bytes,
+            useful_threads(sums_bytes, threads),
+        )
+    finally:
+        free(memory)
+
+
+cdef struct BiasJob:
+    Planes grad
+    Py_ssize_t height, width, filters, rows, slices  # rows: of all images
+    double *sums
+    const Tiles *tiles
+
+
+cdef void sum_grads(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    """Sum a slice of the rows of one filter."""
+    cdef const BiasJob *job = <const BiasJob *>data
+    cdef const Planes *grad = &job.grad
+    cdef Py_ssize_t slice = item // job.filters, f = item % job.filters
+    cdef Py_ssize_t row = slice * job.rows // job.slices, piece, x, count, run = 1
+    cdef Py_ssize_t end = (slice + 1) * job.rows // job.slices
+    cdef const char *source
+    cdef double sum = 0
+    while row < end:
+        source = (
+            grad.data + row // job.height * grad.stride_n + f * grad.stride_c
+            + row % job.height * grad.stride_h
+        )
+        if is_plain(grad.format, grad.stride_w, source):
+            if grad.stride_h == job.width * grad.stride_w:
+                run = smaller(end - row, job.height - row % job.height)
+            sum += job.tiles.sum(source, run * job.width)
+            row += run
+            continue
+        for piece in range(ceil_div(job.width, STEP_PIXELS)):
+            x = piece * STEP_PIXELS
+            count = smaller(STEP_PIXELS, job.width - x)
+            load_row(scratch, source + x * grad.stride_w, count, grad.stride_w, grad.format)
+            sum += job.tiles.sum(scratch, count)
+        row += 1
+    job.sums[item] = sum
+
+
+def bias_gradient(cnp.ndarray grad, cnp.ndarray out, int threads):
+    """Write the sum of gradients (n, f, oh, ow) for every f."""
+    cdef BiasJob job
+    cdef Format format = computed_format(out)
+    cdef char *to = <char *>cnp.PyArray_DATA(out)
+    cdef Py_ssize_t f, slice
+    cdef double sum
+    cdef double moved = <double>cnp.PyArray_NBYTES(grad)
+    cdef float rounded
+    job.grad = planes_of(grad, converted_format(grad, format.scratch_bytes))
+    job.filters = cnp.PyArray_DIM(grad, 1)
+    job.height, job.width = cnp.PyArray_DIM(grad, 2), cnp.PyArray_DIM(grad, 3)
+    job.rows = cnp.PyArray_DIM(grad, 0) * job.height
+    job.slices = smaller(SLICES, job.rows)
+    job.tiles = tiles_of(format.scratch_bytes)
+    job.sums = <double *>malloc((job.slices + 1) * job.filters * sizeof(double))
+    if job.sums == NULL:
+        raise MemoryError(f"no memory for {job.slices} x {job.filters} sums")
+    try:
+        for_each(
+            sum_grads, &job, job.slices * job.filters, STEP_PIXELS * 8, moved,
+            useful_threads(moved, threads),
+        )
+        for f in range(job.filters):
+            sum = 0
+            for slice in range(job.slices):
+                sum += job.sums[slice * job.filters + f]
+            rounded = <float>sum
+            store_row(
+                to + f * format.bytes,
+                <void *>&rounded if format.scratch_bytes == 4 else <void *>&sum, 1, format,
+            )
+    finally:
+        free(job.sums)
+
+
+# ---- limits ------------------------------------------------------------------------------------
+
+cdef struct PeakJob:
+    const Tiles *tiles
+    Py_ssize_t rounds
+
+
+cdef void run_peak(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    cdef const PeakJob *job = <const PeakJob *>data
+    job.tiles.peak(job.rounds)
+
+
+def fma_peak(dtype, int threads, Py_ssize_t rounds):
+    """Keep every thread's multiply-add units busy; return the number of operations done."""
+    cdef PeakJob job
+    job.tiles = tiles_of(cnp.PyDataType_ELSIZE(cnp.dtype(dtype)))
+    job.rounds = rounds
+    for_each(run_peak, &job, threads, 0, 1e9, threads)
+    return 2 * threads * job.tiles.peak(1) * rounds

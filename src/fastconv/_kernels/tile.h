@@ -1,0 +1,388 @@
+/* Register tiles: the arithmetic of convolution, one source for every vector width and type.
+ *
+ * Written with the compilers' vector extension, because plain loops over an array of accumulators
+ * are vectorised unpredictably. The file includes itself once per type of number.
+ *
+ * a. `multiply`: lanes are filters. TILE_PIXELS x 2 accumulators stay in registers over a whole
+ *    block of steps; a step loads two vectors of packed filters and broadcasts one number a pixel:
+ *
+ *        sums[r*pixels + q][lane] += sum over steps k of packed[k][lane] * rows[r][offset[k] + q]
+ *
+ *    Forward, a step is a tap (c, kh, kw) and the pixels are neighbours in one to seven rows; in the
+ *    gradient of the filters, a step is a pixel and the "pixels" are taps kw of rows (c, kh).
+ *    14 x 2 accumulators + 2 filters + 1 broadcast = 31 of AVX-512's 32 registers; 6 x 2 + 3 = 15
+ *    of AVX2's 16; SSE2, without fused multiply-add, needs temporaries: 4 x 2.
+ * b. `correlate`: lanes are pixels, for few filters a group. 4 rows of outputs share what they load.
+ * c. `correlate_taps`: lanes are pixels that are summed over: the gradient of b's filters.
+ * d. Accumulators are added to sums in memory after a block of steps: one long accumulator loses
+ *    digits as the sum grows.
+ */
+#ifndef T
+#ifndef FASTCONV_TILE_H
+#define FASTCONV_TILE_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "window.h"
+
+enum {
+#if defined(__AVX512F__)
+    VECTOR_BYTES = 64,
+#define TILE_PIXELS 14
+#elif defined(__AVX2__)
+    VECTOR_BYTES = 32,
+#define TILE_PIXELS 6
+#else
+    VECTOR_BYTES = 16,
+#define TILE_PIXELS 4
+#endif
+    TILE_ROWS = TILE_PIXELS < 7 ? TILE_PIXELS : 7,
+    TILE_VECTORS = 2,
+    PLANE_ROWS = 4,
+    PLANE_VECTORS = 4,
+    PLANE_TAPS = 9,
+};
+
+typedef struct {
+    Index lanes; /* in a vector */
+    /* a. above; `sums` is [rows*pixels][vectors] vectors, `packed` [steps][vectors], both aligned */
+    void (*multiply)(void *sums, const void *packed, const void *const *rows,
+                     const int32_t *offsets, Index steps, Index block, Index n_rows, Index pixels,
+                     Index vectors);
+    /* to[lane*pitch + p] += sums[p][lane]; up to lanes - 1 numbers behind `pixels` add zero. */
+    void (*add_transposed)(void *to, Index pitch, const void *sums, Index pixels, Index vectors);
+    /* The inverse: to[p][lane] = from[lane*pitch + p], zero in the lanes behind `filters`. */
+    void (*pack)(void *to, const void *from, Index pitch, Index filters, Index pixels,
+                 Index vectors);
+    /* b. above: to[r*to_pitch + i] += sum over (kh, kw) of
+     * filter[kh*kernel_w + kw] * image[(r + kh)*pitch + columns[kw] + i]
+     * for whole vectors of i; returns how many rows kh of the filter it has done. */
+    Index (*correlate)(void *to, Index to_pitch, Index out_rows, Index vectors, const void *image,
+                       Index pitch, const void *filter, Index kernel_h, Index kernel_w,
+                       const int32_t *columns);
+    /* c. above: to[t] += sum over (r, i) of grad[r*grad_pitch + i] * image[r*pitch + taps[t] + i] */
+    void (*correlate_taps)(void *to, const void *grad, Index grad_pitch, const void *image,
+                           Index pitch, Index rows, Index count, const int32_t *taps, Index n_taps);
+    double (*sum)(const void *numbers, Index count);
+    /* As many multiply-adds as the processor can do, in registers; returns their number. */
+    double (*peak)(Index rounds);
+} Tiles;
+
+#define TILE_JOIN_(a, b) a##_##b
+#define TILE_JOIN(a, b) TILE_JOIN_(a, b)
+#define NAMED(name) TILE_JOIN(name, T)
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+/* Interleave the first or the second halves of two vectors: a, b -> a0 b0 a1 b1 ... */
+#define FIRST_2 0, 2
+#define SECOND_2 1, 3
+#define FIRST_4 0, 4, 1, 5
+#define SECOND_4 2, 6, 3, 7
+#define FIRST_8 0, 8, 1, 9, 2, 10, 3, 11
+#define SECOND_8 4, 12, 5, 13, 6, 14, 7, 15
+#define FIRST_16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define SECOND_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (NAMED(Mask)){__VA_ARGS__})
+#endif
+
+/* All shapes of the tile: rows x pixels. */
+#if TILE_PIXELS == 14
+#define EACH_TILE(X)                                                                            \
+    X(1, 1) X(1, 2) X(1, 3) X(1, 4) X(1, 5) X(1, 6) X(1, 7) X(1, 8) X(1, 9) X(1, 10) X(1, 11)    \
+    X(1, 12) X(1, 13) X(1, 14) X(2, 1) X(2, 2) X(2, 3) X(2, 4) X(2, 5) X(2, 6) X(2, 7) X(3, 1)   \
+    X(3, 2) X(3, 3) X(3, 4) X(4, 1) X(4, 2) X(4, 3) X(5, 1) X(5, 2) X(6, 1) X(6, 2) X(7, 1)      \
+    X(7, 2)
+#elif TILE_PIXELS == 6
+#define EACH_TILE(X)                                                                            \
+    X(1, 1) X(1, 2) X(1, 3) X(1, 4) X(1, 5) X(1, 6) X(2, 1) X(2, 2) X(2, 3) X(3, 1) X(3, 2)      \
+    X(4, 1) X(5, 1) X(6, 1)
+#else
+#define EACH_TILE(X) X(1, 1) X(1, 2) X(1, 3) X(1, 4) X(2, 1) X(2, 2) X(3, 1) X(4, 1)
+#endif
+
+#define T float
+#define LANES (VECTOR_BYTES / 4)
+#if defined(__AVX512F__)
+#define FIRST FIRST_16
+#define SECOND SECOND_16
+#elif defined(__AVX2__)
+#define FIRST FIRST_8
+#define SECOND SECOND_8
+#else
+#define FIRST FIRST_4
+#define SECOND SECOND_4
+#endif
+#define MASK int32_t
+#include "tile.h"
+#define T double
+#define LANES (VECTOR_BYTES / 8)
+#if defined(__AVX512F__)
+#define FIRST FIRST_8
+#define SECOND SECOND_8
+#elif defined(__AVX2__)
+#define FIRST FIRST_4
+#define SECOND SECOND_4
+#else
+#define FIRST FIRST_2
+#define SECOND SECOND_2
+#endif
+#define MASK int64_t
+#include "tile.h"
+#undef NAMED
+
+static const Tiles *tiles_of(Index bytes) { return bytes == 4 ? &tiles_float : &tiles_double; }
+
+#endif
+#else /* the template */
+
+typedef T NAMED(Vec) __attribute__((vector_size(VECTOR_BYTES)));
+typedef T NAMED(Loose) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
+typedef MASK NAMED(Mask) __attribute__((vector_size(VECTOR_BYTES)));
+
+/* ---- lanes are filters ----------------------------------------------------------------------- */
+
+ALWAYS_INLINE void NAMED(multiply_of)(void *to, const void *filters, const void *const *rows,
+                                      const int32_t *restrict offsets, Index steps, Index blocks,
+                                      const int R, const int Q, const int V) {
+    typedef NAMED(Vec) Vec;
+    Vec *restrict sums = (Vec *)to;
+    const Vec *restrict packed = (const Vec *)filters;
+    const T *row[TILE_ROWS];
+    UNROLL for (int r = 0; r < R; r++) row[r] = (const T *)rows[r];
+    for (; blocks > 0; blocks--) {
+        Index block = steps / blocks;
+        Vec acc[TILE_PIXELS][TILE_VECTORS];
+        UNROLL for (int p = 0; p < R * Q; p++)
+            UNROLL for (int v = 0; v < V; v++) acc[p][v] = (Vec){0};
+        for (Index k = 0; k < block; k++, packed += V) {
+            Index at = offsets[k];
+            UNROLL for (int r = 0; r < R; r++)
+                UNROLL for (int q = 0; q < Q; q++) {
+                    T x = row[r][at + q];
+                    UNROLL for (int v = 0; v < V; v++) acc[r * Q + q][v] += packed[v] * x;
+                }
+        }
+        UNROLL for (int p = 0; p < R * Q; p++)
+            UNROLL for (int v = 0; v < V; v++) sums[p * V + v] += acc[p][v];
+        offsets += block;
+        steps -= block;
+    }
+}
+
+#define DEFINE(R, Q)                                                                        \
+    static void NAMED(multiply_##R##_##Q##_1)(void *s, const void *p, const void *const *r, \
+                                              const int32_t *o, Index n, Index b) {         \
+        NAMED(multiply_of)(s, p, r, o, n, b, R, Q, 1);                                         \
+    }                                                                                       \
+    static void NAMED(multiply_##R##_##Q##_2)(void *s, const void *p, const void *const *r, \
+                                              const int32_t *o, Index n, Index b) {         \
+        NAMED(multiply_of)(s, p, r, o, n, b, R, Q, 2);                                         \
+    }
+EACH_TILE(DEFINE)
+#undef DEFINE
+
+static void NAMED(multiply)(void *sums, const void *packed, const void *const *rows,
+                            const int32_t *offsets, Index steps, Index block, Index n_rows,
+                            Index pixels, Index vectors) {
+    static void (*const tiles[TILE_ROWS + 1][TILE_PIXELS + 1][TILE_VECTORS])(
+        void *, const void *, const void *const *, const int32_t *, Index, Index) = {
+#define ENTRY(R, Q) [R][Q] = {NAMED(multiply_##R##_##Q##_1), NAMED(multiply_##R##_##Q##_2)},
+        EACH_TILE(ENTRY)
+#undef ENTRY
+    };
+    tiles[n_rows][pixels][vectors - 1](sums, packed, rows, offsets, steps,
+                                       ceil_div(steps, block));
+}
+
+/* Turn rows into columns. */
+ALWAYS_INLINE void NAMED(transpose)(NAMED(Vec) *rows) {
+    NAMED(Vec) next[LANES];
+    UNROLL for (int width = 1; width < LANES; width *= 2) {
+        UNROLL for (int i = 0; i < LANES / 2; i++) {
+            next[2 * i] = SHUFFLE(rows[i], rows[i + LANES / 2], FIRST);
+            next[2 * i + 1] = SHUFFLE(rows[i], rows[i + LANES / 2], SECOND);
+        }
+        UNROLL for (int i = 0; i < LANES; i++) rows[i] = next[i];
+    }
+}
+
+static void NAMED(add_transposed)(void *to, Index pitch, const void *from, Index pixels,
+                                  Index vectors) {
+    typedef NAMED(Vec) Vec;
+    for (Index v = 0; v < vectors; v++)
+        for (Index p = 0; p < pixels; p += LANES) {
+            const Vec *sums = (const Vec *)from + p * vectors + v;
+            T *lane = (T *)to + v * LANES * pitch + p;
+            Vec rows[LANES];
+            UNROLL for (int i = 0; i < LANES; i++)
+                rows[i] = i < pixels - p ? sums[i * vectors] : (Vec){0};
+            NAMED(transpose)(rows);
+            UNROLL for (int i = 0; i < LANES; i++)
+                *(NAMED(Loose) *)(lane + i * pitch) += rows[i];
+        }
+}
+
+static void NAMED(pack)(void *to, const void *from, Index pitch, Index filters, Index pixels,
+                        Index vectors) {
+    typedef NAMED(Vec) Vec;
+    for (Index v = 0; v < vectors; v++)
+        for (Index p = 0; p < pixels; p += LANES) {
+            const T *row = (const T *)from + v * LANES * pitch + p;
+            Vec *packed = (Vec *)to + p * vectors + v, rows[LANES];
+            Index n_rows = smaller(LANES, filters - v * LANES), count = smaller(LANES, pixels - p);
+            if (n_rows == LANES && count == LANES) {
+                UNROLL for (int i = 0; i < LANES; i++)
+                    rows[i] = *(const NAMED(Loose) *)(row + i * pitch);
+            } else { /* nothing beyond the last row or pixel may be read */
+                memset(rows, 0, sizeof rows);
+                for (Index i = 0; i < n_rows; i++)
+                    for (Index j = 0; j < count; j++) rows[i][j] = row[i * pitch + j];
+            }
+            NAMED(transpose)(rows);
+            if (count == LANES)
+                UNROLL for (int i = 0; i < LANES; i++) packed[i * vectors] = rows[i];
+            else
+                for (Index i = 0; i < count; i++) packed[i * vectors] = rows[i];
+        }
+}
+
+/* ---- lanes are pixels ------------------------------------------------------------------------ */
+
+ALWAYS_INLINE void NAMED(correlate_of)(T *restrict to, Index to_pitch, const T *restrict image,
+                                       Index pitch, const T *restrict filter, Index kernel_w,
+                                       const int32_t *restrict columns, const int KH, const int R,
+                                       const int V) {
+    typedef NAMED(Vec) Vec;
+    typedef NAMED(Loose) Loose;
+    Vec acc[PLANE_ROWS][PLANE_VECTORS];
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int v = 0; v < V; v++) acc[r][v] = (Vec){0};
+    for (Index kw = 0; kw < kernel_w; kw++) {
+        const T *column = image + columns[kw];
+        UNROLL for (int y = 0; y < R + KH - 1; y++)
+            UNROLL for (int v = 0; v < V; v++) {
+                Vec x = *(const Loose *)(column + y * pitch + v * LANES);
+                UNROLL for (int r = 0; r < R; r++)
+                    if (y >= r && y < r + KH) acc[r][v] += filter[(y - r) * kernel_w + kw] * x;
+            }
+    }
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int v = 0; v < V; v++)
+            *(Loose *)(to + r * to_pitch + v * LANES) += acc[r][v];
+}
+
+static Index NAMED(correlate)(void *to, Index to_pitch, Index out_rows, Index vectors,
+                              const void *image, Index pitch, const void *filter, Index kernel_h,
+                              Index kernel_w, const int32_t *columns) {
+#define CASE(KH, R, V)                                                                          \
+    NAMED(correlate_of)((T *)to, to_pitch, (const T *)image, pitch, (const T *)filter, kernel_w, \
+                        columns, KH, R, V);                                                     \
+    return KH
+#define EACH_SIZE(KH)                                       \
+    if (out_rows < PLANE_ROWS) {                            \
+        if (vectors < 2) { CASE(KH, 1, 1); }                \
+        if (vectors < PLANE_VECTORS) { CASE(KH, 1, 2); }    \
+        CASE(KH, 1, PLANE_VECTORS);                         \
+    }                                                       \
+    if (vectors < 2) { CASE(KH, PLANE_ROWS, 1); }           \
+    if (vectors < PLANE_VECTORS) { CASE(KH, PLANE_ROWS, 2); } \
+    CASE(KH, PLANE_ROWS, PLANE_VECTORS)
+    if (kernel_h >= 7) { EACH_SIZE(7); }
+    if (kernel_h >= 5) { EACH_SIZE(5); }
+    if (kernel_h >= 3) { EACH_SIZE(3); }
+    EACH_SIZE(1);
+#undef EACH_SIZE
+#undef CASE
+}
+
+ALWAYS_INLINE void NAMED(correlate_taps_of)(T *restrict to, const T *restrict grad,
+                                            Index grad_pitch, const T *restrict image,
+                                            Index pitch, Index rows, Index count,
+                                            const int32_t *restrict taps, const int N) {
+    typedef NAMED(Vec) Vec;
+    typedef NAMED(Loose) Loose;
+    typedef NAMED(Mask) Mask;
+    Index whole = count / LANES * LANES;
+    Vec acc[PLANE_TAPS];
+    Mask inside;
+    for (int i = 0; i < LANES; i++) inside[i] = whole + i < count ? -1 : 0;
+    UNROLL for (int t = 0; t < N; t++) acc[t] = (Vec){0};
+    for (Index r = 0; r < rows; r++, grad += grad_pitch, image += pitch) {
+        for (Index i = 0; i < whole; i += LANES) {
+            Vec g = *(const Loose *)(grad + i);
+            UNROLL for (int t = 0; t < N; t++)
+                acc[t] += g * *(const Loose *)(image + taps[t] + i);
+        }
+        if (whole == count) continue;
+        Vec g = *(const Loose *)(grad + whole);
+        UNROLL for (int t = 0; t < N; t++) { /* what lies behind the row may be NaN: masked */
+            Vec product = g * *(const Loose *)(image + taps[t] + whole);
+            acc[t] += (Vec)((Mask)product & inside);
+        }
+    }
+    UNROLL for (int t = 0; t < N; t++) {
+        T lanes[LANES];
+        memcpy(lanes, &acc[t], sizeof lanes);
+        for (int width = LANES / 2; width; width /= 2)
+            for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
+        to[t] += lanes[0];
+    }
+}
+
+static void NAMED(correlate_taps)(void *to, const void *grad, Index grad_pitch, const void *image,
+                                  Index pitch, Index rows, Index count, const int32_t *taps,
+                                  Index n_taps) {
+    switch (n_taps) {
+#define CASE(N)                                                                                 \
+    case N:                                                                                     \
+        NAMED(correlate_taps_of)((T *)to, (const T *)grad, grad_pitch, (const T *)image, pitch, \
+                                 rows, count, taps, N);                                         \
+        break;
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9)
+#undef CASE
+    }
+}
+
+static double NAMED(sum)(const void *from, Index count) {
+    const T *numbers = (const T *)from;
+    NAMED(Vec) acc[4] = {{0}, {0}, {0}, {0}}, total;
+    double sum = 0;
+    Index i = 0;
+    for (; i + 4 * LANES <= count; i += 4 * LANES)
+        UNROLL for (int v = 0; v < 4; v++)
+            acc[v] += *(const NAMED(Loose) *)(numbers + i + v * LANES);
+    total = (acc[0] + acc[1]) + (acc[2] + acc[3]);
+    for (int lane = 0; lane < LANES; lane++) sum += (double)total[lane];
+    for (; i < count; i++) sum += (double)numbers[i];
+    return sum;
+}
+
+/* ---- the limit ------------------------------------------------------------------------------- */
+
+static double NAMED(peak)(Index rounds) {
+    enum { CHAINS = 12 }; /* of a latency of 4 or 5 cycles on 2 units */
+    NAMED(Vec) acc[CHAINS], x = (NAMED(Vec)){0} + (T)0.5;
+    volatile T sink;
+    UNROLL for (int i = 0; i < CHAINS; i++) acc[i] = (NAMED(Vec)){0} + (T)i;
+    for (Index k = 0; k < rounds; k++) UNROLL for (int i = 0; i < CHAINS; i++) acc[i] = acc[i] * x + x;
+    UNROLL for (int i = 0; i < CHAINS; i++) sink = acc[i][0];
+    (void)sink;
+    return (double)rounds * CHAINS * LANES;
+}
+
+static const Tiles NAMED(tiles) = {LANES, NAMED(multiply), NAMED(add_transposed), NAMED(pack),
+                                   NAMED(correlate), NAMED(correlate_taps), NAMED(sum),
+                                   NAMED(peak)};
+
+#undef T
+#undef LANES
+#undef FIRST
+#undef SECOND
+#undef MASK
+
+#endif

@@ -1,0 +1,352 @@
+"""conv2d, its gradients and conv_transpose2d: convolution without columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from fastconv import _kernels, _threads
+from fastconv._arrays import (
+    BOOL,
+    FLOATS,
+    INTEGERS,
+    Array,
+    as_array,
+    as_shape,
+    check_dtype,
+    result,
+)
+from fastconv._window import IntPair, Padding, positive, transposed_window, window
+
+
+def conv2d(
+    input: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    stride: IntPair = 1,
+    padding: Padding = 0,
+    dilation: IntPair = 1,
+    groups: SupportsIndex = 1,
+    *,
+    pad_mode: str = "constant",
+    out: Array | None = None,
+) -> Array:
+    """Correlate a batch of images with filters, as `torch.nn.functional.conv2d`.
+
+    ``out[n, f, oh, ow] = bias[f] + sum over (c, kh, kw) of
+    weight[f, c, kh, kw] * padded(input[n, c])[oh*stride + kh*dilation, ow*stride + kw*dilation]``,
+    computed directly [1]_: no columns are stored.
+
+    Parameters
+    ----------
+    input : array_like, shape (N, C, H, W) or (C, H, W)
+        Images of floats, integers or bool, of any strides.
+    weight : array_like, shape (F, C/groups, KH, KW)
+        Filters.
+    bias : array_like, shape (F,), optional
+        What is added to every output of a filter.
+    stride, dilation : int or pair of int, default 1
+        Step between windows and between the taps of a window; a pair is (vertical, horizontal).
+    padding : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
+        Padding. "same" makes ``OH = ceil(H / stride)``; the odd pixel goes to the bottom and right.
+    groups : int, default 1
+        The channels and the filters are cut into so many groups, each of which sees only its own;
+        with ``groups=C`` the convolution is called depthwise.
+    pad_mode : {"constant", "edge", "reflect", "symmetric", "wrap"}, default "constant"
+        What padding shows, as in `numpy.pad`; "constant" is zeros.
+    out : ndarray, optional
+        Where to write the result: of its shape and dtype, C-contiguous, not overlapping an input.
+
+    Returns
+    -------
+    ndarray, shape (N, F, OH, OW) or (F, OH, OW)
+        Of the dtype that `numpy.result_type` gives for the arguments, float64 for integers. float16
+        is computed in float32. Long sums are taken in blocks, so that their rounding error is not
+        larger than that of ``im2col(...) @ weight``. ``OH = (H + top + bottom - dilation*(KH - 1)
+        - 1) // stride + 1`` and OW likewise.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong type, or a dtype is none of those named.
+    ValueError
+        If an argument is out of range, shapes do not match, or the window does not fit.
+
+    See Also
+    --------
+    conv2d_backward : The gradients.
+    conv_transpose2d : The adjoint.
+
+    References
+    ----------
+    .. [1] E. Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD
+       Architectures", SC18, https://arxiv.org/abs/1808.05567
+
+    Examples
+    --------
+    The Laplacian of an image with one bright pixel:
+
+    >>> import numpy as np
+    >>> import fastconv
+    >>> x = np.zeros((1, 3, 3))
+    >>> x[0, 1, 1] = 1
+    >>> laplacian = np.array([[[[0, 1, 0], [1, -4, 1], [0, 1, 0]]]])
+    >>> fastconv.conv2d(x, laplacian, padding="same")
+    array([[[ 0.,  1.,  0.],
+            [ 1., -4.,  1.],
+            [ 0.,  1.,  0.]]])
+    """
+    array = np.asarray(input)
+    images = _images(array, "input")
+    filters = _filters(weight)
+    n, c, h, w = images.shape
+    f, channels, kernel_h, kernel_w = filters.shape
+    count = _groups(groups, f, "filters")
+    if c != channels * count:
+        raise _mismatch("input", array, c, channels * count, filters, count)
+    win = window((h, w), (kernel_h, kernel_w), stride, padding, dilation, pad_mode)
+    offsets = None if bias is None else _bias(bias, f)
+    inputs = (images, filters) if offsets is None else (images, filters, offsets)
+    shape = n, f, win.out_h, win.out_w
+    out = result(out, shape[4 - array.ndim :], _result_dtype(*inputs), *inputs)
+    _kernels.convolution.forward(
+        images, filters, offsets, as_shape(out, shape), win.packed, count, _threads.count
+    )
+    return out
+
+
+def conv2d_backward(
+    grad_output: npt.ArrayLike,
+    input: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    stride: IntPair = 1,
+    padding: Padding = 0,
+    dilation: IntPair = 1,
+    groups: SupportsIndex = 1,
+    *,
+    pad_mode: str = "constant",
+    output_mask: Sequence[bool] = (True, True, True),
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Compute the gradients of `conv2d` for its input, weight and bias.
+
+    Parameters
+    ----------
+    grad_output : array_like, shape (N, F, OH, OW) or (F, OH, OW)
+        Gradient of the output.
+    input : array_like, shape (N, C, H, W) or (C, H, W)
+        What `conv2d` was given.
+    weight : array_like, shape (F, C/groups, KH, KW)
+        What `conv2d` was given.
+    stride, padding, dilation, groups, pad_mode
+        What `conv2d` was given.
+    output_mask : sequence of 3 bool, default (True, True, True)
+        Which of the gradients to compute.
+
+    Returns
+    -------
+    grad_input : ndarray, shape of `input`, or None
+        The adjoint of the convolution in its input, padding included: what other modes than
+        "constant" showed in the padding is added to the pixels that were shown.
+    grad_weight : ndarray, shape of `weight`, or None
+        Gradient of the weight.
+    grad_bias : ndarray, shape (F,), or None
+        Gradient of the bias, the sum of `grad_output`.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong type, or a dtype is none of those accepted by `conv2d`.
+    ValueError
+        If an argument is out of range or shapes do not match.
+
+    Notes
+    -----
+    All results are of the dtype that `numpy.result_type` gives for the three arrays, float64 for
+    integers; float16 is computed in float32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> x, w = np.arange(4.0).reshape(1, 2, 2), np.array([[[[1.0, 2.0]]]])
+    >>> grad_x, grad_w, grad_b = fastconv.conv2d_backward(np.ones((1, 2, 1)), x, w)
+    >>> grad_x
+    array([[[1., 2.],
+            [1., 2.]]])
+    >>> grad_w
+    array([[[[2., 4.]]]])
+    >>> grad_b
+    array([2.])
+    """
+    array, grad_array = np.asarray(input), np.asarray(grad_output)
+    images, grads = _images(array, "input"), _images(grad_array, "grad_output")
+    filters = _filters(weight)
+    n, c, h, w = images.shape
+    f, channels, kernel_h, kernel_w = filters.shape
+    count = _groups(groups, f, "filters")
+    if c != channels * count:
+        raise _mismatch("input", array, c, channels * count, filters, count)
+    win = window((h, w), (kernel_h, kernel_w), stride, padding, dilation, pad_mode)
+    expected = (n, f, win.out_h, win.out_w)[4 - array.ndim :]
+    if grad_array.shape != expected:
+        raise ValueError(
+            f"grad_output must have shape {expected} for input {array.shape} and weight "
+            f"{filters.shape}, got {grad_array.shape}"
+        )
+    wanted = _mask(output_mask)
+    dtype = _result_dtype(grads, images, filters)
+    shapes = array.shape, filters.shape, (f,)
+    grad_input, grad_weight, grad_bias = (
+        result(None, shape, dtype) if want else None for shape, want in zip(shapes, wanted)
+    )
+    kernels, threads = _kernels.convolution, _threads.count
+    if grad_input is not None:
+        target = as_shape(grad_input, images.shape)
+        kernels.transposed(grads, filters, None, target, win.packed, count, threads)
+    if grad_weight is not None:
+        kernels.weight_gradient(grads, images, grad_weight, win.packed, count, threads)
+    if grad_bias is not None:
+        kernels.bias_gradient(grads, grad_bias, threads)
+    return grad_input, grad_weight, grad_bias
+
+
+def conv_transpose2d(
+    input: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    stride: IntPair = 1,
+    padding: Padding = 0,
+    output_padding: IntPair = 0,
+    groups: SupportsIndex = 1,
+    dilation: IntPair = 1,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Spread every pixel over a window: `conv2d`'s adjoint, as torch's `conv_transpose2d`.
+
+    ``out[n, f, ih*stride + kh*dilation - top, iw*stride + kw*dilation - left]`` is the sum of all
+    ``input[n, c, ih, iw] * weight[c, f, kh, kw]`` that land there, plus ``bias[f]``.
+
+    Parameters
+    ----------
+    input : array_like, shape (N, C, H, W) or (C, H, W)
+        Images of floats, integers or bool, of any strides.
+    weight : array_like, shape (C, F/groups, KH, KW)
+        Filters.
+    bias : array_like, shape (F,), optional
+        What is added to every output of a filter.
+    stride, dilation : int or pair of int, default 1
+        Step between windows and between the taps of a window; a pair is (vertical, horizontal).
+    padding : int, pair, ((top, bottom), (left, right)) or "valid", default 0
+        How much is cut off the output at its sides.
+    output_padding : int or pair of int, default 0
+        How much is added to the output at the bottom and right, less than the stride or the
+        dilation: of several sizes that `conv2d` brings to one, it tells which.
+    groups : int, default 1
+        The channels and the filters are cut into so many groups, each of which sees only its own.
+    out : ndarray, optional
+        Where to write the result: of its shape and dtype, C-contiguous, not overlapping an input.
+
+    Returns
+    -------
+    ndarray, shape (N, F, OH, OW) or (F, OH, OW)
+        Of the dtype that `numpy.result_type` gives for the arguments, float64 for integers; float16
+        is computed in float32. ``OH = (H - 1)*stride - top - bottom + dilation*(KH - 1) + 1 +
+        output_padding`` and OW likewise.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong type, or a dtype is none of those named.
+    ValueError
+        If an argument is out of range, shapes do not match, or nothing is left.
+
+    See Also
+    --------
+    conv2d_backward : Computes the same as the gradient of the input.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> x = np.array([[[1.0, 2.0]]])
+    >>> fastconv.conv_transpose2d(x, np.array([[[[1.0, 10.0]]]]), stride=2)
+    array([[[ 1., 10.,  2., 20.]]])
+    """
+    array = np.asarray(input)
+    images = _images(array, "input")
+    filters = _filters(weight)
+    n, c, h, w = images.shape
+    expected, f, kernel_h, kernel_w = filters.shape
+    count = _groups(groups, expected, "channels")
+    if c != expected:
+        raise _mismatch("input", array, c, expected, filters, count)
+    f *= count
+    size, win = transposed_window(
+        (h, w), (kernel_h, kernel_w), stride, padding, output_padding, dilation
+    )
+    offsets = None if bias is None else _bias(bias, f)
+    inputs = (images, filters) if offsets is None else (images, filters, offsets)
+    shape = n, f, *size
+    out = result(out, shape[4 - array.ndim :], _result_dtype(*inputs), *inputs)
+    _kernels.convolution.transposed(
+        images, filters, offsets, as_shape(out, shape), win.packed, count, _threads.count
+    )
+    return out
+
+
+def _images(array: Array, name: str) -> Array:
+    images = as_array(array, name, 4)
+    check_dtype(images, name, FLOATS, INTEGERS, BOOL)
+    return images
+
+
+def _filters(weight: npt.ArrayLike) -> Array:
+    filters = as_array(weight, "weight", 4, unbatched=False)
+    check_dtype(filters, "weight", FLOATS, INTEGERS, BOOL)
+    if len(filters) == 0:
+        raise ValueError(f"weight must not be empty, got shape {filters.shape}")
+    return filters
+
+
+def _bias(bias: npt.ArrayLike, filters: int) -> Array:
+    array = np.asarray(bias)
+    check_dtype(array, "bias", FLOATS, INTEGERS, BOOL)
+    if array.shape != (filters,):
+        raise ValueError(f"bias must have shape {(filters,)}, one a filter, got {array.shape}")
+    return array
+
+
+def _groups(groups: SupportsIndex, of: int, what: str) -> int:
+    """Read the number of groups, which must divide the first axis of the weight."""
+    count = positive(groups, "groups")
+    if of % count:
+        raise ValueError(f"groups must divide weight's {of} {what}, got {count}")
+    return count
+
+
+def _mismatch(
+    name: str, array: Array, channels: int, expected: int, weight: Array, groups: int
+) -> ValueError:
+    return ValueError(
+        f"{name} has {channels} channels but weight expects {expected} ({name} {array.shape}, "
+        f"weight {weight.shape}, groups {groups})"
+    )
+
+
+def _mask(output_mask: Sequence[bool]) -> tuple[bool, bool, bool]:
+    try:
+        grad_input, grad_weight, grad_bias = output_mask
+        if all(isinstance(want, (bool, np.bool_)) for want in output_mask):
+            return bool(grad_input), bool(grad_weight), bool(grad_bias)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"output_mask must be a sequence of 3 bools, got {output_mask!r}")
+
+
+def _result_dtype(*arrays: Array) -> np.dtype[Any]:
+    dtype = np.result_type(*[array.dtype for array in arrays])
+    return dtype if dtype.char in FLOATS else np.dtype(np.float64)
