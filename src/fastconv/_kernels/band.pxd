@@ -161,20 +161,38 @@ cdef inline void load_band(
     cdef const Axis *h = &band.h.source
     cdef const Axis *w = &band.w.source
     cdef Format format = band.source.format
-    cdef Py_ssize_t bytes = format.scratch_bytes, deal = band.w.deal
-    cdef Py_ssize_t length = stored_columns(&band.w, columns)
+    cdef Py_ssize_t bytes = format.scratch_bytes, deal = band.w.deal, pitch = band.pitch * bytes
+    cdef Py_ssize_t length = stored_columns(&band.w, columns), all_rows = stored_rows(&band.h, rows)
     cdef Py_ssize_t top = first * h.stride + band.h.base, x = first_column * w.stride + band.w.base
-    cdef Py_ssize_t c, y, phase
+    cdef Py_ssize_t c, y, phase, above, below, before, behind
     cdef const char *plane
     cdef const char *source
     cdef char *row
+    above = smaller(all_rows, larger(0, h.before - top))
+    below = smaller(all_rows - above, larger(0, top + all_rows - h.before - h.size))
+    before = smaller(length, larger(0, w.before - x))
+    behind = smaller(length - before, larger(0, x + length - w.before - w.size))
     for c in range(channels):
         plane = (
             band.source.data + n * band.source.stride_n
             + (first_channel + c) * band.source.stride_c
         )
-        row = to + c * band.channel_rows * band.pitch * bytes
-        for y in range(stored_rows(&band.h, rows)):
+        row = to + c * band.channel_rows * pitch
+        if (
+            deal == 1 and band.h.rests == h.stride
+            and (h.pad_mode == PAD_CONSTANT or above + below == 0)
+            and (w.pad_mode == PAD_CONSTANT or before + behind == 0)
+            and is_plain(format, band.source.stride_w, plane)
+            and band.source.stride_h % bytes == 0
+        ):
+            load_plain_rows(
+                row, pitch, plane + (top - h.before + above) * band.source.stride_h
+                + (x - w.before + before) * bytes, band.source.stride_h, above,
+                all_rows - above - below, below, before * bytes,
+                (length - before - behind) * bytes, behind * bytes,
+            )
+            continue
+        for y in range(all_rows):
             source = padded_row(
                 &band.source, plane, h, top + y // band.h.rests * h.stride + y % band.h.rests
             )
@@ -189,4 +207,4 @@ cdef inline void load_band(
                         row + phase * band.phase_length * bytes, source, x + phase, deal, length,
                         band.source.stride_w, w, format, NULL,
                     )
-            row += band.pitch * bytes
+            row += pitch

@@ -30,10 +30,10 @@ i. Layout and blocking follow E. Georganas et al., "Anatomy of High-Performance 
    Convolutions on SIMD Architectures", SC18.
 """
 
-from libc.math cimport fabs
+from libc.math cimport fabs, sqrt
 from libc.stdint cimport INT32_MAX, int32_t, uintptr_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 cimport numpy as cnp
 
@@ -61,11 +61,11 @@ cdef extern from "tile.h":
     ctypedef struct Tiles:
         Py_ssize_t lanes
         void (*multiply)(
-            void *sums, const void *packed, const void **rows, const int32_t *offsets,
-            Py_ssize_t steps, Py_ssize_t block, Py_ssize_t n_rows, Py_ssize_t pixels,
-            Py_ssize_t vectors,
+            void *sums, const void *start, const void *packed, const void **rows,
+            const int32_t *offsets, Py_ssize_t steps, Py_ssize_t block, Py_ssize_t n_rows,
+            Py_ssize_t pixels, Py_ssize_t vectors, Py_ssize_t ahead,
         ) noexcept nogil
-        void (*add_transposed)(
+        void (*unpack)(
             void *to, Py_ssize_t pitch, const void *sums, Py_ssize_t pixels, Py_ssize_t vectors
         ) noexcept nogil
         Py_ssize_t (*correlate)(
@@ -89,24 +89,28 @@ cdef extern from "tile.h":
 cdef enum:
     FEW_FILTERS = 4
     SUM_BLOCK = 256  # terms that are summed in one register before they join the others
-    BAND_BYTES = 384 << 10  # of source in scratch: with a block of weights, less than a 1 MiB L2
+    BAND_BYTES = 768 << 10  # of source in scratch: with a block of weights, less than a 1 MiB L2
     LIMIT_BYTES = 3 << 20  # of scratch for a band that cannot be smaller
     GROUP_PIXELS = 224  # outputs whose sums lie in scratch: rows go out in runs of about 1 KiB
     MOST_PIXELS = 4096  # the same where lanes are pixels, of few filters
     MOST_COLUMNS = 1024  # of outputs in an item
     FEW_COLUMNS = 56  # that an item's rows are not cut below
     FEW_ROWS = 4  # that an item is not cut below: the rows around them are copied, too
+    PACK_CHANNELS = 16  # that are packed together
+    PACK_TAPS = 64  # of a window that is packed by transposing
     RUN_PIXELS = 56  # outputs that are gathered together
+    TILE_BYTES = RUN_PIXELS * TILE_VECTORS * VECTOR_BYTES  # of sums of so many
+    AHEAD_PIXELS = 56  # that are asked for in an image that is read where it lies
     STEP_PIXELS = 256  # of outputs in one call of the tile: a block of grads then fits L1
     SLICES = 32  # of the outputs whose gradients are summed apart
     SLICE_BYTES = 4 << 20  # of all of them
-    ITEMS_PER_THREAD = 4
+    ITEMS_PER_THREAD = 8
     FLOPS_PER_BYTE = 8  # arithmetic that takes as long as moving a byte
 
 
 cdef struct Part:
     # A pair of phases.
-    Py_ssize_t steps
+    Py_ssize_t steps, sum_block
     int32_t *offsets  # in the band: of every step or, where lanes are pixels, of every column
     char *packed
 
@@ -120,21 +124,24 @@ cdef struct Job:
     Part *parts
     Planes weight  # n: the lanes' filters (transposed: channels), c: what is summed over
     Py_ssize_t weight_group  # bytes from a group's weight to the next
+    Py_ssize_t kernel_h, kernel_w
     Format out_format
     char *out
-    char *bias  # converted, or NULL
+    char *bias  # of padded_filters a group
     Py_ssize_t filters, groups  # filters of a group
     Py_ssize_t images  # of an item
     Py_ssize_t batch
     Source reading
+    bint adjoint
     bint planes  # lanes are pixels
     bint folds  # outputs lie in the padding, and are added to what it shows
     bint past_caches
     Py_ssize_t block, padded_filters, blocks  # filters of a block; of all with the lanes' rest
     Py_ssize_t split, splits  # blocks of an item; items along the filters
-    Py_ssize_t bytes, sum_block
+    Py_ssize_t bytes
     Py_ssize_t group_rows, row_pitch, sums_pitch
     Py_ssize_t run, chunk  # of outputs and steps that are gathered
+    Py_ssize_t ahead  # of the numbers that a tile reads are what it asks for
     Py_ssize_t source_bytes  # of the band or what is gathered
     const Tiles *tiles
     const Sums *sums
@@ -187,11 +194,11 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
     items = ceil_div(job.batch, job.images) * job.groups * ceil_div(columns, job.band.w.size)
     if items * ceil_div(rows, job.band.h.size) < wanted:
         job.band.h.size = larger(
-            smaller(job.band.h.size, FEW_ROWS), ceil_div(rows, ceil_div(wanted, items))
+            smaller(job.band.h.size, 2), ceil_div(rows, ceil_div(wanted, items))
         )
     job.band.h.items, job.band.w.items = ceil_div(rows, job.band.h.size), ceil_div(columns, job.band.w.size)
     items *= job.band.h.items
-    job.split = ceil_div(job.blocks, smaller(job.blocks, ceil_div(wanted, items)))
+    job.split = ceil_div(job.blocks, smaller(job.blocks, ceil_div(wanted, 2 * items)))
     job.splits = ceil_div(job.blocks, job.split)
 
     lay_out(&job.band)
@@ -203,6 +210,7 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
     )
     job.sums_pitch = ceil_div(job.group_rows * job.row_pitch + lanes, lanes) * lanes
     job.source_bytes = 0
+    job.ahead = AHEAD_PIXELS if job.reading == IN_PLACE else 0
     if job.reading == IN_BAND:
         # Vectors of pixels are read beyond the last row.
         job.source_bytes = (
@@ -213,6 +221,16 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
         job.run = job.band.w.size
         job.chunk = LIMIT_BYTES // (job.run * job.bytes)
         job.source_bytes = job.chunk * job.run * job.bytes
+
+
+cdef Py_ssize_t adjoint_block(Py_ssize_t channels, Py_ssize_t taps) noexcept:
+    """The longest block whose sums are as exact as NumPy's: a dot product over the channels for
+    each tap, of which col2im adds `taps`. The squared error of n terms in blocks of b grows as
+    b + n/b, theirs as channels + taps."""
+    cdef double error = 1.1 * (<double>channels + taps)
+    return <Py_ssize_t>min(
+        (error + sqrt(error * error - 4.0 * channels * taps)) / 2, <double>SUM_BLOCK
+    )
 
 
 cdef inline Part *part_of(const Job *job, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
@@ -251,34 +269,61 @@ cdef void plan_part(const Job *job, const Phase *h, const Phase *w, const Part *
 
 
 cdef void pack(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
-    """Pack a block of filters for one part: [step][filter], or as it is where lanes are pixels."""
+    """Pack a block of filters and PACK_CHANNELS channels for one part: [step][filter], or as it is
+    where lanes are pixels."""
     cdef const Job *job = <const Job *>data
+    cdef Py_ssize_t pieces = ceil_div(job.band.channels, PACK_CHANNELS)
     cdef Py_ssize_t blocks = ceil_div(job.padded_filters, job.block)
-    cdef Py_ssize_t f = item % blocks * job.block, g = item // blocks % job.groups
-    cdef Py_ssize_t p = item // (blocks * job.groups)
+    cdef Py_ssize_t first = item % pieces * PACK_CHANNELS, f = item // pieces % blocks * job.block
+    cdef Py_ssize_t last = smaller(first + PACK_CHANNELS, job.band.channels)
+    cdef Py_ssize_t g = item // (pieces * blocks) % job.groups
+    cdef Py_ssize_t p = item // (pieces * blocks * job.groups)
+    cdef const Planes *weight = &job.weight
     cdef const Part *part = job.parts + p
     cdef const Phase *h = job.band.h.phases + p // job.band.w.n_phases
     cdef const Phase *w = job.band.w.phases + p % job.band.w.n_phases
     cdef Py_ssize_t lanes = smaller(job.block, job.padded_filters - f)
     cdef Py_ssize_t filters = smaller(lanes, job.filters - f)
-    cdef Py_ssize_t c, kh, kw
-    cdef char *to = part.packed + (g * job.padded_filters + f) * part.steps * job.bytes
-    cdef const char *source = (
-        job.weight.data + g * job.weight_group + f * job.weight.stride_n
-        + h.tap * job.weight.stride_h + w.tap * job.weight.stride_w
+    cdef Py_ssize_t c, i, j, kh, kw, taps = job.kernel_h * job.kernel_w
+    cdef char *to = part.packed + job.bytes * (
+        (g * job.padded_filters + f) * part.steps + first * h.taps * w.taps * lanes
+    )
+    cdef const char *source = weight.data + g * job.weight_group + f * weight.stride_n
+    cdef bint rows = (  # whose taps lie next to each other
+        lanes > 1 and taps <= PACK_TAPS
+        and is_plain(weight.format, weight.stride_w, source + first * weight.stride_c)
+        and weight.stride_h == job.kernel_w * job.bytes
+        and weight.stride_n % job.bytes == 0 and weight.stride_c % job.bytes == 0
     )
     if part.steps == 0:
         return
-    for c in range(job.band.channels):
-        for kh in range(h.taps):
-            for kw in range(w.taps):
-                load_row(
-                    to,
-                    source + c * job.weight.stride_c + kh * h.tap_step * job.weight.stride_h
-                    + kw * w.tap_step * job.weight.stride_w,
-                    filters, job.weight.stride_n, job.weight.format,
-                )
-                memset(to + filters * job.bytes, 0, (lanes - filters) * job.bytes)
+    if rows and weight.stride_c == taps * job.bytes and h.tap == w.tap == 0:
+        if h.taps * w.taps == taps:
+            job.tiles.pack(
+                to, source + first * weight.stride_c, weight.stride_n // job.bytes, filters,
+                (last - first) * taps, lanes // job.tiles.lanes,
+            )
+            return
+    for c in range(first, last):
+        if rows:
+            job.tiles.pack(
+                scratch, source + c * weight.stride_c, weight.stride_n // job.bytes, filters, taps,
+                lanes // job.tiles.lanes,
+            )
+        for i in range(h.taps):
+            for j in range(w.taps):
+                kh, kw = h.tap + i * h.tap_step, w.tap + j * w.tap_step
+                if rows:
+                    memcpy(
+                        to, scratch + (kh * job.kernel_w + kw) * lanes * job.bytes,
+                        lanes * job.bytes,
+                    )
+                else:
+                    load_row(
+                        to, source + c * weight.stride_c + kh * weight.stride_h
+                        + kw * weight.stride_w, filters, weight.stride_n, weight.format,
+                    )
+                    memset(to + filters * job.bytes, 0, (lanes - filters) * job.bytes)
                 to += lanes * job.bytes
 
 
@@ -294,6 +339,7 @@ cdef struct Rows:
     Py_ssize_t per_image, row_j, row, first, last  # row: row_j counted from the band's first
     Py_ssize_t column_j, column, count
     const char *packed
+    const char *start  # the block's bias
     const char *band
     char *sums
     char *tile
@@ -307,16 +353,17 @@ cdef inline const char *row_in_band(const Job *job, const Rows *rows, Py_ssize_t
     )
 
 
-cdef void multiply_tile(
+cdef inline void multiply_tile(
     const Job *job, const Rows *rows, const void **sources, Py_ssize_t n_rows, Py_ssize_t pixels,
-    const char *packed, Py_ssize_t steps, Py_ssize_t at,
+    Py_ssize_t at,
 ) noexcept nogil:
     cdef Py_ssize_t vectors = rows.lanes // job.tiles.lanes
-    memset(rows.tile, 0, n_rows * pixels * vectors * VECTOR_BYTES)
     job.tiles.multiply(
-        rows.tile, packed, sources, rows.part.offsets, steps, job.sum_block, n_rows, pixels, vectors
+        rows.tile, rows.start, rows.packed, sources, rows.part.offsets, rows.part.steps,
+        rows.part.sum_block, n_rows, pixels, vectors, job.ahead,
     )
-    job.tiles.add_transposed(
+    # In ascending order: what is overwritten behind a tile is written again.
+    job.tiles.unpack(
         rows.sums + at * job.bytes, job.sums_pitch, rows.tile, n_rows * pixels, vectors
     )
 
@@ -334,8 +381,7 @@ cdef void multiply_rows(const Job *job, const Rows *rows) noexcept nogil:
             for r in range(n):
                 sources[r] = row_in_band(job, rows, i + r)
             multiply_tile(
-                job, rows, sources, n, rows.count, rows.packed, rows.part.steps,
-                (i - rows.first) * rows.count,
+                job, rows, sources, n, rows.count, (i - rows.first) * rows.count
             )
             i += n
         return
@@ -346,8 +392,7 @@ cdef void multiply_rows(const Job *job, const Rows *rows) noexcept nogil:
             end = (piece + 1) * rows.count // pieces
             sources[0] = source + x * job.bytes
             multiply_tile(
-                job, rows, sources, 1, end - x, rows.packed, rows.part.steps,
-                (i - rows.first) * rows.count + x,
+                job, rows, sources, 1, end - x, (i - rows.first) * rows.count + x
             )
             x = end
 
@@ -361,6 +406,8 @@ cdef void gather_row(const Job *job, const Rows *rows) noexcept nogil:
     cdef Py_ssize_t pieces = ceil_div(rows.count, TILE_PIXELS)
     cdef Py_ssize_t top = rows.row * job.band.h.source.stride + h.source
     cdef Py_ssize_t left = rows.column * job.band.w.source.stride + w.source
+    cdef Py_ssize_t vectors = rows.lanes // job.tiles.lanes
+    cdef const char *start
     cdef char *band = <char *>rows.band
     while first < rows.part.steps:
         last = smaller(first + job.chunk, rows.part.steps)
@@ -377,16 +424,21 @@ cdef void gather_row(const Job *job, const Rows *rows) noexcept nogil:
                 left + kw * w.source_step, job.band.w.source.stride, rows.count, job.band.source.stride_w,
                 &job.band.w.source, job.band.source.format, NULL,
             )
+        start = NULL
+        if first == 0:
+            start = rows.start
         x = 0
         for piece in range(pieces):
             end = (piece + 1) * rows.count // pieces
             sources[0] = band + x * job.bytes
-            multiply_tile(
-                job, rows, sources, 1, end - x, rows.packed + first * rows.lanes * job.bytes,
-                last - first, x,
+            job.tiles.multiply(
+                rows.tile + x * vectors * VECTOR_BYTES, start,
+                rows.packed + first * rows.lanes * job.bytes, sources, rows.part.offsets,
+                last - first, rows.part.sum_block, 1, end - x, vectors, 0,
             )
             x = end
         first = last
+    job.tiles.unpack(rows.sums, job.sums_pitch, rows.tile, rows.count, vectors)
 
 
 cdef void correlate_rows(const Job *job, const Rows *rows, Py_ssize_t row_pitch) noexcept nogil:
@@ -495,7 +547,7 @@ cdef void convolve_band(
     cdef Rows rows
     rows.n, rows.g = n, g
     rows.tile = scratch
-    rows.sums = scratch + TILE_PIXELS * TILE_VECTORS * VECTOR_BYTES
+    rows.sums = scratch + TILE_BYTES
     band = rows.sums + smaller(lanes, larger(job.padded_filters, 1)) * job.sums_pitch * job.bytes
     rows.band = band
     if job.reading == IN_BAND:
@@ -513,6 +565,7 @@ cdef void convolve_band(
         )
     for block in range(split * job.split, smaller((split + 1) * job.split, job.blocks)):
         rows.f = block * lanes
+        rows.start = job.bias + (g * job.padded_filters + rows.f) * job.bytes
         rows.lanes = smaller(lanes, job.padded_filters - rows.f)
         rows.filters = smaller(lanes, job.filters - rows.f)
         for i in range(job.band.h.n_phases):
@@ -538,13 +591,13 @@ cdef void convolve_band(
                     row_pitch = rows.count
                     if job.planes:
                         row_pitch = ceil_div(rows.count, job.tiles.lanes) * job.tiles.lanes
-                    for k in range(rows.lanes):
-                        fill_row(
-                            rows.sums + k * job.sums_pitch * job.bytes,
-                            job.bias + (g * job.filters + rows.f + k) * job.bytes
-                            if job.bias != NULL and k < rows.filters else NULL,
-                            (rows.last - rows.first) * row_pitch + job.tiles.lanes, job.bytes,
-                        )
+                    if job.planes or rows.part.steps == 0:
+                        for k in range(rows.filters):
+                            fill_row(
+                                rows.sums + k * job.sums_pitch * job.bytes,
+                                rows.start + k * job.bytes,
+                                (rows.last - rows.first) * row_pitch, job.bytes,
+                            )
                     if rows.part.steps == 0:
                         pass
                     elif job.planes:
@@ -597,13 +650,13 @@ cdef void describe(
     else:
         job.filters = cnp.PyArray_DIM(weight, 0) // groups
     job.band.channels = cnp.PyArray_DIM(source, 1) // groups
+    job.kernel_h, job.kernel_w = cnp.PyArray_DIM(weight, 2), cnp.PyArray_DIM(weight, 3)
     job.weight_group = strides[0] * cnp.PyArray_DIM(weight, 0) // groups
     job.planes = job.filters <= FEW_FILTERS
     job.reading = IN_BAND
     job.folds = False
-    job.sum_block = SUM_BLOCK
+    job.adjoint = transposed
     job.past_caches = cnp.PyArray_NBYTES(out) >= STREAM_FROM_BYTES
-    job.bias = NULL
 
 
 cdef Py_ssize_t taken_taps(const Side *side) noexcept:
@@ -639,13 +692,16 @@ cdef int run(Job *job, object bias, Py_ssize_t out_bytes, int threads) except -1
         for j in range(job.band.w.n_phases):
             h, w, part = job.band.h.phases + i, job.band.w.phases + j, part_of(job, i, j)
             part.steps = job.band.channels * h.taps * w.taps
+            part.sum_block = SUM_BLOCK
+            if job.adjoint:
+                part.sum_block = adjoint_block(job.band.channels, h.taps * w.taps)
             if part.steps:
                 tables += table_length(job, part, w) * <double>sizeof(int32_t)
                 packed += <double>job.groups * job.padded_filters * part.steps * job.bytes
     memory = NULL
     if tables + packed < <double>PY_SSIZE_T_MAX / 2:
         memory = <char *>malloc(
-            <size_t>tables + <size_t>packed + job.groups * job.filters * job.bytes
+            <size_t>tables + <size_t>packed + job.groups * job.padded_filters * job.bytes
             + VECTOR_BYTES * (3 + n_parts)
         )
     try:
@@ -657,14 +713,19 @@ cdef int run(Job *job, object bias, Py_ssize_t out_bytes, int threads) except -1
             part.packed = at
             at += job.groups * job.padded_filters * part.steps * job.bytes
             at += (-<uintptr_t>at) % VECTOR_BYTES
+        job.bias = at
+        memset(at, 0, job.groups * job.padded_filters * job.bytes)
         if bias is not None:
             bias_array = bias
-            job.bias = at
-            load_row(
-                at, <const char *>cnp.PyArray_DATA(bias_array), job.groups * job.filters,
-                cnp.PyArray_STRIDE(bias_array, 0), converted_format(bias_array, job.bytes),
-            )
-            at += job.groups * job.filters * job.bytes
+            for i in range(job.groups):
+                load_row(
+                    at + i * job.padded_filters * job.bytes,
+                    <const char *>cnp.PyArray_DATA(bias_array)
+                    + i * job.filters * cnp.PyArray_STRIDE(bias_array, 0),
+                    job.filters, cnp.PyArray_STRIDE(bias_array, 0),
+                    converted_format(bias_array, job.bytes),
+                )
+        at += job.groups * job.padded_filters * job.bytes
         for i in range(job.band.h.n_phases):
             for j in range(job.band.w.n_phases):
                 h, w, part = job.band.h.phases + i, job.band.w.phases + j, part_of(job, i, j)
@@ -672,15 +733,20 @@ cdef int run(Job *job, object bias, Py_ssize_t out_bytes, int threads) except -1
                 if part.steps:
                     plan_part(job, h, w, part)
                     at += table_length(job, part, w) * sizeof(int32_t)
-        items = n_parts * job.groups * ceil_div(job.padded_filters, job.block)
-        for_each(pack, job, items, 0, packed, useful_threads(packed, threads))
+        items = (
+            n_parts * job.groups * ceil_div(job.padded_filters, job.block)
+            * ceil_div(job.band.channels, PACK_CHANNELS)
+        )
+        for_each(
+            pack, job, items, PACK_TAPS * job.block * job.bytes, packed,
+            useful_threads(packed, threads),
+        )
         items = ceil_div(job.batch, job.images) * job.groups * job.splits
         if not job.folds:
             items *= job.band.h.items * job.band.w.items
         for_each(
             convolve, job, items,
-            TILE_PIXELS * TILE_VECTORS * VECTOR_BYTES
-            + smaller(FEW_FILTERS if job.planes else job.block, job.padded_filters)
+            TILE_BYTES + smaller(FEW_FILTERS if job.planes else job.block, job.padded_filters)
             * job.sums_pitch * job.bytes + job.source_bytes,
             moved, threads,
         )
@@ -934,8 +1000,8 @@ cdef void multiply_grads(
                     (i + r) % kernel_h * row_bytes + kw * job.bytes
                 )
             job.tiles.multiply(
-                sums + (i * kernel_w + kw) * tap_bytes, packed, sources,
-                job.offsets + first_pixel, pixels, SUM_BLOCK, n, end - kw, vectors,
+                sums + (i * kernel_w + kw) * tap_bytes, NULL, packed, sources,
+                job.offsets + first_pixel, pixels, SUM_BLOCK, n, end - kw, vectors, 0,
             )
             kw = end
         i += n
@@ -1131,8 +1197,7 @@ cdef void join_slices(const void *data, Py_ssize_t item, char *scratch) noexcept
     for piece in range(ceil_div(job.steps, STEP_PIXELS)):
         k = piece * STEP_PIXELS
         count = smaller(STEP_PIXELS, job.steps - k)
-        memset(scratch, 0, lanes * pitch * job.bytes)
-        job.tiles.add_transposed(
+        job.tiles.unpack(
             scratch, pitch, sums + k * lanes * job.bytes, count, lanes // job.tiles.lanes
         )
         for i in range(filters):

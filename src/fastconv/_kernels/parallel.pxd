@@ -25,8 +25,9 @@ cdef enum:
 
 
 cdef inline int useful_threads(double moved_bytes, int threads) noexcept:
-    """As many threads as the work is worth."""
-    return <int>min(<double>threads, 1 + moved_bytes / BYTES_PER_THREAD)
+    """All threads or, for work that is not worth it, one: libgomp ends the threads that a smaller
+    team does not need, and starting them again takes 80 us."""
+    return threads if moved_bytes > BYTES_PER_THREAD else 1
 
 
 cdef inline Py_ssize_t wanted_items(int threads) noexcept:
@@ -61,7 +62,8 @@ cdef inline int for_each(
     cdef char *scratch
     if items <= 0:
         return 0
-    threads = <int>min(<Py_ssize_t>threads, items)
+    if items == 1:
+        threads = 1
     scratch_bytes = (scratch_bytes + LINE - 1) // LINE * LINE
     memory = <char *>malloc(threads * scratch_bytes + LINE)
     if memory == NULL:

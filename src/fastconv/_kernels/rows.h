@@ -291,4 +291,26 @@ static inline void load_padded_phases(char *to, Index phase_stride, Index phases
              from + skipped * format.bytes, pixels, format.bytes);
 }
 
+/* Copy rows of `inner` bytes, with zeros around them: so many rows above and below, so many bytes
+ * before and behind. Sizes are multiples of 4. A call to memcpy a row would take longer than the
+ * copies. */
+static inline void load_plain_rows(char *to, Index pitch, const char *from, Index stride,
+                                   Index above, Index rows, Index below, Index before, Index inner,
+                                   Index behind) {
+    if (above) memset(to, 0, (size_t)(above * pitch));
+    to += above * pitch;
+    for (; rows > 0; rows--, to += pitch, from += stride) {
+        char *end = to + before + inner;
+        for (Index i = 0; i < before; i += 4) memset(to + i, 0, 4);
+        if (inner < 64) {
+            for (Index i = 0; i < inner; i += 4) memcpy(to + before + i, from + i, 4);
+        } else {
+            for (Index i = 0; i < inner - 64; i += 64) memcpy(to + before + i, from + i, 64);
+            memcpy(end - 64, from + inner - 64, 64);
+        }
+        for (Index i = 0; i < behind; i += 4) memset(end + i, 0, 4);
+    }
+    if (below) memset(to, 0, (size_t)(below * pitch));
+}
+
 #endif

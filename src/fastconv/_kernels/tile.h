@@ -46,12 +46,14 @@ enum {
 
 typedef struct {
     Index lanes; /* in a vector */
-    /* a. above; `sums` is [rows*pixels][vectors] vectors, `packed` [steps][vectors], both aligned */
-    void (*multiply)(void *sums, const void *packed, const void *const *rows,
+    /* a. above; `sums` is [rows*pixels][vectors] vectors, `packed` [steps][vectors], both aligned.
+     * Each pixel starts from `start` or, if that is NULL, from what `sums` holds. What lies `ahead`
+     * of the first row's numbers is asked for. */
+    void (*multiply)(void *sums, const void *start, const void *packed, const void *const *rows,
                      const int32_t *offsets, Index steps, Index block, Index n_rows, Index pixels,
-                     Index vectors);
-    /* to[lane*pitch + p] += sums[p][lane]; up to lanes - 1 numbers behind `pixels` add zero. */
-    void (*add_transposed)(void *to, Index pitch, const void *sums, Index pixels, Index vectors);
+                     Index vectors, Index ahead);
+    /* to[lane*pitch + p] = sums[p][lane]; up to lanes - 1 numbers behind `pixels` are overwritten. */
+    void (*unpack)(void *to, Index pitch, const void *sums, Index pixels, Index vectors);
     /* The inverse: to[p][lane] = from[lane*pitch + p], zero in the lanes behind `filters`. */
     void (*pack)(void *to, const void *from, Index pitch, Index filters, Index pixels,
                  Index vectors);
@@ -146,12 +148,14 @@ typedef MASK NAMED(Mask) __attribute__((vector_size(VECTOR_BYTES)));
 
 /* ---- lanes are filters ----------------------------------------------------------------------- */
 
-ALWAYS_INLINE void NAMED(multiply_of)(void *to, const void *filters, const void *const *rows,
-                                      const int32_t *restrict offsets, Index steps, Index blocks,
-                                      const int R, const int Q, const int V) {
+ALWAYS_INLINE void NAMED(multiply_of)(void *to, const void *from, const void *filters,
+                                      const void *const *rows, const int32_t *restrict offsets,
+                                      Index steps, Index blocks, Index ahead, const int R,
+                                      const int Q, const int V) {
     typedef NAMED(Vec) Vec;
-    Vec *restrict sums = (Vec *)to;
+    Vec *sums = (Vec *)to;
     const Vec *restrict packed = (const Vec *)filters;
+    const Vec *start = (const Vec *)from;
     const T *row[TILE_ROWS];
     UNROLL for (int r = 0; r < R; r++) row[r] = (const T *)rows[r];
     for (; blocks > 0; blocks--) {
@@ -161,6 +165,7 @@ ALWAYS_INLINE void NAMED(multiply_of)(void *to, const void *filters, const void 
             UNROLL for (int v = 0; v < V; v++) acc[p][v] = (Vec){0};
         for (Index k = 0; k < block; k++, packed += V) {
             Index at = offsets[k];
+            __builtin_prefetch(row[0] + at + ahead, 0, 2);
             UNROLL for (int r = 0; r < R; r++)
                 UNROLL for (int q = 0; q < Q; q++) {
                     T x = row[r][at + q];
@@ -168,36 +173,39 @@ ALWAYS_INLINE void NAMED(multiply_of)(void *to, const void *filters, const void 
                 }
         }
         UNROLL for (int p = 0; p < R * Q; p++)
-            UNROLL for (int v = 0; v < V; v++) sums[p * V + v] += acc[p][v];
+            UNROLL for (int v = 0; v < V; v++)
+                sums[p * V + v] = (start ? start[v] : sums[p * V + v]) + acc[p][v];
+        start = NULL;
         offsets += block;
         steps -= block;
     }
 }
 
-#define DEFINE(R, Q)                                                                        \
-    static void NAMED(multiply_##R##_##Q##_1)(void *s, const void *p, const void *const *r, \
-                                              const int32_t *o, Index n, Index b) {         \
-        NAMED(multiply_of)(s, p, r, o, n, b, R, Q, 1);                                         \
-    }                                                                                       \
-    static void NAMED(multiply_##R##_##Q##_2)(void *s, const void *p, const void *const *r, \
-                                              const int32_t *o, Index n, Index b) {         \
-        NAMED(multiply_of)(s, p, r, o, n, b, R, Q, 2);                                         \
+#define TILE_ARGUMENTS                                                                          \
+    void *sums, const void *start, const void *packed, const void *const *rows,                 \
+        const int32_t *offsets, Index steps, Index blocks, Index ahead
+#define DEFINE(R, Q)                                                                            \
+    static void NAMED(multiply_##R##_##Q##_1)(TILE_ARGUMENTS) {                                 \
+        NAMED(multiply_of)(sums, start, packed, rows, offsets, steps, blocks, ahead, R, Q, 1);  \
+    }                                                                                           \
+    static void NAMED(multiply_##R##_##Q##_2)(TILE_ARGUMENTS) {                                 \
+        NAMED(multiply_of)(sums, start, packed, rows, offsets, steps, blocks, ahead, R, Q, 2);  \
     }
 EACH_TILE(DEFINE)
 #undef DEFINE
 
-static void NAMED(multiply)(void *sums, const void *packed, const void *const *rows,
-                            const int32_t *offsets, Index steps, Index block, Index n_rows,
-                            Index pixels, Index vectors) {
-    static void (*const tiles[TILE_ROWS + 1][TILE_PIXELS + 1][TILE_VECTORS])(
-        void *, const void *, const void *const *, const int32_t *, Index, Index) = {
+static void NAMED(multiply)(void *sums, const void *start, const void *packed,
+                            const void *const *rows, const int32_t *offsets, Index steps,
+                            Index block, Index n_rows, Index pixels, Index vectors, Index ahead) {
+    static void (*const tiles[TILE_ROWS + 1][TILE_PIXELS + 1][TILE_VECTORS])(TILE_ARGUMENTS) = {
 #define ENTRY(R, Q) [R][Q] = {NAMED(multiply_##R##_##Q##_1), NAMED(multiply_##R##_##Q##_2)},
         EACH_TILE(ENTRY)
 #undef ENTRY
     };
-    tiles[n_rows][pixels][vectors - 1](sums, packed, rows, offsets, steps,
-                                       ceil_div(steps, block));
+    tiles[n_rows][pixels][vectors - 1](sums, start, packed, rows, offsets, steps,
+                                       ceil_div(steps, block), ahead);
 }
+#undef TILE_ARGUMENTS
 
 /* Turn rows into columns. */
 ALWAYS_INLINE void NAMED(transpose)(NAMED(Vec) *rows) {
@@ -211,8 +219,7 @@ ALWAYS_INLINE void NAMED(transpose)(NAMED(Vec) *rows) {
     }
 }
 
-static void NAMED(add_transposed)(void *to, Index pitch, const void *from, Index pixels,
-                                  Index vectors) {
+static void NAMED(unpack)(void *to, Index pitch, const void *from, Index pixels, Index vectors) {
     typedef NAMED(Vec) Vec;
     for (Index v = 0; v < vectors; v++)
         for (Index p = 0; p < pixels; p += LANES) {
@@ -223,7 +230,7 @@ static void NAMED(add_transposed)(void *to, Index pitch, const void *from, Index
                 rows[i] = i < pixels - p ? sums[i * vectors] : (Vec){0};
             NAMED(transpose)(rows);
             UNROLL for (int i = 0; i < LANES; i++)
-                *(NAMED(Loose) *)(lane + i * pitch) += rows[i];
+                *(NAMED(Loose) *)(lane + i * pitch) = rows[i];
         }
 }
 
@@ -375,7 +382,7 @@ static double NAMED(peak)(Index rounds) {
     return (double)rounds * CHAINS * LANES;
 }
 
-static const Tiles NAMED(tiles) = {LANES, NAMED(multiply), NAMED(add_transposed), NAMED(pack),
+static const Tiles NAMED(tiles) = {LANES, NAMED(multiply), NAMED(unpack), NAMED(pack),
                                    NAMED(correlate), NAMED(correlate_taps), NAMED(sum),
                                    NAMED(peak)};
 
