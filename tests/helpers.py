@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
+from hypothesis import strategies as st
 from numpy.typing import DTypeLike, NDArray
 
 import fastconv
@@ -149,6 +150,45 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
+# -------------------------------------------------------------------------------------- windows
+
+
+@st.composite
+def window_cases(draw: st.DrawFn) -> tuple[Shape, dict[str, Any]]:
+    """Draw an image shape and window arguments that fit it, in all forms."""
+
+    def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:
+        return st.tuples(st.integers(low, high), st.integers(low, high))
+
+    kernel, stride, dilation = draw(pairs(1, 4)), draw(pairs(1, 3)), draw(pairs(1, 3))
+    padding = draw(
+        st.one_of(
+            st.integers(0, 9),
+            pairs(0, 5),
+            st.tuples(pairs(0, 9), pairs(0, 9)),
+            st.sampled_from(["same", "valid"]),
+        )
+    )
+    extra = draw(pairs(0, 8))
+    size = []
+    for i in (0, 1):
+        added = 0
+        if not isinstance(padding, str):
+            sides = padding if isinstance(padding, int) else padding[i]
+            added = 2 * sides if isinstance(sides, int) else sum(sides)
+        extent = dilation[i] * (kernel[i] - 1) + 1
+        size.append(max(1, (1 if padding == "same" else extent - added)) + extra[i])
+    shape = (draw(st.integers(1, 3)), draw(st.integers(1, 3)), *size)
+    pad_mode = draw(st.sampled_from(PAD_MODES))
+    return shape, {
+        "kernel_size": kernel,
+        "stride": stride,
+        "dilation": dilation,
+        "padding": padding,
+        "pad_mode": pad_mode,
+    }
+
+
 # ----------------------------------------------------------------------------------- operations
 
 
@@ -158,7 +198,7 @@ class Operation:
 
     Each works on an image shape: ``inputs`` gives the shapes of its array arguments, ``call`` and
     ``expected`` take the arrays and the image shape. An argument called ``indices`` is filled with
-    positions in the image plane.
+    positions in the image plane; a weight or a bias is no batch of images.
     """
 
     name: str
@@ -177,6 +217,13 @@ class Operation:
         return [
             random.integers(0, plane, size) if name == "indices" else fill(size, dtype)
             for name, size in self.inputs(shape).items()
+        ]
+
+    def batch_of_one(self, arrays: list[Array], shape: Shape) -> list[Array]:
+        """Give a batch axis to the arrays of an unbatched call that have one in others."""
+        return [
+            array if name in ("weight", "bias") else array[None]
+            for name, array in zip(self.inputs(shape), arrays)
         ]
 
 
@@ -202,6 +249,55 @@ def _rows_of_columns(columns: Array) -> Array:
     """Turn PyTorch's layout into the textbook's."""
     count, entries, windows = columns.shape
     return columns.transpose(0, 2, 1).reshape(count * windows, entries)
+
+
+FILTERS = 18
+"""Whole vectors and a rest, whether they hold 4, 8 or 16 elements."""
+
+
+def _filtered(shape: Shape, stride: int = 1) -> Shape:
+    """Return the output shape of 3x3 filters with padding 1."""
+    plane = shape if stride == 1 else _pooled(shape)
+    return (*shape[:-3], FILTERS, *plane[-2:])
+
+
+def _weight(shape: Shape) -> Shape:
+    return (FILTERS, shape[-3], 3, 3)
+
+
+def _gradient_inputs(shape: Shape) -> dict[str, Shape]:
+    return {"grad_output": _filtered(shape), "input": shape, "weight": _weight(shape)}
+
+
+def _gradient(a: list[Array], which: int) -> Any:
+    mask = [i == which for i in range(3)]
+    return fastconv.conv2d_backward(a[0], a[1], a[2], padding=1, output_mask=mask)[which]
+
+
+def _in_float64(function: Callable[..., Array], arrays: list[Array]) -> Array:
+    """Compute integer values exactly and round once; sums that start from 0 are never -0."""
+    exact = function(*[array.astype(np.float64) for array in arrays])
+    return (exact + 0.0).astype(arrays[0].dtype)
+
+
+def _convolved(images: Array, weight: Array, bias: Array) -> Array:
+    result: Array = reference.textbook_conv2d(images, weight, 1, 1) + bias[:, None, None]
+    return result
+
+
+def _handed_back(grads: Array, images: Array, weight: Array) -> tuple[Array, Array, Array]:
+    return reference.textbook_conv2d_backward(grads, images, weight, 1, 1)
+
+
+def _spread(shape: Shape) -> Callable[..., Array]:
+    """Return the gradient of a convolution with stride 2 of images of this shape, and more."""
+
+    def spread(grads: Array, weight: Array, bias: Array) -> Array:
+        known = (grads, np.zeros(shape), weight)
+        result: Array = reference.textbook_conv2d_backward(*known, 2, 1)[0] + bias[:, None, None]
+        return result
+
+    return spread
 
 
 OPERATIONS = {
@@ -263,6 +359,39 @@ OPERATIONS = {
             lambda shape: {"grad_output": (*shape[:-2], shape[-2] + 1, shape[-1] + 1)},
             lambda a, shape, **kw: fastconv.avg_pool2d_backward(a[0], shape, 2, 1, 1, **kw),
             lambda a, shape: reference.avg_pool2d_backward(a[0], shape, 2, 1, 1).astype(a[0].dtype),
+        ),
+        Operation(
+            "conv2d",
+            lambda shape: {"input": shape, "weight": _weight(shape), "bias": (FILTERS,)},
+            lambda a, shape, **kw: fastconv.conv2d(a[0], a[1], a[2], padding=1, **kw),
+            lambda a, shape: _in_float64(_convolved, a),
+        ),
+        Operation(
+            "conv2d_backward",
+            _gradient_inputs,
+            lambda a, shape: _gradient(a, 0),
+            lambda a, shape: _in_float64(lambda *a: _handed_back(*a)[0], a),
+            out=False,
+        ),
+        Operation(
+            "conv2d_backward-of-the-weight",
+            _gradient_inputs,
+            lambda a, shape: _gradient(a, 1),
+            lambda a, shape: _in_float64(lambda *a: _handed_back(*a)[1], a),
+            unbatched=False,
+            out=False,
+        ),
+        Operation(
+            "conv_transpose2d",
+            lambda shape: {
+                "input": _filtered(shape, 2),
+                "weight": _weight(shape),
+                "bias": (shape[-3],),
+            },
+            lambda a, shape, **kw: fastconv.conv_transpose2d(
+                a[0], a[1], a[2], 2, 1, [(size + 1) % 2 for size in shape[-2:]], **kw
+            ),
+            lambda a, shape: _in_float64(_spread(shape), a),
         ),
     )
 }

@@ -28,6 +28,14 @@ def pair(value: Any) -> Pair:
     return vertical, horizontal
 
 
+def sides(padding: Any) -> tuple[Pair, Pair]:
+    """Read padding that is not "same" as ``((top, bottom), (left, right))``."""
+    pixels = np.array(0 if isinstance(padding, str) else padding)
+    pixels = pixels[:, None] if pixels.ndim == 1 else pixels
+    (top, bottom), (left, right) = np.broadcast_to(pixels, (2, 2)).tolist()
+    return (top, bottom), (left, right)
+
+
 @dataclass(frozen=True)
 class Axis:
     """One axis of a window operation: ``taps[o][k]`` is the pixel that tap k of output o reads."""
@@ -46,13 +54,11 @@ def axis(
     pad_mode: str = "constant",
     ceil_mode: bool = False,
 ) -> Axis:
-    """Lay windows along one axis; ``padding`` is "same", "valid" or ``(before, after)``."""
+    """Lay windows along one axis; ``padding`` is "same" or ``(before, after)``."""
     extent = dilation * (kernel - 1) + 1
     if padding == "same":
         total = max((ceil(size / stride) - 1) * stride + extent - size, 0)
         before, after = total // 2, total - total // 2
-    elif padding == "valid":
-        before, after = 0, 0
     else:
         before, after = padding
     if size + before + after < extent:
@@ -84,12 +90,8 @@ def axes(
     ceil_mode: bool = False,
 ) -> tuple[Axis, Axis]:
     """Return the vertical and the horizontal axis, from arguments in any accepted form."""
-    if isinstance(padding, str):
-        pad_h = pad_w = padding
-    else:
-        sides = np.array(padding)
-        sides = sides[:, None] if sides.ndim == 1 else sides
-        pad_h, pad_w = np.broadcast_to(sides, (2, 2)).tolist()
+    same = isinstance(padding, str) and padding == "same"
+    pad_h, pad_w = (padding, padding) if same else sides(padding)
     (kernel_h, kernel_w), (stride_h, stride_w) = pair(kernel), pair(stride)
     dilation_h, dilation_w = pair(dilation)
     return (
@@ -336,3 +338,130 @@ def _divisor(rows: Axis, cols: Axis, oh: int, ow: int, count_include_pad: bool) 
     if count_include_pad:
         return rows.lengths[oh] * cols.lengths[ow]
     return len(_pixels(rows.taps[oh], cols.taps[ow]))
+
+
+# ----------------------------------------------------------------------------------- convolution
+
+
+def conv2d(
+    images: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    pad_mode: str = "constant",
+) -> Array:
+    """Add the products of each tap to all outputs, in float64; the bias comes last."""
+    filters, framed = _grouped(weight, groups), _framed(images)
+    height, width = images.shape[2:]
+    rows, cols = axes(height, width, weight.shape[2:], stride, dilation, padding, pad_mode)
+    shape = len(images), len(weight), len(rows.taps), len(cols.taps)
+    out = np.zeros(shape)
+    for kh, kw in np.ndindex(weight.shape[2:]):
+        seen = _grouped(framed[_places(rows, cols, kh, kw)], groups, axis=1)
+        out += (filters[..., kh, kw] @ seen).reshape(shape)
+    return out if bias is None else out + bias.astype(np.float64)[:, None, None]
+
+
+def conv2d_backward(
+    grad_output: Array,
+    images: Array,
+    weight: Array,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    pad_mode: str = "constant",
+) -> tuple[Array, Array, Array]:
+    """Hand every gradient to the pixel and to the tap that its output was made of, in float64."""
+    filters, framed = _grouped(weight, groups), _framed(images)
+    height, width = images.shape[2:]
+    rows, cols = axes(height, width, weight.shape[2:], stride, dilation, padding, pad_mode)
+    grads = _grouped(grad_output, groups, axis=1)
+    grad_framed, grad_weight = np.zeros_like(framed), np.zeros(weight.shape)
+    for kh, kw in np.ndindex(weight.shape[2:]):
+        places = _places(rows, cols, kh, kw)
+        seen = _grouped(framed[places], groups, axis=1)
+        tap = (grads @ seen.swapaxes(-1, -2)).sum(axis=0)
+        grad_weight[:, :, kh, kw] += tap.reshape(weight.shape[:2])
+        shares = filters[..., kh, kw].swapaxes(-1, -2) @ grads
+        np.add.at(grad_framed, places, shares.reshape(framed[places].shape))
+    grad_input = grad_framed[:, :, :-1, :-1].copy()
+    return grad_input, grad_weight, grad_output.astype(np.float64).sum(axis=(0, 2, 3))
+
+
+def conv_transpose2d(
+    images: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Array:
+    """Spread all pixels over a plane, tap by tap, and cut the padding off, in float64."""
+    count, _, height, width = images.shape
+    filters = _grouped(weight, groups).swapaxes(1, 2)
+    pixels = _grouped(images, groups, axis=1)
+    (stride_h, stride_w), (dilation_h, dilation_w) = pair(stride), pair(dilation)
+    (top, bottom), (left, right) = sides(padding)
+    more_h, more_w = pair(output_padding)
+    kernel_h, kernel_w = weight.shape[2:]
+    full_h = (height - 1) * stride_h + dilation_h * (kernel_h - 1) + 1 + more_h
+    full_w = (width - 1) * stride_w + dilation_w * (kernel_w - 1) + 1 + more_w
+    plane = np.zeros((count, weight.shape[1] * groups, full_h, full_w))
+    for kh, kw in np.ndindex(kernel_h, kernel_w):
+        shares = (filters[..., kh, kw] @ pixels).reshape(*plane.shape[:2], height, width)
+        first_h, first_w = kh * dilation_h, kw * dilation_w
+        end_h, end_w = first_h + height * stride_h, first_w + width * stride_w
+        plane[:, :, first_h:end_h:stride_h, first_w:end_w:stride_w] += shares
+    out = plane[:, :, top : full_h - bottom, left : full_w - right].copy()
+    return out if bias is None else out + bias.astype(np.float64)[:, None, None]
+
+
+def _framed(images: Array) -> Array:
+    """Add a row and a column of zeros behind, where the index OUTSIDE leads."""
+    framed = np.zeros((*images.shape[:2], images.shape[2] + 1, images.shape[3] + 1))
+    framed[:, :, :-1, :-1] = images
+    return framed
+
+
+def _places(rows: Axis, cols: Axis, kh: int, kw: int) -> Any:
+    """Return the index of the pixel that one tap reads, for each output."""
+    column = np.array([taps[kh] for taps in rows.taps])[:, None]
+    return slice(None), slice(None), column, np.array([taps[kw] for taps in cols.taps])
+
+
+def _grouped(array: Array, groups: int, axis: int = 0) -> Array:
+    """Cut an axis into groups; of images, whose channels are axis 1, flatten the planes too."""
+    shape = array.shape
+    size = shape[axis] // groups
+    parts = (shape[0], groups, size, shape[2] * shape[3]) if axis else (groups, size, *shape[1:])
+    return array.astype(np.float64).reshape(parts)
+
+
+def textbook_conv2d(images: Array, weight: Array, stride: int = 1, pad: int = 0) -> Array:
+    """Follow course code: columns, and one product of matrices, in the caller's dtype."""
+    count, _, height, width = images.shape
+    filters, _, kernel_h, kernel_w = weight.shape
+    out_h = (height + 2 * pad - kernel_h) // stride + 1
+    out_w = (width + 2 * pad - kernel_w) // stride + 1
+    col = textbook_im2col(images, kernel_h, kernel_w, stride, pad)
+    out: Array = np.dot(col, weight.reshape(filters, -1).T)
+    return out.reshape(count, out_h, out_w, filters).transpose(0, 3, 1, 2)
+
+
+def textbook_conv2d_backward(
+    grad_output: Array, images: Array, weight: Array, stride: int = 1, pad: int = 0
+) -> tuple[Array, Array, Array]:
+    """Follow course code backwards: the gradients of the columns, folded, and of the weight."""
+    filters, _, kernel_h, kernel_w = weight.shape
+    col = textbook_im2col(images, kernel_h, kernel_w, stride, pad)
+    grads = grad_output.transpose(0, 2, 3, 1).reshape(-1, filters)
+    grad_weight = np.dot(col.T, grads).T.reshape(weight.shape)
+    grad_col = np.dot(grads, weight.reshape(filters, -1))
+    grad_input = textbook_col2im(grad_col, images.shape, kernel_h, kernel_w, stride, pad)
+    return grad_input, grad_weight, grads.sum(axis=0)

@@ -27,6 +27,7 @@ from helpers import (
 import fastconv
 
 SHAPE = (2, 3, 9, 11)
+ONE = np.ones((1, 1, 1, 1), np.float32)
 
 
 @each_operation
@@ -55,7 +56,8 @@ def test_any_layout(
 def test_steps_of_zero(operation: Operation, axis: int) -> None:
     """Broadcast inputs repeat memory, which only their strides tell."""
     arrays = [
-        np.broadcast_to(array.take([0], axis), array.shape) for array in operation.arrays(SHAPE)
+        np.broadcast_to(array.take([0], axis % array.ndim), array.shape)
+        for array in operation.arrays(SHAPE)
     ]
     expected = operation.expected([array.copy() for array in arrays], SHAPE)
     assert_same(operation.call(arrays, SHAPE), expected)
@@ -82,7 +84,8 @@ def test_dtypes_with_metadata(operation: Operation) -> None:
 def test_unbatched(operation: Operation) -> None:
     """Three dimensions where PyTorch takes them come back as three (two for fold's columns)."""
     arrays = operation.arrays(SHAPE[1:])
-    expected = operation.expected([array[None] for array in arrays], (1, *SHAPE[1:]))[0]
+    batch = operation.batch_of_one(arrays, SHAPE[1:])
+    expected = operation.expected(batch, (1, *SHAPE[1:]))[0]
     assert_same(operation.call(arrays, SHAPE[1:]), expected)
     if operation.out:
         with guarded(expected.shape, expected.dtype) as out:
@@ -92,10 +95,11 @@ def test_unbatched(operation: Operation) -> None:
 
 @each_operation
 def test_no_images(level: str, operation: Operation) -> None:
+    """Results without elements, or gradients of a weight that are all zero."""
     shape = (0, *SHAPE[1:])
     arrays = operation.arrays(shape)
     expected = operation.expected(arrays, shape)
-    assert expected.size == 0
+    assert not expected.any()
     assert_same(operation.call(arrays, shape), expected)
 
 
@@ -164,6 +168,9 @@ def test_result_is_never_a_view_of_the_input() -> None:
         fastconv.max_pool2d(images, 1),
         fastconv.avg_pool2d(images, 1),
         fastconv.avg_pool2d_backward(images, images.shape, 1),
+        fastconv.conv2d(images, ONE),
+        fastconv.conv2d_backward(images, images, ONE)[0],
+        fastconv.conv_transpose2d(images, ONE),
     ):
         assert isinstance(result, np.ndarray)
         assert_same(result.reshape(images.shape), images)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 from helpers import EDGE_SIZES, OPERATIONS, Array, Operation, integer_values, run_python
 
 import fastconv
-from fastconv import _kernels
+from fastconv import _kernels, convolution
 
 SHAPES = [
     (count, channels, height, width)
@@ -78,6 +79,36 @@ def check_window(kernel: int, stride: int, padding: int, width: int, end: bool) 
     same_at_edge(end, fastconv.avg_pool2d_backward, [means], shape, kernel, *step)
 
 
+@contextmanager
+def results_at_edge(end: bool) -> Iterator[None]:
+    """Put what conv2d_backward returns against a page, too: it has no out=."""
+
+    def result(out: None, shape: tuple[int, ...], dtype: Any) -> Array:
+        return at_edge(np.zeros(shape, dtype), end)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "result", result)
+        yield
+
+
+def check_filters(kernel: int, stride: int, padding: int, filters: int, end: bool) -> None:
+    """All filters on all channels, and one a channel, in rows of as many outputs."""
+    for channels, groups in ((3, 1), (filters, filters)):
+        images = integer_values((2, channels, kernel + 1, kernel + (filters - 1) * stride))
+        weight = integer_values((filters, channels // groups, kernel, kernel), seed=1)
+        bias, more = integer_values((filters,), seed=2), integer_values((channels,), seed=3)
+        window = (stride, padding, 1, groups)
+        grad = same_at_edge(end, fastconv.conv2d, [images, weight, bias], *window)
+        spread = (stride, padding, 0, groups, 1)
+        same_at_edge(end, fastconv.conv_transpose2d, [grad, weight, more], *spread)
+        expected = fastconv.conv2d_backward(grad, images, weight, *window)
+        grad, images, weight = (at_edge(array, end) for array in (grad, images, weight))
+        with results_at_edge(end):
+            results = fastconv.conv2d_backward(grad, images, weight, *window)
+        for result, same in zip(results, expected):
+            np.testing.assert_array_equal(result, same)
+
+
 def check_level(level: str) -> None:
     """Run in a process of its own."""
     _kernels.use(level)
@@ -91,6 +122,7 @@ def check_level(level: str) -> None:
         for width in EDGE_SIZES:
             for end in (True, False):
                 check_window(kernel, stride, padding, width, end)
+                check_filters(kernel, stride, padding, width, end)
     print("windows")
 
 

@@ -22,6 +22,7 @@ from helpers import (
     guarded,
     integer_values,
     normal_values,
+    window_cases,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -428,42 +429,6 @@ def test_pytorch(torch: Any, kernel: Any, stride: Any, dilation: Any, padding: A
 
 
 # ------------------------------------------------------------------------------------ properties
-
-
-@st.composite
-def window_cases(draw: st.DrawFn) -> tuple[Shape, dict[str, Any]]:
-    """Draw an image shape and window arguments that fit it, in all forms."""
-
-    def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:
-        return st.tuples(st.integers(low, high), st.integers(low, high))
-
-    kernel, stride, dilation = draw(pairs(1, 4)), draw(pairs(1, 3)), draw(pairs(1, 3))
-    padding = draw(
-        st.one_of(
-            st.integers(0, 9),
-            pairs(0, 5),
-            st.tuples(pairs(0, 9), pairs(0, 9)),
-            st.sampled_from(["same", "valid"]),
-        )
-    )
-    extra = draw(pairs(0, 8))
-    size = []
-    for i in (0, 1):
-        added = 0
-        if not isinstance(padding, str):
-            sides = padding if isinstance(padding, int) else padding[i]
-            added = 2 * sides if isinstance(sides, int) else sum(sides)
-        extent = dilation[i] * (kernel[i] - 1) + 1
-        size.append(max(1, (1 if padding == "same" else extent - added)) + extra[i])
-    shape = (draw(st.integers(1, 3)), draw(st.integers(1, 3)), *size)
-    pad_mode = draw(st.sampled_from(PAD_MODES))
-    return shape, {
-        "kernel_size": kernel,
-        "stride": stride,
-        "dilation": dilation,
-        "padding": padding,
-        "pad_mode": pad_mode,
-    }
 
 
 @given(case=window_cases(), seed=st.integers(0, 2**32 - 1))

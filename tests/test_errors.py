@@ -48,6 +48,8 @@ COLUMNS = np.ones((2, 12, 30), "f4")
 ROWS = np.ones((60, 12), "f4")
 POOLED = np.ones((2, 3, 3, 3), "f4")
 PLACES = np.zeros((2, 3, 3, 3), "i8")
+WEIGHT = np.ones((4, 3, 2, 2), "f4")
+CONVOLVED = np.ones((2, 4, 5, 6), "f4")
 
 
 def sliding(function: Callable[..., Any], *arrays: Any) -> Callable[..., Any]:
@@ -64,15 +66,21 @@ SLIDING: dict[str, Callable[..., Any]] = {
     "max_unpool2d": sliding(fastconv.max_unpool2d, POOLED, PLACES),
     "avg_pool2d": sliding(fastconv.avg_pool2d, IMAGES),
     "avg_pool2d_backward": sliding(fastconv.avg_pool2d_backward, POOLED, SHAPE),
+    "conv2d": lambda **window: fastconv.conv2d(IMAGES, WEIGHT, **window),
+    "conv2d_backward": lambda **window: fastconv.conv2d_backward(
+        CONVOLVED, IMAGES, WEIGHT, **window
+    ),
+    "conv_transpose2d": lambda **window: fastconv.conv_transpose2d(CONVOLVED, WEIGHT, **window),
 }
 """The functions with window arguments; without any, the arrays fit."""
 TEXTBOOK = ["im2col", "col2im"]
 PYTORCH = ["unfold", "fold"]
 POOLINGS = ["max_pool2d", "avg_pool2d", "avg_pool2d_backward"]
+CONVOLUTIONS = ["conv2d", "conv2d_backward", "conv_transpose2d"]
 SIZES_AND_STEPS = [
     *((name, "stride") for name in SLIDING),
-    *((name, "kernel_size") for name in SLIDING if name not in TEXTBOOK),
-    *((name, "dilation") for name in [*TEXTBOOK, *PYTORCH, "max_pool2d"]),
+    *((name, "kernel_size") for name in SLIDING if name not in [*TEXTBOOK, *CONVOLUTIONS]),
+    *((name, "dilation") for name in [*TEXTBOOK, *PYTORCH, "max_pool2d", *CONVOLUTIONS]),
 ]
 
 NOT_POSITIVE = [0, -1, np.int32(-3), (1, 0), (0, 1), [2, -2], np.array([-1, 1])]
@@ -148,7 +156,7 @@ def test_padding(name: str) -> None:
         call(**{argument: ((0, 0), 0)})
 
 
-@pytest.mark.parametrize("name", [*TEXTBOOK, *PYTORCH])
+@pytest.mark.parametrize("name", [*TEXTBOOK, *PYTORCH, "conv2d", "conv2d_backward"])
 def test_pad_modes(name: str) -> None:
     for value in ("linear_ramp", "Constant", "", "zeros", "circular"):
         message = f"pad_mode must be .*'edge'.*'wrap'.*got {shown(value)}"
@@ -178,7 +186,7 @@ def test_kernels_do_not_fit_in_ceil_mode_either(name: str) -> None:
     refused(ValueError, message, SLIDING[name], kernel_size=(7, 2), ceil_mode=True)
 
 
-@pytest.mark.parametrize("name", [*TEXTBOOK, *PYTORCH, "max_pool2d"])
+@pytest.mark.parametrize("name", [*TEXTBOOK, *PYTORCH, "max_pool2d", "conv2d", "conv2d_backward"])
 def test_dilated_kernels_that_do_not_fit(name: str) -> None:
     message = not_fitting((2, 2), (6, 1), (6, 7))
     refused(ValueError, message, SLIDING[name], dilation=(6, 1))
@@ -188,9 +196,72 @@ def test_filters_that_do_not_fit() -> None:
     message = not_fitting((7, 1), (1, 1), (6, 7))
     refused(ValueError, message, fastconv.im2col, IMAGES, 7, 1)
     refused(ValueError, message, fastconv.col2im, ROWS, SHAPE, 7, 1)
+    tall = np.ones((4, 3, 7, 1))
+    refused(ValueError, message, fastconv.conv2d, IMAGES, tall)
+    refused(ValueError, message, fastconv.conv2d_backward, CONVOLVED, IMAGES, tall)
     message = not_fitting((2, 4), (3, 3), (8, 9))
     refused(ValueError, message, fastconv.im2col, IMAGES, 2, 4, 1, 1, dilation=3)
     refused(ValueError, message, fastconv.col2im, ROWS, SHAPE, 2, 4, 1, 1, dilation=3)
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_groups(name: str) -> None:
+    call = SLIDING[name]
+    message = "^groups must be a positive int, got "
+    for value in (0, -1, np.int64(-2)):
+        refused(ValueError, message + shown(value), call, groups=value)
+    for other in (1.0, True, "1", None, (1, 1), [1], np.float64(1)):
+        refused(TypeError, message + shown(other), call, groups=other)
+    what = "channels" if name == "conv_transpose2d" else "filters"
+    message = f"^groups must divide weight's 4 {what}, got "
+    for value in (3, 5, 8):
+        refused(ValueError, message + shown(value) + "$", call, groups=value)
+
+
+def test_output_padding() -> None:
+    call = SLIDING["conv_transpose2d"]
+    message = "^output_padding must be a non-negative int or a pair of them, got "
+    for value in (-1, np.int32(-3), (0, -1), [-2, 0], np.array([-1, 1]), *NOT_A_PAIR):
+        refused(ValueError, message + shown(value), call, output_padding=value)
+    for other in NOT_INTEGERS:
+        refused(TypeError, message + shown(other), call, output_padding=other)
+    for value, pair in ((1, (1, 1)), ((0, 1), (0, 1)), ([5, 0], (5, 0))):
+        message = (
+            f"output_padding must be smaller than stride or dilation, got {pair} with stride "
+            "(1, 1) and dilation (1, 1)"
+        )
+        refused(ValueError, f"^{re.escape(message)}$", call, output_padding=value)
+    for window in ({"stride": (2, 3)}, {"dilation": (2, 3)}):
+        assert call(**window, output_padding=(1, 2)).shape[2:] > call(**window).shape[2:]
+        wrong: dict[str, Any] = {**window, "output_padding": (1, 3)}
+        refused(ValueError, "^output_padding must be smaller than stride or dil", call, **wrong)
+
+
+def test_padding_of_a_transposed_convolution() -> None:
+    call = SLIDING["conv_transpose2d"]
+    message = '^padding must not be "same" here: it does not tell the size$'
+    refused(ValueError, message, call, padding="same")
+    refused(ValueError, message, fastconv.max_unpool2d, POOLED, PLACES, 2, padding="same")
+    assert call(padding=(2, 3)).shape == (2, 3, 2, 1)
+    for padding, pads, left in (
+        (3, "3", (0, 1)),
+        ((0, 4), "((0, 0), (4, 4))", (6, -1)),
+        (((1, 5), (0, 0)), "((1, 5), (0, 0))", (0, 7)),
+    ):
+        message = (
+            f"padding {pads} leaves nothing: the output for input (5, 6), kernel (2, 2), stride "
+            f"(1, 1) and dilation (1, 1) would be {left}"
+        )
+        refused(ValueError, f"^{re.escape(message)}$", call, padding=padding)
+
+
+MASKS: list[Any] = [(True, True), (True,) * 4, (1, 1, 1), "yes", None, True, 7, (True, None, True)]
+
+
+@pytest.mark.parametrize("mask", MASKS, ids=repr)
+def test_output_masks(mask: Any) -> None:
+    message = f"^output_mask must be a sequence of 3 bools, got {shown(mask)}$"
+    refused(TypeError, message, SLIDING["conv2d_backward"], output_mask=mask)
 
 
 def test_whole_messages() -> None:
@@ -233,6 +304,12 @@ def test_ndim() -> None:
             (3, 4),
         ),
         ("grad_output", lambda a: fastconv.avg_pool2d_backward(a, a.shape, 1), (3, 4)),
+        ("input", lambda a: fastconv.conv2d(a, ONE), (3, 4)),
+        ("input", lambda a: fastconv.conv2d_backward(a, a, ONE), (3, 4)),
+        ("input", lambda a: fastconv.conv_transpose2d(a, ONE), (3, 4)),
+        ("weight", lambda a: fastconv.conv2d(ONE, a), (4,)),
+        ("weight", lambda a: fastconv.conv2d_backward(ONE, ONE, a), (4,)),
+        ("weight", lambda a: fastconv.conv_transpose2d(ONE, a), (4,)),
     ]
     for argument, call, accepted in calls:
         for ndim in range(7):
@@ -268,15 +345,65 @@ def test_shapes_of_columns() -> None:
 
 
 def test_shapes_of_gradients() -> None:
+    shape: tuple[int, ...]
     for shape in ((2, 3, 3, 4), (2, 3, 2, 3), (2, 2, 3, 3), (1, 3, 3, 3)):
         message = rf"grad_output must have shape \(2, 3, 3, 3\).*{shown(shape)}"
         refused(ValueError, message, fastconv.avg_pool2d_backward, np.ones(shape), SHAPE, 2)
+    for shape in ((2, 4, 5, 7), (2, 4, 4, 6), (2, 3, 5, 6), (1, 4, 5, 6), (4, 5, 6), (0, 4, 5, 6)):
+        message = (
+            "grad_output must have shape (2, 4, 5, 6) for input (2, 3, 6, 7) and weight "
+            f"(4, 3, 2, 2), got {shape}"
+        )
+        arrays = (np.ones(shape), IMAGES, WEIGHT)
+        refused(ValueError, f"^{re.escape(message)}$", fastconv.conv2d_backward, *arrays)
+    message = r"grad_output must have shape \(4, 5, 6\) for input \(3, 6, 7\)"
+    refused(ValueError, message, fastconv.conv2d_backward, CONVOLVED, IMAGES[0], WEIGHT)
+    message = r"grad_output must have 4 dimensions or 3 \(no batch\), got shape \(5, 6\)"
+    refused(ValueError, message, fastconv.conv2d_backward, CONVOLVED[0, 0], IMAGES, WEIGHT)
     unbatched = np.ones((3, 3, 3))
     message = "(grad_output|input_shape) must"
     refused(ValueError, message, fastconv.avg_pool2d_backward, unbatched, SHAPE, 2)
     for wrong in ((1, 3, 6, 7), (2, 4, 6, 7), (3, 6, 7), (2, 3, 6)):
         message = f"input_shape.*{shown(wrong)}"
         refused(ValueError, message, fastconv.max_pool2d_backward, POOLED, PLACES, wrong)
+
+
+def test_shapes_of_weights() -> None:
+    """As many channels as the images have, and as many filters as groups can share."""
+    calls: list[tuple[Callable[..., Any], tuple[Any, ...], str]] = [
+        (fastconv.conv2d, (IMAGES,), "filters"),
+        (fastconv.conv2d_backward, (CONVOLVED, IMAGES), "filters"),
+        (fastconv.conv_transpose2d, (IMAGES,), "channels"),
+    ]
+    for call, arrays, _ in calls:
+        for axis in range(4):
+            shape = tuple(0 if i == axis else size for i, size in enumerate(WEIGHT.shape))
+            message = f"^weight must not be empty.*, got shape {shown(shape)}$"
+            refused(ValueError, message, call, *arrays, np.ones(shape))
+    mismatches = [(calls[i], (4, 2, 2, 2), 1, 2) for i in (0, 1)]
+    mismatches += [(calls[i], (4, 3, 2, 2), 2, 6) for i in (0, 1)]
+    mismatches += [(calls[2], (4, 3, 2, 2), 1, 4), (calls[2], (4, 3, 2, 2), 2, 4)]
+    for (call, arrays, _), shape, groups, channels in mismatches:
+        message = (
+            f"input has 3 channels but weight expects {channels} (input (2, 3, 6, 7), weight "
+            f"{shape}, groups {groups})"
+        )
+        weight = np.ones(shape)
+        refused(ValueError, f"^{re.escape(message)}$", call, *arrays, weight, groups=groups)
+    message = re.escape("input has 3 channels but weight expects 2 (input (3, 6, 7), weight ")
+    refused(ValueError, message, fastconv.conv2d, IMAGES[0], np.ones((4, 2, 2, 2)))
+
+
+def test_shapes_of_biases() -> None:
+    calls: list[tuple[Callable[..., Any], Array, int]] = [
+        (fastconv.conv2d, IMAGES, 4),
+        (fastconv.conv_transpose2d, CONVOLVED, 3),
+    ]
+    for call, images, filters in calls:
+        for shape in ((), (1,), (filters + 1,), (0,), (filters, 1), (1, filters)):
+            message = f"bias must have shape ({filters},), one a filter, got {shape}"
+            bias = np.ones(shape)
+            refused(ValueError, f"^{re.escape(message)}$", call, images, WEIGHT, bias)
 
 
 def test_shapes_of_indices() -> None:
@@ -356,6 +483,13 @@ def test_results_too_large(large: int) -> None:
         lambda: fastconv.max_unpool2d(ONE, ZERO, 1, output_size=(large, large)),
         lambda: fastconv.max_unpool2d(ONE, ZERO, large),
         lambda: fastconv.avg_pool2d_backward(ONE, (1, 1, large, large), large),
+        lambda: fastconv.conv2d(IMAGE, ONE, padding=large),
+        lambda: fastconv.conv2d(IMAGE, ONE, padding=((0, large), (large, 0)), pad_mode="wrap"),
+        lambda: fastconv.conv_transpose2d(IMAGE, ONE, stride=large),
+        lambda: fastconv.conv_transpose2d(ONE, IMAGE, dilation=large),
+        lambda: fastconv.conv_transpose2d(
+            ONE, ONE, stride=large, output_padding=(large - 1, large - 1)
+        ),
     ]
     for call in calls:
         with pytest.raises(TOO_LARGE, match=r"\d"):
@@ -371,6 +505,8 @@ def test_no_images_of_a_size_too_large(large: int) -> None:
         lambda: fastconv.avg_pool2d_backward(ONE[:0], (0, 1, large, large), large),
         lambda: fastconv.im2col(IMAGE[:0], 1, 1, pad=large),
         lambda: fastconv.unfold(IMAGE[:0], 1, padding=large),
+        lambda: fastconv.conv2d(IMAGE[:0], ONE, padding=large),
+        lambda: fastconv.conv_transpose2d(ONE[:0], IMAGE, dilation=large),
     ]
     for call in calls:
         result = outcome(call)
@@ -389,6 +525,8 @@ def test_windows_too_large(large: int) -> None:
         lambda: fastconv.max_pool2d(IMAGE, large),
         lambda: fastconv.max_pool2d(IMAGE, 2, dilation=large, ceil_mode=True),
         lambda: fastconv.avg_pool2d(IMAGE, (1, large)),
+        lambda: fastconv.conv2d(IMAGE, IMAGE, dilation=large),
+        lambda: fastconv.conv2d_backward(ONE, IMAGE, IMAGE, dilation=(large, 1)),
     ]
     for call in calls:
         with pytest.raises(ValueError, match=f"kernel .*{large}|kernel .*dilation .*{large}"):
@@ -398,6 +536,9 @@ def test_windows_too_large(large: int) -> None:
         (lambda: fastconv.max_pool2d(IMAGE, 2, large), [[[[3.0]]]]),
         (lambda: fastconv.max_pool2d(IMAGE, 2, large, ceil_mode=True), [[[[3.0]]]]),
         (lambda: fastconv.avg_pool2d(IMAGE, 2, large, ceil_mode=True), [[[[1.5]]]]),
+        (lambda: fastconv.conv2d(IMAGE, IMAGE, stride=large), [[[[14.0]]]]),
+        (lambda: fastconv.conv2d(IMAGE, ONE, stride=large, dilation=large), [[[[0.0]]]]),
+        (lambda: fastconv.conv_transpose2d(ONE, IMAGE, stride=large), IMAGE.tolist()),
     ]
     for call, expected in one_window:
         result = outcome(call)
@@ -416,6 +557,8 @@ def test_broadcast_inputs_too_large() -> None:
         lambda: fastconv.unfold(image, 3),
         lambda: fastconv.max_pool2d(image, 3, 1),
         lambda: fastconv.avg_pool2d(image, 2, 1),
+        lambda: fastconv.conv2d(image, ONE),
+        lambda: fastconv.conv_transpose2d(image, ONE),
     ]
     for call in calls:
         with pytest.raises(TOO_LARGE, match=r"\d"):
@@ -441,6 +584,10 @@ REFUSED_DTYPES = {
     "max_pool2d_backward": ["?", "i4", "u1", *NOT_NUMBERS],
     "avg_pool2d": NOT_NUMBERS,
     "avg_pool2d_backward": NOT_NUMBERS,
+    "conv2d": NOT_NUMBERS,
+    "conv2d_backward": NOT_NUMBERS,
+    "conv2d_backward-of-the-weight": NOT_NUMBERS,
+    "conv_transpose2d": NOT_NUMBERS,
 }
 
 
@@ -448,12 +595,12 @@ REFUSED_DTYPES = {
 def test_dtypes(operation: Operation) -> None:
     """The message names the dtype, and which ones are accepted."""
     accepted = "Python objects" if operation.name in ("im2col", "unfold") else "float32"
-    argument = next(iter(operation.inputs(SHAPE)))
-    for dtype in map(np.dtype, REFUSED_DTYPES[operation.name]):
-        arrays = operation.arrays(SHAPE)
-        arrays[0] = np.zeros(arrays[0].shape, dtype)
-        message = f"(?=.*{argument}.*{re.escape(str(dtype))})(?=.*{accepted})"
-        refused(TypeError, message, operation.call, arrays, SHAPE)
+    for which, argument in enumerate(operation.inputs(SHAPE)):
+        for dtype in map(np.dtype, REFUSED_DTYPES[operation.name] if argument != "indices" else []):
+            arrays = operation.arrays(SHAPE)
+            arrays[which] = np.zeros(arrays[which].shape, dtype)
+            message = f"(?=.*{argument}.*{re.escape(str(dtype))})(?=.*{accepted})"
+            refused(TypeError, message, operation.call, arrays, SHAPE)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "?", "D", "O", "U1", "M8[s]"])
@@ -515,8 +662,10 @@ def test_wrong_out(operation: Operation) -> None:
 
 
 OVERLAPS = [
-    *((name, 0) for name, operation in OPERATIONS.items() if operation.out),
-    ("max_pool2d_backward", 1),
+    (name, which)
+    for name, operation in OPERATIONS.items()
+    if operation.out
+    for which in range(len(operation.inputs(SHAPE)))
 ]
 
 

@@ -27,15 +27,15 @@ def test_the_best_level_is_chosen() -> None:
 def test_modules_report_their_own_level(name: str) -> None:
     """What the compiler's flags made of a module, not what its file is called."""
     modules = _kernels.load(name)
-    assert set(modules) == {"columns", "pooling"}
+    assert set(modules) == {"columns", "pooling", "convolution"}
     for module in modules.values():
         assert module.level == name
 
 
 def test_use_switches_everything(level: str) -> None:
     assert _kernels.level == level
-    assert _kernels.columns is _kernels.load(level)["columns"]
-    assert _kernels.pooling is _kernels.load(level)["pooling"]
+    for name, module in _kernels.load(level).items():
+        assert getattr(_kernels, name) is module
 
 
 def test_use_refuses_what_cannot_run() -> None:
