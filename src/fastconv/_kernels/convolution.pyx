@@ -88,6 +88,7 @@ cdef extern from "tile.h":
 
 cdef enum:
     FEW_FILTERS = 4
+    PLANE_BLOCK = 128  # the same where lanes are pixels
     SUM_BLOCK = 256  # terms that are summed in one register before they join the others
     BAND_BYTES = 768 << 10  # of source in scratch: with a block of weights, less than a 1 MiB L2
     LIMIT_BYTES = 3 << 20  # of scratch for a band that cannot be smaller
@@ -447,7 +448,8 @@ cdef void correlate_rows(const Job *job, const Rows *rows, Py_ssize_t row_pitch)
     cdef Py_ssize_t step = job.band.h.rests * job.band.pitch  # from the source of one output row to the next
     cdef bint share = job.band.h.source.stride == 1 and h.source_step == 1
     cdef Py_ssize_t lanes = job.tiles.lanes, vectors = ceil_div(rows.count, lanes)
-    cdef Py_ssize_t i, n, v, wide, f, c, kh
+    cdef Py_ssize_t i, n, v, wide, f, c, kh, kw, done
+    cdef Py_ssize_t most_rows = larger(1, PLANE_BLOCK // rows.w.taps) if share else 1
     cdef Py_ssize_t filter_bytes = rows.part.steps * job.bytes
     cdef Py_ssize_t tap_bytes = rows.w.taps * job.bytes
     cdef const char *source
@@ -469,16 +471,23 @@ cdef void correlate_rows(const Job *job, const Rows *rows, Py_ssize_t row_pitch)
                     source = row_in_band(job, rows, i) + job.bytes * (
                         c * job.band.channel_rows * job.band.pitch + v * lanes
                     )
-                    kh = 0
+                    kh = kw = 0
                     while kh < h.taps:
-                        kh += job.tiles.correlate(
+                        # A filter's row that is longer than a block is cut, too.
+                        done = job.tiles.correlate(
                             to, row_pitch, n, wide,
                             source + job.bytes * job.band.pitch * stored_row(
                                 &job.band.h, h.source - job.band.h.base + kh * h.source_step
                             ),
-                            job.band.pitch if share else step, filter + kh * tap_bytes,
-                            h.taps - kh if share else 1, rows.w.taps, rows.part.offsets,
+                            job.band.pitch if share else step,
+                            filter + kh * tap_bytes + kw * job.bytes,
+                            smaller(h.taps - kh, most_rows),
+                            smaller(rows.w.taps - kw, PLANE_BLOCK), rows.part.offsets + kw,
                         )
+                        kw += PLANE_BLOCK
+                        if kw >= rows.w.taps:
+                            kh += done
+                            kw = 0
                     filter += h.taps * tap_bytes
             v += wide
         i += n
