@@ -1,7 +1,8 @@
 """The inputs of one measurement and the result that every contender must give.
 
 Values are small integers, so that sums are exact in any order and results can be compared for
-equality; maxima are taken over normal variates, so that ties do not make the search easier.
+equality; maxima are taken over normal variates, so that ties do not make the search easier. Errors
+of convolutions are measured on normal variates.
 """
 
 from functools import cached_property
@@ -17,30 +18,42 @@ Array = npt.NDArray[Any]
 
 
 class Case:
-    def __init__(self, operation: str, workload: Workload) -> None:
+    def __init__(self, operation: str, workload: Workload, normal: bool = False) -> None:
         self.operation = operation
         self.workload = workload
+        self.normal = normal
         self.window = (workload.kernel, workload.stride, workload.pad)
 
     @cached_property
     def image(self) -> Array:
-        if self.operation.startswith("max_"):
-            rng = np.random.default_rng(0)
-            return rng.standard_normal(self.workload.image_shape, dtype=np.float32)
-        return _integers(self.workload.image_shape)
+        normal = self.normal or self.operation.startswith("max_")
+        return _values(self.workload.image_shape, 0, normal)
 
     @cached_property
     def col(self) -> Array:
-        return _integers(self.workload.col_shape)
+        return _values(self.workload.col_shape, 0, self.normal)
 
     @cached_property
     def grad(self) -> Array:
-        return _integers(self.workload.output_shape)
+        return _values(self.workload.output_shape, 1, self.normal)
+
+    @cached_property
+    def weight(self) -> Array:
+        return _values(self.workload.weight_shape, 2, self.normal)
+
+    @cached_property
+    def bias(self) -> Array:
+        return _values((self.workload.filters,), 3, self.normal)
 
     @cached_property
     def unfolded(self) -> Array:
         """`col` in the layout of torch's fold: (N, C*KH*KW, OH*OW)."""
         return np.ascontiguousarray(rows_to_unfolded(self.col, self.workload))
+
+    @cached_property
+    def saved_col(self) -> Array:
+        """What the textbook's convolution keeps for its backward pass."""
+        return textbook.im2col(self.image, *self.window)
 
     @cached_property
     def pooled(self) -> tuple[Array, Array]:
@@ -73,6 +86,24 @@ class Case:
                 return (textbook.avg_pool(self.image, *self.window),)
             case "avg_pool2d_backward":
                 return (textbook.avg_pool_backward(self.grad, shape, *self.window),)
+            case _:
+                return self.convolved(np.float32)
+
+    def convolved(self, dtype: type[np.floating[Any]]) -> tuple[Array, ...]:
+        """Compute the convolution or its gradients in `dtype`, as the textbook does."""
+        image, weight, bias, grad = (
+            array.astype(dtype, copy=False)
+            for array in (self.image, self.weight, self.bias, self.grad)
+        )
+        _, stride, pad = self.window
+        if self.operation == "conv2d":
+            return (textbook.convolution(image, weight, bias, stride, pad),)
+        shape = self.workload.image_shape
+        if self.operation == "conv2d_backward":
+            col = self.saved_col.astype(dtype, copy=False)
+            return textbook.convolution_backward(grad, col, weight, shape, stride, pad)
+        if self.operation == "conv_transpose2d":
+            return (textbook.convolution_transpose(grad, weight, shape, stride, pad),)
         raise ValueError(f"unknown operation {self.operation!r}")
 
     def agrees(self, results: tuple[Array, ...]) -> bool:
@@ -84,16 +115,33 @@ class Case:
     def _equal(self, got: Array, want: Array) -> bool:
         if self.operation.startswith("avg_"):  # quotients are rounded
             return got.shape == want.shape and np.allclose(got, want, rtol=1e-6, atol=0.0)
+        if self.operation.startswith("conv"):  # Winograd's transforms round
+            return np.array_equal(np.rint(got), want)
         return np.array_equal(got, want)
 
     @cached_property
     def nbytes(self) -> int:
-        """What rates count: the columns, or a pooling's input and results."""
+        """What rates count: the columns; otherwise all inputs and results, each once."""
         w = self.workload
+        if w.filters:
+            image, weight, output = (
+                int(np.prod(shape)) for shape in (w.image_shape, w.weight_shape, w.output_shape)
+            )
+            both = 2 if self.operation == "conv2d_backward" else 1
+            return 4 * (both * (image + weight) + output)
         if self.operation in ("im2col", "unfold", "col2im", "fold"):
             return 4 * int(np.prod(w.col_shape))
         pooled_bytes = 4 if self.operation in ("max_pool2d", "avg_pool2d") else 12
         return 4 * int(np.prod(w.image_shape)) + pooled_bytes * int(np.prod(w.output_shape))
+
+    @cached_property
+    def flops(self) -> int:
+        """Operations of a convolution, a multiplication and an addition being two; otherwise 0."""
+        w = self.workload
+        if not w.filters:
+            return 0
+        both = 2 if self.operation == "conv2d_backward" else 1
+        return both * 2 * int(np.prod(w.output_shape) * np.prod(w.weight_shape[1:]))
 
 
 def rows_to_unfolded(col: Array, workload: Workload) -> Array:
@@ -104,5 +152,8 @@ def unfolded_to_rows(col: Array) -> Array:
     return col.transpose(0, 2, 1).reshape(-1, col.shape[1])
 
 
-def _integers(shape: tuple[int, ...]) -> Array:
-    return np.random.default_rng(0).integers(-8, 9, shape, np.int8).astype(np.float32)
+def _values(shape: tuple[int, ...], seed: int, normal: bool) -> Array:
+    rng = np.random.default_rng(seed)
+    if normal:
+        return rng.standard_normal(shape, dtype=np.float32)
+    return rng.integers(-8, 9, shape, np.int8).astype(np.float32)

@@ -1,8 +1,8 @@
 """Peak memory of one call beyond its inputs and outputs, each in a fresh process.
 
 The kernel's high-water mark of resident memory is read before and after the call; results go to
-`out=`, and what a call has to allocate all the same (indices) is taken off. Starting the threads
-counts, as the call is the first one large enough to use them.
+`out=`, and what a call has to allocate all the same (indices, gradients) is taken off. Starting the
+threads counts, as the call is the first one large enough to use them.
 """
 
 import contextlib
@@ -10,33 +10,38 @@ import ctypes
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import fastconv
-from bench.shapes import SMALL_POOLING, Workload
+from bench.shapes import SMALL_CALLS, Workload
 
 STATUS = Path("/proc/self/status")  # Linux only
 
 
 def extra_bytes(operation: str, workload: Workload, threads: int) -> int:
-    w = workload
-    numbers = (threads, w.n, w.c, w.size, w.kernel, w.stride, w.pad)
-    command = [sys.executable, "-m", __name__, operation, *map(str, numbers)]
+    numbers = map(str, (threads, *astuple(workload)))
+    command = [sys.executable, "-m", __name__, operation, *numbers]
     return int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def _measure(operation: str, workload: Workload, threads: int) -> int:
     fastconv.set_num_threads(threads)
-    _call(operation, SMALL_POOLING)()
+    _call(operation, SMALL_CALLS[operation].workload)()
     call = _call(operation, workload)
     _forget()
     before = _high_water()
     result = call()
     extra = _high_water() - before
-    return extra - (result[1].nbytes if operation == "max_pool2d_indices" else 0)
+    match operation:
+        case "max_pool2d_indices":
+            extra -= result[1].nbytes
+        case "conv2d_backward":
+            extra -= sum(array.nbytes for array in result)
+    return int(extra)
 
 
 def _call(operation: str, workload: Workload) -> Callable[[], Any]:
@@ -69,6 +74,14 @@ def _call(operation: str, workload: Workload) -> Callable[[], Any]:
             return lambda: fastconv.avg_pool2d_backward(
                 grad, w.image_shape, k, s, p, out=like_image
             )
+    weight, bias = np.ones(w.weight_shape, np.float32), np.ones(w.filters, np.float32)
+    match operation:
+        case "conv2d":
+            return lambda: fastconv.conv2d(
+                image, weight, bias, s, p, groups=w.groups, out=like_output
+            )
+        case "conv2d_backward":
+            return lambda: fastconv.conv2d_backward(grad, image, weight, s, p, groups=w.groups)
     raise ValueError(f"unknown operation {operation!r}")
 
 

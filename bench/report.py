@@ -3,8 +3,8 @@
 import textwrap
 
 from bench.machine import Machine
-from bench.results import OURS, MemoryRow, Results, Row, find
-from bench.shapes import MEMORY_MIB_PER_THREAD, SMALL_CALL_US
+from bench.results import OURS, AccuracyRow, MemoryRow, Results, Row, find
+from bench.shapes import ERROR_BESIDE_NUMPY, SMALL_CALLS
 
 WIDTH = 110
 BUSY = 0.5
@@ -27,11 +27,18 @@ def machine(about: Machine, missing: dict[str, str]) -> str:
 
 NOTE = (
     "Beside ours: their time / our time in the same mode; of a limit, the share that out= reaches."
-    "\nGB/s: of columns, or of a pooling's input and results. numpy always runs on one thread."
+    "\nGB/s: of columns, or of a pooling's input and results. numpy runs on one thread, but for"
+    "\nproducts of matrices. Of a convolution's limits the slower binds; they count at their best."
+    "\nerror: relative rms of the output, or of grad_input and grad_weight, beside float64, on"
+    "\nstandard normal data and as many of the images as fit 256 MiB of columns."
 )
 HEADER = (
     f"{'workload':<22}{'contender':<26}{'mode':<7}{'median ms':>11}{'min ms':>11}"
     f"{'GB/s':>8}{'beside ours':>13}"
+)
+LAYER_HEADER = (
+    f"{'workload':<29}{'contender':<20}{'median ms':>10}{'min ms':>10}"
+    f"{'GFLOP/s':>8}{'beside ours':>16}{'error':>16}"
 )
 
 
@@ -44,8 +51,31 @@ def case(rows: list[Row]) -> str:
     lines = []
     for row in rows:
         name = row.workload if row is rows[0] else ""
-        lines.append(f"{name:<22}{row.contender:<26}{row.mode:<7}{_times(row, rows)}")
+        if row.flops:
+            lines.append(f"{name:<29}{row.contender:<20}{_layer_times(row, rows)}")
+        else:
+            lines.append(f"{name:<22}{row.contender:<26}{row.mode:<7}{_times(row, rows)}")
     return "\n".join(lines)
+
+
+def _layer_times(row: Row, rows: list[Row]) -> str:
+    if row.timing is None:
+        return " WRONG RESULT, not timed"
+    median, least = row.timing.median, row.timing.min
+    beside, binds = "", ""
+    ours = find(rows, row.operation, row.workload, OURS, "fresh")
+    if ours and row.mode == "limit":
+        beside = f"{row.seconds / ours.median * 100:.0f} %"
+        limits = [other.seconds for other in rows if other.mode == "limit"]
+        binds = " binds" if row.seconds == max(limits) else ""
+    elif ours and row.contender != OURS:
+        ratio = median / ours.median
+        beside = f"{ratio:.2f}x"
+        binds = " we lose" if ratio < 1 else ""
+    errors = "".join(f"{error:8.1e}" for error in row.errors[:2])
+    rate = row.flops / median / 1e9
+    text = f"{median * 1e3:10.3f}{least * 1e3:10.3f}{rate:8.1f}{beside:>8}{binds:<8}{errors:>16}"
+    return text.rstrip()
 
 
 def _times(row: Row, rows: list[Row]) -> str:
@@ -72,7 +102,8 @@ def small_calls(rows: list[Row]) -> str:
     for operation in dict.fromkeys(row.operation for row in rows):
         found = {row.contender: row for row in rows if row.operation == operation}
         cells = "".join(f"{_micros(found.get(name)):>18}" for name in names)
-        lines.append(f"{operation:<22}{cells}{_verdict_on_small(found)}")
+        limit = SMALL_CALLS[operation].at_most_us
+        lines.append(f"{operation:<22}{cells}{_verdict_on_small(found, limit)}")
     return "\n".join(lines)
 
 
@@ -84,27 +115,44 @@ def _micros(row: Row | None) -> str:
     return f"{row.timing.median * 1e6:.2f} ({row.timing.min * 1e6:.2f})"
 
 
-def _verdict_on_small(found: dict[str, Row]) -> str:
+def _verdict_on_small(found: dict[str, Row], limit: float | None) -> str:
     ours = found[OURS].timing
     torch = found["torch"].timing if "torch" in found else None
     text = f"{torch.median / ours.median:13.2f}x" if ours and torch else f"{'':14}"
     if ours and torch and torch.median < ours.median:
         text += "  we lose"
-    if ours and ours.median * 1e6 >= SMALL_CALL_US:
-        text += f"  over {SMALL_CALL_US:g} us"
+    if ours and limit is not None and ours.median * 1e6 >= limit:
+        text += f"  over {limit:g} us"
     return text
 
 
-MEMORY_HEADER = f"{'operation':<24}{'workload':<22}{'MiB':>9}{'MiB a thread':>14}{'at most':>9}"
+MEMORY_HEADER = (
+    f"{'operation':<22}{'workload':<29}{'MiB':>9}{'weights':>9}{'MiB a thread':>14}{'at most':>9}"
+)
 
 
 def memory(row: MemoryRow) -> str:
     per_thread = row.mib_per_thread
-    over = "  over" if per_thread > MEMORY_MIB_PER_THREAD else ""
+    over = "  over" if per_thread > row.at_most else ""
     return (
-        f"{row.operation:<24}{row.workload:<22}{row.extra_bytes / 2**20:9.2f}"
-        f"{per_thread:14.2f}{MEMORY_MIB_PER_THREAD:9.2f}{over}"
+        f"{row.operation:<22}{row.workload:<29}{row.extra_bytes / 2**20:9.2f}"
+        f"{row.weight_bytes / 2**20:9.2f}{per_thread:14.2f}{row.at_most:9.2f}{over}"
     )
+
+
+def accuracy(rows: list[AccuracyRow]) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row.errors))
+    widths = {name: max(10, len(name) + 2) for name in names}
+    heads = "".join(f"{name:>{widths[name]}}" for name in names)
+    lines = [f"{'result':<12}{'terms':>7}{heads}{'ours / numpy':>14}"]
+    for row in rows:
+        cells = "".join(
+            f"{f'{row.errors[name]:.2e}' if name in row.errors else '-':>{width}}"
+            for name, width in widths.items()
+        )
+        over = "  over" if row.beside_numpy > ERROR_BESIDE_NUMPY else ""
+        lines.append(f"{row.result:<12}{row.terms:7}{cells}{row.beside_numpy:14.2f}{over}")
+    return "\n".join(lines)
 
 
 def summary(results: Results) -> str:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bench.machine import Machine
-from bench.shapes import MEMORY_MIB_PER_THREAD, SMALL_CALL_US, TARGETS, Target
+from bench.shapes import ERROR_BESIDE_NUMPY, SMALL_CALLS, TARGETS, Target
 from bench.timing import Effort, Timing
 
 OURS = "fastconv"
@@ -20,7 +20,16 @@ class Row:
     contender: str
     mode: str
     nbytes: int
+    flops: int
     timing: Timing | None
+    errors: list[float]  # relative rms, of every result of a convolution
+
+    @property
+    def seconds(self) -> float:
+        """What comparisons take: the median, of a convolution's limits the minimum."""
+        if self.timing is None:
+            return math.nan
+        return self.timing.min if self.mode == "limit" and self.flops else self.timing.median
 
 
 @dataclass(frozen=True)
@@ -29,10 +38,23 @@ class MemoryRow:
     workload: str
     threads: int
     extra_bytes: int
+    weight_bytes: int  # a packed copy of the weights is not counted
+    at_most: float
 
     @property
     def mib_per_thread(self) -> float:
-        return self.extra_bytes / 2**20 / self.threads
+        return (self.extra_bytes - self.weight_bytes) / 2**20 / self.threads
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    result: str
+    terms: int
+    errors: dict[str, float]  # relative rms, by contender
+
+    @property
+    def beside_numpy(self) -> float:
+        return self.errors[OURS] / self.errors["numpy"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +77,7 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     small_calls: list[Row] = field(default_factory=list)
     memory: list[MemoryRow] = field(default_factory=list)
+    accuracy: list[AccuracyRow] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "verdicts": [asdict(verdict) for verdict in self.verdicts()]}
@@ -70,27 +93,39 @@ class Results:
             if ratios:
                 mean, worst = geometric_mean(ratios), min(ratios)
                 judged = worst if target.over == "worst" else mean
-                name = f"{target.operation} {target.mode} beside {target.contender}"
-                condition = f"{target.over} >= {target.at_least:g}"
-                met = judged >= target.at_least
+                name = f"{target.operation} {target.mode} beside {'/'.join(target.contenders)}"
+                least = target.at_least
+                condition = "" if least is None else f"{target.over} >= {least:g}"
+                met = least is None or judged >= least
                 verdicts.append(Verdict(name, mean, worst, condition, met, len(ratios)))
-        ours = [row.timing for row in self.small_calls if row.contender == OURS]
-        times = [timing.median * 1e6 for timing in ours if timing]
-        if times:
-            verdicts.append(_ceiling("small calls, us", times, SMALL_CALL_US))
-        extra = [row.mib_per_thread for row in self.memory]
-        if extra:
-            verdicts.append(_ceiling("extra memory, MiB a thread", extra, MEMORY_MIB_PER_THREAD))
+        times: dict[float, list[float]] = {}
+        for row in self.small_calls:
+            limit = SMALL_CALLS[row.operation].at_most_us
+            if row.contender == OURS and row.timing and limit is not None:
+                times.setdefault(limit, []).append(row.timing.median * 1e6)
+        verdicts += [_ceiling("small calls, us", times[limit], limit) for limit in times]
+        extra: dict[float, list[float]] = {}
+        for use in self.memory:
+            extra.setdefault(use.at_most, []).append(use.mib_per_thread)
+        verdicts += [_ceiling("extra memory, MiB a thread", extra[limit], limit) for limit in extra]
+        ratios = [row.beside_numpy for row in self.accuracy]
+        if ratios:
+            verdicts.append(_ceiling("error / numpy's error", ratios, ERROR_BESIDE_NUMPY))
         return verdicts
 
     def _ratios(self, target: Target) -> list[float]:
-        ratios = []
+        theirs: dict[str, list[float]] = {}
         for row in self.rows:
-            theirs = (target.operation, target.contender, target.contender_mode)
-            if (row.operation, row.contender, row.mode) == theirs and row.timing:
-                ours = find(self.rows, row.operation, row.workload, OURS, target.mode)
-                if ours:
-                    ratios.append(row.timing.median / ours.median)
+            of_target = (row.operation, row.mode) == (target.operation, target.contender_mode)
+            named = row.contender in target.contenders and target.covers(row.workload)
+            if of_target and named and row.timing:
+                theirs.setdefault(row.workload, []).append(row.seconds)
+        best = max if target.contender_mode == "limit" else min  # of limits the one that binds
+        ratios = []
+        for workload, seconds in theirs.items():
+            ours = find(self.rows, target.operation, workload, OURS, target.mode)
+            if ours:
+                ratios.append(best(seconds) / ours.median)
         return ratios
 
 

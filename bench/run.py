@@ -2,13 +2,14 @@
 
     python -m bench.run [--only SUBSTRING] [--threads N] [--json FILE] [--quick]
 
-Before anything is timed, all results are checked for equality.
+Before anything is timed, all results are checked.
 """
 
 import argparse
 import contextlib
 import io
 import json
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -16,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import fastconv
-from bench import machine, memory, peers, report, timing
+from bench import accuracy, machine, memory, peers, report, timing
 from bench.cases import Case
-from bench.results import MemoryRow, Results, Row
-from bench.shapes import MEMORY, OPERATIONS, SMALL_CALLS, Workload
+from bench.results import AccuracyRow, MemoryRow, Results, Row
+from bench.shapes import ACCURACY, MEMORY, OPERATIONS, SMALL_CALLS, Workload
 
 Shrink = Callable[[Workload], Workload]
 
@@ -40,8 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     _time_operations(results, taking_part, options.only, shrink)
     _time_small_calls(results, taking_part, options.only)
     _measure_memory(results, options.only, shrink)
+    _measure_accuracy(results, taking_part, options.only)
 
-    if not (results.rows or results.small_calls or results.memory):
+    if not (results.rows or results.small_calls or results.memory or results.accuracy):
         print(f"\nnothing is called {options.only!r}")
         return 2
     print(report.title("summary"))
@@ -56,25 +58,26 @@ def _time_operations(results: Results, taking_part: list[Any], only: str, shrink
         chosen = [w for w in map(shrink, workloads) if only in f"{operation} {w.name}"]
         if chosen:
             print(report.title(f"{operation}, float32"))
-            print(report.HEADER)
+            print(report.LAYER_HEADER if chosen[0].filters else report.HEADER)
         for workload in chosen:
             case = Case(operation, workload)
             contenders = list(peers.contenders(taking_part, case))
-            rows = _time(case, contenders, results.effort)
+            errors = accuracy.errors(taking_part, operation, workload) if case.flops else {}
+            rows = _time(case, contenders, results.effort, errors)
             results.rows += rows
             print(report.case(rows), flush=True)
 
 
 def _time_small_calls(results: Results, taking_part: list[Any], only: str) -> None:
-    for operation, workload in SMALL_CALLS.items():
+    for operation, small in SMALL_CALLS.items():
         if only in f"small {operation}":
-            case = Case(operation, workload)
+            case = Case(operation, small.workload)
             contenders = [
                 contender
                 for contender in peers.contenders(taking_part, case)
                 if contender.mode == "fresh" and contender.name in ("fastconv", "numpy", "torch")
             ]
-            results.small_calls += _time(case, contenders, results.effort)
+            results.small_calls += _time(case, contenders, results.effort, {})
     if results.small_calls:
         print(report.title("small calls, (1, 1, 8, 8) under 3x3"))
         print(report.small_calls(results.small_calls), flush=True)
@@ -82,9 +85,10 @@ def _time_small_calls(results: Results, taking_part: list[Any], only: str) -> No
 
 def _measure_memory(results: Results, only: str, shrink: Shrink) -> None:
     cases = [
-        (operation, workload)
-        for operation, workloads in MEMORY.items()
-        for workload in map(shrink, workloads)
+        (operation, workload, budget.mib_per_thread)
+        for budget in MEMORY
+        for operation in budget.operations
+        for workload in map(shrink, budget.workloads)
         if only in f"memory {operation} {workload.name}"
     ]
     if not cases:
@@ -95,19 +99,45 @@ def _measure_memory(results: Results, only: str, shrink: Shrink) -> None:
         return
     print(report.MEMORY_HEADER)
     threads = results.machine.threads
-    for operation, workload in cases:
+    for operation, workload, at_most in cases:
         extra = memory.extra_bytes(operation, workload, threads)
-        row = MemoryRow(operation, workload.name, threads, extra)
+        weights = 4 * math.prod(workload.weight_shape)
+        row = MemoryRow(operation, workload.name, threads, extra, weights, at_most)
         results.memory.append(row)
         print(report.memory(row), flush=True)
 
 
-def _time(case: Case, contenders: list[peers.Contender], effort: timing.Effort) -> list[Row]:
+def _measure_accuracy(results: Results, taking_part: list[Any], only: str) -> None:
+    for sums in ACCURACY:
+        if only in f"accuracy {sums.operation} {sums.result}":
+            errors = accuracy.errors(taking_part, sums.operation, sums.workload)
+            of_result = {name: own[sums.index] for name, own in errors.items()}
+            results.accuracy.append(AccuracyRow(sums.result, sums.terms, of_result))
+    if results.accuracy:
+        print(report.title("error of sums of so many terms, relative rms, float32"))
+        print(report.accuracy(results.accuracy), flush=True)
+
+
+def _time(
+    case: Case,
+    contenders: list[peers.Contender],
+    effort: timing.Effort,
+    errors: dict[str, list[float]],
+) -> list[Row]:
     right = [c for c in contenders if c.is_reference or case.agrees(c.results(c.call()))]
     timings = timing.in_turn([(c.call, c.operations) for c in right], effort)
     found = dict(zip(map(id, right), timings, strict=True))
     return [
-        Row(case.operation, case.workload.name, c.name, c.mode, case.nbytes, found.get(id(c)))
+        Row(
+            case.operation,
+            case.workload.name,
+            c.name,
+            c.mode,
+            case.nbytes,
+            case.flops,
+            found.get(id(c)),
+            errors.get(c.name, []),
+        )
         for c in contenders
     ]
 

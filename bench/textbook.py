@@ -1,6 +1,7 @@
-"""Columns and pooling as a course on NumPy writes them: loops over the kernel, whole-array steps.
+"""Columns, convolution and pooling as a course on NumPy writes them.
 
-They are a peer in the benchmark and the reference that every contender is compared with.
+Loops go over the kernel, steps over whole arrays. They are a peer in the benchmark and the
+reference that every contender is compared with.
 """
 
 from typing import Any
@@ -36,6 +37,61 @@ def col2im(col: Array, shape: Shape, kernel: int, stride: int, pad: int) -> Arra
             columns = slice(kw, kw + stride * out_w, stride)
             padded[:, :, rows, columns] += planes[:, :, kh, kw]
     return padded[:, :, pad : pad + h, pad : pad + w]
+
+
+def convolution(image: Array, weight: Array, bias: Array, stride: int, pad: int) -> Array:
+    n, c, h, w = image.shape
+    kernel = weight.shape[2]
+    rows = _product(im2col(image, kernel, stride, pad), _by_group(weight, c)) + bias
+    shape = (n, _out(h, kernel, stride, pad), _out(w, kernel, stride, pad), len(weight))
+    return rows.reshape(shape).transpose(0, 3, 1, 2)
+
+
+def convolution_backward(
+    grad: Array, col: Array, weight: Array, shape: Shape, stride: int, pad: int
+) -> tuple[Array, Array, Array]:
+    """Give the gradients of image, weight and bias; `col` was kept by the forward pass."""
+    rows = _rows(grad)
+    groups = shape[1] // weight.shape[1]
+    if groups == 1:
+        grad_weight = np.dot(col.T, rows).T
+    else:
+        grad_weight = np.einsum("pgf,pgk->gfk", _grouped(rows, groups), _grouped(col, groups))
+    return (
+        convolution_transpose(grad, weight, shape, stride, pad),
+        grad_weight.reshape(weight.shape),
+        np.sum(rows, axis=0),
+    )
+
+
+def convolution_transpose(
+    image: Array, weight: Array, shape: Shape, stride: int, pad: int
+) -> Array:
+    matrices = _by_group(weight, shape[1]).transpose(0, 2, 1)
+    return col2im(_product(_rows(image), matrices), shape, weight.shape[2], stride, pad)
+
+
+def _rows(image: Array) -> Array:
+    return image.transpose(0, 2, 3, 1).reshape(-1, image.shape[1])
+
+
+def _by_group(weight: Array, channels: int) -> Array:
+    """Give the filters as matrices (groups, terms, filters of the group)."""
+    groups = channels // weight.shape[1]
+    return weight.reshape(groups, len(weight) // groups, -1).transpose(0, 2, 1)
+
+
+def _product(rows: Array, matrices: Array) -> Array:
+    if len(matrices) == 1:
+        product: Array = np.dot(rows, matrices[0])
+        return product
+    # For filters of one channel some three times as fast as matmul.
+    products: Array = np.einsum("pgk,gkf->pgf", _grouped(rows, len(matrices)), matrices)
+    return products.reshape(len(rows), -1)
+
+
+def _grouped(rows: Array, groups: int) -> Array:
+    return rows.reshape(len(rows), groups, -1)
 
 
 def max_pool(image: Array, kernel: int, stride: int, pad: int) -> tuple[Array, Array]:

@@ -42,7 +42,7 @@ class Timing:
     block_medians: list[float]
 
 
-Work = tuple[Callable[[], Any], int]  # a call, and how many operations it does
+Work = tuple[Callable[[], Any], float]  # a call, and how many operations it does
 
 
 def in_turn(works: Sequence[Work], effort: Effort) -> list[Timing]:
@@ -53,7 +53,7 @@ def in_turn(works: Sequence[Work], effort: Effort) -> list[Timing]:
     return [_summary(own) for own in blocks]
 
 
-def _block(call: Callable[[], Any], operations: int, effort: Effort) -> list[float]:
+def _block(call: Callable[[], Any], operations: float, effort: Effort) -> list[float]:
     time.sleep(effort.pause)
     timer = timeit.Timer(call)  # drops every result at once and holds the garbage collector
     start = time.perf_counter()
