@@ -92,7 +92,7 @@ cdef enum:
     SUM_BLOCK = 256  # terms that are summed in one register before they join the others
     BAND_BYTES = 768 << 10  # of source in scratch: with a block of weights, less than a 1 MiB L2
     LIMIT_BYTES = 3 << 20  # of scratch for a band that cannot be smaller
-    GROUP_PIXELS = 224  # outputs whose sums lie in scratch: rows go out in runs of about 1 KiB
+    GROUP_PIXELS = 112  # outputs whose sums lie in scratch: rows go out in runs of about 1 KiB
     MOST_PIXELS = 4096  # the same where lanes are pixels, of few filters
     MOST_COLUMNS = 1024  # of outputs in an item
     FEW_COLUMNS = 56  # that an item's rows are not cut below
@@ -101,6 +101,7 @@ cdef enum:
     PACK_TAPS = 64  # of a window that is packed by transposing
     RUN_PIXELS = 56  # outputs that are gathered together
     TILE_BYTES = RUN_PIXELS * TILE_VECTORS * VECTOR_BYTES  # of sums of so many
+    CHUNK_CHANNELS = 64  # of which a run of pixels stays in L1
     AHEAD_PIXELS = 56  # that are asked for in an image that is read where it lies
     STEP_PIXELS = 256  # of outputs in one call of the tile: a block of grads then fits L1
     SLICES = 32  # of the outputs whose gradients are summed apart
@@ -141,7 +142,7 @@ cdef struct Job:
     Py_ssize_t split, splits  # blocks of an item; items along the filters
     Py_ssize_t bytes
     Py_ssize_t group_rows, row_pitch, sums_pitch
-    Py_ssize_t run, chunk  # of outputs and steps that are gathered
+    Py_ssize_t run, chunk  # of outputs that are gathered; of steps that are taken together
     Py_ssize_t ahead  # of the numbers that a tile reads are what it asks for
     Py_ssize_t source_bytes  # of the band or what is gathered
     const Tiles *tiles
@@ -176,13 +177,13 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
     # Small images share the rows of a tile, and the weights on their way through the cache.
     if (
         job.reading == IN_BAND and not job.planes and job.band.h.size == rows and job.band.w.size == columns
-        and job.band.h.step == job.band.w.step == 1 and rows * columns < GROUP_PIXELS
+        and job.band.h.step == job.band.w.step == 1 and 2 * columns <= TILE_PIXELS
     ):
         job.images = smaller(
             smaller(job.batch, ceil_div(GROUP_PIXELS, rows * columns)),
             larger(1, BAND_BYTES // <Py_ssize_t>band_bytes(&job.band, rows, columns)),
         )
-        side_by_side = smaller(TILE_ROWS, larger(1, TILE_PIXELS // columns))
+        side_by_side = smaller(TILE_ROWS, TILE_PIXELS // columns)
         if job.images > side_by_side:
             job.images -= job.images % side_by_side
 
@@ -211,7 +212,9 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
     )
     job.sums_pitch = ceil_div(job.group_rows * job.row_pitch + lanes, lanes) * lanes
     job.source_bytes = 0
-    job.ahead = AHEAD_PIXELS if job.reading == IN_PLACE else 0
+    job.ahead, job.chunk = 0, PY_SSIZE_T_MAX // 2
+    if job.reading == IN_PLACE:
+        job.ahead, job.chunk = AHEAD_PIXELS, CHUNK_CHANNELS
     if job.reading == IN_BAND:
         # Vectors of pixels are read beyond the last row.
         job.source_bytes = (
@@ -354,61 +357,76 @@ cdef inline const char *row_in_band(const Job *job, const Rows *rows, Py_ssize_t
     )
 
 
-cdef inline void multiply_tile(
-    const Job *job, const Rows *rows, const void **sources, Py_ssize_t n_rows, Py_ssize_t pixels,
-    Py_ssize_t at,
+cdef inline void multiply_run(
+    const Job *job, const Rows *rows, const char *source, Py_ssize_t pixels, Py_ssize_t first,
+    Py_ssize_t last,
 ) noexcept nogil:
-    cdef Py_ssize_t vectors = rows.lanes // job.tiles.lanes
-    job.tiles.multiply(
-        rows.tile, rows.start, rows.packed, sources, rows.part.offsets, rows.part.steps,
-        rows.part.sum_block, n_rows, pixels, vectors, job.ahead,
-    )
-    # In ascending order: what is overwritten behind a tile is written again.
-    job.tiles.unpack(
-        rows.sums + at * job.bytes, job.sums_pitch, rows.tile, n_rows * pixels, vectors
-    )
+    """Add the steps first to last of neighbouring outputs, at most RUN_PIXELS, to rows.tile."""
+    cdef const void *sources[1]
+    cdef const char *start = NULL
+    cdef Py_ssize_t vectors = rows.lanes // job.tiles.lanes, x = 0, end, piece
+    cdef Py_ssize_t pieces = ceil_div(pixels, TILE_PIXELS)
+    if first == 0:
+        start = rows.start
+    for piece in range(pieces):
+        end = (piece + 1) * pixels // pieces
+        sources[0] = source + x * job.bytes
+        job.tiles.multiply(
+            rows.tile + x * vectors * VECTOR_BYTES, start,
+            rows.packed + first * rows.lanes * job.bytes, sources,
+            rows.part.offsets + (0 if job.reading == GATHERED else first),
+            last - first, rows.part.sum_block, 1, end - x, vectors, job.ahead,
+        )
+        x = end
 
 
 cdef void multiply_rows(const Job *job, const Rows *rows) noexcept nogil:
     """Lanes are filters."""
     cdef const void *sources[16]
-    cdef Py_ssize_t i, r, n, x, pieces = ceil_div(rows.count, TILE_PIXELS), piece, end
-    cdef const char *source
-    if pieces == 1:
-        n = smaller(TILE_ROWS, TILE_PIXELS // rows.count)
-        i = rows.first
-        while i < rows.last:
-            n = smaller(n, rows.last - i)
-            for r in range(n):
-                sources[r] = row_in_band(job, rows, i + r)
-            multiply_tile(
-                job, rows, sources, n, rows.count, (i - rows.first) * rows.count
-            )
-            i += n
-        return
-    for i in range(rows.first, rows.last):
-        source = row_in_band(job, rows, i)
+    cdef Py_ssize_t i = rows.first, r, n, x, end, run, k
+    cdef Py_ssize_t vectors = rows.lanes // job.tiles.lanes
+    cdef Py_ssize_t runs = ceil_div(rows.count, RUN_PIXELS)
+    n = smaller(TILE_ROWS, TILE_PIXELS // rows.count)
+    while n > 1 and i < rows.last:  # narrow rows share a tile
+        n = smaller(n, rows.last - i)
+        for r in range(n):
+            sources[r] = row_in_band(job, rows, i + r)
+        job.tiles.multiply(
+            rows.tile, rows.start, rows.packed, sources, rows.part.offsets, rows.part.steps,
+            rows.part.sum_block, n, rows.count, vectors, 0,
+        )
+        # In ascending order: what is overwritten behind a tile is written again.
+        job.tiles.unpack(
+            rows.sums + (i - rows.first) * rows.count * job.bytes, job.sums_pitch, rows.tile,
+            n * rows.count, vectors,
+        )
+        i += n
+    while i < rows.last:
         x = 0
-        for piece in range(pieces):
-            end = (piece + 1) * rows.count // pieces
-            sources[0] = source + x * job.bytes
-            multiply_tile(
-                job, rows, sources, 1, end - x, (i - rows.first) * rows.count + x
+        for run in range(runs):
+            end = (run + 1) * rows.count // runs
+            k = 0
+            while k < rows.part.steps:
+                multiply_run(
+                    job, rows, row_in_band(job, rows, i) + x * job.bytes, end - x, k,
+                    smaller(k + job.chunk, rows.part.steps),
+                )
+                k += job.chunk
+            job.tiles.unpack(
+                rows.sums + ((i - rows.first) * rows.count + x) * job.bytes, job.sums_pitch,
+                rows.tile, end - x, vectors,
             )
             x = end
+        i += 1
 
 
 cdef void gather_row(const Job *job, const Rows *rows) noexcept nogil:
     """Lanes are filters, and each step's pixels are copied side by side."""
     cdef const Phase *h = rows.h
     cdef const Phase *w = rows.w
-    cdef const void *sources[1]
-    cdef Py_ssize_t first = 0, last, k, kw, kh, c, x, piece, end
-    cdef Py_ssize_t pieces = ceil_div(rows.count, TILE_PIXELS)
+    cdef Py_ssize_t first = 0, last, k, kw, kh, c
     cdef Py_ssize_t top = rows.row * job.band.h.source.stride + h.source
     cdef Py_ssize_t left = rows.column * job.band.w.source.stride + w.source
-    cdef Py_ssize_t vectors = rows.lanes // job.tiles.lanes
-    cdef const char *start
     cdef char *band = <char *>rows.band
     while first < rows.part.steps:
         last = smaller(first + job.chunk, rows.part.steps)
@@ -425,21 +443,11 @@ cdef void gather_row(const Job *job, const Rows *rows) noexcept nogil:
                 left + kw * w.source_step, job.band.w.source.stride, rows.count, job.band.source.stride_w,
                 &job.band.w.source, job.band.source.format, NULL,
             )
-        start = NULL
-        if first == 0:
-            start = rows.start
-        x = 0
-        for piece in range(pieces):
-            end = (piece + 1) * rows.count // pieces
-            sources[0] = band + x * job.bytes
-            job.tiles.multiply(
-                rows.tile + x * vectors * VECTOR_BYTES, start,
-                rows.packed + first * rows.lanes * job.bytes, sources, rows.part.offsets,
-                last - first, rows.part.sum_block, 1, end - x, vectors, 0,
-            )
-            x = end
+        multiply_run(job, rows, band, rows.count, first, last)
         first = last
-    job.tiles.unpack(rows.sums, job.sums_pitch, rows.tile, rows.count, vectors)
+    job.tiles.unpack(
+        rows.sums, job.sums_pitch, rows.tile, rows.count, rows.lanes // job.tiles.lanes
+    )
 
 
 cdef void correlate_rows(const Job *job, const Rows *rows, Py_ssize_t row_pitch) noexcept nogil:
@@ -515,7 +523,7 @@ cdef void store_sums(const Job *job, const Rows *rows, Py_ssize_t row_pitch) noe
                 continue
             to = job.out + ((plane * h.size + y - h.before) * w.size + x) * bytes
             run = 1
-            if row_pitch == rows.count == w.size and job.band.h.step == 1:
+            if row_pitch == rows.count == w.size and job.band.h.step == job.band.w.step == 1:
                 run = smaller(rows.last - i, rows.per_image - i % rows.per_image)
             if job.band.w.step > 1:
                 spread_row(to, job.band.w.step * bytes, sums, rows.count, job.out_format)
