@@ -75,7 +75,7 @@ cdef extern from "tile.h":
         ) noexcept nogil
         void (*pack)(
             void *to, const void *source, Py_ssize_t pitch, Py_ssize_t filters, Py_ssize_t pixels,
-            Py_ssize_t vectors,
+            Py_ssize_t vectors, Py_ssize_t readable,
         ) noexcept nogil
         void (*correlate_taps)(
             void *to, const void *grad, Py_ssize_t grad_pitch, const void *image, Py_ssize_t pitch,
@@ -126,6 +126,7 @@ cdef struct Job:
     Part *parts
     Planes weight  # n: the lanes' filters (transposed: channels), c: what is summed over
     Py_ssize_t weight_group  # bytes from a group's weight to the next
+    const char *weight_end  # up to which all may be read
     Py_ssize_t kernel_h, kernel_w
     Format out_format
     char *out
@@ -305,7 +306,7 @@ cdef void pack(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
         if h.taps * w.taps == taps:
             job.tiles.pack(
                 to, source + first * weight.stride_c, weight.stride_n // job.bytes, filters,
-                (last - first) * taps, lanes // job.tiles.lanes,
+                (last - first) * taps, lanes // job.tiles.lanes, 0,
             )
             return
     for c in range(first, last):
@@ -313,6 +314,7 @@ cdef void pack(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
             job.tiles.pack(
                 scratch, source + c * weight.stride_c, weight.stride_n // job.bytes, filters, taps,
                 lanes // job.tiles.lanes,
+                (job.weight_end - source - c * weight.stride_c) // job.bytes,
             )
         for i in range(h.taps):
             for j in range(w.taps):
@@ -668,6 +670,9 @@ cdef void describe(
         job.filters = cnp.PyArray_DIM(weight, 0) // groups
     job.band.channels = cnp.PyArray_DIM(source, 1) // groups
     job.kernel_h, job.kernel_w = cnp.PyArray_DIM(weight, 2), cnp.PyArray_DIM(weight, 3)
+    job.weight_end = job.weight.data
+    if cnp.PyArray_IS_C_CONTIGUOUS(weight):
+        job.weight_end += cnp.PyArray_NBYTES(weight)
     job.weight_group = strides[0] * cnp.PyArray_DIM(weight, 0) // groups
     job.planes = job.filters <= FEW_FILTERS
     job.reading = IN_BAND
@@ -983,7 +988,7 @@ cdef void pack_grads(
         and (rows == 1 or grad.stride_h == columns * job.bytes)
     ):
         job.tiles.pack(
-            to, source, grad.stride_c // job.bytes, filters, rows * columns, vectors
+            to, source, grad.stride_c // job.bytes, filters, rows * columns, vectors, 0
         )
         return
     for f in range(filters):
@@ -993,7 +998,7 @@ cdef void pack_grads(
                 source + f * grad.stride_c + y * grad.stride_h, columns, grad.stride_w,
                 grad.format,
             )
-    job.tiles.pack(to, scratch, job.pixels, filters, rows * columns, vectors)
+    job.tiles.pack(to, scratch, job.pixels, filters, rows * columns, vectors, 0)
 
 
 cdef void multiply_grads(

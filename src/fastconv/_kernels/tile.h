@@ -54,9 +54,10 @@ typedef struct {
                      Index vectors, Index ahead);
     /* to[lane*pitch + p] = sums[p][lane]; up to lanes - 1 numbers behind `pixels` are overwritten. */
     void (*unpack)(void *to, Index pitch, const void *sums, Index pixels, Index vectors);
-    /* The inverse: to[p][lane] = from[lane*pitch + p], zero in the lanes behind `filters`. */
+    /* The inverse: to[p][lane] = from[lane*pitch + p], zero in the lanes behind `filters`. More than
+     * the rows may be read, if so many numbers are `readable`. */
     void (*pack)(void *to, const void *from, Index pitch, Index filters, Index pixels,
-                 Index vectors);
+                 Index vectors, Index readable);
     /* b. above: to[r*to_pitch + i] += sum over (kh, kw) of
      * filter[kh*kernel_w + kw] * image[(r + kh)*pitch + columns[kw] + i]
      * for whole vectors of i; returns how many rows kh of the filter it has done. */
@@ -235,17 +236,18 @@ static void NAMED(unpack)(void *to, Index pitch, const void *from, Index pixels,
 }
 
 static void NAMED(pack)(void *to, const void *from, Index pitch, Index filters, Index pixels,
-                        Index vectors) {
+                        Index vectors, Index readable) {
     typedef NAMED(Vec) Vec;
     for (Index v = 0; v < vectors; v++)
         for (Index p = 0; p < pixels; p += LANES) {
             const T *row = (const T *)from + v * LANES * pitch + p;
             Vec *packed = (Vec *)to + p * vectors + v, rows[LANES];
             Index n_rows = smaller(LANES, filters - v * LANES), count = smaller(LANES, pixels - p);
-            if (n_rows == LANES && count == LANES) {
+            Index end = ((v + 1) * LANES - 1) * pitch + p + LANES;
+            if (n_rows == LANES && (count == LANES || end <= readable)) {
                 UNROLL for (int i = 0; i < LANES; i++)
                     rows[i] = *(const NAMED(Loose) *)(row + i * pitch);
-            } else { /* nothing beyond the last row or pixel may be read */
+            } else {
                 memset(rows, 0, sizeof rows);
                 for (Index i = 0; i < n_rows; i++)
                     for (Index j = 0; j < count; j++) rows[i][j] = row[i * pitch + j];
