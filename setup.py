@@ -37,7 +37,7 @@ KERNELS = ("columns", "convolution", "pooling")  # built once per level, as <ker
 RUNTIME = ("cpu", "memory")  # built once, with no level flags: they run before a level is chosen
 
 COMPILE_FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wno-unused-function"]
-LINK_FLAGS = [] if sys.platform == "linux" else []
+LINK_FLAGS = ["-Wl,-s"] if sys.platform == "linux" else []
 
 # One binary for Python 3.11 and later; free-threaded builds have no limited API.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")

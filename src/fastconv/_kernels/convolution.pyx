@@ -158,20 +158,21 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
     cdef Py_ssize_t wanted = 1 if threads == 1 else ITEMS_PER_THREAD * threads
     cdef Py_ssize_t items, lanes = job.tiles.lanes, side_by_side
 
-    job.band.h.size, job.band.w.size, job.images = rows, columns, 1
+    job.images = 1
     job.band.w.size = smaller(columns, MOST_PIXELS if job.planes else MOST_COLUMNS)
-    job.band.h.size = fitting_rows(&job.band, job.band.w.size, BAND_BYTES)
-    while job.band.h.size < smaller(rows, FEW_ROWS) and job.band.w.size > FEW_COLUMNS:
-        job.band.w.size = (job.band.w.size + 1) // 2
+    job.band.h.size = 1
+    if job.reading == IN_BAND:
         job.band.h.size = fitting_rows(&job.band, job.band.w.size, BAND_BYTES)
-    job.band.h.size = larger(1, job.band.h.size)
-    while job.band.w.size > 1 and band_bytes(&job.band, 1, job.band.w.size) > LIMIT_BYTES:
-        job.band.w.size = (job.band.w.size + 1) // 2
-    if job.reading != IN_PLACE and band_bytes(&job.band, 1, job.band.w.size) > LIMIT_BYTES:
-        job.reading = GATHERED
-        job.planes = False
-        job.band.h.size = 1
-        job.band.w.size = smaller(columns, RUN_PIXELS)
+        while job.band.h.size < smaller(rows, FEW_ROWS) and job.band.w.size > FEW_COLUMNS:
+            job.band.w.size = (job.band.w.size + 1) // 2
+            job.band.h.size = fitting_rows(&job.band, job.band.w.size, BAND_BYTES)
+        job.band.h.size = larger(1, job.band.h.size)
+        while job.band.w.size > 1 and band_bytes(&job.band, 1, job.band.w.size) > LIMIT_BYTES:
+            job.band.w.size = (job.band.w.size + 1) // 2
+        if band_bytes(&job.band, 1, job.band.w.size) > LIMIT_BYTES:
+            job.reading = GATHERED
+            job.planes = False
+            job.band.w.size = smaller(columns, RUN_PIXELS)
     if job.band.w.size < columns:  # whole tiles
         job.band.w.size = ceil_div(job.band.w.size, TILE_PIXELS) * TILE_PIXELS
 
