@@ -156,9 +156,7 @@ def transposed_window(
     output_padding: IntPair,
     dilation: IntPair,
 ) -> tuple[Pair, Window]:
-    """Return the size that a transposed convolution spreads `shape` to, and the window that
-    slides over that size.
-    """
+    """Return the size that `shape` is spread to, and the window that brings it back."""
     return _transposed_window(
         shape,
         kernel,
@@ -183,9 +181,7 @@ def _transposed_window(
             )
     sides = _explicit_padding(padding)
     span = dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1
-    h, w = (
-        spread + extra for spread, extra in zip(_spread_size(shape, stride, sides, span), more)
-    )
+    h, w = (spread + extra for spread, extra in zip(_spread_size(shape, stride, sides, span), more))
     if h < 1 or w < 1:
         raise ValueError(
             f"padding {padding!r} leaves nothing: the output for input {shape}, kernel {kernel}, "

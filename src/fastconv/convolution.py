@@ -205,7 +205,14 @@ def conv2d_backward(
     kernels, threads = _kernels.convolution, _threads.count
     if grad_input is not None:
         target = as_shape(grad_input, images.shape)
-        kernels.transposed(grads, filters, None, target, win.packed, count, threads)
+        if dtype == np.float16 and pad_mode != "constant":
+            # What padding adds to a pixel is added before the sum is rounded.
+            wide = np.empty((1, c, h, w), np.float32)
+            for grad, narrow in zip(grads, target):
+                kernels.transposed(grad[None], filters, None, wide, win.packed, count, threads)
+                narrow[...] = wide[0]
+        else:
+            kernels.transposed(grads, filters, None, target, win.packed, count, threads)
     if grad_weight is not None:
         kernels.weight_gradient(grads, images, grad_weight, win.packed, count, threads)
     if grad_bias is not None:
@@ -348,5 +355,7 @@ def _mask(output_mask: Sequence[bool]) -> tuple[bool, bool, bool]:
 
 
 def _result_dtype(*arrays: Array) -> np.dtype[Any]:
-    dtype = np.result_type(*[array.dtype for array in arrays])
+    dtype = arrays[0].dtype
+    if not dtype.isnative or any(array.dtype is not dtype for array in arrays):
+        dtype = np.result_type(*[array.dtype for array in arrays])
     return dtype if dtype.char in FLOATS else np.dtype(np.float64)
