@@ -102,11 +102,13 @@ def check_filters(kernel: int, stride: int, padding: int, filters: int, end: boo
         spread = (stride, padding, 0, groups, 1)
         same_at_edge(end, fastconv.conv_transpose2d, [grad, weight, more], *spread)
         expected = fastconv.conv2d_backward(grad, images, weight, *window)
-        grad, images, weight = (at_edge(array, end) for array in (grad, images, weight))
-        with results_at_edge(end):
-            results = fastconv.conv2d_backward(grad, images, weight, *window)
-        for result, same in zip(results, expected):
-            np.testing.assert_array_equal(result, same)
+        for axes in ((), (0, 1)):
+            flipped = (np.flip(array, axes) for array in (grad, images, weight))
+            g, x, w = (np.flip(at_edge(array, end), axes) for array in flipped)
+            with results_at_edge(end):
+                results = fastconv.conv2d_backward(g, x, w, *window)
+            for result, same in zip(results, expected):
+                np.testing.assert_array_equal(result, same)
 
 
 def check_level(level: str) -> None:

@@ -273,6 +273,13 @@ LAYERS = {
 }
 
 
+@pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize("filters", [2, 5, 33])
+def test_windows_that_fit_no_scratch(level: str, filters: int, stride: int) -> None:
+    """Windows that span 4 MiB and more of a few rows of the image."""
+    check(Case((2, 8, 394, 460), filters, (2, 2), stride, 0, (390, 380)))
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers(level: str, threads: int, name: str) -> None:
     check(LAYERS[name], np.float32, textbook(LAYERS[name]))
@@ -541,7 +548,14 @@ def test_mixed_dtypes(level: str, first: str, second: str, third: str, expected:
         assert_same(result, same)
 
 
-@pytest.mark.parametrize("case", [SMALL, Case((2, 40, 9, 11), 33, (3, 3), 1, 1)], ids=str)
+HALVES = [
+    SMALL,
+    Case((2, 40, 9, 11), 33, (3, 3), 1, 1),
+    *[Case((2, 3, 7, 9), 5, (3, 3), 1, 2, pad_mode=mode) for mode in PAD_MODES],
+]
+
+
+@pytest.mark.parametrize("case", HALVES, ids=str)
 def test_float16_is_computed_in_float32(level: str, case: Case) -> None:
     """One rounding, at the end: the results of float32, rounded."""
     arrays = case.arrays(normal_values, "f2")
@@ -601,6 +615,8 @@ SUMS = [
     Case((1, 64, 20, 20), 64, (3, 3)),
     Case((1, 1, 180, 180), 1, (31, 31)),
     Case((2, 512, 7, 7), 256, (3, 3), 1, 1),
+    Case((2, 512, 80, 80), 2, (1, 1)),
+    Case((2, 128, 64, 64), 3, (3, 3), 1, 1),
     Case((1, 2222, 15, 15), 128, (3, 3)),
 ]
 """Outputs of 9 to 20,000 terms."""
@@ -786,6 +802,8 @@ VARIED = [
     Case((5, 20, 4, 4), 18, (4, 4)),
     Case((1, 1, 300, 400), 1, (5, 5), 1, 2),
     Case((2, 3, 60, 80), 4, (3, 3), 1, 2, pad_mode="reflect"),
+    Case((1, 8, 20, 20), 16, (5, 5), 2, 25, pad_mode="edge"),
+    Case((3, 4, 9, 11), 8, (3, 3), (1, 3), 14, pad_mode="symmetric"),
 ]
 varied_cases = pytest.mark.parametrize("case", VARIED, ids=str)
 

@@ -255,13 +255,14 @@ def test_padding_of_a_transposed_convolution() -> None:
         refused(ValueError, f"^{re.escape(message)}$", call, padding=padding)
 
 
-MASKS: list[Any] = [(True, True), (True,) * 4, (1, 1, 1), "yes", None, True, 7, (True, None, True)]
+MASKS: list[Any] = [(True, True), (False,) * 4, (1, 1, 1), "yes", None, True, 7, (True, None, True)]
 
 
 @pytest.mark.parametrize("mask", MASKS, ids=repr)
 def test_output_masks(mask: Any) -> None:
     message = f"^output_mask must be a sequence of 3 bools, got {shown(mask)}$"
-    refused(TypeError, message, SLIDING["conv2d_backward"], output_mask=mask)
+    error = ValueError if mask in MASKS[:2] else TypeError
+    refused(error, message, SLIDING["conv2d_backward"], output_mask=mask)
 
 
 def test_whole_messages() -> None:
@@ -351,8 +352,8 @@ def test_shapes_of_gradients() -> None:
         refused(ValueError, message, fastconv.avg_pool2d_backward, np.ones(shape), SHAPE, 2)
     for shape in ((2, 4, 5, 7), (2, 4, 4, 6), (2, 3, 5, 6), (1, 4, 5, 6), (4, 5, 6), (0, 4, 5, 6)):
         message = (
-            "grad_output must have shape (2, 4, 5, 6) for input (2, 3, 6, 7) and weight "
-            f"(4, 3, 2, 2), got {shape}"
+            "grad_output must have shape (2, 4, 5, 6) for input (2, 3, 6, 7), weight "
+            f"(4, 3, 2, 2), stride 1, padding 0 and dilation 1, got {shape}"
         )
         arrays = (np.ones(shape), IMAGES, WEIGHT)
         refused(ValueError, f"^{re.escape(message)}$", fastconv.conv2d_backward, *arrays)

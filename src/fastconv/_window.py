@@ -162,26 +162,34 @@ def transposed_window(
         kernel,
         pair(stride, "stride"),
         _padding(padding, "padding"),
-        _output_padding(output_padding),
+        _pair(output_padding, "output_padding", 0, "a non-negative int or a pair of them"),
         pair(dilation, "dilation"),
     )
 
 
 @lru_cache(maxsize=512)
 def _transposed_window(
-    shape: Pair, kernel: Pair, stride: Pair, padding: int | str | Pairs, more: Pair, dilation: Pair
+    shape: Pair,
+    kernel: Pair,
+    stride: Pair,
+    padding: int | str | Pairs,
+    output_padding: Pair,
+    dilation: Pair,
 ) -> tuple[Pair, Window]:
     if padding == "same":
         raise ValueError('padding must not be "same" here: it does not tell the size')
-    for extra, s, d in zip(more, stride, dilation):
+    for extra, s, d in zip(output_padding, stride, dilation):
         if extra >= max(s, d):
             raise ValueError(
-                f"output_padding must be smaller than stride or dilation, got {more} with stride "
-                f"{stride} and dilation {dilation}"
+                f"output_padding must be smaller than stride or dilation, got {output_padding} "
+                f"with stride {stride} and dilation {dilation}"
             )
     sides = _explicit_padding(padding)
     span = dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1
-    h, w = (spread + extra for spread, extra in zip(_spread_size(shape, stride, sides, span), more))
+    h, w = (
+        spread + extra
+        for spread, extra in zip(_spread_size(shape, stride, sides, span), output_padding)
+    )
     if h < 1 or w < 1:
         raise ValueError(
             f"padding {padding!r} leaves nothing: the output for input {shape}, kernel {kernel}, "
@@ -259,27 +267,16 @@ def pair(value: IntPair, name: str) -> Pair:
     """Read a positive int or a pair of them, (vertical, horizontal)."""
     if type(value) is int and value > 0:
         return value, value
-    accepted = "a positive int or a pair of them"
+    return _pair(value, name, 1, "a positive int or a pair of them")
+
+
+def _pair(value: IntPair, name: str, least: int, accepted: str) -> Pair:
     if is_sequence(value):
         numbers = integers(value, name, accepted)
     else:
         numbers = (_integer(value, name, accepted),) * 2
-    if len(numbers) != 2 or min(numbers) < 1:
+    if len(numbers) != 2 or min(numbers) < least:
         raise ValueError(f"{name} must be {accepted}, got {value!r}")
-    return numbers[0], numbers[1]
-
-
-def _output_padding(value: IntPair) -> Pair:
-    """Read a non-negative int or a pair of them."""
-    if type(value) is int and value == 0:
-        return 0, 0
-    accepted = "a non-negative int or a pair of them"
-    if is_sequence(value):
-        numbers = integers(value, "output_padding", accepted)
-    else:
-        numbers = (_integer(value, "output_padding", accepted),) * 2
-    if len(numbers) != 2 or min(numbers) < 0:
-        raise ValueError(f"output_padding must be {accepted}, got {value!r}")
     return numbers[0], numbers[1]
 
 

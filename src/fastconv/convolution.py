@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -19,7 +20,17 @@ from fastconv._arrays import (
     check_dtype,
     result,
 )
-from fastconv._window import IntPair, Padding, positive, transposed_window, window
+from fastconv._window import (
+    IntPair,
+    Padding,
+    Window,
+    is_sequence,
+    positive,
+    transposed_window,
+    window,
+)
+
+FLOAT32_PIXELS = 1 << 18  # of gradients on their way to float16
 
 
 def conv2d(
@@ -74,11 +85,18 @@ def conv2d(
         If an argument is of the wrong type, or a dtype is none of those named.
     ValueError
         If an argument is out of range, shapes do not match, or the window does not fit.
+    MemoryError
+        If the result, or a copy of the weight, is too large to allocate.
 
     See Also
     --------
     conv2d_backward : The gradients.
     conv_transpose2d : The adjoint.
+
+    Notes
+    -----
+    NaN and infinity reach exactly the outputs whose windows hold them. Results are bit-identical
+    for every number of threads.
 
     References
     ----------
@@ -106,7 +124,7 @@ def conv2d(
     f, channels, kernel_h, kernel_w = filters.shape
     count = _groups(groups, f, "filters")
     if c != channels * count:
-        raise _mismatch("input", array, c, channels * count, filters, count)
+        raise _mismatch(array, c, channels * count, filters, count)
     win = window((h, w), (kernel_h, kernel_w), stride, padding, dilation, pad_mode)
     offsets = None if bias is None else _bias(bias, f)
     inputs = (images, filters) if offsets is None else (images, filters, offsets)
@@ -160,12 +178,15 @@ def conv2d_backward(
     TypeError
         If an argument is of the wrong type, or a dtype is none of those accepted by `conv2d`.
     ValueError
-        If an argument is out of range or shapes do not match.
+        If an argument is out of range, shapes do not match, or the window does not fit.
+    MemoryError
+        If a result, or a copy of the weight, is too large to allocate.
 
     Notes
     -----
-    All results are of the dtype that `numpy.result_type` gives for the three arrays, float64 for
-    integers; float16 is computed in float32.
+    Results are bit-identical for every number of threads. All of them are of the dtype
+    that `numpy.result_type` gives for the three arrays, float64 for integers; float16 is computed
+    in float32.
 
     Examples
     --------
@@ -188,13 +209,14 @@ def conv2d_backward(
     f, channels, kernel_h, kernel_w = filters.shape
     count = _groups(groups, f, "filters")
     if c != channels * count:
-        raise _mismatch("input", array, c, channels * count, filters, count)
+        raise _mismatch(array, c, channels * count, filters, count)
     win = window((h, w), (kernel_h, kernel_w), stride, padding, dilation, pad_mode)
     expected = (n, f, win.out_h, win.out_w)[4 - array.ndim :]
     if grad_array.shape != expected:
         raise ValueError(
-            f"grad_output must have shape {expected} for input {array.shape} and weight "
-            f"{filters.shape}, got {grad_array.shape}"
+            f"grad_output must have shape {expected} for input {array.shape}, weight "
+            f"{filters.shape}, stride {stride}, padding {padding!r} and dilation {dilation}, "
+            f"got {grad_array.shape}"
         )
     wanted = _mask(output_mask)
     dtype = _result_dtype(grads, images, filters)
@@ -205,14 +227,8 @@ def conv2d_backward(
     kernels, threads = _kernels.convolution, _threads.count
     if grad_input is not None:
         target = as_shape(grad_input, images.shape)
-        if dtype == np.float16 and pad_mode != "constant":
-            # What padding adds to a pixel is added before the sum is rounded.
-            wide = np.empty((1, c, h, w), np.float32)
-            for grad, narrow in zip(grads, target):
-                kernels.transposed(grad[None], filters, None, wide, win.packed, count, threads)
-                narrow[...] = wide[0]
-        else:
-            kernels.transposed(grads, filters, None, target, win.packed, count, threads)
+        adjoint = _adjoint_of_halves if dtype == np.float16 and pad_mode != "constant" else _adjoint
+        adjoint(grads, filters, target, win, count)
     if grad_weight is not None:
         kernels.weight_gradient(grads, images, grad_weight, win.packed, count, threads)
     if grad_bias is not None:
@@ -270,6 +286,8 @@ def conv_transpose2d(
         If an argument is of the wrong type, or a dtype is none of those named.
     ValueError
         If an argument is out of range, shapes do not match, or nothing is left.
+    MemoryError
+        If the result, or a copy of the weight, is too large to allocate.
 
     See Also
     --------
@@ -290,7 +308,7 @@ def conv_transpose2d(
     expected, f, kernel_h, kernel_w = filters.shape
     count = _groups(groups, expected, "channels")
     if c != expected:
-        raise _mismatch("input", array, c, expected, filters, count)
+        raise _mismatch(array, c, expected, filters, count)
     f *= count
     size, win = transposed_window(
         (h, w), (kernel_h, kernel_w), stride, padding, output_padding, dilation
@@ -303,6 +321,29 @@ def conv_transpose2d(
         images, filters, offsets, as_shape(out, shape), win.packed, count, _threads.count
     )
     return out
+
+
+def _adjoint(grads: Array, filters: Array, out: Array, win: Window, groups: int) -> None:
+    _kernels.convolution.transposed(grads, filters, None, out, win.packed, groups, _threads.count)
+
+
+def _adjoint_of_halves(grads: Array, filters: Array, out: Array, win: Window, groups: int) -> None:
+    """Compute some channels at a time in float32.
+
+    What padding adds to a pixel must be added before the sum is rounded.
+    """
+    n, channels, h, w = out.shape
+    f, c = len(filters) // groups, channels // groups
+    some = max(1, min(c, FLOAT32_PIXELS // (h * w)))
+    wide = np.empty((1, some, h, w), np.float32)
+    for image, g in product(range(n), range(groups)):
+        own = slice(g * f, (g + 1) * f)
+        for first in range(0, c, some):
+            last = min(first + some, c)
+            part = wide[:, : last - first]
+            _adjoint(grads[image : image + 1, own], filters[own, first:last], part, win, 1)
+            with np.errstate(over="ignore"):
+                out[image, g * c + first : g * c + last] = part[0]
 
 
 def _images(array: Array, name: str) -> Array:
@@ -335,23 +376,23 @@ def _groups(groups: SupportsIndex, of: int, what: str) -> int:
     return count
 
 
-def _mismatch(
-    name: str, array: Array, channels: int, expected: int, weight: Array, groups: int
-) -> ValueError:
+def _mismatch(array: Array, channels: int, expected: int, weight: Array, groups: int) -> ValueError:
     return ValueError(
-        f"{name} has {channels} channels but weight expects {expected} ({name} {array.shape}, "
+        f"input has {channels} channels but weight expects {expected} (input {array.shape}, "
         f"weight {weight.shape}, groups {groups})"
     )
 
 
-def _mask(output_mask: Sequence[bool]) -> tuple[bool, bool, bool]:
-    try:
-        grad_input, grad_weight, grad_bias = output_mask
-        if all(isinstance(want, (bool, np.bool_)) for want in output_mask):
-            return bool(grad_input), bool(grad_weight), bool(grad_bias)
-    except (TypeError, ValueError):
-        pass
-    raise TypeError(f"output_mask must be a sequence of 3 bools, got {output_mask!r}")
+def _mask(output_mask: Sequence[bool]) -> tuple[bool, ...]:
+    accepted = f"output_mask must be a sequence of 3 bools, got {output_mask!r}"
+    if not is_sequence(output_mask):
+        raise TypeError(accepted)
+    wanted = tuple(output_mask)
+    if not all(isinstance(want, (bool, np.bool_)) for want in wanted):
+        raise TypeError(accepted)
+    if len(wanted) != 3:
+        raise ValueError(accepted)
+    return wanted
 
 
 def _result_dtype(*arrays: Array) -> np.dtype[Any]:

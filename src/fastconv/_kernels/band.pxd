@@ -14,6 +14,7 @@ cdef struct Phase:
     # tap + t*tap_step sees the source at source + j*stride + t*source_step.
     Py_ssize_t position, first, last
     Py_ssize_t taps, tap, tap_step, source, source_step
+    Py_ssize_t index  # among the phases that have taps
 
 
 cdef struct Side:
@@ -22,7 +23,7 @@ cdef struct Side:
     Axis target  # in which positions count from the padding's begin
     Py_ssize_t step  # from one output of a phase to the next
     Phase *phases
-    Py_ssize_t n_phases
+    Py_ssize_t n_phases, n_seeing  # of which so many have taps
     Py_ssize_t first, last  # j of all phases
     Py_ssize_t base, extent  # the least source position for j = 0; how far one output sees
     Py_ssize_t deal, rests  # columns are dealt to so many rows, of which so many are of use
@@ -89,10 +90,9 @@ cdef inline void plan_transposed(
 
 cdef inline void finish_side(Side *side) noexcept:
     """Find what all phases together need."""
-    cdef const Phase *phase
+    cdef Phase *phase
     cdef Py_ssize_t i, end = 0, last
-    cdef bint found = False
-    side.base = 0
+    side.base = side.n_seeing = 0
     for i in range(side.n_phases):
         phase = side.phases + i
         side.first = smaller(side.first, phase.first) if i else phase.first
@@ -100,9 +100,10 @@ cdef inline void finish_side(Side *side) noexcept:
         if phase.taps == 0:
             continue
         last = phase.source + (phase.taps - 1) * phase.source_step + 1
-        side.base = smaller(side.base, phase.source) if found else phase.source
-        end = larger(end, last) if found else last
-        found = True
+        side.base = smaller(side.base, phase.source) if side.n_seeing else phase.source
+        end = larger(end, last) if side.n_seeing else last
+        phase.index = side.n_seeing
+        side.n_seeing += 1
     side.extent = larger(1, end - side.base)
     side.deal = side.source.stride  # neighbouring outputs find a tap side by side
     side.rests = smaller(side.deal, side.extent)

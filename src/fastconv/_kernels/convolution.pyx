@@ -39,7 +39,7 @@ cimport numpy as cnp
 
 from fastconv._kernels.band cimport *
 from fastconv._kernels.common cimport *
-from fastconv._kernels.parallel cimport for_each, useful_threads
+from fastconv._kernels.parallel cimport for_each, useful_threads, wanted_items
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
@@ -88,8 +88,10 @@ cdef extern from "tile.h":
 
 cdef enum:
     FEW_FILTERS = 4
-    PLANE_BLOCK = 128  # the same where lanes are pixels
     SUM_BLOCK = 256  # terms that are summed in one register before they join the others
+    PLANE_BLOCK = 128  # the same where lanes are pixels,
+    PLANE_CHANNELS = 16  # and the channels whose sums are added up before they join the others
+    STREAM_BYTES = 4 << 20  # results of this size leave the caches: 18 % for (100,30,24,24)
     BAND_BYTES = 768 << 10  # of source in scratch: with a block of weights, less than a 1 MiB L2
     LIMIT_BYTES = 3 << 20  # of scratch for a band that cannot be smaller
     GROUP_PIXELS = 112  # outputs whose sums lie in scratch: rows go out in runs of about 1 KiB
@@ -105,13 +107,14 @@ cdef enum:
     AHEAD_PIXELS = 56  # that are asked for in an image that is read where it lies
     STEP_PIXELS = 256  # of outputs in one call of the tile: a block of grads then fits L1
     SLICES = 32  # of the outputs whose gradients are summed apart
-    SLICE_BYTES = 4 << 20  # of all of them
-    ITEMS_PER_THREAD = 8
+    SLICE_BYTES = 2 << 20  # of all of them
     FLOPS_PER_BYTE = 8  # arithmetic that takes as long as moving a byte
 
 
 cdef struct Part:
-    # A pair of phases.
+    # A pair of phases that have taps.
+    const Phase *h
+    const Phase *w
     Py_ssize_t steps, sum_block
     int32_t *offsets  # in the band: of every step or, where lanes are pixels, of every column
     char *packed
@@ -155,7 +158,7 @@ cdef struct Job:
 cdef void plan_sizes(Job *job, int threads) noexcept:
     """Decide how source is read, and cut outputs and filters into items."""
     cdef Py_ssize_t rows = job.band.h.last - job.band.h.first, columns = job.band.w.last - job.band.w.first
-    cdef Py_ssize_t wanted = 1 if threads == 1 else ITEMS_PER_THREAD * threads
+    cdef Py_ssize_t wanted = wanted_items(threads)
     cdef Py_ssize_t items, lanes = job.tiles.lanes, side_by_side
 
     job.images = 1
@@ -173,12 +176,13 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
             job.reading = GATHERED
             job.planes = False
             job.band.w.size = smaller(columns, RUN_PIXELS)
-    if job.band.w.size < columns:  # whole tiles
-        job.band.w.size = ceil_div(job.band.w.size, TILE_PIXELS) * TILE_PIXELS
+    if TILE_PIXELS <= job.band.w.size < columns:  # whole tiles
+        job.band.w.size -= job.band.w.size % TILE_PIXELS
 
     # Small images share the rows of a tile, and the weights on their way through the cache.
     if (
-        job.reading == IN_BAND and not job.planes and job.band.h.size == rows and job.band.w.size == columns
+        job.reading == IN_BAND and not job.planes and not job.folds
+        and job.band.h.size == rows and job.band.w.size == columns
         and job.band.h.step == job.band.w.step == 1 and 2 * columns <= TILE_PIXELS
     ):
         job.images = smaller(
@@ -196,7 +200,8 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
     job.blocks = ceil_div(job.filters, FEW_FILTERS if job.planes else job.block)
 
     items = ceil_div(job.batch, job.images) * job.groups * ceil_div(columns, job.band.w.size)
-    if items * ceil_div(rows, job.band.h.size) < wanted:
+    # The order in which a fold adds must not depend on the number of threads.
+    if not job.folds and items * ceil_div(rows, job.band.h.size) < wanted:
         job.band.h.size = larger(
             smaller(job.band.h.size, 2), ceil_div(rows, ceil_div(wanted, items))
         )
@@ -239,21 +244,19 @@ cdef Py_ssize_t adjoint_block(Py_ssize_t channels, Py_ssize_t taps) noexcept:
     )
 
 
-cdef inline Part *part_of(const Job *job, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
-    return job.parts + i * job.band.w.n_phases + j
-
-
-cdef inline Py_ssize_t table_length(const Job *job, const Part *part, const Phase *w) noexcept nogil:
+cdef inline Py_ssize_t table_length(const Job *job, const Part *part) noexcept nogil:
     if job.reading == GATHERED:
         return smaller(part.steps, job.chunk)
-    return w.taps if job.planes else part.steps
+    return part.w.taps if job.planes else part.steps
 
 
-cdef void plan_part(const Job *job, const Phase *h, const Phase *w, const Part *part) noexcept nogil:
+cdef void plan_part(const Job *job, const Part *part) noexcept nogil:
     """Fill the table of offsets."""
+    cdef const Phase *h = part.h
+    cdef const Phase *w = part.w
     cdef Py_ssize_t c, kh, kw, i = 0, row
     if job.reading == GATHERED:
-        for i in range(table_length(job, part, w)):
+        for i in range(table_length(job, part)):
             part.offsets[i] = <int32_t>(i * job.run)
         return
     if job.reading == IN_PLACE:
@@ -286,8 +289,8 @@ cdef void pack(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     cdef Py_ssize_t p = item // (pieces * blocks * job.groups)
     cdef const Planes *weight = &job.weight
     cdef const Part *part = job.parts + p
-    cdef const Phase *h = job.band.h.phases + p // job.band.w.n_phases
-    cdef const Phase *w = job.band.w.phases + p % job.band.w.n_phases
+    cdef const Phase *h = part.h
+    cdef const Phase *w = part.w
     cdef Py_ssize_t lanes = smaller(job.block, job.padded_filters - f)
     cdef Py_ssize_t filters = smaller(lanes, job.filters - f)
     cdef Py_ssize_t c, i, j, kh, kw, taps = job.kernel_h * job.kernel_w
@@ -301,8 +304,6 @@ cdef void pack(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
         and weight.stride_h == job.kernel_w * job.bytes
         and weight.stride_n % job.bytes == 0 and weight.stride_c % job.bytes == 0
     )
-    if part.steps == 0:
-        return
     if rows and weight.stride_c == taps * job.bytes and h.tap == w.tap == 0:
         if h.taps * w.taps == taps:
             job.tiles.pack(
@@ -385,7 +386,7 @@ cdef inline void multiply_run(
 
 cdef void multiply_rows(const Job *job, const Rows *rows) noexcept nogil:
     """Lanes are filters."""
-    cdef const void *sources[16]
+    cdef const void *sources[TILE_ROWS]
     cdef Py_ssize_t i = rows.first, r, n, x, end, run, k
     cdef Py_ssize_t vectors = rows.lanes // job.tiles.lanes
     cdef Py_ssize_t runs = ceil_div(rows.count, RUN_PIXELS)
@@ -459,13 +460,14 @@ cdef void correlate_rows(const Job *job, const Rows *rows, Py_ssize_t row_pitch)
     cdef Py_ssize_t step = job.band.h.rests * job.band.pitch  # from the source of one output row to the next
     cdef bint share = job.band.h.source.stride == 1 and h.source_step == 1
     cdef Py_ssize_t lanes = job.tiles.lanes, vectors = ceil_div(rows.count, lanes)
-    cdef Py_ssize_t i, n, v, wide, f, c, kh, kw, done
+    cdef Py_ssize_t i, n, v, wide, f, c, kh, kw, done, r, to_pitch
     cdef Py_ssize_t most_rows = larger(1, PLANE_BLOCK // rows.w.taps) if share else 1
     cdef Py_ssize_t filter_bytes = rows.part.steps * job.bytes
     cdef Py_ssize_t tap_bytes = rows.w.taps * job.bytes
     cdef const char *source
     cdef const char *filter
     cdef char *to
+    cdef char *sums
     i = rows.first
     while i < rows.last:
         n = PLANE_ROWS if rows.last - i >= PLANE_ROWS else 1
@@ -474,9 +476,13 @@ cdef void correlate_rows(const Job *job, const Rows *rows, Py_ssize_t row_pitch)
             wide = vectors - v
             wide = PLANE_VECTORS if wide >= PLANE_VECTORS else 2 if wide >= 2 else 1
             for f in range(rows.filters):
-                to = rows.sums + job.bytes * (
+                sums = rows.sums + job.bytes * (
                     f * job.sums_pitch + (i - rows.first) * row_pitch + v * lanes
                 )
+                to, to_pitch = sums, row_pitch
+                if job.band.channels > PLANE_CHANNELS:
+                    to, to_pitch = rows.tile, wide * lanes
+                    memset(to, 0, n * to_pitch * job.bytes)
                 filter = rows.packed + f * filter_bytes
                 for c in range(job.band.channels):
                     source = row_in_band(job, rows, i) + job.bytes * (
@@ -486,7 +492,7 @@ cdef void correlate_rows(const Job *job, const Rows *rows, Py_ssize_t row_pitch)
                     while kh < h.taps:
                         # A filter's row that is longer than a block is cut, too.
                         done = job.tiles.correlate(
-                            to, row_pitch, n, wide,
+                            to, to_pitch, n, wide,
                             source + job.bytes * job.band.pitch * stored_row(
                                 &job.band.h, h.source - job.band.h.base + kh * h.source_step
                             ),
@@ -500,6 +506,15 @@ cdef void correlate_rows(const Job *job, const Rows *rows, Py_ssize_t row_pitch)
                             kh += done
                             kw = 0
                     filter += h.taps * tap_bytes
+                    if to != sums and (
+                        (c + 1) % PLANE_CHANNELS == 0 or c + 1 == job.band.channels
+                    ):
+                        for r in range(n):
+                            job.sums.add_row(
+                                sums + r * row_pitch * job.bytes, to + r * to_pitch * job.bytes,
+                                to_pitch,
+                            )
+                        memset(to, 0, n * to_pitch * job.bytes)
             v += wide
         i += n
 
@@ -563,6 +578,7 @@ cdef void convolve_band(
     cdef Py_ssize_t images = smaller(job.images, job.batch - n)
     cdef Py_ssize_t lanes = FEW_FILTERS if job.planes else job.block
     cdef Py_ssize_t block, i, j, k, all_rows, row_pitch
+    cdef bint sees
     cdef char *band
     cdef Rows rows
     rows.n, rows.g = n, g
@@ -577,7 +593,10 @@ cdef void convolve_band(
                 right - left,
                 band + i * job.band.channels * job.band.channel_rows * job.band.pitch * job.bytes,
             )
-        memset(band + job.source_bytes - PLANE_VECTORS * VECTOR_BYTES, 0, PLANE_VECTORS * VECTOR_BYTES)
+        memset(
+            band + job.source_bytes - PLANE_VECTORS * VECTOR_BYTES, 0,
+            PLANE_VECTORS * VECTOR_BYTES,
+        )
     elif job.reading == IN_PLACE:
         rows.band = (
             job.band.source.data + n * job.band.source.stride_n + g * job.band.channels * job.band.source.stride_c
@@ -604,21 +623,25 @@ cdef void convolve_band(
                     rows.column = rows.column_j - (0 if job.reading == GATHERED else left)
                     if rows.count <= 0:
                         continue
-                    rows.part = part_of(job, i, j)
-                    rows.packed = rows.part.packed + (
-                        (g * job.padded_filters + rows.f) * rows.part.steps * job.bytes
-                    )
+                    sees = rows.h.taps > 0 and rows.w.taps > 0
+                    if sees:
+                        rows.part = (
+                            job.parts + rows.h.index * job.band.w.n_seeing + rows.w.index
+                        )
+                        rows.packed = rows.part.packed + (
+                            (g * job.padded_filters + rows.f) * rows.part.steps * job.bytes
+                        )
                     row_pitch = rows.count
                     if job.planes:
                         row_pitch = ceil_div(rows.count, job.tiles.lanes) * job.tiles.lanes
-                    if job.planes or rows.part.steps == 0:
+                    if job.planes or not sees:
                         for k in range(rows.filters):
                             fill_row(
                                 rows.sums + k * job.sums_pitch * job.bytes,
                                 rows.start + k * job.bytes,
                                 (rows.last - rows.first) * row_pitch, job.bytes,
                             )
-                    if rows.part.steps == 0:
+                    if not sees:
                         pass
                     elif job.planes:
                         correlate_rows(job, &rows, row_pitch)
@@ -679,7 +702,7 @@ cdef void describe(
     job.reading = IN_BAND
     job.folds = False
     job.adjoint = transposed
-    job.past_caches = cnp.PyArray_NBYTES(out) >= STREAM_FROM_BYTES
+    job.past_caches = cnp.PyArray_NBYTES(out) >= STREAM_BYTES
 
 
 cdef Py_ssize_t taken_taps(const Side *side) noexcept:
@@ -692,7 +715,7 @@ cdef Py_ssize_t taken_taps(const Side *side) noexcept:
 
 cdef int run(Job *job, object bias, Py_ssize_t out_bytes, int threads) except -1:
     """Compute all outputs of the two sides; `job` holds everything else."""
-    cdef Py_ssize_t n_parts = job.band.h.n_phases * job.band.w.n_phases, i, j, items
+    cdef Py_ssize_t n_parts = job.band.h.n_seeing * job.band.w.n_seeing, i, j, items
     cdef double tables = 0, packed = 0, flops, moved
     cdef char *memory
     cdef char *at
@@ -708,19 +731,22 @@ cdef int run(Job *job, object bias, Py_ssize_t out_bytes, int threads) except -1
     threads = useful_threads(moved, threads)
     plan_sizes(job, threads)
 
-    job.parts = <Part *>malloc(n_parts * sizeof(Part))
+    job.parts = <Part *>malloc((n_parts + 1) * sizeof(Part))
     if job.parts == NULL:
         raise MemoryError(f"no memory for {n_parts} pairs of phases")
     for i in range(job.band.h.n_phases):
         for j in range(job.band.w.n_phases):
-            h, w, part = job.band.h.phases + i, job.band.w.phases + j, part_of(job, i, j)
+            h, w = job.band.h.phases + i, job.band.w.phases + j
+            if h.taps == 0 or w.taps == 0:
+                continue
+            part = job.parts + h.index * job.band.w.n_seeing + w.index
+            part.h, part.w = h, w
             part.steps = job.band.channels * h.taps * w.taps
             part.sum_block = SUM_BLOCK
             if job.adjoint:
                 part.sum_block = adjoint_block(job.band.channels, h.taps * w.taps)
-            if part.steps:
-                tables += table_length(job, part, w) * <double>sizeof(int32_t)
-                packed += <double>job.groups * job.padded_filters * part.steps * job.bytes
+            tables += table_length(job, part) * <double>sizeof(int32_t)
+            packed += <double>job.groups * job.padded_filters * part.steps * job.bytes
     memory = NULL
     if tables + packed < <double>PY_SSIZE_T_MAX / 2:
         memory = <char *>malloc(
@@ -749,13 +775,11 @@ cdef int run(Job *job, object bias, Py_ssize_t out_bytes, int threads) except -1
                     converted_format(bias_array, job.bytes),
                 )
         at += job.groups * job.padded_filters * job.bytes
-        for i in range(job.band.h.n_phases):
-            for j in range(job.band.w.n_phases):
-                h, w, part = job.band.h.phases + i, job.band.w.phases + j, part_of(job, i, j)
-                part.offsets = <int32_t *>at
-                if part.steps:
-                    plan_part(job, h, w, part)
-                    at += table_length(job, part, w) * sizeof(int32_t)
+        for i in range(n_parts):
+            part = job.parts + i
+            part.offsets = <int32_t *>at
+            plan_part(job, part)
+            at += table_length(job, part) * sizeof(int32_t)
         items = (
             n_parts * job.groups * ceil_div(job.padded_filters, job.block)
             * ceil_div(job.band.channels, PACK_CHANNELS)
@@ -902,7 +926,9 @@ cdef struct WeightJob:
 
 
 cdef double grad_bytes(const WeightJob *job, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
-    return <double>job.bytes * job.padded_filters * rows * columns
+    return (
+        <double>job.bytes * (job.padded_filters + 2 * TILE_VECTORS * job.tiles.lanes) * rows * columns
+    )
 
 
 cdef void plan_slices(WeightJob *job, int threads) noexcept:
@@ -910,7 +936,7 @@ cdef void plan_slices(WeightJob *job, int threads) noexcept:
     bands of a slice and the slices, none of which may depend on the number of threads."""
     cdef Band *band = &job.band
     cdef Py_ssize_t rows = band.h.last - band.h.first, columns = band.w.last - band.w.first
-    cdef Py_ssize_t wanted = 1 if threads == 1 else ITEMS_PER_THREAD * threads
+    cdef Py_ssize_t wanted = wanted_items(threads)
     cdef Py_ssize_t lanes = job.tiles.lanes, pieces, blocks
     cdef double size, more
 
@@ -924,6 +950,8 @@ cdef void plan_slices(WeightJob *job, int threads) noexcept:
         job.reading = GATHERED
         job.planes = False
         band.w.size = smaller(columns, RUN_PIXELS)
+        while band.w.size > 1 and grad_bytes(job, 1, band.w.size) > LIMIT_BYTES / 4:
+            band.w.size = (band.w.size + 1) // 2
     job.block = TILE_VECTORS * lanes
     if job.planes:
         job.block, job.padded_filters = 1, job.filters
@@ -970,7 +998,8 @@ cdef void plan_slices(WeightJob *job, int threads) noexcept:
     if job.reading == IN_BAND:
         job.image_bytes = job.split_channels * band.channel_rows * band.pitch * job.bytes
     elif job.reading == GATHERED:
-        job.chunk = smaller(job.steps, LIMIT_BYTES / 2 // (band.w.size * job.bytes))
+        job.chunk = smaller(job.steps, LIMIT_BYTES // 2 // (band.w.size * job.bytes))
+        job.image_bytes = job.chunk * band.w.size * job.bytes
 
 
 cdef void pack_grads(
@@ -1008,7 +1037,7 @@ cdef void multiply_grads(
     Py_ssize_t rows, Py_ssize_t vectors, char *sums,
 ) noexcept nogil:
     """Add the products of one block of gradients with `rows` rows (c, kh) of the source."""
-    cdef const void *sources[16]
+    cdef const void *sources[TILE_ROWS]
     cdef Py_ssize_t pieces = ceil_div(kernel_w, TILE_PIXELS), piece, kw, end, n, r, i = 0
     cdef Py_ssize_t tap_bytes = vectors * VECTOR_BYTES
     cdef Py_ssize_t channel_bytes = job.band.channel_rows * job.band.pitch * job.bytes
@@ -1287,13 +1316,13 @@ def weight_gradient(
     flops = (
         2.0 * job.batch * groups * job.filters * job.steps * <double>h.out * w.out
     )
-    if reads_in_place(&job.band.source, h, w, job.planes):
+    if (
+        reads_in_place(&job.band.source, h, w, job.planes)
+        and job.grad.stride_h == w.out * job.grad.stride_w
+    ):
         job.reading = IN_PLACE
-        if job.grad.stride_h == w.out * job.grad.stride_w:
-            w.size = w.out = h.size * w.size
-            h.size = h.out = 1
-        else:
-            job.reading = IN_BAND
+        w.size = w.out = h.size * w.size
+        h.size = h.out = 1
     job.band.h.phases, job.band.w.phases = phases, phases + 1
     plan_forward(&job.band.h, h)
     plan_forward(&job.band.w, w)
@@ -1326,8 +1355,6 @@ def weight_gradient(
             scratch += (job.band.h.size * job.grad_pitch + job.tiles.lanes) * job.bytes
         else:
             scratch += (job.split_filters + 2 * job.block) * job.pixels * job.bytes
-        if job.reading == GATHERED:
-            scratch += job.chunk * job.band.w.size * job.bytes
         for_each(
             sum_slice, &job, job.slices * groups * job.splits_f * job.splits_c, scratch, moved,
             threads,

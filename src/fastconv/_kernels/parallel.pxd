@@ -53,8 +53,8 @@ cdef inline int for_each(
 ) except -1:
     """Run `task` on every item, in any order, each with scratch memory aligned to a line.
 
-    `threads` comes from `useful_threads`. An item's result must depend on nothing but the item: that is what makes results the same for
-    every number of threads.
+    `threads` comes from `useful_threads`. An item's result must depend on nothing but the item:
+    that is what makes results the same for every number of threads.
     """
     cdef Py_ssize_t next = 0, chunk
     cdef int thread

@@ -14,8 +14,8 @@
  *    of AVX2's 16; SSE2, without fused multiply-add, needs temporaries: 4 x 2.
  * b. `correlate`: lanes are pixels, for few filters a group. 4 rows of outputs share what they load.
  * c. `correlate_taps`: lanes are pixels that are summed over: the gradient of b's filters.
- * d. Accumulators are added to sums in memory after a block of steps: one long accumulator loses
- *    digits as the sum grows.
+ * d. Accumulators are added to sums in memory after a block of steps (a., chosen by the driver) or at
+ *    the end of the call (b., c.): one long accumulator loses digits as the sum grows.
  */
 #ifndef T
 #ifndef FASTCONV_TILE_H
@@ -67,6 +67,7 @@ typedef struct {
     /* c. above: to[t] += sum over (r, i) of grad[r*grad_pitch + i] * image[r*pitch + taps[t] + i] */
     void (*correlate_taps)(void *to, const void *grad, Index grad_pitch, const void *image,
                            Index pitch, Index rows, Index count, const int32_t *taps, Index n_taps);
+    /* Of numbers anywhere, in several short sums that are joined in float64. */
     double (*sum)(const void *numbers, Index count);
     /* As many multiply-adds as the processor can do, in registers; returns their number. */
     double (*peak)(Index rounds);
@@ -243,7 +244,7 @@ static void NAMED(pack)(void *to, const void *from, Index pitch, Index filters, 
             const T *row = (const T *)from + v * LANES * pitch + p;
             Vec *packed = (Vec *)to + p * vectors + v, rows[LANES];
             Index n_rows = smaller(LANES, filters - v * LANES), count = smaller(LANES, pixels - p);
-            Index end = ((v + 1) * LANES - 1) * pitch + p + LANES;
+            Index end = larger(pitch, 0) * ((v + 1) * LANES - 1) + p + LANES;
             if (n_rows == LANES && (count == LANES || end <= readable)) {
                 UNROLL for (int i = 0; i < LANES; i++)
                     rows[i] = *(const NAMED(Loose) *)(row + i * pitch);
@@ -359,14 +360,17 @@ static void NAMED(correlate_taps)(void *to, const void *grad, Index grad_pitch, 
 
 static double NAMED(sum)(const void *from, Index count) {
     const T *numbers = (const T *)from;
-    NAMED(Vec) acc[4] = {{0}, {0}, {0}, {0}}, total;
     double sum = 0;
     Index i = 0;
-    for (; i + 4 * LANES <= count; i += 4 * LANES)
-        UNROLL for (int v = 0; v < 4; v++)
-            acc[v] += *(const NAMED(Loose) *)(numbers + i + v * LANES);
-    total = (acc[0] + acc[1]) + (acc[2] + acc[3]);
-    for (int lane = 0; lane < LANES; lane++) sum += (double)total[lane];
+    while (i + 4 * LANES <= count) {
+        NAMED(Vec) acc[4] = {{0}, {0}, {0}, {0}}, total;
+        Index end = smaller(count, i + 256 * LANES) - 4 * LANES;
+        for (; i <= end; i += 4 * LANES)
+            UNROLL for (int v = 0; v < 4; v++)
+                acc[v] += *(const NAMED(Loose) *)(numbers + i + v * LANES);
+        total = (acc[0] + acc[1]) + (acc[2] + acc[3]);
+        for (int lane = 0; lane < LANES; lane++) sum += (double)total[lane];
+    }
     for (; i < count; i++) sum += (double)numbers[i];
     return sum;
 }
