@@ -26,7 +26,8 @@ def machine(about: Machine, missing: dict[str, str]) -> str:
 
 
 NOTE = (
-    "Beside ours: their time / our time in the same mode; of a limit, the share that out= reaches."
+    "Beside ours: their time / our time in the same mode; of a limit, the share that we reach: with"
+    "\nout= or, for convolutions, with fresh results. Fresh results of ours reuse memory of earlier ones."
     "\nGB/s: of columns, or of a pooling's input and results. numpy runs on one thread, but for"
     "\nproducts of matrices. Of a convolution's limits the slower binds; they count at their best."
     "\nerror: relative rms of the output, or of grad_input and grad_weight, beside float64, on"
@@ -73,8 +74,8 @@ def _layer_times(row: Row, rows: list[Row]) -> str:
         beside = f"{ratio:.2f}x"
         binds = " we lose" if ratio < 1 else ""
     errors = "".join(f"{error:8.1e}" for error in row.errors[:2])
-    rate = row.flops / median / 1e9
-    text = f"{median * 1e3:10.3f}{least * 1e3:10.3f}{rate:8.1f}{beside:>8}{binds:<8}{errors:>16}"
+    rate = "" if row.contender == "parallel copy" else f"{row.flops / median / 1e9:.1f}"
+    text = f"{median * 1e3:10.3f}{least * 1e3:10.3f}{rate:>8}{beside:>8}{binds:<8}{errors:>16}"
     return text.rstrip()
 
 

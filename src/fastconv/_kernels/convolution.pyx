@@ -926,9 +926,11 @@ cdef struct WeightJob:
 
 
 cdef double grad_bytes(const WeightJob *job, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
-    return (
-        <double>job.bytes * (job.padded_filters + 2 * TILE_VECTORS * job.tiles.lanes) * rows * columns
-    )
+    """Bytes of the gradients of so many outputs, with room to pack a block of them."""
+    cdef Py_ssize_t filters = job.filters
+    if not job.planes:
+        filters += 3 * TILE_VECTORS * job.tiles.lanes
+    return <double>job.bytes * filters * rows * columns
 
 
 cdef void plan_slices(WeightJob *job, int threads) noexcept:
@@ -940,7 +942,6 @@ cdef void plan_slices(WeightJob *job, int threads) noexcept:
     cdef Py_ssize_t lanes = job.tiles.lanes, pieces, blocks
     cdef double size, more
 
-    job.padded_filters = ceil_div(job.filters, lanes) * lanes
     band.w.size = smaller(columns, MOST_PIXELS if job.planes else MOST_COLUMNS)
     while band.w.size > 1 and (
         band_bytes(band, 1, band.w.size) + grad_bytes(job, 1, band.w.size) > LIMIT_BYTES
@@ -952,9 +953,10 @@ cdef void plan_slices(WeightJob *job, int threads) noexcept:
         band.w.size = smaller(columns, RUN_PIXELS)
         while band.w.size > 1 and grad_bytes(job, 1, band.w.size) > LIMIT_BYTES / 4:
             band.w.size = (band.w.size + 1) // 2
-    job.block = TILE_VECTORS * lanes
-    if job.planes:
-        job.block, job.padded_filters = 1, job.filters
+    job.block = 1 if job.planes else TILE_VECTORS * lanes
+    job.padded_filters = job.filters
+    if not job.planes:
+        job.padded_filters = ceil_div(job.filters, lanes) * lanes
     band.h.size = 1
     if job.reading == IN_BAND and band.w.size == columns and rows > 1:
         size = band_bytes(band, 1, columns) + grad_bytes(job, 1, columns)
