@@ -27,7 +27,7 @@ def machine(about: Machine, missing: dict[str, str]) -> str:
 
 NOTE = (
     "Beside ours: their time / our time in the same mode; of a limit, the share that we reach with"
-    "\nout= or, convolving, with fresh results (which reuse memory of earlier ones, as onnxruntime's)."
+    "\nout= or, convolving, with fresh results, which reuse memory of earlier ones."
     "\nGB/s: of columns, or of a pooling's input and results. numpy runs on one thread, but for"
     "\nproducts of matrices. Of a convolution's limits the slower binds; they count at their best."
     "\nerror: relative rms of the output, or of grad_input and grad_weight, beside float64, on"

@@ -147,6 +147,15 @@ cdef inline Py_ssize_t fitting_rows(const Band *band, Py_ssize_t columns, double
     return 1 + <Py_ssize_t>min(more, <double>(band.h.last - band.h.first - 1))
 
 
+cdef inline Py_ssize_t even_size(
+    Py_ssize_t total, Py_ssize_t most, Py_ssize_t multiple
+) noexcept nogil:
+    """The size of near-equal pieces of at most `most`, a multiple of `multiple` if that fits."""
+    cdef Py_ssize_t size = ceil_div(total, ceil_div(total, most))
+    cdef Py_ssize_t whole = ceil_div(size, multiple) * multiple
+    return whole if whole <= most else size
+
+
 cdef inline void lay_out(Band *band) noexcept:
     """Fix the layout for items of h.size x w.size outputs."""
     band.channel_rows = stored_rows(&band.h, band.h.size)

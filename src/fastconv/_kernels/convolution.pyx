@@ -176,8 +176,8 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
             job.reading = GATHERED
             job.planes = False
             job.band.w.size = smaller(columns, RUN_PIXELS)
-    if TILE_PIXELS <= job.band.w.size < columns:  # whole tiles
-        job.band.w.size -= job.band.w.size % TILE_PIXELS
+    job.band.h.size = even_size(rows, job.band.h.size, 1)
+    job.band.w.size = even_size(columns, job.band.w.size, TILE_PIXELS)
 
     # Small images share the rows of a tile, and the weights on their way through the cache.
     if (
@@ -202,8 +202,9 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
     items = ceil_div(job.batch, job.images) * job.groups * ceil_div(columns, job.band.w.size)
     # The order in which a fold adds must not depend on the number of threads.
     if not job.folds and items * ceil_div(rows, job.band.h.size) < wanted:
-        job.band.h.size = larger(
-            smaller(job.band.h.size, 2), ceil_div(rows, ceil_div(wanted, items))
+        job.band.h.size = even_size(
+            rows,
+            larger(smaller(job.band.h.size, 2), ceil_div(rows, ceil_div(wanted, items))), 1,
         )
     job.band.h.items, job.band.w.items = ceil_div(rows, job.band.h.size), ceil_div(columns, job.band.w.size)
     items *= job.band.h.items
@@ -969,6 +970,7 @@ cdef void plan_slices(WeightJob *job, int threads) noexcept:
             smaller(job.batch, ceil_div(STEP_PIXELS, rows * columns)),
             larger(1, <Py_ssize_t>(BAND_BYTES / size)),
         )
+    band.h.size, band.w.size = even_size(rows, band.h.size, 1), even_size(columns, band.w.size, 1)
     band.h.items, band.w.items = ceil_div(rows, band.h.size), ceil_div(columns, band.w.size)
     lay_out(band)
     job.bands = ceil_div(job.batch, job.images) * band.h.items * band.w.items
