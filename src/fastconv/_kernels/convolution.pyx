@@ -14,8 +14,9 @@ b. An item is a band of output rows of one image (or a few whole small images), 
    find a tap side by side. A table gives each step's offset in the band. 1x1 windows without
    padding read the image where it lies, H*W as one row.
 c. Loops inside an item: block of filters, group of rows, tile of pixels; all steps in one call of
-   the tile. Sums of a block of filters for a group of rows lie in scratch as [filter][pixel], from
-   where whole rows go out.
+   the tile. Weights are packed once a call to [pair of phases][group][block][step][filter]. Sums of
+   a block of filters for a group of rows lie in scratch as [filter][pixel], from where whole rows
+   go out.
 d. Few filters a group (FEW_FILTERS; depthwise): lanes of vectors are pixels instead of filters.
 e. Windows too large for a band in scratch are gathered for one run of outputs, a chunk of steps at
    a time.
@@ -87,21 +88,21 @@ cdef extern from "tile.h":
     const Tiles *tiles_of(Py_ssize_t bytes) noexcept nogil
 
 cdef enum:
-    FEW_FILTERS = 4
+    FEW_FILTERS = 4  # of a group, for lanes of filters to stay empty
     SUM_BLOCK = 256  # terms that are summed in one register before they join the others
     PLANE_BLOCK = 128  # the same where lanes are pixels,
     PLANE_CHANNELS = 16  # and the channels whose sums are added up before they join the others
     STREAM_BYTES = 4 << 20  # results of this size leave the caches: 18 % for (100,30,24,24)
     BAND_BYTES = 768 << 10  # of source in scratch: with a block of weights, less than a 1 MiB L2
     LIMIT_BYTES = 3 << 20  # of scratch for a band that cannot be smaller
-    GROUP_PIXELS = 112  # outputs whose sums lie in scratch: rows go out in runs of about 1 KiB
-    MOST_PIXELS = 4096  # the same where lanes are pixels, of few filters
+    GROUP_PIXELS = 112  # outputs whose sums lie in scratch, in L1: 224 take 1.11 for one channel
+    MOST_PIXELS = 4096  # the same where lanes are pixels: few filters have few sums
     MOST_COLUMNS = 1024  # of outputs in an item
     FEW_COLUMNS = 56  # that an item's rows are not cut below
     FEW_ROWS = 4  # that an item is not cut below: the rows around them are copied, too
     PACK_CHANNELS = 16  # that are packed together
     PACK_TAPS = 64  # of a window that is packed by transposing
-    RUN_PIXELS = 56  # outputs that are gathered together
+    RUN_PIXELS = 56  # outputs whose tiles are summed, and whose source is gathered, together
     TILE_BYTES = RUN_PIXELS * TILE_VECTORS * VECTOR_BYTES  # of sums of so many
     CHUNK_CHANNELS = 64  # of which a run of pixels stays in L1
     AHEAD_PIXELS = 56  # that are asked for in an image that is read where it lies
@@ -157,7 +158,8 @@ cdef struct Job:
 
 cdef void plan_sizes(Job *job, int threads) noexcept:
     """Decide how source is read, and cut outputs and filters into items."""
-    cdef Py_ssize_t rows = job.band.h.last - job.band.h.first, columns = job.band.w.last - job.band.w.first
+    cdef Py_ssize_t rows = job.band.h.last - job.band.h.first
+    cdef Py_ssize_t columns = job.band.w.last - job.band.w.first
     cdef Py_ssize_t wanted = wanted_items(threads)
     cdef Py_ssize_t items, lanes = job.tiles.lanes, side_by_side
 
@@ -206,7 +208,8 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
             rows,
             larger(smaller(job.band.h.size, 2), ceil_div(rows, ceil_div(wanted, items))), 1,
         )
-    job.band.h.items, job.band.w.items = ceil_div(rows, job.band.h.size), ceil_div(columns, job.band.w.size)
+    job.band.h.items = ceil_div(rows, job.band.h.size)
+    job.band.w.items = ceil_div(columns, job.band.w.size)
     items *= job.band.h.items
     job.split = ceil_div(job.blocks, smaller(job.blocks, ceil_div(wanted, 2 * items)))
     job.splits = ceil_div(job.blocks, job.split)
@@ -216,7 +219,8 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
     if job.planes:
         job.row_pitch = ceil_div(job.band.w.size, lanes) * lanes
     job.group_rows = smaller(
-        job.images * job.band.h.size, larger(1, (MOST_PIXELS if job.planes else GROUP_PIXELS) // job.row_pitch)
+        job.images * job.band.h.size,
+        larger(1, (MOST_PIXELS if job.planes else GROUP_PIXELS) // job.row_pitch),
     )
     job.sums_pitch = ceil_div(job.group_rows * job.row_pitch + lanes, lanes) * lanes
     job.source_bytes = 0
@@ -256,6 +260,7 @@ cdef void plan_part(const Job *job, const Part *part) noexcept nogil:
     cdef const Phase *h = part.h
     cdef const Phase *w = part.w
     cdef Py_ssize_t c, kh, kw, i = 0, row
+    cdef Py_ssize_t y = h.source - job.band.h.base, x = w.source - job.band.w.base
     if job.reading == GATHERED:
         for i in range(table_length(job, part)):
             part.offsets[i] = <int32_t>(i * job.run)
@@ -266,14 +271,14 @@ cdef void plan_part(const Job *job, const Part *part) noexcept nogil:
         return
     if job.planes:
         for kw in range(w.taps):
-            part.offsets[kw] = <int32_t>column(&job.band, w.source - job.band.w.base + kw * w.source_step)
+            part.offsets[kw] = <int32_t>column(&job.band, x + kw * w.source_step)
         return
     for c in range(job.band.channels):
         for kh in range(h.taps):
-            row = c * job.band.channel_rows + stored_row(&job.band.h, h.source - job.band.h.base + kh * h.source_step)
+            row = c * job.band.channel_rows + stored_row(&job.band.h, y + kh * h.source_step)
             for kw in range(w.taps):
                 part.offsets[i] = <int32_t>(
-                    row * job.band.pitch + column(&job.band, w.source - job.band.w.base + kw * w.source_step)
+                    row * job.band.pitch + column(&job.band, x + kw * w.source_step)
                 )
                 i += 1
 
@@ -445,8 +450,8 @@ cdef void gather_row(const Job *job, const Rows *rows) noexcept nogil:
                     + (rows.g * job.band.channels + c) * job.band.source.stride_c,
                     &job.band.h.source, top + kh * h.source_step,
                 ),
-                left + kw * w.source_step, job.band.w.source.stride, rows.count, job.band.source.stride_w,
-                &job.band.w.source, job.band.source.format, NULL,
+                left + kw * w.source_step, job.band.w.source.stride, rows.count,
+                job.band.source.stride_w, &job.band.w.source, job.band.source.format, NULL,
             )
         multiply_run(job, rows, band, rows.count, first, last)
         first = last
@@ -458,7 +463,7 @@ cdef void gather_row(const Job *job, const Rows *rows) noexcept nogil:
 cdef void correlate_rows(const Job *job, const Rows *rows, Py_ssize_t row_pitch) noexcept nogil:
     """Lanes are pixels. Rows of outputs share rows of the band if these lie next to each other."""
     cdef const Phase *h = rows.h
-    cdef Py_ssize_t step = job.band.h.rests * job.band.pitch  # from the source of one output row to the next
+    cdef Py_ssize_t step = job.band.h.rests * job.band.pitch  # from one output row's source on
     cdef bint share = job.band.h.source.stride == 1 and h.source_step == 1
     cdef Py_ssize_t lanes = job.tiles.lanes, vectors = ceil_div(rows.count, lanes)
     cdef Py_ssize_t i, n, v, wide, f, c, kh, kw, done, r, to_pitch
@@ -600,7 +605,8 @@ cdef void convolve_band(
         )
     elif job.reading == IN_PLACE:
         rows.band = (
-            job.band.source.data + n * job.band.source.stride_n + g * job.band.channels * job.band.source.stride_c
+            job.band.source.data + n * job.band.source.stride_n
+            + g * job.band.channels * job.band.source.stride_c
             + left * job.bytes
         )
     for block in range(split * job.split, smaller((split + 1) * job.split, job.blocks)):

@@ -8,14 +8,14 @@
  *
  *        sums[r*pixels + q][lane] += sum over steps k of packed[k][lane] * rows[r][offset[k] + q]
  *
- *    Forward, a step is a tap (c, kh, kw) and the pixels are neighbours in one to seven rows; in the
- *    gradient of the filters, a step is a pixel and the "pixels" are taps kw of rows (c, kh).
+ *    Forward, a step is a tap (c, kh, kw) and the pixels are neighbours in one to seven rows; in
+ *    the gradient of the filters, a step is a pixel and the "pixels" are taps kw of rows (c, kh).
  *    14 x 2 accumulators + 2 filters + 1 broadcast = 31 of AVX-512's 32 registers; 6 x 2 + 3 = 15
  *    of AVX2's 16; SSE2, without fused multiply-add, needs temporaries: 4 x 2.
- * b. `correlate`: lanes are pixels, for few filters a group. 4 rows of outputs share what they load.
+ * b. `correlate`: lanes are pixels, for few filters a group. 4 rows of outputs share what is read.
  * c. `correlate_taps`: lanes are pixels that are summed over: the gradient of b's filters.
- * d. Accumulators are added to sums in memory after a block of steps (a., chosen by the driver) or at
- *    the end of the call (b., c.): one long accumulator loses digits as the sum grows.
+ * d. Accumulators are added to sums in memory after a block of steps (a., chosen by the driver) or
+ *    at the end of the call (b., c.): one long accumulator loses digits as the sum grows.
  */
 #ifndef T
 #ifndef FASTCONV_TILE_H
@@ -52,10 +52,10 @@ typedef struct {
     void (*multiply)(void *sums, const void *start, const void *packed, const void *const *rows,
                      const int32_t *offsets, Index steps, Index block, Index n_rows, Index pixels,
                      Index vectors, Index ahead);
-    /* to[lane*pitch + p] = sums[p][lane]; up to lanes - 1 numbers behind `pixels` are overwritten. */
+    /* to[lane*pitch + p] = sums[p][lane]; overwrites up to lanes - 1 numbers behind `pixels`. */
     void (*unpack)(void *to, Index pitch, const void *sums, Index pixels, Index vectors);
-    /* The inverse: to[p][lane] = from[lane*pitch + p], zero in the lanes behind `filters`. More than
-     * the rows may be read, if so many numbers are `readable`. */
+    /* The inverse: to[p][lane] = from[lane*pitch + p], zero in the lanes behind `filters`. More
+     * than the rows may be read, if so many numbers are `readable`. */
     void (*pack)(void *to, const void *from, Index pitch, Index filters, Index pixels,
                  Index vectors, Index readable);
     /* b. above: to[r*to_pitch + i] += sum over (kh, kw) of
@@ -64,7 +64,8 @@ typedef struct {
     Index (*correlate)(void *to, Index to_pitch, Index out_rows, Index vectors, const void *image,
                        Index pitch, const void *filter, Index kernel_h, Index kernel_w,
                        const int32_t *columns);
-    /* c. above: to[t] += sum over (r, i) of grad[r*grad_pitch + i] * image[r*pitch + taps[t] + i] */
+    /* c. above: to[t] += sum over (r, i) of
+     * grad[r*grad_pitch + i] * image[r*pitch + taps[t] + i] */
     void (*correlate_taps)(void *to, const void *grad, Index grad_pitch, const void *image,
                            Index pitch, Index rows, Index count, const int32_t *taps, Index n_taps);
     /* Of numbers anywhere, in several short sums that are joined in float64. */
@@ -382,7 +383,8 @@ static double NAMED(peak)(Index rounds) {
     NAMED(Vec) acc[CHAINS], x = (NAMED(Vec)){0} + (T)0.5;
     volatile T sink;
     UNROLL for (int i = 0; i < CHAINS; i++) acc[i] = (NAMED(Vec)){0} + (T)i;
-    for (Index k = 0; k < rounds; k++) UNROLL for (int i = 0; i < CHAINS; i++) acc[i] = acc[i] * x + x;
+    for (Index k = 0; k < rounds; k++)
+        UNROLL for (int i = 0; i < CHAINS; i++) acc[i] = acc[i] * x + x;
     UNROLL for (int i = 0; i < CHAINS; i++) sink = acc[i][0];
     (void)sink;
     return (double)rounds * CHAINS * LANES;
