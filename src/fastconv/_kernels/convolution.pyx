@@ -832,11 +832,22 @@ def transposed(
     cdef const Axis *w = &window_of(window).w
     cdef Py_ssize_t bytes = cnp.PyArray_NBYTES(out)
     cdef Py_ssize_t bottom = h.before + h.size, right = w.before + w.size
+    cdef Axis pixel = Axis(1, 1, 1, 1, 1, 0, 0, PAD_CONSTANT)
+    cdef Window one
     if cnp.PyArray_DIM(source, 0) == 0:
         return
     describe(&job, source, weight, out, groups, True)
     if is_pointwise(h) and is_pointwise(w):
         run_forward(&job, window_of(window)[0], bias, bytes, threads)
+        return
+    if bias is None and is_whole(h) and is_whole(w) and cnp.PyArray_IS_C_CONTIGUOUS(weight):
+        # A window as large as the image: every tap is a filter of its own, on one pixel.
+        job.filters *= h.kernel * w.kernel
+        job.planes = job.filters <= FEW_FILTERS
+        job.kernel_h = job.kernel_w = 1
+        job.weight.stride_n = job.weight.stride_h = job.weight.stride_w = job.weight.format.bytes
+        one.h = one.w = pixel
+        run_forward(&job, one, None, bytes, threads)
         return
     run_transposed(&job, h, w, h.before, bottom, w.before, right, bias, bytes, threads)
     if h.pad_mode == PAD_CONSTANT:
@@ -851,6 +862,11 @@ def transposed(
 cdef inline bint is_pointwise(const Axis *axis) noexcept:
     """Does every output see the one pixel in its place?"""
     return axis.kernel == axis.stride == 1 and axis.before == 0 and axis.out == axis.size
+
+
+cdef inline bint is_whole(const Axis *axis) noexcept:
+    """Is there one window, of all pixels and no padding?"""
+    return axis.out == axis.dilation == 1 and axis.kernel == axis.size and axis.before == 0
 
 
 cdef inline bint reads_in_place(
