@@ -33,7 +33,13 @@ if platform.machine() in ("x86_64", "AMD64"):
         *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"),
     ]
 
-KERNELS = ("columns", "convolution", "pooling")  # built once per level, as <kernel>_<level>
+KERNELS = (
+    "activation",
+    "columns",
+    "convolution",
+    "pooling",
+    "product",
+)  # built once per level, as <kernel>_<level>
 RUNTIME = ("cpu", "memory")  # built once, with no level flags: they run before a level is chosen
 
 COMPILE_FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wno-unused-function"]

@@ -3,6 +3,7 @@
 from fastconv._config import __version__, show_config
 from fastconv._memory import empty_cache
 from fastconv._threads import get_num_threads, num_threads, set_num_threads
+from fastconv.activation import relu, relu_backward
 from fastconv.columns import col2im, fold, im2col, unfold
 from fastconv.convolution import conv2d, conv2d_backward, conv_transpose2d
 from fastconv.pooling import (
@@ -12,6 +13,7 @@ from fastconv.pooling import (
     max_pool2d_backward,
     max_unpool2d,
 )
+from fastconv.product import matmul
 
 __all__ = [
     "__version__",
@@ -25,10 +27,13 @@ __all__ = [
     "fold",
     "get_num_threads",
     "im2col",
+    "matmul",
     "max_pool2d",
     "max_pool2d_backward",
     "max_unpool2d",
     "num_threads",
+    "relu",
+    "relu_backward",
     "set_num_threads",
     "show_config",
     "unfold",

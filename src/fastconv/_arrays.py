@@ -64,6 +64,14 @@ def native_dtype(array: Array) -> np.dtype[Any]:
     return dtype if dtype.isnative else dtype.newbyteorder("=")
 
 
+def computed_dtype(*arrays: Array) -> np.dtype[Any]:
+    """Return the dtype that arrays are computed in together: float64 for integers."""
+    dtype = arrays[0].dtype
+    if not dtype.isnative or any(array.dtype is not dtype for array in arrays):
+        dtype = np.result_type(*[array.dtype for array in arrays])
+    return dtype if dtype.char in FLOATS else np.dtype(np.float64)
+
+
 def as_shape(array: Array, shape: Shape) -> Array:
     """Return a view of `array`, which may lack the batch, in `shape`."""
     return array if array.ndim == len(shape) else array.reshape(shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from fastconv._arrays import (
     as_array,
     as_shape,
     check_dtype,
+    computed_dtype,
     result,
 )
 from fastconv._window import (
@@ -129,7 +130,7 @@ def conv2d(
     offsets = None if bias is None else _bias(bias, f)
     inputs = (images, filters) if offsets is None else (images, filters, offsets)
     shape = n, f, win.out_h, win.out_w
-    out = result(out, shape[4 - array.ndim :], _result_dtype(*inputs), *inputs)
+    out = result(out, shape[4 - array.ndim :], computed_dtype(*inputs), *inputs)
     _kernels.convolution.forward(
         images, filters, offsets, as_shape(out, shape), win.packed, count, _threads.count
     )
@@ -219,7 +220,7 @@ def conv2d_backward(
             f"got {grad_array.shape}"
         )
     wanted = _mask(output_mask)
-    dtype = _result_dtype(grads, images, filters)
+    dtype = computed_dtype(grads, images, filters)
     shapes = array.shape, filters.shape, (f,)
     grad_input, grad_weight, grad_bias = (
         result(None, shape, dtype) if want else None for shape, want in zip(shapes, wanted)
@@ -316,7 +317,7 @@ def conv_transpose2d(
     offsets = None if bias is None else _bias(bias, f)
     inputs = (images, filters) if offsets is None else (images, filters, offsets)
     shape = n, f, *size
-    out = result(out, shape[4 - array.ndim :], _result_dtype(*inputs), *inputs)
+    out = result(out, shape[4 - array.ndim :], computed_dtype(*inputs), *inputs)
     _kernels.convolution.transposed(
         images, filters, offsets, as_shape(out, shape), win.packed, count, _threads.count
     )
@@ -393,10 +394,3 @@ def _mask(output_mask: Sequence[bool]) -> tuple[bool, ...]:
     if len(wanted) != 3:
         raise ValueError(accepted)
     return wanted
-
-
-def _result_dtype(*arrays: Array) -> np.dtype[Any]:
-    dtype = arrays[0].dtype
-    if not dtype.isnative or any(array.dtype is not dtype for array in arrays):
-        dtype = np.result_type(*[array.dtype for array in arrays])
-    return dtype if dtype.char in FLOATS else np.dtype(np.float64)

@@ -8,14 +8,16 @@ import os
 from types import ModuleType
 from typing import Any
 
-KERNELS = ("columns", "convolution", "pooling")
+KERNELS = ("activation", "columns", "convolution", "pooling", "product")
 
 # Compiled modules have no types: mypy sees their attributes as Any.
 cpu: Any = importlib.import_module(f"{__name__}.cpu")
 memory: Any = importlib.import_module(f"{__name__}.memory")
+activation: Any
 columns: Any
 convolution: Any
 pooling: Any
+product: Any
 level: str
 """The CPU level in use."""
 

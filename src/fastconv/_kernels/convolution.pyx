@@ -41,6 +41,7 @@ cimport numpy as cnp
 from fastconv._kernels.band cimport *
 from fastconv._kernels.common cimport *
 from fastconv._kernels.parallel cimport for_each, useful_threads, wanted_items
+from fastconv._kernels.tile cimport *
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
@@ -49,48 +50,9 @@ cnp.import_array()
 
 level = LEVEL.decode()
 
-cdef extern from "tile.h":
-    enum:
-        VECTOR_BYTES
-        TILE_PIXELS
-        TILE_ROWS
-        TILE_VECTORS
-        PLANE_ROWS
-        PLANE_VECTORS
-        PLANE_TAPS
-
-    ctypedef struct Tiles:
-        Py_ssize_t lanes
-        void (*multiply)(
-            void *sums, const void *start, const void *packed, const void **rows,
-            const int32_t *offsets, Py_ssize_t steps, Py_ssize_t block, Py_ssize_t n_rows,
-            Py_ssize_t pixels, Py_ssize_t vectors, Py_ssize_t ahead,
-        ) noexcept nogil
-        void (*unpack)(
-            void *to, Py_ssize_t pitch, const void *sums, Py_ssize_t pixels, Py_ssize_t vectors
-        ) noexcept nogil
-        Py_ssize_t (*correlate)(
-            void *to, Py_ssize_t to_pitch, Py_ssize_t out_rows, Py_ssize_t vectors,
-            const void *image, Py_ssize_t pitch, const void *filter, Py_ssize_t kernel_h,
-            Py_ssize_t kernel_w, const int32_t *columns,
-        ) noexcept nogil
-        void (*pack)(
-            void *to, const void *source, Py_ssize_t pitch, Py_ssize_t filters, Py_ssize_t pixels,
-            Py_ssize_t vectors, Py_ssize_t readable,
-        ) noexcept nogil
-        void (*correlate_taps)(
-            void *to, const void *grad, Py_ssize_t grad_pitch, const void *image, Py_ssize_t pitch,
-            Py_ssize_t rows, Py_ssize_t count, const int32_t *taps, Py_ssize_t n_taps,
-        ) noexcept nogil
-        double (*sum)(const void *numbers, Py_ssize_t count) noexcept nogil
-        double (*peak)(Py_ssize_t rounds) noexcept nogil
-
-    const Tiles *tiles_of(Py_ssize_t bytes) noexcept nogil
-
 cdef enum:
     FEW_FILTERS = 4  # of a group, for lanes of filters to stay empty
-    SUM_BLOCK = 256  # terms that are summed in one register before they join the others
-    PLANE_BLOCK = 128  # the same where lanes are pixels,
+    PLANE_BLOCK = 128  # what SUM_BLOCK is where lanes are pixels,
     PLANE_CHANNELS = 16  # and the channels whose sums are added up before they join the others
     STREAM_BYTES = 4 << 20  # results of this size leave the caches: 18 % for (100,30,24,24)
     BAND_BYTES = 768 << 10  # of source in scratch: with a block of weights, less than a 1 MiB L2
@@ -109,7 +71,6 @@ cdef enum:
     STEP_PIXELS = 256  # of outputs in one call of the tile: a block of grads then fits L1
     SLICES = 32  # of the outputs whose gradients are summed apart
     SLICE_BYTES = 2 << 20  # of all of them
-    FLOPS_PER_BYTE = 8  # arithmetic that takes as long as moving a byte
 
 
 cdef struct Part:

@@ -1,0 +1,44 @@
+/* Rectification of contiguous rows: zero for what is not positive, NaN for NaN. */
+#ifndef FASTCONV_ACTIVATION_H
+#define FASTCONV_ACTIVATION_H
+
+#include <stdint.h>
+
+#include "window.h"
+
+typedef struct {
+    /* to[i] = x[i] <= 0 ? 0 : x[i] */
+    void (*rectify)(void *to, const void *x, Index count);
+    /* to[i] = y[i] <= 0 ? 0 : grad[i] */
+    void (*rectify_gradient)(void *to, const void *grad, const void *y, Index count);
+} Activations;
+
+/* The bits of a float16: zero, and from minus zero to minus infinity. */
+#define NOT_POSITIVE_HALF(v) ((v) == 0 || ((v) >= 0x8000 && (v) <= 0xfc00))
+#define NOT_POSITIVE(v) ((v) <= 0)
+
+#define DEFINE(NAME, T, ZEROED)                                                                \
+    static void rectify_##NAME(void *to, const void *x, Index count) {                         \
+        T *restrict out = (T *)to;                                                             \
+        const T *restrict in = (const T *)x;                                                   \
+        for (Index i = 0; i < count; i++) out[i] = ZEROED(in[i]) ? 0 : in[i];                  \
+    }                                                                                          \
+    static void rectify_gradient_##NAME(void *to, const void *grad, const void *y,             \
+                                        Index count) {                                         \
+        T *restrict out = (T *)to;                                                             \
+        const T *restrict from = (const T *)grad, *restrict value = (const T *)y;              \
+        for (Index i = 0; i < count; i++) out[i] = ZEROED(value[i]) ? 0 : from[i];             \
+    }                                                                                          \
+    static const Activations activations_##NAME = {rectify_##NAME, rectify_gradient_##NAME};
+DEFINE(half, uint16_t, NOT_POSITIVE_HALF)
+DEFINE(float, float, NOT_POSITIVE)
+DEFINE(double, double, NOT_POSITIVE)
+#undef DEFINE
+#undef NOT_POSITIVE
+#undef NOT_POSITIVE_HALF
+
+static const Activations *activations_of(Index bytes) {
+    return bytes == 2 ? &activations_half : bytes == 4 ? &activations_float : &activations_double;
+}
+
+#endif

@@ -1,0 +1,45 @@
+"""The register tiles of tile.h, which explains them."""
+
+from libc.stdint cimport int32_t
+
+cdef extern from "tile.h":
+    enum:
+        VECTOR_BYTES
+        TILE_PIXELS
+        TILE_ROWS
+        TILE_VECTORS
+        PLANE_ROWS
+        PLANE_VECTORS
+        PLANE_TAPS
+
+    ctypedef struct Tiles:
+        Py_ssize_t lanes
+        void (*multiply)(
+            void *sums, const void *start, const void *packed, const void **rows,
+            const int32_t *offsets, Py_ssize_t steps, Py_ssize_t block, Py_ssize_t n_rows,
+            Py_ssize_t pixels, Py_ssize_t vectors, Py_ssize_t ahead,
+        ) noexcept nogil
+        void (*unpack)(
+            void *to, Py_ssize_t pitch, const void *sums, Py_ssize_t pixels, Py_ssize_t vectors
+        ) noexcept nogil
+        Py_ssize_t (*correlate)(
+            void *to, Py_ssize_t to_pitch, Py_ssize_t out_rows, Py_ssize_t vectors,
+            const void *image, Py_ssize_t pitch, const void *filter, Py_ssize_t kernel_h,
+            Py_ssize_t kernel_w, const int32_t *columns,
+        ) noexcept nogil
+        void (*pack)(
+            void *to, const void *source, Py_ssize_t pitch, Py_ssize_t filters, Py_ssize_t pixels,
+            Py_ssize_t vectors, Py_ssize_t readable,
+        ) noexcept nogil
+        void (*correlate_taps)(
+            void *to, const void *grad, Py_ssize_t grad_pitch, const void *image, Py_ssize_t pitch,
+            Py_ssize_t rows, Py_ssize_t count, const int32_t *taps, Py_ssize_t n_taps,
+        ) noexcept nogil
+        double (*sum)(const void *numbers, Py_ssize_t count) noexcept nogil
+        double (*peak)(Py_ssize_t rounds) noexcept nogil
+
+    const Tiles *tiles_of(Py_ssize_t bytes) noexcept nogil
+
+cdef enum:
+    SUM_BLOCK = 256  # terms that are summed in one register before they join the others
+    FLOPS_PER_BYTE = 8  # arithmetic that takes as long as moving a byte
