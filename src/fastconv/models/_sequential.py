@@ -1,0 +1,479 @@
+"""A network that is a chain of layers."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod, sqrt
+from typing import Any, NamedTuple, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from fastconv._arrays import FLOATS, Array, Shape, check_dtype
+from fastconv._text import table
+from fastconv._window import IntPair, Padding, integers, pair, positive
+from fastconv.layers import (
+    Affine,
+    AveragePooling,
+    BatchNormalization,
+    Convolution,
+    Dropout,
+    Layer,
+    Pooling,
+    SoftmaxWithLoss,
+    class_indices,
+)
+from fastconv.models._parameters import Parameters, assign, read_npz, write_npz
+
+__all__ = ["Sequential"]
+
+LEARNED = ("W", "b", "gamma", "beta")
+"""The attributes of layers that are learned; the gradient of ``W`` is ``dW``, and so on."""
+KEPT = ("running_mean", "running_var")
+"""The attributes that are not learned but belong to a trained layer."""
+
+SHORT_NAMES = {"Convolution": "Conv", "Pooling": "Pool"}
+
+
+class Sequential:
+    """A chain of layers that ends in scores for classes, with softmax and cross entropy behind it.
+
+    Parameters
+    ----------
+    input_dim : sequence of int
+        Shape of one input: (C, H, W), or (D,).
+    layers : iterable of layers, optional
+        What to begin with; the other methods add more.
+    dtype : dtype, default float32
+        What inputs and the parameters made here are converted to: float16, float32 or float64.
+    seed : int or numpy.random.Generator, optional
+        For the weights and for dropout. By default it is drawn from NumPy's global state, so that
+        ``np.random.seed`` makes a run repeatable.
+
+    Attributes
+    ----------
+    layers : dict of str to layer
+        The layers by name: ``"Conv1"``, ``"Relu1"``, ``"Pool1"``, ...
+    params : Parameters
+        What is learned, by name: ``"W1"``, ``"b1"``, ``"W2"``, ... Optimisers change the arrays in
+        place; assigning an array gives it to the layer.
+    last_layer : SoftmaxWithLoss
+        What turns scores into the loss.
+
+    Examples
+    --------
+    >>> from fastconv.layers import Pooling, Relu
+    >>> from fastconv.models import Sequential
+    >>> net = Sequential((1, 28, 28), seed=0)
+    >>> net.convolution(8, 3, pad=1).add(Relu(), Pooling(2, 2, 2)).affine(10)
+    Sequential(input (1, 28, 28), output (10,), 4 layers, 15770 parameters)
+    """
+
+    def __init__(
+        self,
+        input_dim: Sequence[int],
+        layers: Iterable[Layer] = (),
+        *,
+        dtype: npt.DTypeLike = np.float32,
+        seed: int | np.random.Generator | None = None,
+    ) -> None:
+        self.input_dim = integers(input_dim, "input_dim", "a sequence of positive ints")
+        if not self.input_dim or min(self.input_dim) < 1:
+            raise ValueError(f"input_dim must be a sequence of positive ints, got {input_dim}")
+        self.output_dim = self.input_dim
+        self.dtype = np.dtype(dtype)
+        check_dtype(np.empty(0, self.dtype), "a network", FLOATS)
+        if seed is None:
+            seed = int(np.random.randint(2**32, dtype=np.uint64))  # noqa: NPY002
+        self.rng = np.random.default_rng(seed)
+        self.layers: dict[str, Layer] = {}
+        self.params = Parameters()
+        self.state = Parameters()  # also what is kept but not learned
+        self.last_layer = SoftmaxWithLoss()
+        self._switched: set[str] = set()  # layers that are told whether they are being trained
+        self.add(*layers)
+
+    def __repr__(self) -> str:
+        count = sum(array.size for array in self.params.values())
+        return (
+            f"{type(self).__name__}(input {self.input_dim}, output {self.output_dim}, "
+            f"{len(self.layers)} layers, {count} parameters)"
+        )
+
+    # ---- building ------------------------------------------------------------------------------
+
+    def add(self, *layers: Layer) -> Sequential:
+        """Append layers.
+
+        Parameters
+        ----------
+        *layers : layers
+            Objects with ``forward(x)``, or ``forward(x, train_flg)``, and ``backward(dout)``. What
+            they hold as ``W``, ``b``, ``gamma`` or ``beta`` is learned.
+
+        Returns
+        -------
+        Sequential
+            The network itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a layer does not accept what the one before gives.
+        """
+        for layer in layers:
+            self._add(layer)
+        return self
+
+    def _add(self, layer: Layer) -> None:
+        kind = _kind(layer)
+        name = f"{kind}{1 + sum(_kind(other) == kind for other in self.layers.values())}"
+        if any(layer is other for other in self.layers.values()):
+            raise ValueError(f"{name}: a layer can be in a network only once")
+        if "train_flg" in inspect.signature(layer.forward).parameters:
+            self._switched.add(name)
+        try:
+            empty = self._forward(name, layer, np.empty((0, *self.output_dim), self.dtype), False)
+        except (TypeError, ValueError) as error:
+            self._switched.discard(name)
+            raise type(error)(
+                f"{name} does not fit behind an output of {self.output_dim}: {error}"
+            ) from error
+        self.output_dim = empty.shape[1:]
+        self.layers[name] = layer
+        if isinstance(layer, Dropout) and layer.rng is None:
+            layer.rng = self.rng
+        for attribute in (*LEARNED, *KEPT):
+            if getattr(layer, attribute, None) is not None:
+                self.state.add(layer, attribute)
+                if attribute in LEARNED:
+                    self.params.add(layer, attribute)
+
+    def convolution(
+        self,
+        filters: SupportsIndex,
+        size: IntPair,
+        stride: IntPair = 1,
+        pad: Padding = 0,
+        *,
+        groups: SupportsIndex = 1,
+        std: float | None = None,
+    ) -> Sequential:
+        """Append a convolution with new weights.
+
+        Parameters
+        ----------
+        filters : int
+            How many.
+        size : int or pair of int
+            Of each.
+        stride, pad, groups
+            As in `fastconv.layers.Convolution`.
+        std : float, optional
+            Standard deviation of the weights, which are normally distributed; by default that of
+            [1]_, ``sqrt(2 / fan_in)``.
+
+        Returns
+        -------
+        Sequential
+            The network itself.
+
+        References
+        ----------
+        .. [1] K. He et al., "Delving Deep into Rectifiers", ICCV 2015,
+           https://arxiv.org/abs/1502.01852
+        """
+        if len(self.output_dim) != 3:
+            raise ValueError(f"a convolution does not fit behind an output of {self.output_dim}")
+        count, parts = positive(filters, "filters"), positive(groups, "groups")
+        shape = (count, max(1, self.output_dim[0] // parts), *pair(size, "size"))
+        W = self._weight(shape, prod(shape[1:]), std)
+        b = np.zeros(count, self.dtype)
+        return self.add(Convolution(W, b, stride, pad, groups=parts))
+
+    def affine(self, units: SupportsIndex, *, std: float | None = None) -> Sequential:
+        """Append a fully connected layer with new weights.
+
+        Parameters
+        ----------
+        units : int
+            How many outputs.
+        std : float, optional
+            Standard deviation of the weights; by default ``sqrt(2 / fan_in)``.
+
+        Returns
+        -------
+        Sequential
+            The network itself.
+        """
+        shape = prod(self.output_dim), positive(units, "units")
+        W = self._weight(shape, shape[0], std)
+        return self.add(Affine(W, np.zeros(shape[1], self.dtype)))
+
+    def batch_normalization(self, momentum: float = 0.9) -> Sequential:
+        """Append batch normalisation of the channels, or of the features.
+
+        Returns
+        -------
+        Sequential
+            The network itself.
+        """
+        size, dtype = self.output_dim[0], self.dtype
+        return self.add(BatchNormalization(np.ones(size, dtype), np.zeros(size, dtype), momentum))
+
+    def _weight(self, shape: Shape, fan_in: int, std: float | None) -> Array:
+        """Draw weights in place: a large network does not need its memory twice."""
+        drawn: Any = np.float64 if self.dtype == np.float64 else np.float32
+        weight = self.rng.standard_normal(shape, drawn)
+        weight *= sqrt(2 / fan_in) if std is None else std
+        return weight.astype(self.dtype, copy=False)
+
+    # ---- use -----------------------------------------------------------------------------------
+
+    def predict(self, x: npt.ArrayLike, train_flg: bool = False) -> Array:
+        """Compute the scores of inputs.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, *input_dim)
+            Inputs.
+        train_flg : bool, default False
+            Whether layers like dropout do what they do in training.
+
+        Returns
+        -------
+        ndarray, shape (N, *output_dim)
+            Scores, to which no softmax has been applied.
+
+        Raises
+        ------
+        ValueError
+            If the inputs are of another shape.
+        """
+        array = self._inputs(x)
+        for name, layer in self.layers.items():
+            array = self._forward(name, layer, array, train_flg)
+        return array
+
+    def activations(self, x: npt.ArrayLike) -> dict[str, Array]:
+        """Compute the output of every layer, by its name; otherwise as `predict`."""
+        array, outputs = self._inputs(x), {}
+        for name, layer in self.layers.items():
+            outputs[name] = array = self._forward(name, layer, array, False)
+        return outputs
+
+    def loss(self, x: npt.ArrayLike, t: npt.ArrayLike, train_flg: bool = True) -> Any:
+        """Compute the mean cross entropy of inputs and their labels.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, *input_dim)
+            Inputs.
+        t : array_like, shape (N,), (N, 1) or (N, classes)
+            Labels, as indices or one-hot.
+        train_flg : bool, default True
+            Whether layers like dropout do what they do in training.
+
+        Returns
+        -------
+        float
+            The loss, a NumPy scalar.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If inputs are of another shape, or labels do not fit.
+        """
+        return self.last_layer.forward(self.predict(x, train_flg), t)
+
+    def accuracy(
+        self, x: npt.ArrayLike, t: npt.ArrayLike, batch_size: SupportsIndex = 100
+    ) -> float:
+        """Return which part of the inputs is classified rightly.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, *input_dim)
+            Inputs.
+        t : array_like, shape (N,), (N, 1) or (N, classes)
+            Labels, as indices or one-hot.
+        batch_size : int, default 100
+            How many inputs to look at together.
+
+        Returns
+        -------
+        float
+            From 0 to 1.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If inputs are of another shape, labels do not fit, or there are none.
+        """
+        images, step = np.asarray(x), positive(batch_size, "batch_size")
+        if not len(images):
+            raise ValueError("x must not be empty: there is no accuracy")
+        labels = class_indices(t, len(images), prod(self.output_dim))
+        right = 0
+        for first in range(0, len(images), step):
+            scores = self.predict(images[first : first + step])
+            right += int((scores.argmax(axis=1) == labels[first : first + step]).sum())
+        return right / len(images)
+
+    def gradient(self, x: npt.ArrayLike, t: npt.ArrayLike) -> dict[str, Array]:
+        """Compute the gradients of the loss, in training, by name of parameter.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, *input_dim)
+            Inputs.
+        t : array_like, shape (N,), (N, 1) or (N, classes)
+            Labels, as indices or one-hot.
+
+        Returns
+        -------
+        dict of str to ndarray
+            A gradient for each of `params`. The loss itself is then ``last_layer.loss``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If inputs are of another shape, or labels do not fit.
+        """
+        self.loss(x, t)
+        dout = self.last_layer.backward()
+        learning = set(map(id, self.params.layers()))
+        for layer in reversed(self.layers.values()):
+            learning.discard(id(layer))
+            if not learning:  # nobody needs the gradient of the first one's input
+                if isinstance(layer, (Convolution, Affine)):
+                    layer.backward(dout, need_dx=False)
+                else:
+                    layer.backward(dout)
+                break
+            dout = layer.backward(dout)
+        return self.params.gradients()
+
+    def _inputs(self, x: npt.ArrayLike) -> Array:
+        array = np.asarray(x)
+        if array.shape[1:] != self.input_dim or not array.ndim:
+            raise ValueError(
+                f"inputs of this network must have shape (N, {str(self.input_dim)[1:-1]}), "
+                f"got {array.shape}"
+            )
+        return array.astype(self.dtype, copy=False)
+
+    def _forward(self, name: str, layer: Any, x: Array, train_flg: bool) -> Array:
+        result: Array = layer.forward(x, train_flg) if name in self._switched else layer.forward(x)
+        return result
+
+    # ---- files ---------------------------------------------------------------------------------
+
+    def save_params(self, file_name: str | os.PathLike[str] = "params.npz") -> None:
+        """Write the parameters to an .npz file, whole or not at all.
+
+        Parameters
+        ----------
+        file_name : path-like, default "params.npz"
+            Where to; an existing file is replaced.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        write_npz(file_name, self.state)
+
+    def load_params(
+        self,
+        file_name: str | os.PathLike[str] | Mapping[str, npt.ArrayLike] = "params.npz",
+    ) -> None:
+        """Read the parameters of a network of the same shape.
+
+        Parameters
+        ----------
+        file_name : path-like or mapping of str to array_like, default "params.npz"
+            A file that `save_params` wrote, or arrays by name, for instance from `read_pickle`.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be opened.
+        ValueError
+            If it is damaged, or of another network; the parameters are then what they were.
+        """
+        if isinstance(file_name, Mapping):
+            assign(self.state, file_name, "the mapping")
+        else:
+            assign(self.state, read_npz(file_name), os.fspath(file_name))
+
+    # ---- summary -------------------------------------------------------------------------------
+
+    def summary(self) -> None:
+        """Print a table of the layers: shapes and sizes of activations, numbers of parameters.
+
+        Layers that change neither the shape nor hold parameters share a line with the one before.
+
+        Examples
+        --------
+        >>> from fastconv.layers import Pooling, Relu
+        >>> from fastconv.models import Sequential
+        >>> net = Sequential((1, 28, 28)).convolution(32, 3)
+        >>> net.add(Relu(), Pooling(2, 2, 2)).affine(10).summary()
+        layer          filters        padding  activation shape  activation size  parameters
+        -------------  -------------  -------  ----------------  ---------------  ----------
+        input                                  (1, 28, 28)                   784           0
+        Conv1 + Relu1  32 of 1x3x3    0        (32, 26, 26)                21632         320
+        Pool1          2x2, stride 2  0        (32, 13, 13)                 5408           0
+        Affine1                                (10,)                          10       54090
+        total                                                                          54410
+        """
+        rows = [_Row("input", "", "", self.input_dim, 0)]
+        x = np.empty((0, *self.input_dim), self.dtype)
+        for name, layer in self.layers.items():
+            x = self._forward(name, layer, x, False)
+            arrays = (getattr(layer, attribute, None) for attribute in LEARNED)
+            row = _Row(
+                name,
+                *_window(layer),
+                x.shape[1:],
+                sum(array.size for array in arrays if array is not None),
+            )
+            if row.shape == rows[-1].shape and not row.parameters and not row.filters:
+                rows[-1] = rows[-1]._replace(layer=f"{rows[-1].layer} + {name}")
+            else:
+                rows.append(row)
+        heads = ("layer", "filters", "padding", "activation shape", "activation size", "parameters")
+        cells = [
+            (row.layer, row.filters, row.padding, row.shape, prod(row.shape), row.parameters)
+            for row in rows
+        ]
+        total = sum(row.parameters for row in rows)
+        print(table(heads, [*cells, ("total", "", "", "", "", total)]))
+
+
+class _Row(NamedTuple):
+    layer: str
+    filters: str
+    padding: str
+    shape: Shape
+    parameters: int
+
+
+def _kind(layer: Layer) -> str:
+    name = type(layer).__name__
+    return SHORT_NAMES.get(name, name)
+
+
+def _window(layer: Layer) -> tuple[str, str]:
+    """Describe a layer's filters and its padding, as far as it has any."""
+    if isinstance(layer, Convolution):
+        f, c, h, w = layer.W.shape
+        text = f"{f} of {c}x{h}x{w}"
+    elif isinstance(layer, (Pooling, AveragePooling)):
+        text = f"{layer.pool_h}x{layer.pool_w}"
+    else:
+        return "", ""
+    return text + ("" if layer.stride == 1 else f", stride {layer.stride}"), str(layer.pad)
