@@ -145,11 +145,10 @@ class Sequential:
         self.layers[name] = layer
         if isinstance(layer, Dropout) and layer.rng is None:
             layer.rng = self.rng
-        for attribute in (*LEARNED, *KEPT):
-            if getattr(layer, attribute, None) is not None:
-                self.state.add(layer, attribute)
-                if attribute in LEARNED:
-                    self.params.add(layer, attribute)
+        for attribute in _held(layer, LEARNED):
+            self.params.add(layer, attribute)
+        for attribute in _held(layer, LEARNED + KEPT):
+            self.state.add(layer, attribute)
 
     def convolution(
         self,
@@ -434,12 +433,11 @@ class Sequential:
         x = np.empty((0, *self.input_dim), self.dtype)
         for name, layer in self.layers.items():
             x = self._forward(name, layer, x, False)
-            arrays = (getattr(layer, attribute, None) for attribute in LEARNED)
             row = _Row(
                 name,
                 *_window(layer),
                 x.shape[1:],
-                sum(array.size for array in arrays if array is not None),
+                sum(getattr(layer, attribute).size for attribute in _held(layer, LEARNED)),
             )
             if row.shape == rows[-1].shape and not row.parameters and not row.filters:
                 rows[-1] = rows[-1]._replace(layer=f"{rows[-1].layer} + {name}")
@@ -460,6 +458,11 @@ class _Row(NamedTuple):
     padding: str
     shape: Shape
     parameters: int
+
+
+def _held(layer: Layer, attributes: Iterable[str]) -> list[str]:
+    """List those attributes that hold arrays."""
+    return [name for name in attributes if isinstance(getattr(layer, name, None), np.ndarray)]
 
 
 def _kind(layer: Layer) -> str:
