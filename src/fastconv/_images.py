@@ -1,16 +1,8 @@
-"""Read images: the packaged digits, MNIST-style IDX files, and whatever Pillow reads.
-
-An IDX file is known by its content, never by its name: two zero bytes, a type code, the number
-of axes, then the length of each axis as a big-endian 32-bit integer, then the values. Images
-are type 8 (unsigned bytes) with three axes: count, height, width. The whole may be gzipped.
-"""
+"""Read images: the packaged digits, MNIST-style IDX files, and whatever Pillow reads."""
 
 from __future__ import annotations
 
-import gzip
 import importlib
-import math
-import zlib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -20,13 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv._command import CommandError
+from fastconv._idx import (
+    IMAGES,
+    IdxError,
+    IdxKindError,
+    expected_start,
+    hexadecimal,
+    is_idx,
+    read_idx,
+)
 
 __all__ = ["load_digits", "read_images"]
-
-IDX_TYPES = (0x08, 0x09, 0x0B, 0x0C, 0x0D, 0x0E)
-IDX3_MAGIC = b"\x00\x00\x08\x03"
-GZIP_MAGIC = b"\x1f\x8b"
-CHUNK_BYTES = 1 << 20
 
 
 class _NotAnImageError(CommandError):
@@ -117,54 +113,24 @@ def _size(images: NDArray[Any]) -> str:
 
 def _read_file(path: Path) -> NDArray[Any]:
     """Read one file of any supported kind, as (N, C, H, W)."""
+    with path.open("rb") as file:
+        start = file.peek(4)[:4]
+        if not is_idx(start):
+            return _read_picture(path, file, start)
     try:
-        with path.open("rb") as file:
-            if file.peek(2)[:2] == GZIP_MAGIC:
-                with gzip.open(file) as unpacked:
-                    return _read_idx(path, unpacked)
-            magic = file.peek(4)[:4]
-            if len(magic) == 4 and magic[:2] == b"\0\0" and magic[2] in IDX_TYPES and magic[3]:
-                return _read_idx(path, file)
-            return _read_picture(path, file, magic)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise CommandError(f"{path}: damaged gzip file: {error}") from error
-
-
-def _read_idx(path: Path, file: IO[bytes] | gzip.GzipFile) -> NDArray[Any]:
-    header = file.read(16)
-    if header[:4] != IDX3_MAGIC:
-        labels = " (an IDX file of labels)" if header[:4] == b"\0\0\x08\x01" else ""
-        raise _NotAnImageError(
-            f"{path}: not an IDX file of images: it begins with {_hex(header[:4])}{labels}, "
-            f"expected {_hex(IDX3_MAGIC)}"
-        )
-    if len(header) < 16:
-        raise CommandError(f"{path}: truncated: its header has {len(header)} of 16 bytes")
-    count, height, width = (int(n) for n in np.frombuffer(header, ">u4", offset=4))
-    expected = math.prod((count, height, width))
-    announced = f"the header announces {count} images of {height} x {width}"
-    if expected == 0:
-        raise CommandError(f"{path}: no pixels: {announced}")
-    # In chunks: a wrong header must not reserve memory, nor a wrong length fill it.
-    pixels = bytearray()
-    while len(pixels) <= expected and (chunk := file.read(CHUNK_BYTES)):
-        pixels += chunk
-    if len(pixels) < expected:
-        raise CommandError(
-            f"{path}: truncated: {announced} = {expected} bytes, but {len(pixels)} follow"
-        )
-    if len(pixels) > expected:
-        raise CommandError(f"{path}: wrong size: {announced} = {expected} bytes, but more follow")
-    return np.frombuffer(pixels, np.uint8).reshape(count, 1, height, width)
-
-
-def _hex(data: bytes) -> str:
-    return data.hex(" ") or "nothing"
+        return read_idx(path, IMAGES)[:, np.newaxis]
+    except IdxKindError as error:
+        raise _NotAnImageError(str(error)) from error
+    except IdxError as error:
+        raise CommandError(str(error)) from error
 
 
 def _read_picture(path: Path, file: IO[bytes], magic: bytes) -> NDArray[Any]:
     """Read a PNG, JPEG, ... through Pillow: grayscale as one channel, all else as RGB."""
-    what = f"{path}: not an IDX file (it begins with {_hex(magic)}, expected {_hex(IDX3_MAGIC)})"
+    what = (
+        f"{path}: not an IDX file (it begins with {hexadecimal(magic)}, expected "
+        f"{expected_start(IMAGES)})"
+    )
     try:
         Image = importlib.import_module("PIL.Image")  # untyped: mypy needs no Pillow
     except ImportError:

@@ -1,0 +1,184 @@
+"""Labelled images: the packaged digits, and files in MNIST's format. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastconv import _images
+from fastconv._idx import IMAGES, LABELS, read_idx
+
+__all__ = ["load_digits", "load_mnist"]
+
+Array: TypeAlias = NDArray[Any]
+Pair: TypeAlias = tuple[Array, Array]
+
+TRAIN, TEST = "train", "t10k"  # what MNIST's files begin with
+
+
+def load_digits(
+    normalize: bool = True,
+    flatten: bool = False,
+    one_hot_label: bool = False,
+    *,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> tuple[Pair, Pair]:
+    """Load the packaged 1,797 handwritten digits of 8 x 8 pixels.
+
+    Parameters
+    ----------
+    normalize : bool, default True
+        Give pixels as float32 from 0 (paper) to 1 (ink) instead of uint8 from 0 to 16.
+    flatten : bool, default False
+        Give images as rows (N, 64) instead of (N, 1, 8, 8).
+    one_hot_label : bool, default False
+        Give labels as rows of ten, 1 for the digit and 0 elsewhere.
+    test_fraction : float, default 0.2
+        Which part of the images is for testing: less than 1, and more than 0.
+    seed : int, default 0
+        Which images those are.
+
+    Returns
+    -------
+    (x_train, t_train), (x_test, t_test) : tuples of ndarray
+        Images and labels, labels as uint8.
+
+    Raises
+    ------
+    ValueError
+        If one of the two parts would be empty.
+
+    Notes
+    -----
+    E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
+    Repository, https://doi.org/10.24432/C50P49, CC BY 4.0.
+
+    Examples
+    --------
+    >>> from fastconv.datasets import load_digits
+    >>> (x_train, t_train), (x_test, t_test) = load_digits()
+    >>> x_train.shape, t_test.shape
+    ((1438, 1, 8, 8), (359,))
+    """
+    parts = _split(*_images.load_digits(), test_fraction, seed)
+    return _prepared(parts, 16 if normalize else None, flatten, one_hot_label)
+
+
+def load_mnist(
+    folder: str | os.PathLike[str],
+    normalize: bool = True,
+    flatten: bool = False,
+    one_hot_label: bool = False,
+    *,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> tuple[Pair, Pair]:
+    """Load images and labels in MNIST's format, for instance Fashion-MNIST, from a folder.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where files called ``train-images...``, ``train-labels...``, ``t10k-images...`` and
+        ``t10k-labels...`` lie, gzipped or not. If there is only one of the two pairs, a part of it
+        is for testing.
+    normalize : bool, default True
+        Give pixels as float32 from 0 to 1 instead of uint8 from 0 to 255.
+    flatten : bool, default False
+        Give images as rows (N, H*W) instead of (N, 1, H, W).
+    one_hot_label : bool, default False
+        Give labels as rows, 1 for the class and 0 elsewhere.
+    test_fraction : float, default 0.2
+        Which part of a single pair is for testing: less than 1, and more than 0.
+    seed : int, default 0
+        Which images those are.
+
+    Returns
+    -------
+    (x_train, t_train), (x_test, t_test) : tuples of ndarray
+        Images and labels, labels as uint8.
+
+    Raises
+    ------
+    OSError
+        If the folder or a file cannot be read.
+    ValueError
+        If files are missing, damaged, of the wrong kind, or do not fit each other.
+    """
+    root = Path(folder)
+    found = {part: _read_pair(root, part) for part in (TRAIN, TEST)}
+    pairs = [pair for pair in found.values() if pair]
+    if not pairs:
+        raise ValueError(
+            f"{root}: no files called {TRAIN}-images..., {TRAIN}-labels..., {TEST}-images... and "
+            f"{TEST}-labels..., or one of the two pairs"
+        )
+    if len(pairs) == 1:
+        parts = _split(*pairs[0], test_fraction, seed)
+    else:
+        parts = pairs[0], pairs[1]
+        sizes = ["{} x {}".format(*images.shape[2:]) for images, _ in parts]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"{root}: images to train with are of {sizes[0]} pixels, those to test with of "
+                f"{sizes[1]}"
+            )
+    return _prepared(parts, 255 if normalize else None, flatten, one_hot_label)
+
+
+def _read_pair(folder: Path, part: str) -> Pair | None:
+    """Read images and labels; None if there are neither."""
+    names = sorted(path.name for path in folder.iterdir())
+    files = [
+        [folder / name for name in names if name.startswith(f"{part}-{what}")]
+        for what in ("images", "labels")
+    ]
+    if not any(files):
+        return None
+    for what, paths in zip(("images", "labels"), files):
+        if not paths:
+            raise ValueError(f"{folder}: there are {part}-... files, but no {part}-{what}...")
+    (image_file, *_), (label_file, *_) = files  # sorted: a plain file before a gzipped one
+    images, labels = read_idx(image_file, IMAGES), read_idx(label_file, LABELS)
+    if len(images) != len(labels):
+        raise ValueError(
+            f"{image_file} and {label_file} do not belong together: {len(images)} images, "
+            f"{len(labels)} labels"
+        )
+    return images[:, np.newaxis], labels
+
+
+def _split(images: Array, labels: Array, test_fraction: float, seed: int) -> tuple[Pair, Pair]:
+    """Draw the images to test with."""
+    count = round(len(images) * test_fraction)
+    if not 0 < count < len(images):
+        raise ValueError(
+            f"test_fraction must leave images to train and to test with, got {test_fraction} of "
+            f"{len(images)}"
+        )
+    order = np.random.default_rng(seed).permutation(len(images))
+    test, train = np.sort(order[:count]), np.sort(order[count:])
+    return (images[train], labels[train]), (images[test], labels[test])
+
+
+def _prepared(
+    parts: tuple[Pair, Pair], largest: int | None, flatten: bool, one_hot_label: bool
+) -> tuple[Pair, Pair]:
+    classes = 1 + max(int(labels.max()) for _, labels in parts)
+
+    def prepared(images: Array, labels: Array) -> Pair:
+        if largest is not None:
+            images = images.astype(np.float32)
+            images /= largest
+        if flatten:
+            images = images.reshape(len(images), -1)
+        if one_hot_label:
+            labels = np.eye(classes, dtype=np.uint8)[labels]
+        return images, labels
+
+    (train, test) = parts
+    return prepared(*train), prepared(*test)

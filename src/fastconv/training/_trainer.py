@@ -1,0 +1,476 @@
+"""The loop that trains a network, and can stop and go on at any step."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from dataclasses import astuple, dataclass, fields
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fastconv._arrays import Array
+from fastconv._files import replacing
+from fastconv._window import positive
+from fastconv.layers import class_indices
+from fastconv.models._parameters import read_npz, write_npz
+from fastconv.training._optimizers import OPTIMIZERS, Optimizer
+
+__all__ = ["Epoch", "Network", "Trainer"]
+
+
+# What the learning rate is multiplied with, after which part of the training.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 1.0,
+    "cosine": lambda progress: (1 + math.cos(math.pi * min(progress, 1.0))) / 2,
+}
+
+
+class Network(Protocol):
+    """What a trainer needs of a network; `fastconv.models` and the textbook's have it."""
+
+    params: Any
+    last_layer: Any
+
+    def predict(self, x: Any) -> Any:
+        """Compute scores."""
+
+    def gradient(self, x: Any, t: Any) -> Mapping[str, Array]:
+        """Compute the gradients of the loss, which is then ``last_layer.loss``."""
+
+    def accuracy(self, x: Any, t: Any) -> float:
+        """Compute which part is classified rightly."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the training images gave."""
+
+    epoch: int
+    train_loss: float
+    """Mean of the steps' losses."""
+    train_acc: float
+    """From 0 to 1, after the epoch, as `test_acc`."""
+    test_acc: float
+
+
+class Trainer:
+    """Train a network with mini-batches.
+
+    Every epoch goes through all training images in a new random order. Training can stop at any
+    step, be written to a file, and go on from there: the result is the same, bit for bit.
+
+    Parameters
+    ----------
+    network : Sequential or another network
+        What to train: an object with ``params``, ``predict``, ``gradient``, ``accuracy`` and
+        ``last_layer.loss``.
+    x_train, t_train : array_like
+        Images and their labels (indices or one-hot) to learn from.
+    x_test, t_test : array_like
+        Images and labels to test with after every epoch.
+    epochs : int, default 20
+        How many times to go through the training images.
+    mini_batch_size : int, default 100
+        Images in a step.
+    optimizer : str or Optimizer, default "SGD"
+        An update rule, or its name: "SGD", "Momentum", "AdaGrad", "RMSprop" or "Adam".
+    optimizer_param : mapping, optional
+        Arguments of the rule, for instance ``{"lr": 0.01}``.
+    evaluate_sample_num_per_epoch : int, optional
+        How many of the training and test images to measure the accuracy on; all by default.
+    schedule : {"constant", "cosine"}, default "constant"
+        Whether the learning rate stays, or falls to 0 as half a cosine [1]_ until the last epoch.
+    verbose : bool, default True
+        Show progress: a bar if `tqdm` is installed, and a line for every epoch.
+    seed : int, default 0
+        For the order of the images.
+    checkpoint : path-like, optional
+        Where to write the state after every epoch and when interrupted.
+
+    Attributes
+    ----------
+    history : list of Epoch
+        What every epoch gave.
+    train_loss_list : list of float
+        The loss of every step.
+    train_acc_list, test_acc_list : list of float
+        The accuracies of every epoch.
+    interrupted : bool
+        Whether Ctrl-C ended the last call of `train`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If images and labels do not fit each other or the network, or images hold NaN or infinity.
+
+    References
+    ----------
+    .. [1] I. Loshchilov and F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts",
+       ICLR 2017, https://arxiv.org/abs/1608.03983
+
+    Examples
+    --------
+    >>> from fastconv.datasets import load_digits
+    >>> from fastconv.models import SimpleConvNet
+    >>> from fastconv.training import Trainer
+    >>> train, test = load_digits()
+    >>> param = {"filter_num": 8, "filter_size": 3, "pad": 1, "stride": 1}
+    >>> net = SimpleConvNet((1, 8, 8), param, weight_init_std=0.1, seed=0)
+    >>> trainer = Trainer(net, *train, *test, epochs=5, optimizer="Adam", verbose=False)
+    >>> trainer.train()
+    >>> trainer.test_acc_list[-1] > 0.5
+    True
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        x_train: npt.ArrayLike,
+        t_train: npt.ArrayLike,
+        x_test: npt.ArrayLike,
+        t_test: npt.ArrayLike,
+        epochs: int = 20,
+        mini_batch_size: int = 100,
+        optimizer: str | Optimizer = "SGD",
+        optimizer_param: Mapping[str, float] | None = None,
+        evaluate_sample_num_per_epoch: int | None = None,
+        verbose: bool = True,
+        *,
+        schedule: str = "constant",
+        seed: int = 0,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.network = network
+        self.x_train, self.t_train = _labelled(network, x_train, t_train, "train")
+        self.x_test, self.t_test = _labelled(network, x_test, t_test, "test")
+        self.epochs = positive(epochs, "epochs")
+        self.batch_size = positive(mini_batch_size, "mini_batch_size")
+        self.optimizer = _optimizer(optimizer, optimizer_param)
+        self.evaluated = None
+        if evaluate_sample_num_per_epoch is not None:
+            self.evaluated = positive(
+                evaluate_sample_num_per_epoch, "evaluate_sample_num_per_epoch"
+            )
+        if schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
+        self.schedule = schedule
+        self.lr = self.optimizer.lr  # of the first step
+        self.verbose = verbose
+        self.checkpoint = checkpoint
+        self.rng = np.random.default_rng(seed)
+        self.order = self.rng.permutation(len(self.x_train))  # of this epoch
+        self.history: list[Epoch] = []
+        self.train_loss_list: list[float] = []
+        self.interrupted = False
+
+    @property
+    def train_acc_list(self) -> list[float]:
+        """The accuracies on training images."""
+        return [epoch.train_acc for epoch in self.history]
+
+    @property
+    def test_acc_list(self) -> list[float]:
+        """The accuracies on test images."""
+        return [epoch.test_acc for epoch in self.history]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many mini-batches there are, the last of which may be smaller."""
+        return -(-len(self.x_train) // self.batch_size)
+
+    def train_step(self) -> float:
+        """Take the next mini-batch, change the parameters once, and return the loss.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss is no number any more; the parameters are then those before the step.
+        """
+        step = len(self.train_loss_list) % self.steps_per_epoch
+        places = self.order[step * self.batch_size : (step + 1) * self.batch_size]
+        grads = self.network.gradient(self.x_train[places], self.t_train[places])
+        loss = float(self.network.last_layer.loss)
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss became {loss} in step {len(self.train_loss_list) + 1}: try a smaller "
+                f"learning rate than {self.lr}"
+            )
+        progress = len(self.train_loss_list) / (self.epochs * self.steps_per_epoch)
+        self.optimizer.lr = self.lr * SCHEDULES[self.schedule](progress)
+        self.optimizer.update(self.network.params, grads)
+        self.train_loss_list.append(loss)
+        if step + 1 == self.steps_per_epoch:
+            self._end_epoch()
+        return loss
+
+    def _end_epoch(self) -> None:
+        losses = self.train_loss_list[-self.steps_per_epoch :]
+        self.history.append(
+            Epoch(
+                len(self.history) + 1,
+                sum(losses) / len(losses),
+                self._accuracy(self.x_train, self.t_train),
+                self._accuracy(self.x_test, self.t_test),
+            )
+        )
+        self.order = self.rng.permutation(len(self.x_train))
+
+    def _accuracy(self, x: Array, t: Array) -> float:
+        return float(self.network.accuracy(x[: self.evaluated], t[: self.evaluated]))
+
+    def train(self) -> None:
+        """Train until `epochs` epochs are complete, those of a loaded checkpoint included.
+
+        Ctrl-C lets the step end, writes the checkpoint if there is to be one, and returns; a second
+        one interrupts at once.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss is no number any more.
+        OSError
+            If the checkpoint cannot be written.
+        """
+        total = self.epochs * self.steps_per_epoch
+        with _interruptible() as stop, contextlib.closing(_Progress(self, total)) as progress:
+            while len(self.train_loss_list) < total and not stop.is_set():
+                done = len(self.history)
+                loss = self.train_step()
+                progress.step(loss)
+                if len(self.history) > done:
+                    progress.epoch(self.history[-1])
+                    self._save()
+        self.interrupted = stop.is_set()
+        if self.interrupted:
+            self._save()
+
+    # ---- files ---------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        if self.checkpoint is not None:
+            self.save_checkpoint(self.checkpoint)
+
+    def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Write all that training goes on from to a file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            An .npz file, which is replaced if it exists.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        about = {
+            **self._identity(),
+            "optimizer_iter": self.optimizer.iter,
+            "rng": self.rng.bit_generator.state,
+            "network_rng": _random_state(self.network),
+            "history": [astuple(epoch) for epoch in self.history],
+        }
+        arrays = {f"network/{name}": array for name, array in _state(self.network).items()}
+        for variable, kept in self.optimizer.kept.items():
+            arrays |= {f"optimizer/{variable}/{name}": array for name, array in kept.items()}
+        write_npz(
+            path,
+            {
+                **arrays,
+                "about": np.array(json.dumps(about)),
+                "order": self.order,
+                "losses": np.array(self.train_loss_list),
+            },
+        )
+
+    def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Go on from where `save_checkpoint` was called.
+
+        Parameters
+        ----------
+        path : path-like
+            What it wrote, for a trainer with the same network, images and optimiser.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        ValueError
+            If it is damaged or of another training; nothing is then changed.
+        """
+        name = os.fspath(path)
+        arrays = read_npz(path)
+        try:
+            about = json.loads(str(arrays["about"]))
+            order, losses = arrays["order"], arrays["losses"]
+            different = [
+                f"{key} {about[key]} instead of {value}"
+                for key, value in self._identity().items()
+                if about[key] != value
+            ]
+            history = [Epoch(*row) for row in about["history"]]
+            state, kept = _checkpointed(arrays, self.network, self.optimizer)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{name} is not a checkpoint of this training: {error}") from error
+        if different:
+            raise ValueError(f"{name} is of another training: {', '.join(different)}")
+        target = _state(self.network)
+        for key, array in state.items():
+            target[key] = array
+        self.optimizer.kept, self.optimizer.iter = kept, about["optimizer_iter"]
+        self.rng.bit_generator.state = about["rng"]
+        if about["network_rng"] is not None:
+            self.network.rng.bit_generator.state = about["network_rng"]  # type: ignore[attr-defined]
+        self.order, self.train_loss_list, self.history = order, losses.tolist(), history
+
+    def write_history(self, path: str | os.PathLike[str]) -> None:
+        """Write the history as comma-separated values, one line an epoch under a line of names.
+
+        Parameters
+        ----------
+        path : path-like
+            A file, which is replaced if it exists.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        lines = [",".join(field.name for field in fields(Epoch))]
+        lines += [",".join(map(repr, astuple(epoch))) for epoch in self.history]
+        with replacing(path) as file:
+            file.write("".join(f"{line}\n" for line in lines).encode())
+
+    def _identity(self) -> dict[str, Any]:
+        """Say what must be the same when training goes on."""
+        rule = self.optimizer
+        return {
+            "images": len(self.x_train),
+            "mini_batch_size": self.batch_size,
+            "schedule": self.schedule,
+            "optimizer": type(rule).__name__,
+            **{key: value for key, value in vars(rule).items() if key not in ("kept", "iter")},
+            "lr": self.lr,
+        }
+
+
+def _optimizer(optimizer: str | Optimizer, param: Mapping[str, float] | None) -> Optimizer:
+    if isinstance(optimizer, Optimizer):
+        if param:
+            raise ValueError("optimizer_param is for an optimizer that is given by its name")
+        return optimizer
+    rule = OPTIMIZERS.get(str(optimizer).lower())
+    if rule is None:
+        known = ", ".join(rule.__name__ for rule in OPTIMIZERS.values())
+        raise ValueError(f"optimizer must be one of {known}, got {optimizer!r}")
+    return rule(**(param or {}))
+
+
+def _labelled(
+    network: Network, x: npt.ArrayLike, t: npt.ArrayLike, part: str
+) -> tuple[Array, Array]:
+    """Check images and labels once, before training, rather than in the middle of it."""
+    images = np.asarray(x)
+    if not images.ndim or not len(images):
+        raise ValueError(f"x_{part} must hold images, got shape {images.shape}")
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        raise ValueError(f"x_{part} must be finite, it holds NaN or infinity")
+    classes = network.predict(images[:1]).shape[1]
+    try:
+        return images, class_indices(t, len(images), classes)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"t_{part} does not fit: {error}") from error
+
+
+def _state(network: Network) -> MutableMapping[str, Array]:
+    """Give what makes a network: the parameters, and what else its layers keep."""
+    state: MutableMapping[str, Array] = getattr(network, "state", network.params)
+    return state
+
+
+def _random_state(network: Network) -> Any:
+    """Give the state of the generator that dropout uses, if the network has one."""
+    rng = getattr(network, "rng", None)
+    return None if rng is None else rng.bit_generator.state
+
+
+def _checkpointed(
+    arrays: Mapping[str, Array], network: Network, optimizer: Optimizer
+) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
+    """Take the arrays of network and optimiser from a checkpoint's, if they fit."""
+    state = _state(network)
+    values = {name: arrays[f"network/{name}"] for name in state}
+    kept = {
+        variable: {
+            name: arrays[f"optimizer/{variable}/{name}"]
+            for name in network.params
+            if f"optimizer/{variable}/{name}" in arrays
+        }
+        for variable in optimizer.variables
+    }
+    for group in (values, *kept.values()):
+        for name, array in group.items():
+            if array.shape != state[name].shape:
+                raise ValueError(f"{name} must have shape {state[name].shape}, got {array.shape}")
+    return values, kept
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Let Ctrl-C set an event, and a second one interrupt as usual."""
+    stop = threading.Event()
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        yield stop
+        return
+
+    def request(*_: Any) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, usual)
+
+    signal.signal(signal.SIGINT, request)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+class _Progress:
+    """A bar on a terminal if tqdm is installed, otherwise a line an epoch, on standard error."""
+
+    def __init__(self, trainer: Trainer, total: int) -> None:
+        self.trainer = trainer
+        self.bar: Any = None
+        if trainer.verbose and sys.stderr is not None and sys.stderr.isatty():
+            with contextlib.suppress(ImportError):
+                from tqdm import tqdm
+
+                self.bar = tqdm(
+                    total=total, initial=len(trainer.train_loss_list), unit="step", leave=False
+                )
+
+    def step(self, loss: float) -> None:
+        if self.bar is not None:
+            self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            self.bar.update()
+
+    def epoch(self, last: Epoch) -> None:
+        text = f"epoch {last.epoch} of {self.trainer.epochs}"
+        test = f"test {last.test_acc:.2%}"
+        if self.bar is not None:
+            self.bar.set_description(f"{text}, {test}")
+        elif self.trainer.verbose:
+            loss, train = f"loss {last.train_loss:.4f}", f"train {last.train_acc:.2%}"
+            print(f"{text}: {loss}, {train}, {test}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
