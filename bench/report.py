@@ -32,6 +32,7 @@ NOTE = (
     "\nproducts of matrices. Of a convolution's limits the slower binds; they count at their best."
     "\nerror: relative rms of the output, or of grad_input and grad_weight, beside float64, on"
     "\nstandard normal data and as many of the images as fit 256 MiB of columns."
+    "\nNetworks: PyTorch on NCHW; every contender is timed in processes of its own."
 )
 HEADER = (
     f"{'workload':<22}{'contender':<26}{'mode':<7}{'median ms':>11}{'min ms':>11}"
@@ -83,12 +84,12 @@ def _times(row: Row, rows: list[Row]) -> str:
     if row.timing is None:
         return "      WRONG RESULT, not timed"
     median, least = row.timing.median, row.timing.min
-    rate = row.nbytes / median / 1e9
-    text = f"{median * 1e3:11.3f}{least * 1e3:11.3f}{rate:8.1f}"
+    rate = f"{row.nbytes / median / 1e9:.1f}" if row.nbytes else ""
+    text = f"{median * 1e3:11.3f}{least * 1e3:11.3f}{rate:>8}"
     mode = "out=" if row.mode == "limit" else row.mode
     ours = find(rows, row.operation, row.workload, OURS, mode)
     if ours is None or row.contender.startswith(OURS):
-        return text
+        return text.rstrip()
     ratio = median / ours.median
     if row.mode == "limit":
         return f"{text}{ratio * 100:11.0f} %"

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import fastconv
-from bench import accuracy, machine, memory, peers, report, timing
+from bench import accuracy, machine, memory, networks, peers, report, timing
 from bench.cases import Case
 from bench.results import AccuracyRow, MemoryRow, Results, Row
-from bench.shapes import ACCURACY, MEMORY, OPERATIONS, SMALL_CALLS, Workload
+from bench.shapes import ACCURACY, MEMORY, NETWORKS, OPERATIONS, SMALL_CALLS, Workload
 
 Shrink = Callable[[Workload], Workload]
 
@@ -36,12 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
     print(report.machine(about, missing))
     print(report.NOTE, flush=True)
     if options.quick:
-        print("Quick: a quarter of the images and little repetition; the times are rough.")
+        print("Quick: fewer images and little repetition; the times are rough.")
 
     _time_operations(results, taking_part, options.only, shrink)
     _time_small_calls(results, taking_part, options.only)
     _measure_memory(results, options.only, shrink)
     _measure_accuracy(results, taking_part, options.only)
+    _time_networks(results, taking_part, options.only, options.quick)
 
     if not (results.rows or results.small_calls or results.memory or results.accuracy):
         print(f"\nnothing is called {options.only!r}")
@@ -116,6 +117,26 @@ def _measure_accuracy(results: Results, taking_part: list[Any], only: str) -> No
     if results.accuracy:
         print(report.title("error of sums of so many terms, relative rms, float32"))
         print(report.accuracy(results.accuracy), flush=True)
+
+
+def _time_networks(results: Results, taking_part: list[Any], only: str, quick: bool) -> None:
+    names = [peer.name for peer in taking_part if peer.name in networks.CONTENDERS]
+    last = ""
+    for task in NETWORKS:
+        if only not in f"{task.operation} {task.workload}":
+            continue
+        if task.what != last:
+            print(report.title(f"{task.operation}, {networks.describe(task.what, quick)}"))
+            print(report.HEADER)
+            last = task.what
+        right = [name for name in names if networks.agrees(name, task.network, task.dtype)]
+        timings = networks.timed(right, task, results.machine.threads, quick)
+        rows = [
+            Row(task.operation, task.workload, name, "fresh", 0, 0, timings.get(name), [])
+            for name in names
+        ]
+        results.rows += rows
+        print(report.case(rows), flush=True)
 
 
 def _time(

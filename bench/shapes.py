@@ -1,6 +1,7 @@
 """What is measured, as data: named workloads, the operations on them, and the targets."""
 
 from dataclasses import dataclass, replace
+from itertools import product
 from math import isqrt
 
 
@@ -45,6 +46,21 @@ class Workload:
     @property
     def col_shape(self) -> tuple[int, int]:
         return (self.n * self.out_size**2, self.c * self.kernel**2)
+
+
+@dataclass(frozen=True)
+class NetworkTask:
+    what: str  # "step" or "inference"
+    network: str
+    dtype: str
+
+    @property
+    def operation(self) -> str:
+        return f"network {self.what}"
+
+    @property
+    def workload(self) -> str:
+        return f"{self.network} {self.dtype}"
 
 
 @dataclass(frozen=True)
@@ -126,6 +142,11 @@ OPERATIONS = {
     "conv2d_backward": LAYERS,
 }
 
+NETWORKS = tuple(
+    NetworkTask(*names)
+    for names in product(("step", "inference"), ("simple", "deep"), ("float32", "float64"))
+)
+
 SMALL = Workload(1, 1, 8, 3, 1, 0)
 SMALL_POOLING = Workload(1, 1, 8, 3, 3, 0)
 SMALL_LAYER = Workload(1, 1, 8, 3, 1, 0, filters=1)
@@ -201,4 +222,8 @@ TARGETS = (
     Target("conv2d_backward", "fresh", ("torch",), "fresh", 1.0, "worst"),
     Target("conv2d_backward", "fresh", TORCH_LAYOUTS, "fresh", None, "worst"),
     Target("conv2d_backward", "fresh", ("FMA peak", "parallel copy"), "limit", None, "mean"),
+    Target("network step", "fresh", ("torch",), "fresh", 1.5, "worst"),
+    Target("network step", "fresh", ("numpy",), "fresh", 15.0, "worst"),
+    Target("network inference", "fresh", ("torch",), "fresh", 1.5, "worst"),
+    Target("network inference", "fresh", ("numpy",), "fresh", 15.0, "worst"),
 )
