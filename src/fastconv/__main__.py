@@ -9,14 +9,14 @@ import sys
 from collections.abc import Sequence
 
 import fastconv
-from fastconv import _demo
+from fastconv import _demo, _filter, _train
 from fastconv._command import CommandError
 
 __all__ = ["main"]
 
 # Each module's add_command() adds its sub-command, whose `run` takes the parsed arguments
 # and returns the exit code.
-COMMANDS = (_demo,)
+COMMANDS = (_demo, _filter, _train)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,21 +1,58 @@
-"""What every sub-command of ``fastconv`` shares: its error, and its report file."""
+"""What sub-commands of ``fastconv`` share: the error, types of arguments, the report file."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import io
+import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-__all__ = ["CommandError", "open_report"]
+__all__ = ["CommandError", "cannot_write", "count_to", "open_report", "path", "positive_number"]
 
 
 class CommandError(Exception):
     """The command cannot go on; the message is all that the user needs to see."""
+
+
+def path(text: str) -> str:
+    """Read an argument that is a path."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return text
+
+
+def count_to(largest: int) -> Callable[[str], int]:
+    """Return a reader of arguments that are whole numbers from 1 on."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = 0
+        if not 1 <= value <= largest:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number from 1 to {largest}, got {text!r}"
+            )
+        return value
+
+    return parse
+
+
+def positive_number(text: str) -> float:
+    """Read an argument that is a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return value
 
 
 @contextlib.contextmanager
@@ -50,7 +87,7 @@ def open_report(target: str) -> Iterator[TextIO]:
         scratch = path if in_place else path.with_name(f".fastconv-{os.getpid()}.tmp")
         file = scratch.open("w" if in_place else "x", encoding="utf-8")
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        raise _cannot_write(target, error) from error
+        raise cannot_write(target, error) from error
     text = io.StringIO()
     try:
         yield text
@@ -60,12 +97,13 @@ def open_report(target: str) -> Iterator[TextIO]:
             if not in_place:
                 scratch.replace(path)
         except OSError as error:
-            raise _cannot_write(target, error) from error
+            raise cannot_write(target, error) from error
     finally:
         file.close()
         if not in_place:
             scratch.unlink(missing_ok=True)
 
 
-def _cannot_write(target: str, error: Exception) -> CommandError:
+def cannot_write(target: object, error: Exception) -> CommandError:
+    """Make the error that says that, and why, a file cannot be written."""
     return CommandError(f"cannot write {target}: {getattr(error, 'strerror', None) or error}")

@@ -28,21 +28,14 @@ from numpy.typing import NDArray
 
 import fastconv
 from fastconv import _kernels
-from fastconv._command import CommandError, open_report
+from fastconv._command import CommandError, count_to, open_report, path
+from fastconv._filters import FILTERS
 from fastconv._images import load_digits, read_images
 
 __all__ = ["add_command"]
 
 Array = NDArray[Any]
 
-FILTERS = {
-    "horizontal edges": ((-1, -2, -1), (0, 0, 0), (1, 2, 1)),
-    "vertical edges": ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)),
-    "Laplacian": ((0, 1, 0), (1, -4, 1), (0, 1, 0)),
-    "sharpen": ((0, -1, 0), (-1, 5, -1), (0, -1, 0)),
-    "blur": ((1 / 16, 1 / 8, 1 / 16), (1 / 8, 1 / 4, 1 / 8), (1 / 16, 1 / 8, 1 / 16)),
-    "emboss": ((-2, -1, 0), (-1, 1, 1), (0, 1, 2)),
-}
 KERNEL = 3
 PAD = 1
 POOL = 2
@@ -347,7 +340,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument(
         "--images",
         metavar="PATH",
-        type=_path,
+        type=path,
         nargs="+",
         action="extend",
         help="MNIST-style IDX files (plain or .gz), image files (need Pillow: "
@@ -356,44 +349,23 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument(
         "--json",
         metavar="FILE",
-        type=_path,
+        type=path,
         help="also write the results as JSON; - is standard output",
     )
     parser.add_argument(
         "--threads",
         metavar="N",
-        type=_count(1024),
+        type=count_to(1024),
         help="threads that fastconv may use (NumPy's own are left alone)",
     )
     parser.add_argument(
         "--repeats",
         metavar="N",
-        type=_count(10**6),
+        type=count_to(10**6),
         default=7,
         help="timed runs of each operation, of which the median counts (default: %(default)s)",
     )
     parser.set_defaults(run=run)
-
-
-def _path(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("the path is empty")
-    return text
-
-
-def _count(largest: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = 0
-        if not 1 <= value <= largest:
-            raise argparse.ArgumentTypeError(
-                f"must be a whole number from 1 to {largest}, got {text!r}"
-            )
-        return value
-
-    return parse
 
 
 def run(args: argparse.Namespace) -> int:

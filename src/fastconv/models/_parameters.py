@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
-import zipfile
-from collections.abc import Iterator, Mapping, MutableMapping
+import pickletools
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from math import prod
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -98,8 +99,12 @@ def assign(to: Parameters, values: Mapping[str, npt.ArrayLike], source: str) -> 
             )
         if array.dtype.kind not in "fiu":
             raise ValueError(f"{source}: {name} is not of numbers but of dtype {array.dtype}")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{source}: {name} holds NaN or infinity")
+        with np.errstate(over="ignore"):
+            arrays[name] = array.astype(to[name].dtype, "C")
+        if not np.isfinite(arrays[name]).all():
+            raise ValueError(
+                f"{source}: {name} holds NaN, infinity, or what is infinite in {to[name].dtype}"
+            )
     for name, array in arrays.items():
         to[name] = array
 
@@ -121,7 +126,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
         If it is no such file, is damaged, or holds Python objects.
     """
     with open(path, "rb") as file:
-        if file.read(4) != b"PK\x03\x04":
+        if file.read(2) != b"PK":
             raise ValueError(
                 f"{os.fspath(path)} is not an .npz file; if it is a pickle, give "
                 "fastconv.models.read_pickle(...) in its place"
@@ -130,13 +135,16 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
         try:
             with np.load(file, allow_pickle=False) as archive:
                 return dict(archive)
-        except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        except Exception as error:  # damaged files raise almost anything, and may promise too much
             raise ValueError(f"{os.fspath(path)} is damaged: {error}") from error
 
 
 # ---- pickles -----------------------------------------------------------------------------------
 
 # What the textbook's files are made of is imitated; nothing that a pickle names is ever called.
+
+
+MOST_TUPLES = 10_000  # in a pickle: an array has three to five
 
 
 class _PickledDtype:
@@ -155,37 +163,52 @@ class _PickledDtype:
 
 
 class _PickledArray:
-    """What a pickle says of an array: version, shape, dtype, Fortran order, bytes."""
+    """What a pickle says of an array: how its bytes become one."""
 
     def __init__(self, *_: Any) -> None:
-        self.state: tuple[Any, ...] = ()
+        self.parts: tuple[Any, ...] = ()
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.state = state
+        _, shape, dtype, fortran, data = state
+        self.parts = data, dtype, shape, "F" if fortran else "C"
+
+    @classmethod
+    def in_buffer(cls, *parts: Any) -> _PickledArray:
+        """Make one as protocol 5 does; the fifth part are axes in their order in memory."""
+        array = cls()
+        array.parts = parts
+        return array
 
     def array(self) -> Array:
-        _, shape, dtype, fortran, data = self.state
-        if not isinstance(dtype, _PickledDtype) or not isinstance(data, bytes):
+        data, dtype, shape, order, *axes = self.parts
+        if not isinstance(dtype, _PickledDtype) or not isinstance(data, (bytes, bytearray)):
             raise pickle.UnpicklingError("an array does not consist of numbers")
         numbers = np.frombuffer(data, dtype.dtype())
         if not all(isinstance(n, int) and n >= 0 for n in shape) or prod(shape) != numbers.size:
             raise pickle.UnpicklingError(f"{numbers.size} numbers are no array of shape {shape}")
-        return numbers.reshape(shape, order="F" if fortran else "C").copy()
-
-
-STAND_INS = {
-    "numpy.ndarray": _PickledArray,
-    "numpy.dtype": _PickledDtype,
-    "numpy.core.multiarray._reconstruct": _PickledArray,
-    "numpy._core.multiarray._reconstruct": _PickledArray,
-    "_codecs.encode": lambda text, _: text.encode("latin1"),  # bytes, in old protocols
-}
+        array = numbers.reshape(shape, order="F" if order == "F" else "C")
+        return (array.transpose(axes[0]) if axes else array).copy()
 
 
 class _ArraysUnpickler(pickle.Unpickler):
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data))
+        self.encodable = len(data)
+        self.stand_ins: dict[str, Callable[..., Any]] = {
+            "numpy.ndarray": _PickledArray,
+            "numpy.dtype": _PickledDtype,
+            "numpy.core.multiarray._reconstruct": _PickledArray,
+            "numpy._core.multiarray._reconstruct": _PickledArray,
+            "numpy.core.numeric._frombuffer": _PickledArray.in_buffer,
+            "numpy._core.numeric._frombuffer": _PickledArray.in_buffer,
+            # How old protocols write bytes, none and some.
+            "__builtin__.bytes": lambda: b"",
+            "_codecs.encode": self._encode,
+        }
+
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return STAND_INS[f"{module}.{name}"]
+            return self.stand_ins[f"{module}.{name}"]
         except KeyError:
             raise pickle.UnpicklingError(
                 f"it holds {module}.{name}, where only NumPy arrays in a dict are read"
@@ -193,6 +216,12 @@ class _ArraysUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         raise pickle.UnpicklingError("it refers to objects elsewhere")
+
+    def _encode(self, text: str, _: str) -> bytes:
+        self.encodable -= len(text)
+        if self.encodable < 0:
+            raise pickle.UnpicklingError("it holds some bytes more than once")
+        return text.encode("latin1")
 
 
 def read_pickle(path: str | os.PathLike[str]) -> dict[str, Array]:
@@ -231,21 +260,32 @@ def read_pickle(path: str | os.PathLike[str]) -> dict[str, Array]:
     {'b1': array([0., 1., 2.])}
     """
     with open(path, "rb") as file:
-        return _unpickle(file, os.fspath(path))
-
-
-def _unpickle(file: IO[bytes], name: str) -> dict[str, Array]:
+        data = file.read()
     try:
-        content = _ArraysUnpickler(file).load()
-        if not isinstance(content, dict):
-            raise pickle.UnpicklingError(f"it holds a {type(content).__name__}, not a dict")
-        arrays = {}
-        for key, value in content.items():
-            if not isinstance(key, str) or not isinstance(value, _PickledArray):
-                raise pickle.UnpicklingError(f"what it calls {key!r} is not an array")
-            arrays[key] = value.array()
-        return arrays
-    except OSError:
-        raise
+        return _unpickle(data)
     except Exception as error:  # damaged pickles raise almost anything
-        raise ValueError(f"{name} is not a pickled dict of arrays: {error}") from error
+        raise ValueError(f"{os.fspath(path)} is not a pickled dict of arrays: {error}") from error
+
+
+def _unpickle(data: bytes) -> dict[str, Array]:
+    # Unpicklers reserve memory for as many objects as a file says that it will number, and a key of
+    # tuples in tuples in tuples ends the interpreter when it is hashed.
+    tuples = 0
+    for count, (opcode, number, _) in enumerate(pickletools.genops(data)):
+        tuples += opcode.name.startswith("TUPLE")
+        if opcode.name.endswith("PUT") and not 0 <= int(number or 0) <= count:
+            raise pickle.UnpicklingError(f"it numbers an object {number} after {count} steps")
+        if tuples > MOST_TUPLES:
+            raise pickle.UnpicklingError(f"it holds more than {MOST_TUPLES} tuples")
+    content = _ArraysUnpickler(data).load()
+    if not isinstance(content, dict):
+        raise pickle.UnpicklingError(f"it holds a {type(content).__name__}, not a dict")
+    arrays, readable = {}, len(data)
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, _PickledArray):
+            raise pickle.UnpicklingError(f"what it calls {key!r} is not an array")
+        arrays[key] = value.array()
+        readable -= arrays[key].nbytes
+        if readable < 0:
+            raise pickle.UnpicklingError("it holds some bytes more than once")
+    return arrays

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -92,6 +93,7 @@ class Sequential:
         self.params = Parameters()
         self.state = Parameters()  # also what is kept but not learned
         self.last_layer = SoftmaxWithLoss()
+        self._shapes: dict[str, Shape] = {}  # of the layers' outputs
         self._switched: set[str] = set()  # layers that are told whether they are being trained
         self.add(*layers)
 
@@ -135,20 +137,28 @@ class Sequential:
         if "train_flg" in inspect.signature(layer.forward).parameters:
             self._switched.add(name)
         try:
-            empty = self._forward(name, layer, np.empty((0, *self.output_dim), self.dtype), False)
+            self.output_dim = self._shape_behind(name, layer)
         except (TypeError, ValueError) as error:
             self._switched.discard(name)
             raise type(error)(
                 f"{name} does not fit behind an output of {self.output_dim}: {error}"
             ) from error
-        self.output_dim = empty.shape[1:]
         self.layers[name] = layer
+        self._shapes[name] = self.output_dim
         if isinstance(layer, Dropout) and layer.rng is None:
             layer.rng = self.rng
         for attribute in _held(layer, LEARNED):
             self.params.add(layer, attribute)
         for attribute in _held(layer, LEARNED + KEPT):
             self.state.add(layer, attribute)
+
+    def _shape_behind(self, name: str, layer: Layer) -> Shape:
+        """Try which shape a layer gives: of no inputs or, if it cannot have none, of one."""
+        with contextlib.suppress(ValueError):
+            empty = np.empty((0, *self.output_dim), self.dtype)
+            return self._forward(name, layer, empty, False).shape[1:]
+        one = np.zeros((1, *self.output_dim), self.dtype)
+        return self._forward(name, layer, one, False).shape[1:]
 
     def convolution(
         self,
@@ -314,7 +324,9 @@ class Sequential:
         images, step = np.asarray(x), positive(batch_size, "batch_size")
         if not len(images):
             raise ValueError("x must not be empty: there is no accuracy")
-        labels = class_indices(t, len(images), prod(self.output_dim))
+        if len(self.output_dim) != 1:
+            raise ValueError(f"an output of {self.output_dim} is no row of scores for classes")
+        labels = class_indices(t, len(images), self.output_dim[0])
         right = 0
         for first in range(0, len(images), step):
             scores = self.predict(images[first : first + step])
@@ -430,13 +442,11 @@ class Sequential:
         total                                                                          54410
         """
         rows = [_Row("input", "", "", self.input_dim, 0)]
-        x = np.empty((0, *self.input_dim), self.dtype)
         for name, layer in self.layers.items():
-            x = self._forward(name, layer, x, False)
             row = _Row(
                 name,
                 *_window(layer),
-                x.shape[1:],
+                self._shapes[name],
                 sum(getattr(layer, attribute).size for attribute in _held(layer, LEARNED)),
             )
             if row.shape == rows[-1].shape and not row.parameters and not row.filters:

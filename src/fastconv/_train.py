@@ -1,0 +1,265 @@
+"""``fastconv train``: train a network on handwritten digits, and look at what it has learned."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+import fastconv
+from fastconv._arrays import Array
+from fastconv._command import CommandError, cannot_write, count_to, path, positive_number
+from fastconv._files import replacing
+from fastconv._text import table
+from fastconv.datasets import load_digits, load_mnist
+from fastconv.models import DeepConvNet, LeNet, Sequential, SimpleConvNet
+from fastconv.training import Trainer
+from fastconv.training._optimizers import OPTIMIZERS
+from fastconv.training._trainer import SCHEDULES
+
+__all__ = ["add_command"]
+
+DIGITS_EPOCHS, EPOCHS = 30, 10
+SHOWN = 40  # misclassified digits
+
+HISTORY, PARAMS, CHECKPOINT = "history.csv", "params.npz", "checkpoint.npz"
+PICTURES = CURVE, FILTERS, MISTAKES = "learning-curve.png", "filters.png", "misclassified.png"
+NO_MATPLOTLIB = "pictures need matplotlib: pip install 'fastconv[train]'"
+
+
+def simple(shape: tuple[int, ...], classes: int, seed: int) -> Sequential:
+    """Make the textbook's SimpleConvNet, with a smaller window for small images."""
+    if min(shape[1:]) > 16:
+        return SimpleConvNet(shape, output_size=classes, weight_init_std=0.05, seed=seed)
+    param = {"filter_size": 3, "pad": 1}
+    return SimpleConvNet(shape, param, output_size=classes, weight_init_std=0.1, seed=seed)
+
+
+def deep(shape: tuple[int, ...], classes: int, seed: int) -> Sequential:
+    """Make the textbook's DeepConvNet."""
+    return DeepConvNet(shape, output_size=classes, seed=seed)
+
+
+def lenet(shape: tuple[int, ...], classes: int, seed: int) -> Sequential:
+    """Make LeNet-5."""
+    return LeNet(shape, output_size=classes, seed=seed)
+
+
+NETWORKS: Mapping[str, Callable[[tuple[int, ...], int, int], Sequential]] = {
+    network.__name__: network for network in (simple, deep, lenet)
+}
+
+
+# --- The command ----------------------------------------------------------------------------
+
+
+def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``train`` to the command line."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train a network on handwritten digits",
+        description="Train a convolutional network, by default SimpleConvNet on the packaged "
+        "handwritten digits, and print how it went. Ctrl-C stops after the current step.",
+        epilog=f"Files in DIR: {HISTORY}, {PARAMS}, {CHECKPOINT} (written after every epoch), "
+        f"{', '.join(PICTURES)}. Exit code: 0 when trained, 130 when interrupted, 2 for an error.",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="FOLDER",
+        type=path,
+        help="files in MNIST's format; if there are only train-... or only t10k-... files, a fifth "
+        "of the images is for testing (default: the packaged digits)",
+    )
+    parser.add_argument("--network", choices=NETWORKS, default="simple", help="(default: simple)")
+    parser.add_argument(
+        "--epochs",
+        metavar="N",
+        type=count_to(10**6),
+        help=f"(default: {DIGITS_EPOCHS} for the digits, {EPOCHS} for --data)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        metavar="N",
+        type=count_to(10**6),
+        default=32,
+        help="images in a step (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--optimizer", choices=OPTIMIZERS, default="adam", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--lr",
+        metavar="X",
+        type=positive_number,
+        default=0.002,
+        help="learning rate (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--schedule",
+        choices=SCHEDULES,
+        default="cosine",
+        help="whether the learning rate stays or falls to 0 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        metavar="N",
+        type=count_to(2**32 - 1),
+        default=1,
+        help="for weights, dropout, and the order of images (default: %(default)s)",
+    )
+    parser.add_argument("--threads", metavar="N", type=count_to(1024), help="(default: all)")
+    parser.add_argument("--out", metavar="DIR", type=path, help="write results into this folder")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument(
+        "--resume", action="store_true", help=f"go on from DIR/{CHECKPOINT}, if there is one"
+    )
+    existing.add_argument(
+        "--overwrite", action="store_true", help="replace the results of an earlier run in DIR"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; returns the exit code."""
+    if args.resume and args.out is None:
+        raise CommandError("--resume needs --out DIR")
+    if args.threads is not None:
+        fastconv.set_num_threads(args.threads)
+    (x_train, t_train), (x_test, t_test) = _load(args.data)
+    classes = max(10, 1 + int(t_train.max()))
+    network = _network(args.network, x_train.shape[1:], classes, args.seed)
+    untrained = network.params["W1"].copy()
+    folder = None if args.out is None else _folder(Path(args.out), args.resume or args.overwrite)
+    try:
+        trainer = Trainer(
+            network,
+            x_train,
+            t_train,
+            x_test,
+            t_test,
+            args.epochs or (EPOCHS if args.data else DIGITS_EPOCHS),
+            args.batch_size,
+            args.optimizer,
+            {"lr": args.lr},
+            schedule=args.schedule,
+            seed=args.seed,
+            checkpoint=folder and folder / CHECKPOINT,
+        )
+        if folder is not None and args.resume and (folder / CHECKPOINT).exists():
+            trainer.load_checkpoint(folder / CHECKPOINT)
+        start = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - start
+    except (ValueError, FloatingPointError) as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise cannot_write(error.filename or folder, error) from error
+
+    print(_report(trainer, network, seconds))
+    if folder is not None:
+        _write(folder, trainer, network, untrained)
+        print(f"written to {folder}")
+    return 130 if trainer.interrupted else 0
+
+
+def _load(folder: str | None) -> Any:
+    if folder is None:
+        return load_digits()
+    try:
+        return load_mnist(folder)
+    except OSError as error:
+        raise CommandError(f"{error.filename or folder}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def _network(name: str, shape: tuple[int, ...], classes: int, seed: int) -> Sequential:
+    try:
+        return NETWORKS[name](shape, classes, seed)
+    except ValueError as error:
+        size = "{} x {}".format(*shape[1:])
+        raise CommandError(
+            f"images of {size} pixels are no input for this network: {error}"
+        ) from error
+
+
+def _folder(folder: Path, may_exist: bool) -> Path:
+    """Make the folder, and see before training that results can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        earlier = [name for name in (HISTORY, PARAMS, CHECKPOINT) if (folder / name).exists()]
+        with replacing(folder / ".fastconv-writable") as file:
+            file.write(b"")
+        (folder / ".fastconv-writable").unlink()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    if earlier and not may_exist:
+        raise CommandError(
+            f"{folder} holds results of an earlier run ({', '.join(earlier)}): add --resume to go "
+            "on with it or --overwrite to replace it, or name another folder"
+        )
+    if _viz() is None:
+        print(NO_MATPLOTLIB, flush=True)
+    return folder
+
+
+def _viz() -> ModuleType | None:
+    try:
+        from fastconv import viz
+    except ImportError:
+        return None
+    return viz
+
+
+# --- The results ----------------------------------------------------------------------------
+
+
+def _report(trainer: Trainer, network: Sequential, seconds: float) -> str:
+    heads = ("epoch", "loss", "training images %", "test images %")
+    rows = [
+        (e.epoch, f"{e.train_loss:.4f}", f"{e.train_acc:.2%}"[:-1], f"{e.test_acc:.2%}"[:-1])
+        for e in trainer.history
+    ]
+    state = "interrupted" if trainer.interrupted else "trained"
+    steps = f"{len(trainer.train_loss_list)} steps"
+    lines = [table(heads, rows)] if rows else []
+    lines.append(f"{network}: {state}, {steps}, {seconds:.1f} s")
+    if trainer.history:
+        images = len(trainer.x_test)
+        lines.append(f"{trainer.history[-1].test_acc:.2%} of {images} test images are right")
+    return "\n".join(lines)
+
+
+def _write(folder: Path, trainer: Trainer, network: Sequential, untrained: Array) -> None:
+    try:
+        trainer.write_history(folder / HISTORY)
+        network.save_params(folder / PARAMS)
+        viz = _viz()
+        if viz is None or not trainer.history:
+            return
+        places, titles = _mistakes(trainer)
+        trained = network.params["W1"]
+        figures = {
+            CURVE: viz.show_history(trainer.history),
+            FILTERS: viz.show_filters(untrained, trained, titles=("before", "after")),
+            MISTAKES: viz.show_images(trainer.x_test[places], titles),
+        }
+        for name, figure in figures.items():
+            with replacing(folder / name) as file:
+                figure.savefig(file, format="png")
+    except OSError as error:
+        raise cannot_write(error.filename or folder, error) from error
+
+
+def _mistakes(trainer: Trainer) -> tuple[Array, list[str]]:
+    """Find the first test images that are misclassified, and what they were taken for."""
+    predict, x, t = trainer.network.predict, trainer.x_test, trainer.t_test
+    scores = [predict(x[first : first + 100]) for first in range(0, len(x), 100)]
+    found = np.concatenate(scores).argmax(axis=1)
+    places = np.flatnonzero(found != t)[:SHOWN]
+    return places, [f"{t[place]} taken for {found[place]}" for place in places]
