@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import io
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TextIO
+
+from fastconv._files import check_writable, replacing
 
 __all__ = ["CommandError", "cannot_write", "count_to", "open_report", "path", "positive_number"]
 
@@ -77,31 +76,17 @@ def open_report(target: str) -> Iterator[TextIO]:
     if target == "-":
         yield sys.stdout
         return
-    path = Path(target)
     try:
-        in_place = path.exists() and not path.is_file()
-        if not in_place:
-            path = path.resolve()  # a link stays a link
-        if path.exists() and not os.access(path, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        scratch = path if in_place else path.with_name(f".fastconv-{os.getpid()}.tmp")
-        file = scratch.open("w" if in_place else "x", encoding="utf-8")
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        check_writable(target)
+    except OSError as error:
         raise cannot_write(target, error) from error
     text = io.StringIO()
+    yield text
     try:
-        yield text
-        try:
-            with file:
-                file.write(text.getvalue())
-            if not in_place:
-                scratch.replace(path)
-        except OSError as error:
-            raise cannot_write(target, error) from error
-    finally:
-        file.close()
-        if not in_place:
-            scratch.unlink(missing_ok=True)
+        with replacing(target) as file:
+            file.write(text.getvalue().encode())
+    except OSError as error:
+        raise cannot_write(target, error) from error
 
 
 def cannot_write(target: object, error: Exception) -> CommandError:

@@ -32,7 +32,7 @@ from fastconv._command import CommandError, count_to, open_report, path
 from fastconv._filters import FILTERS
 from fastconv._images import load_digits, read_images
 
-__all__ = ["add_command"]
+__all__ = ["FILTERS", "add_command"]
 
 Array = NDArray[Any]
 

@@ -112,5 +112,5 @@ def _write(pixels: NDArray[np.uint8], target: str, image_format: str) -> None:
     try:
         with replacing(target) as file:
             file.write(encoded.getbuffer())
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+    except OSError as error:
         raise cannot_write(target, error) from error

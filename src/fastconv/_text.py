@@ -9,21 +9,21 @@ __all__ = ["table"]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Align columns: texts and shapes to the left, numbers and what ends in a unit to the right.
+    """Align columns, numbers to the right and all else to the left.
 
     Parameters
     ----------
     heads : sequence of str
         Titles of the columns.
     rows : sequence of sequences
-        Cells, as many in each row as there are heads. The first row's types decide the alignment.
+        Cells, as many in each row as there are heads. The first row decides the alignment.
 
     Returns
     -------
     str
         Lines, without a line break at the end.
     """
-    right = [isinstance(cell, (int, float)) for cell in rows[0]]
+    right = [str(cell).replace(".", "").isdecimal() for cell in rows[0]]
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     lines = [heads, ["-" * width for width in widths], *cells]

@@ -14,7 +14,7 @@ import numpy as np
 import fastconv
 from fastconv._arrays import Array
 from fastconv._command import CommandError, cannot_write, count_to, path, positive_number
-from fastconv._files import replacing
+from fastconv._files import check_writable, replacing
 from fastconv._text import table
 from fastconv.datasets import load_digits, load_mnist
 from fastconv.models import DeepConvNet, LeNet, Sequential, SimpleConvNet
@@ -131,10 +131,10 @@ def run(args: argparse.Namespace) -> int:
     if args.threads is not None:
         fastconv.set_num_threads(args.threads)
     (x_train, t_train), (x_test, t_test) = _load(args.data)
-    classes = max(10, 1 + int(t_train.max()))
+    classes = max(10, 1 + int(max(t_train.max(), t_test.max())))
     network = _network(args.network, x_train.shape[1:], classes, args.seed)
     untrained = network.params["W1"].copy()
-    folder = None if args.out is None else _folder(Path(args.out), args.resume or args.overwrite)
+    folder = None if args.out is None else _folder(Path(args.out), args.resume, args.overwrite)
     try:
         trainer = Trainer(
             network,
@@ -150,8 +150,8 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             checkpoint=folder and folder / CHECKPOINT,
         )
-        if folder is not None and args.resume and (folder / CHECKPOINT).exists():
-            trainer.load_checkpoint(folder / CHECKPOINT)
+        if folder is not None and args.resume:
+            _go_on(trainer, folder / CHECKPOINT)
         start = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - start
@@ -160,9 +160,10 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise cannot_write(error.filename or folder, error) from error
 
+    if folder is not None:  # before anything is printed, which may fail
+        _write(folder, trainer, network, untrained)
     print(_report(trainer, network, seconds))
     if folder is not None:
-        _write(folder, trainer, network, untrained)
         print(f"written to {folder}")
     return 130 if trainer.interrupted else 0
 
@@ -188,17 +189,16 @@ def _network(name: str, shape: tuple[int, ...], classes: int, seed: int) -> Sequ
         ) from error
 
 
-def _folder(folder: Path, may_exist: bool) -> Path:
+def _folder(folder: Path, resume: bool, overwrite: bool) -> Path:
     """Make the folder, and see before training that results can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         earlier = [name for name in (HISTORY, PARAMS, CHECKPOINT) if (folder / name).exists()]
-        with replacing(folder / ".fastconv-writable") as file:
-            file.write(b"")
-        (folder / ".fastconv-writable").unlink()
+        for name in (HISTORY, PARAMS, CHECKPOINT, *PICTURES):
+            check_writable(folder / name)
     except OSError as error:
-        raise cannot_write(folder, error) from error
-    if earlier and not may_exist:
+        raise cannot_write(error.filename or folder, error) from error
+    if earlier and not overwrite and not (resume and CHECKPOINT in earlier):
         raise CommandError(
             f"{folder} holds results of an earlier run ({', '.join(earlier)}): add --resume to go "
             "on with it or --overwrite to replace it, or name another folder"
@@ -206,6 +206,16 @@ def _folder(folder: Path, may_exist: bool) -> Path:
     if _viz() is None:
         print(NO_MATPLOTLIB, flush=True)
     return folder
+
+
+def _go_on(trainer: Trainer, checkpoint: Path) -> None:
+    """Load what an earlier run has left."""
+    try:
+        trainer.load_checkpoint(checkpoint)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise CommandError(f"cannot read {checkpoint}: {error.strerror or error}") from error
 
 
 def _viz() -> ModuleType | None:
@@ -222,7 +232,7 @@ def _viz() -> ModuleType | None:
 def _report(trainer: Trainer, network: Sequential, seconds: float) -> str:
     heads = ("epoch", "loss", "training images %", "test images %")
     rows = [
-        (e.epoch, f"{e.train_loss:.4f}", f"{e.train_acc:.2%}"[:-1], f"{e.test_acc:.2%}"[:-1])
+        (e.epoch, f"{e.train_loss:.4f}", f"{100 * e.train_acc:.2f}", f"{100 * e.test_acc:.2f}")
         for e in trainer.history
     ]
     state = "interrupted" if trainer.interrupted else "trained"

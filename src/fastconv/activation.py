@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal, overload
+
 import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
+from fastconv._arrays import BOOL as BOOLEANS
 from fastconv._arrays import FLOATS, Array, check_dtype, native_dtype, result
 
+BOOL = np.dtype(np.bool_)
 
-def relu(input: npt.ArrayLike, *, out: Array | None = None) -> Array:
+
+@overload
+def relu(
+    input: npt.ArrayLike, return_mask: Literal[False] = ..., *, out: Array | None = ...
+) -> Array: ...
+@overload
+def relu(
+    input: npt.ArrayLike, return_mask: Literal[True], *, out: Array | None = ...
+) -> tuple[Array, npt.NDArray[np.bool_]]: ...
+def relu(
+    input: npt.ArrayLike, return_mask: bool = False, *, out: Array | None = None
+) -> Array | tuple[Array, npt.NDArray[np.bool_]]:
     """Replace what is not positive by zero, as `torch.nn.functional.relu`.
 
     Parameters
     ----------
     input : array_like
         Floats of any shape.
+    return_mask : bool, default False
+        Also return what `relu_backward` needs.
     out : ndarray, optional
         Where to write the result: of its shape and dtype, C-contiguous, not overlapping the input.
 
     Returns
     -------
-    ndarray
+    output : ndarray
         ``max(input, 0)``, of the input's shape and dtype. NaN stays NaN.
+    mask : ndarray of bool, same shape
+        ``input <= 0``. Only with `return_mask`.
 
     Raises
     ------
@@ -40,56 +59,57 @@ def relu(input: npt.ArrayLike, *, out: Array | None = None) -> Array:
     array = np.asarray(input)
     check_dtype(array, "input", FLOATS)
     out = result(out, array.shape, native_dtype(array), array)
-    _kernels.activation.relu(_contiguous(array, out), out, _threads.count)
-    return out
+    mask = result(None, array.shape, BOOL) if return_mask else None
+    _kernels.activation.relu(_contiguous(array, out.dtype), mask, out, _threads.count)
+    return out if mask is None else (out, mask)
 
 
 def relu_backward(
-    grad_output: npt.ArrayLike, output: npt.ArrayLike, *, out: Array | None = None
+    grad_output: npt.ArrayLike, mask: npt.ArrayLike, *, out: Array | None = None
 ) -> Array:
-    """Compute the gradient of `relu` from its result.
+    """Compute the gradient of `relu`.
 
     Parameters
     ----------
     grad_output : array_like
         Gradient of the output, floats of its shape.
-    output : array_like
-        What `relu` returned: it is zero where the input was not positive, so that neither the input
-        nor a mask has to be kept.
+    mask : array_like of bool, same shape
+        Where the input was not positive, from `relu`.
     out : ndarray, optional
         Where to write the result: of its shape and dtype, C-contiguous, not overlapping an input.
 
     Returns
     -------
     ndarray
-        `grad_output` where `output` is positive or NaN, zero elsewhere.
+        `grad_output`, and zero where `mask` is set.
 
     Raises
     ------
     TypeError
-        If a dtype is none of float16, float32 and float64.
+        If the gradient's dtype is none of float16, float32 and float64, or the mask's not bool.
     ValueError
         If the shapes differ, or `out` cannot hold the result.
 
     Examples
     --------
     >>> import fastconv
-    >>> fastconv.relu_backward([3.0, 4.0], fastconv.relu([-1.0, 2.0]))
+    >>> y, mask = fastconv.relu([-1.0, 2.0], return_mask=True)
+    >>> fastconv.relu_backward([3.0, 4.0], mask)
     array([0., 4.])
     """
-    grads, values = np.asarray(grad_output), np.asarray(output)
+    grads, masked = np.asarray(grad_output), np.asarray(mask)
     check_dtype(grads, "grad_output", FLOATS)
-    check_dtype(values, "output", FLOATS)
-    if grads.shape != values.shape:
+    check_dtype(masked, "mask", BOOLEANS)
+    if grads.shape != masked.shape:
         raise ValueError(
-            f"grad_output must have the shape of output, {values.shape}, got {grads.shape}"
+            f"grad_output must have the shape of mask, {masked.shape}, got {grads.shape}"
         )
-    out = result(out, grads.shape, native_dtype(grads), grads, values)
+    out = result(out, grads.shape, native_dtype(grads), grads, masked)
     _kernels.activation.relu_backward(
-        _contiguous(grads, out), _contiguous(values, out), out, _threads.count
+        _contiguous(grads, out.dtype), _contiguous(masked, BOOL), out, _threads.count
     )
     return out
 
 
-def _contiguous(array: Array, out: Array) -> Array:
-    return np.require(array, out.dtype, ["C", "A"])
+def _contiguous(array: Array, dtype: np.dtype[Any]) -> Array:
+    return np.require(array, dtype, ["C", "A"])

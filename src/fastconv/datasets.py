@@ -132,7 +132,7 @@ def load_mnist(
 
 def _read_pair(folder: Path, part: str) -> Pair | None:
     """Read images and labels; None if there are neither."""
-    names = sorted(path.name for path in folder.iterdir())
+    names = sorted(path.name for path in folder.iterdir() if not path.is_dir())
     files = [
         [folder / name for name in names if name.startswith(f"{part}-{what}")]
         for what in ("images", "labels")
@@ -154,7 +154,7 @@ def _read_pair(folder: Path, part: str) -> Pair | None:
 
 def _split(images: Array, labels: Array, test_fraction: float, seed: int) -> tuple[Pair, Pair]:
     """Draw the images to test with."""
-    count = round(len(images) * test_fraction)
+    count = round(len(images) * test_fraction) if 0 < test_fraction < 1 else 0
     if not 0 < count < len(images):
         raise ValueError(
             f"test_fraction must leave images to train and to test with, got {test_fraction} of "

@@ -20,7 +20,16 @@ from typing import Any, Protocol, SupportsIndex, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._arrays import BOOL, FLOATS, INTEGERS, Array, Shape, check_dtype
+from fastconv._arrays import (
+    BOOL,
+    FLOATS,
+    INTEGERS,
+    Array,
+    Shape,
+    as_array,
+    check_dtype,
+    computed_dtype,
+)
 from fastconv._window import IntPair, Padding, positive
 from fastconv.activation import relu, relu_backward
 from fastconv.convolution import conv2d, conv2d_backward
@@ -194,10 +203,13 @@ class Affine:
 
     def backward(self, dout: npt.ArrayLike, *, need_dx: bool = True) -> Array | None:
         """Compute `dW` and `db`; return the gradient of the input, None without `need_dx`."""
-        x, grads = _saved(self.x, self), np.asarray(dout)
+        x, grads = _saved(self.x, self), _floats(dout, "dout")
+        if grads.shape != (len(x), self.W.shape[1]):
+            raise ValueError(f"dout must have shape {(len(x), self.W.shape[1])}, got {grads.shape}")
         dx = matmul(grads, self.W.T) if need_dx else None
         self.dW = matmul(x.T, grads)
-        self.db = None if self.b is None else grads.sum(axis=0)
+        wide = grads.astype(np.result_type(grads.dtype, np.float32), copy=False)
+        self.db = None if self.b is None else _narrowed(wide.sum(axis=0), grads)
         return None if dx is None else dx.reshape(_saved(self.original_x_shape, self))
 
 
@@ -347,7 +359,7 @@ class GlobalAveragePooling:
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Spread the gradients over the planes."""
         n, c, h, w = _saved(self.input_shape, self)
-        grads = np.asarray(dout).reshape(n, c, 1, 1)
+        grads = _floats(dout, "dout").reshape(n, c, 1, 1)
         return np.broadcast_to(grads / (h * w), (n, c, h, w)).copy()
 
 
@@ -366,21 +378,16 @@ class Relu:
     """
 
     def __init__(self) -> None:
-        self.out: Array | None = None
-
-    @property
-    def mask(self) -> Array | None:
-        """Where the last input was not positive; computed from `out` and not stored."""
-        return None if self.out is None else self.out <= 0
+        self.mask: npt.NDArray[np.bool_] | None = None
 
     def forward(self, x: npt.ArrayLike) -> Array:
         """Rectify an array of any shape."""
-        self.out = relu(_floats(x))
-        return self.out
+        out, self.mask = relu(_floats(x), return_mask=True)
+        return out
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Let the gradients of what was positive through; `dout` is not changed."""
-        return relu_backward(dout, _saved(self.out, self))
+        return relu_backward(_floats(dout, "dout"), _saved(self.mask, self))
 
 
 class Sigmoid:
@@ -401,7 +408,7 @@ class Sigmoid:
         """Squash an array of any shape."""
         array = _floats(x)
         with np.errstate(over="ignore"):  # 1 / (1 + inf) is what is meant
-            out = np.exp(-array)
+            out = np.asarray(np.exp(-array))
         out += 1
         self.out = np.reciprocal(out, out=out)
         return self.out
@@ -409,7 +416,7 @@ class Sigmoid:
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Multiply by the derivative, ``out * (1 - out)``."""
         out = _saved(self.out, self)
-        grads: Array = np.asarray(dout) * (1 - out) * out
+        grads: Array = _floats(dout, "dout") * (1 - out) * out
         return grads
 
 
@@ -442,7 +449,7 @@ class Dropout:
     ) -> None:
         if not 0 <= dropout_ratio <= 1:
             raise ValueError(f"dropout_ratio must be from 0 to 1, got {dropout_ratio}")
-        self.dropout_ratio = dropout_ratio
+        self.dropout_ratio = float(dropout_ratio)
         self.rng = rng
         self.mask: Array | float | None = None
 
@@ -459,7 +466,7 @@ class Dropout:
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Drop or scale the gradients likewise."""
-        grads: Array = np.asarray(dout) * _saved(self.mask, self)
+        grads: Array = _floats(dout, "dout") * _saved(self.mask, self)
         return grads
 
 
@@ -505,8 +512,8 @@ class BatchNormalization:
         running_mean: npt.ArrayLike | None = None,
         running_var: npt.ArrayLike | None = None,
     ) -> None:
-        self.gamma, self.beta = np.asarray(gamma), np.asarray(beta)
-        self.momentum = momentum
+        self.gamma, self.beta = _floats(gamma, "gamma"), _floats(beta, "beta")
+        self.momentum = float(momentum)
         self.running_mean = None if running_mean is None else np.asarray(running_mean)
         self.running_var = None if running_var is None else np.asarray(running_var)
         self.normalized: Array | None = None  # (N, D, pixels)
@@ -521,15 +528,23 @@ class BatchNormalization:
         Raises
         ------
         ValueError
-            If the sizes of `gamma` or `beta` and the features do not agree, or if in training the
-            batch is empty.
+            If the sizes of the parameters and of the features do not agree, only one of the running
+            arrays was given, or the batch is empty in training.
         """
         array = _floats(x)
         features = self._features(array)
         wide = features.astype(np.result_type(features.dtype, np.float32), copy=False)
-        if self.running_mean is None or self.running_var is None:
+        if self.running_mean is None and self.running_var is None:
             self.running_mean = np.zeros(self.gamma.size, wide.dtype)
             self.running_var = np.zeros(self.gamma.size, wide.dtype)
+        if self.running_mean is None or self.running_var is None:
+            raise ValueError("running_mean and running_var must be given together")
+        for running in (self.running_mean, self.running_var):
+            if running.shape != self.gamma.shape:
+                raise ValueError(
+                    f"running_mean and running_var must have shape {self.gamma.shape}, got "
+                    f"{running.shape}"
+                )
         if train_flg:
             if not len(array):
                 raise ValueError("BatchNormalization: an empty batch has no mean and variance")
@@ -552,7 +567,7 @@ class BatchNormalization:
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Compute `dgamma` and `dbeta`; return the gradient of the input."""
         normalized, std = _saved(self.normalized, self), _saved(self.std, self)
-        array = np.asarray(dout)
+        array = _floats(dout, "dout")
         grads = array.reshape(normalized.shape).astype(normalized.dtype, copy=False)
         dbeta = grads.sum(axis=(0, 2))
         dgamma = (grads * normalized).sum(axis=(0, 2))
@@ -560,9 +575,8 @@ class BatchNormalization:
             count = normalized.size // len(dbeta)
             grads = grads - (dbeta[:, None] + normalized * dgamma[:, None]) / count
         dx: Array = grads * (self.gamma[:, None] / std)
-        self.dgamma = dgamma.astype(self.gamma.dtype, copy=False)
-        self.dbeta = dbeta.astype(self.beta.dtype, copy=False)
-        return dx.astype(array.dtype, copy=False).reshape(array.shape)
+        self.dgamma, self.dbeta = _narrowed(dgamma, self.gamma), _narrowed(dbeta, self.beta)
+        return _narrowed(dx, array).reshape(array.shape)
 
     def _features(self, x: Array) -> Array:
         """View the input as (N, D, pixels)."""
@@ -614,7 +628,7 @@ class LocalResponseNormalization:
         self, size: SupportsIndex = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
     ) -> None:
         self.size = positive(size, "size")
-        self.alpha, self.beta, self.k = alpha, beta, k
+        self.alpha, self.beta, self.k = float(alpha), float(beta), float(k)
         self.x: Array | None = None
         self.scale: Array | None = None
 
@@ -625,17 +639,17 @@ class LocalResponseNormalization:
         squares = np.square(self.x)
         self.scale = self.k + self.alpha * avg_pool2d(_along(squares), *self._window())
         self.scale = self.scale.reshape(array.shape)
-        return (self.x * self.scale**-self.beta).astype(array.dtype, copy=False)
+        return _narrowed(self.x * self.scale**-self.beta, array)
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Compute the gradient of the input."""
         x, scale = _saved(self.x, self), _saved(self.scale, self)
-        array = np.asarray(dout)
+        array = _floats(dout, "dout")
         grads = array.astype(x.dtype, copy=False) * scale**-self.beta
         shape = _along(x).shape
         sums = avg_pool2d_backward(_along(grads * x / scale), shape, *self._window())
         grads -= 2 * self.alpha * self.beta * x * sums.reshape(x.shape)
-        return grads.astype(array.dtype, copy=False)
+        return _narrowed(grads, array)
 
     def _window(self) -> tuple[tuple[int, int], int, Padding]:
         """Give the window, stride and padding of a mean over channels."""
@@ -649,8 +663,8 @@ class SoftmaxWithLoss:
     ----------
     y : ndarray, shape (N, classes)
         Probabilities.
-    t : ndarray
-        Labels of the last call.
+    t : ndarray of int, shape (N,)
+        Labels of the last call, as indices.
     loss : float
         Mean cross entropy, ``-mean(log(y[n, t[n]] + 1e-7))``.
 
@@ -735,7 +749,7 @@ def class_indices(t: npt.ArrayLike, count: int, classes: int) -> npt.NDArray[np.
     """
     labels = np.asarray(t)
     check_dtype(labels, "t", FLOATS, INTEGERS, BOOL)
-    if labels.shape == (count, classes):
+    if labels.shape == (count, classes) and (classes > 1 or labels.any()):
         places: npt.NDArray[np.intp] = labels.argmax(axis=1)
         if np.count_nonzero(labels) != count or not (labels[np.arange(count), places] == 1).all():
             raise ValueError("t has the shape of one-hot labels, but not one 1 in every row")
@@ -760,17 +774,21 @@ def _saved(value: Saved | None, layer: object) -> Saved:
     return value
 
 
-def _floats(x: npt.ArrayLike) -> Array:
-    array = np.asarray(x)
-    check_dtype(array, "x", FLOATS, INTEGERS, BOOL)
-    return array if array.dtype.char in FLOATS else array.astype(np.float64)
+def _floats(value: npt.ArrayLike, name: str = "x") -> Array:
+    """Read an array of native floats; of integers float64 is made."""
+    array = np.asarray(value)
+    check_dtype(array, name, FLOATS, INTEGERS, BOOL)
+    return array.astype(computed_dtype(array), copy=False)
+
+
+def _narrowed(array: Array, like: Array) -> Array:
+    """Give what was computed in float32 the dtype of what it was computed from."""
+    with np.errstate(over="ignore"):
+        return array.astype(computed_dtype(like), copy=False)
 
 
 def _images(x: npt.ArrayLike) -> Array:
-    array = _floats(x)
-    if array.ndim != 4:
-        raise ValueError(f"x must have 4 dimensions, got shape {array.shape}")
-    return array
+    return as_array(_floats(x), "x", 4, unbatched=False)
 
 
 def _rows(x: Array) -> Array:

@@ -51,8 +51,8 @@ def matmul(
 
     Notes
     -----
-    NumPy's product is as fast by itself, but the threads of its BLAS library wait busily after each
-    call: convolutions between such products may take 20 times longer.
+    NumPy's product by itself is about as fast, but the threads of its BLAS library wait busily
+    after each call: where they fill all cores, convolutions that follow may take 20 times longer.
 
     Examples
     --------
@@ -75,7 +75,8 @@ def matmul(
     dtype = computed_dtype(*inputs)
     out = result(out, (len(left), right.shape[1]), dtype, *inputs)
     if dtype == np.float16:
-        out[...] = _multiply(np.dtype(np.float32), None, *inputs)
+        with np.errstate(over="ignore"):
+            out[...] = _multiply(np.dtype(np.float32), None, *inputs)
     else:
         _multiply(dtype, out, *inputs)
     return out
@@ -87,6 +88,9 @@ def _multiply(
     target = result(None, (len(left), right.shape[1]), dtype) if out is None else out
     if row is not None:
         row = np.require(row, dtype, ["C", "A"])
+    if not left.shape[1]:
+        target[...] = 0 if row is None else row
+        return target
     kernel = _kernels.product
     left, right = (
         array if array.dtype == dtype and kernel.reads(array) else array.astype(dtype, "C")

@@ -9,8 +9,10 @@
 typedef struct {
     /* to[i] = x[i] <= 0 ? 0 : x[i] */
     void (*rectify)(void *to, const void *x, Index count);
-    /* to[i] = y[i] <= 0 ? 0 : grad[i] */
-    void (*rectify_gradient)(void *to, const void *grad, const void *y, Index count);
+    /* the same, and mask[i] = x[i] <= 0 */
+    void (*rectify_masked)(void *to, uint8_t *mask, const void *x, Index count);
+    /* to[i] = mask[i] ? 0 : grad[i] */
+    void (*clear)(void *to, const void *grad, const uint8_t *mask, Index count);
 } Activations;
 
 /* The bits of a float16: zero, and from minus zero to minus infinity. */
@@ -23,13 +25,23 @@ typedef struct {
         const T *restrict in = (const T *)x;                                                   \
         for (Index i = 0; i < count; i++) out[i] = ZEROED(in[i]) ? 0 : in[i];                  \
     }                                                                                          \
-    static void rectify_gradient_##NAME(void *to, const void *grad, const void *y,             \
-                                        Index count) {                                         \
+    static void rectify_masked_##NAME(void *to, uint8_t *restrict mask, const void *x,         \
+                                      Index count) {                                           \
         T *restrict out = (T *)to;                                                             \
-        const T *restrict from = (const T *)grad, *restrict value = (const T *)y;              \
-        for (Index i = 0; i < count; i++) out[i] = ZEROED(value[i]) ? 0 : from[i];             \
+        const T *restrict in = (const T *)x;                                                   \
+        for (Index i = 0; i < count; i++) {                                                    \
+            out[i] = ZEROED(in[i]) ? 0 : in[i];                                                \
+            mask[i] = ZEROED(in[i]);                                                           \
+        }                                                                                      \
     }                                                                                          \
-    static const Activations activations_##NAME = {rectify_##NAME, rectify_gradient_##NAME};
+    static void clear_##NAME(void *to, const void *grad, const uint8_t *restrict mask,         \
+                             Index count) {                                                    \
+        T *restrict out = (T *)to;                                                             \
+        const T *restrict from = (const T *)grad;                                              \
+        for (Index i = 0; i < count; i++) out[i] = mask[i] ? 0 : from[i];                      \
+    }                                                                                          \
+    static const Activations activations_##NAME = {rectify_##NAME, rectify_masked_##NAME,      \
+                                                   clear_##NAME};
 DEFINE(half, uint16_t, NOT_POSITIVE_HALF)
 DEFINE(float, float, NOT_POSITIVE)
 DEFINE(double, double, NOT_POSITIVE)

@@ -69,7 +69,7 @@ cdef inline void pack_block(
     """Copy b[k0:k0+steps, n0:n0+columns] to [k][lane]; lanes behind the columns are zero."""
     cdef Py_ssize_t bytes = job.bytes
     cdef const char *source = job.b.data + (k0 * job.b.row + n0 * job.b.column) * bytes
-    cdef Py_ssize_t row_bytes = vectors * VECTOR_BYTES, s
+    cdef Py_ssize_t row_bytes = vectors * VECTOR_BYTES
     if job.b.column == 1:
         if columns < job.width:
             memset(to, 0, steps * row_bytes)
@@ -143,11 +143,11 @@ def reads(cnp.ndarray array):
     cdef Py_ssize_t row = cnp.PyArray_STRIDE(array, 0), column = cnp.PyArray_STRIDE(array, 1)
     if not cnp.PyArray_ISALIGNED(array) or not cnp.PyArray_ISNOTSWAPPED(array):
         return False
-    if column != bytes:
-        row, column = column, row
+    if column == bytes:
+        return row >= bytes and row % bytes == 0
     return (
-        column == bytes and row >= bytes and row % bytes == 0
-        and row // bytes <= INT32_MAX // SUM_BLOCK
+        row == bytes and column >= bytes and column % bytes == 0
+        and column // bytes <= INT32_MAX // SUM_BLOCK  # the tile's offsets are of 32 bits
     )
 
 
@@ -165,7 +165,7 @@ def multiply(cnp.ndarray a, cnp.ndarray b, bias, cnp.ndarray out, int threads):
         job.bias = <char *>cnp.PyArray_DATA(<cnp.ndarray?>bias)
     job.out = <char *>cnp.PyArray_DATA(out)
     job.m, job.k, job.n = cnp.PyArray_DIM(a, 0), cnp.PyArray_DIM(a, 1), cnp.PyArray_DIM(b, 1)
-    if job.m == 0:
+    if job.m == 0 or job.n == 0:
         return
     flops = 2.0 * job.m * job.k * job.n
     threads = useful_threads(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import pickletools
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -38,10 +38,9 @@ class Parameters(MutableMapping[str, Array]):
     def __init__(self) -> None:
         self._places: dict[str, _Place] = {}
 
-    def add(self, layer: Layer, attribute: str) -> None:
-        """Name a layer's array: its attribute's name, and how many of that name there are."""
-        of_that_name = sum(place.attribute == attribute for place in self._places.values())
-        self._places[f"{attribute}{of_that_name + 1}"] = _Place(layer, attribute)
+    def add(self, layer: Layer, attribute: str, number: int) -> None:
+        """Name a layer's array: its attribute's name, and the layer's number among its like."""
+        self._places[f"{attribute}{number}"] = _Place(layer, attribute)
 
     def layers(self) -> list[Layer]:
         """List the layers that hold the arrays, some more than once."""
@@ -112,7 +111,7 @@ def assign(to: Parameters, values: Mapping[str, npt.ArrayLike], source: str) -> 
 def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
     """Write arrays to a file of exactly this name, whole or not at all."""
     with replacing(path) as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # it has an argument of another type, too
 
 
 def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
@@ -141,94 +140,174 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
 
 # ---- pickles -----------------------------------------------------------------------------------
 
-# What the textbook's files are made of is imitated; nothing that a pickle names is ever called.
+# A pickle is a program for a machine with a stack. This machine runs the part of the language that
+# dicts of arrays are written in. It imports and calls nothing that a file names, reserves no memory
+# that a file only announces, and looks at what it has built but never through it: tuples of tuples
+# may be exponentially large.
+
+CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+VALUES = frozenset(
+    ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1")
+    + ("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
+    + ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8")
+)
+TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-MOST_TUPLES = 10_000  # in a pickle: an array has three to five
+@dataclass(frozen=True)
+class _Name:
+    """What a pickle refers to by its name."""
+
+    name: str
 
 
 class _PickledDtype:
     """What a pickle says of a dtype: its code, then its byte order."""
 
     def __init__(self, code: Any, *_: Any) -> None:
-        self.code, self.order = str(code), "|"
+        self.code, self.order = code, "="
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = str(state[1])
+    def set_state(self, state: Any) -> None:
+        self.order = state[1]
 
     def dtype(self) -> np.dtype[Any]:
-        if self.code[:1] not in "fiub" or not self.code[1:].isdigit():
-            raise pickle.UnpicklingError(f"an array of dtype {self.code!r} holds no numbers")
-        return np.dtype(f"{self.order if self.order in '<>' else '='}{self.code}")
+        if not isinstance(self.code, str) or self.code[:1] not in "fiub":
+            raise pickle.UnpicklingError("an array is not of numbers")
+        return np.dtype(f"{self.order if self.order in ('<', '>') else '='}{self.code}")
 
 
 class _PickledArray:
-    """What a pickle says of an array: how its bytes become one."""
+    """What a pickle says of an array: bytes, dtype, shape, order, and perhaps order of axes."""
 
-    def __init__(self, *_: Any) -> None:
-        self.parts: tuple[Any, ...] = ()
+    def __init__(self, *parts: Any) -> None:
+        self.parts = parts
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def set_state(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
         self.parts = data, dtype, shape, "F" if fortran else "C"
 
-    @classmethod
-    def in_buffer(cls, *parts: Any) -> _PickledArray:
-        """Make one as protocol 5 does; the fifth part are axes in their order in memory."""
-        array = cls()
-        array.parts = parts
-        return array
-
+    @cached_property
     def array(self) -> Array:
         data, dtype, shape, order, *axes = self.parts
         if not isinstance(dtype, _PickledDtype) or not isinstance(data, (bytes, bytearray)):
-            raise pickle.UnpicklingError("an array does not consist of numbers")
+            raise pickle.UnpicklingError("an array is not of numbers")
         numbers = np.frombuffer(data, dtype.dtype())
         if not all(isinstance(n, int) and n >= 0 for n in shape) or prod(shape) != numbers.size:
-            raise pickle.UnpicklingError(f"{numbers.size} numbers are no array of shape {shape}")
+            raise pickle.UnpicklingError(
+                f"{numbers.size} numbers are not as many as its shape says"
+            )
         array = numbers.reshape(shape, order="F" if order == "F" else "C")
         return (array.transpose(axes[0]) if axes else array).copy()
 
 
-class _ArraysUnpickler(pickle.Unpickler):
+class _Machine:
     def __init__(self, data: bytes) -> None:
-        super().__init__(io.BytesIO(data))
+        self.data = data
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
         self.encodable = len(data)
-        self.stand_ins: dict[str, Callable[..., Any]] = {
-            "numpy.ndarray": _PickledArray,
-            "numpy.dtype": _PickledDtype,
-            "numpy.core.multiarray._reconstruct": _PickledArray,
-            "numpy._core.multiarray._reconstruct": _PickledArray,
-            "numpy.core.numeric._frombuffer": _PickledArray.in_buffer,
-            "numpy._core.numeric._frombuffer": _PickledArray.in_buffer,
-            # How old protocols write bytes, none and some.
-            "__builtin__.bytes": lambda: b"",
-            "_codecs.encode": self._encode,
-        }
 
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self.stand_ins[f"{module}.{name}"]
-        except KeyError:
-            raise pickle.UnpicklingError(
-                f"it holds {module}.{name}, where only NumPy arrays in a dict are read"
-            ) from None
+    def run(self) -> Any:
+        """Return what the pickle makes."""
+        for opcode, value, _ in pickletools.genops(self.data):
+            if opcode.name == "STOP":
+                return self.stack.pop()
+            self._step(opcode.name, value)
+        raise pickle.UnpicklingError("it has no end")
 
-    def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to objects elsewhere")
+    def _step(self, name: str, value: Any) -> None:
+        stack = self.stack
+        if name in VALUES:
+            stack.append(value)
+        elif name in CONSTANTS:
+            stack.append(CONSTANTS[name])
+        elif name == "MARK":
+            self.marks.append(len(stack))
+        elif name in TUPLES:
+            stack.append(tuple(self._popped(len(stack) - TUPLES[name])))
+        elif name == "TUPLE":
+            stack.append(tuple(self._popped(self.marks.pop())))
+        elif name == "EMPTY_DICT":
+            stack.append({})
+        elif name == "DICT":
+            stack.append(self._set_items({}, self._popped(self.marks.pop())))
+        elif name == "SETITEMS":
+            items = self._popped(self.marks.pop())
+            self._set_items(stack[-1], items)
+        elif name == "SETITEM":
+            items = self._popped(len(stack) - 2)
+            self._set_items(stack[-1], items)
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            self.memo[value] = stack[-1]
+        elif name == "MEMOIZE":
+            self.memo[len(self.memo)] = stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(self.memo[value])
+        elif name == "GLOBAL":
+            stack.append(_Name(value.replace(" ", ".")))
+        elif name == "STACK_GLOBAL":
+            module, attribute = self._popped(len(stack) - 2)
+            stack.append(_Name(f"{_text(module)}.{_text(attribute)}"))
+        elif name == "REDUCE":
+            function, arguments = self._popped(len(stack) - 2)
+            stack.append(self._call(function, arguments))
+        elif name == "BUILD":
+            [state] = self._popped(len(stack) - 1)
+            stack[-1].set_state(state)
+        elif name == "PROTO" and value > pickle.HIGHEST_PROTOCOL:
+            raise pickle.UnpicklingError(f"its protocol is {value}")
+        elif name not in ("PROTO", "FRAME"):
+            raise pickle.UnpicklingError(f"{name.lower()} is no part of dicts of arrays")
 
-    def _encode(self, text: str, _: str) -> bytes:
+    def _popped(self, start: int) -> list[Any]:
+        if start < 0:
+            raise pickle.UnpicklingError("its stack is empty")
+        items = self.stack[start:]
+        del self.stack[start:]
+        return items
+
+    def _set_items(self, to: Any, items: list[Any]) -> Any:
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            to[_text(key)] = value
+        return to
+
+    def _call(self, function: Any, arguments: Any) -> Any:
+        match function.name:
+            case "numpy.dtype":
+                return _PickledDtype(*arguments)
+            case "numpy.core.multiarray._reconstruct" | "numpy._core.multiarray._reconstruct":
+                return _PickledArray()
+            case "numpy.core.numeric._frombuffer" | "numpy._core.numeric._frombuffer":
+                return _PickledArray(*arguments)
+            case "_codecs.encode":  # how old protocols write bytes, and
+                return self._encoded(*arguments)
+            case "__builtin__.bytes":  # none of them
+                return b""
+            case "collections.OrderedDict":
+                return {}
+        raise pickle.UnpicklingError(
+            f"it holds {function.name}, where only NumPy arrays in a dict are read"
+        )
+
+    def _encoded(self, text: str, _: str) -> bytes:
         self.encodable -= len(text)
         if self.encodable < 0:
             raise pickle.UnpicklingError("it holds some bytes more than once")
         return text.encode("latin1")
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise pickle.UnpicklingError(f"a name is a {type(value).__name__}")
+    return value
+
+
 def read_pickle(path: str | os.PathLike[str]) -> dict[str, Array]:
     """Read a pickled dict of NumPy arrays, as the textbook's networks save their parameters.
 
-    Safe for files from anywhere: the classes and functions that a pickle names are not imported,
-    let alone called. Those that arrays consist of have stand-ins; any other is an error.
+    Safe for files from anywhere: they are not unpickled. A small machine runs the part of the
+    language that such a dict is written in; what a pickle names is neither imported nor called.
 
     Parameters
     ----------
@@ -268,24 +347,16 @@ def read_pickle(path: str | os.PathLike[str]) -> dict[str, Array]:
 
 
 def _unpickle(data: bytes) -> dict[str, Array]:
-    # Unpicklers reserve memory for as many objects as a file says that it will number, and a key of
-    # tuples in tuples in tuples ends the interpreter when it is hashed.
-    tuples = 0
-    for count, (opcode, number, _) in enumerate(pickletools.genops(data)):
-        tuples += opcode.name.startswith("TUPLE")
-        if opcode.name.endswith("PUT") and not 0 <= int(number or 0) <= count:
-            raise pickle.UnpicklingError(f"it numbers an object {number} after {count} steps")
-        if tuples > MOST_TUPLES:
-            raise pickle.UnpicklingError(f"it holds more than {MOST_TUPLES} tuples")
-    content = _ArraysUnpickler(data).load()
+    content = _Machine(data).run()
     if not isinstance(content, dict):
         raise pickle.UnpicklingError(f"it holds a {type(content).__name__}, not a dict")
     arrays, readable = {}, len(data)
     for key, value in content.items():
-        if not isinstance(key, str) or not isinstance(value, _PickledArray):
-            raise pickle.UnpicklingError(f"what it calls {key!r} is not an array")
-        arrays[key] = value.array()
-        readable -= arrays[key].nbytes
+        if not isinstance(value, _PickledArray):
+            raise pickle.UnpicklingError(f"what it calls {key!r} is a {type(value).__name__}")
+        if "array" not in vars(value):  # not made yet, for another name
+            readable -= value.array.nbytes
         if readable < 0:
             raise pickle.UnpicklingError("it holds some bytes more than once")
+        arrays[key] = value.array
     return arrays

@@ -30,10 +30,11 @@ from fastconv.models._parameters import Parameters, assign, read_npz, write_npz
 
 __all__ = ["Sequential"]
 
+WEIGHTS = ("W", "b")
+NORMALIZATION = ("gamma", "beta", "running_mean", "running_var")
+"""The attributes of layers that are kept in files; each group is numbered by itself."""
 LEARNED = ("W", "b", "gamma", "beta")
-"""The attributes of layers that are learned; the gradient of ``W`` is ``dW``, and so on."""
-KEPT = ("running_mean", "running_var")
-"""The attributes that are not learned but belong to a trained layer."""
+"""Those of them that are learned; the gradient of ``W`` is ``dW``, and so on."""
 
 SHORT_NAMES = {"Convolution": "Conv", "Pooling": "Pool"}
 
@@ -94,6 +95,7 @@ class Sequential:
         self.state = Parameters()  # also what is kept but not learned
         self.last_layer = SoftmaxWithLoss()
         self._shapes: dict[str, Shape] = {}  # of the layers' outputs
+        self._numbers = {WEIGHTS: 0, NORMALIZATION: 0}
         self._switched: set[str] = set()  # layers that are told whether they are being trained
         self.add(*layers)
 
@@ -123,7 +125,7 @@ class Sequential:
         Raises
         ------
         TypeError, ValueError
-            If a layer does not accept what the one before gives.
+            If a layer does not accept what the one before gives; those before it are added.
         """
         for layer in layers:
             self._add(layer)
@@ -147,10 +149,13 @@ class Sequential:
         self._shapes[name] = self.output_dim
         if isinstance(layer, Dropout) and layer.rng is None:
             layer.rng = self.rng
-        for attribute in _held(layer, LEARNED):
-            self.params.add(layer, attribute)
-        for attribute in _held(layer, LEARNED + KEPT):
-            self.state.add(layer, attribute)
+        for group in (WEIGHTS, NORMALIZATION):
+            held = _held(layer, group)
+            self._numbers[group] += bool(held)
+            for attribute in held:
+                self.state.add(layer, attribute, self._numbers[group])
+                if attribute in LEARNED:
+                    self.params.add(layer, attribute, self._numbers[group])
 
     def _shape_behind(self, name: str, layer: Layer) -> Shape:
         """Try which shape a layer gives: of no inputs or, if it cannot have none, of one."""
@@ -359,8 +364,8 @@ class Sequential:
         for layer in reversed(self.layers.values()):
             learning.discard(id(layer))
             if not learning:  # nobody needs the gradient of the first one's input
-                if isinstance(layer, (Convolution, Affine)):
-                    layer.backward(dout, need_dx=False)
+                if type(layer) in (Convolution, Affine):
+                    layer.backward(dout, need_dx=False)  # type: ignore[call-arg]
                 else:
                     layer.backward(dout)
                 break

@@ -2,13 +2,15 @@
 
 Each changes the parameters in place, so that the layers that hold them see it. Arrays are visited
 in pieces that stay in a core's cache while the rule makes its passes over them: a step of Adam over
-434,000 float32 parameters takes 1.3 ms instead of 5.7 (pieces of 2**13: 1.9, of 2**16: 1.3).
+434,000 float32 parameters takes 1.3 ms, with whole arrays 2 to 6 (pieces of 2**13 numbers: 1.9, of
+2**16: 1.3).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
-from math import sqrt
+from math import inf, sqrt
+from typing import Any
 
 import numpy as np
 
@@ -37,9 +39,9 @@ class Optimizer:
     variables: tuple[str, ...] = ()
 
     def __init__(self, lr: float) -> None:
-        if not lr > 0:
-            raise ValueError(f"lr must be positive, got {lr}")
-        self.lr = lr
+        if not 0 < lr < inf:
+            raise ValueError(f"lr must be a positive number, got {lr}")
+        self.lr = float(lr)
         self.iter = 0
         self.kept: dict[str, dict[str, Array]] = {name: {} for name in self.variables}
 
@@ -67,7 +69,7 @@ class Optimizer:
                 )
         self.iter += 1
         for name, param in params.items():
-            dtype = np.result_type(param, np.float32)  # squares of float16 are soon zero
+            dtype = kept_dtype(param)
             for kept in self.kept.values():
                 if name not in kept:
                     kept[name] = np.zeros(param.shape, dtype)
@@ -77,6 +79,11 @@ class Optimizer:
 
     def _update(self, param: Array, grad: Array, *kept: Array) -> None:
         raise NotImplementedError
+
+
+def kept_dtype(param: Array) -> np.dtype[Any]:
+    """Return the dtype of what is kept for a parameter: squares of float16 are soon zero."""
+    return np.result_type(param.dtype, np.float32)
 
 
 def _pieces(*arrays: Array) -> Iterator[tuple[Array, ...]]:

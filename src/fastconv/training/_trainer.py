@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import astuple, dataclass, fields
 from typing import Any, Protocol
@@ -17,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv._arrays import Array
-from fastconv._files import replacing
+from fastconv._files import check_writable, replacing
 from fastconv._window import positive
 from fastconv.layers import class_indices
 from fastconv.models._parameters import read_npz, write_npz
-from fastconv.training._optimizers import OPTIMIZERS, Optimizer
+from fastconv.training._optimizers import OPTIMIZERS, Optimizer, kept_dtype
 
 __all__ = ["Epoch", "Network", "Trainer"]
 
@@ -89,7 +90,8 @@ class Trainer:
     schedule : {"constant", "cosine"}, default "constant"
         Whether the learning rate stays, or falls to 0 as half a cosine [1]_ until the last epoch.
     verbose : bool, default True
-        Show progress: a bar if `tqdm` is installed, and a line for every epoch.
+        Show progress on standard error: a bar if it is a terminal and `tqdm` is installed, or a
+        line for every epoch.
     seed : int, default 0
         For the order of the images.
     checkpoint : path-like, optional
@@ -162,7 +164,6 @@ class Trainer:
         if schedule not in SCHEDULES:
             raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
         self.schedule = schedule
-        self.lr = self.optimizer.lr  # of the first step
         self.verbose = verbose
         self.checkpoint = checkpoint
         self.rng = np.random.default_rng(seed)
@@ -192,26 +193,30 @@ class Trainer:
         Raises
         ------
         FloatingPointError
-            If the loss is no number any more; the parameters are then those before the step.
+            If the loss or, at an epoch's end, a parameter is no number any more. Checkpoints are
+            not written from then on; the network may hold infinities.
         """
-        step = len(self.train_loss_list) % self.steps_per_epoch
+        done = len(self.train_loss_list)
+        step = done % self.steps_per_epoch
         places = self.order[step * self.batch_size : (step + 1) * self.batch_size]
-        grads = self.network.gradient(self.x_train[places], self.t_train[places])
-        loss = float(self.network.last_layer.loss)
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss became {loss} in step {len(self.train_loss_list) + 1}: try a smaller "
-                f"learning rate than {self.lr}"
-            )
-        progress = len(self.train_loss_list) / (self.epochs * self.steps_per_epoch)
-        self.optimizer.lr = self.lr * SCHEDULES[self.schedule](progress)
-        self.optimizer.update(self.network.params, grads)
-        self.train_loss_list.append(loss)
-        if step + 1 == self.steps_per_epoch:
-            self._end_epoch()
+        rule, lr = self.optimizer, self.optimizer.lr
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at
+            grads = self.network.gradient(self.x_train[places], self.t_train[places])
+            loss = float(self.network.last_layer.loss)
+            if not math.isfinite(loss):
+                raise self._diverged(f"the loss is {loss}")
+            rule.lr = lr * SCHEDULES[self.schedule](done / (self.epochs * self.steps_per_epoch))
+            try:
+                rule.update(self.network.params, grads)
+            finally:
+                rule.lr = lr
+            self.train_loss_list.append(loss)
+            if step + 1 == self.steps_per_epoch:
+                self._end_epoch()
         return loss
 
     def _end_epoch(self) -> None:
+        self._check_finite()
         losses = self.train_loss_list[-self.steps_per_epoch :]
         self.history.append(
             Epoch(
@@ -222,6 +227,17 @@ class Trainer:
             )
         )
         self.order = self.rng.permutation(len(self.x_train))
+
+    def _check_finite(self) -> None:
+        for name, array in _state(self.network).items():
+            if not np.isfinite(array).all():
+                raise self._diverged(f"{name} holds NaN or infinity")
+
+    def _diverged(self, what: str) -> FloatingPointError:
+        return FloatingPointError(
+            f"{what} after {len(self.train_loss_list)} steps: try a smaller learning rate than "
+            f"{self.optimizer.lr}"
+        )
 
     def _accuracy(self, x: Array, t: Array) -> float:
         return float(self.network.accuracy(x[: self.evaluated], t[: self.evaluated]))
@@ -240,6 +256,9 @@ class Trainer:
             If the checkpoint cannot be written.
         """
         total = self.epochs * self.steps_per_epoch
+        self.interrupted = False
+        if self.checkpoint is not None:
+            check_writable(self.checkpoint)
         with _interruptible() as stop, contextlib.closing(_Progress(self, total)) as progress:
             while len(self.train_loss_list) < total and not stop.is_set():
                 done = len(self.history)
@@ -248,8 +267,9 @@ class Trainer:
                 if len(self.history) > done:
                     progress.epoch(self.history[-1])
                     self._save()
-        self.interrupted = stop.is_set()
+        self.interrupted = len(self.train_loss_list) < total
         if self.interrupted:
+            self._check_finite()
             self._save()
 
     # ---- files ---------------------------------------------------------------------------------
@@ -273,9 +293,9 @@ class Trainer:
         """
         about = {
             **self._identity(),
-            "optimizer_iter": self.optimizer.iter,
-            "rng": self.rng.bit_generator.state,
-            "network_rng": _random_state(self.network),
+            "steps": len(self.train_loss_list),
+            "iter": self.optimizer.iter,
+            "random": [generator.state for generator in self._generators()],
             "history": [astuple(epoch) for epoch in self.history],
         }
         arrays = {f"network/{name}": array for name, array in _state(self.network).items()}
@@ -285,7 +305,7 @@ class Trainer:
             path,
             {
                 **arrays,
-                "about": np.array(json.dumps(about)),
+                "about": np.array(json.dumps(about, default=lambda array: array.tolist())),
                 "order": self.order,
                 "losses": np.array(self.train_loss_list),
             },
@@ -309,27 +329,74 @@ class Trainer:
         name = os.fspath(path)
         arrays = read_npz(path)
         try:
-            about = json.loads(str(arrays["about"]))
-            order, losses = arrays["order"], arrays["losses"]
+            about = json.loads(str(arrays.pop("about")))
             different = [
-                f"{key} {about[key]} instead of {value}"
+                f"{key} {about.get(key)} instead of {value}"
                 for key, value in self._identity().items()
-                if about[key] != value
+                if about.get(key) != value
             ]
+            if different:
+                raise ValueError(f"it has {', '.join(different)}")
+            order, losses = arrays.pop("order"), arrays.pop("losses").tolist()
             history = [Epoch(*row) for row in about["history"]]
-            state, kept = _checkpointed(arrays, self.network, self.optimizer)
-        except (KeyError, TypeError, ValueError) as error:
+            if not np.array_equal(np.sort(order), np.arange(len(self.x_train))):
+                raise ValueError("it lacks some of the images")
+            if not len(losses) == about["steps"] >= len(history) * self.steps_per_epoch:
+                raise ValueError(f"it has {len(losses)} losses of {about['steps']} steps")
+            self._check_arrays(arrays, about["iter"])
+            generators = self._generators()
+            for generator, state in zip(generators, about["random"], strict=True):
+                type(generator)().state = state
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{name} is not a checkpoint of this training: {error}") from error
-        if different:
-            raise ValueError(f"{name} is of another training: {', '.join(different)}")
-        target = _state(self.network)
-        for key, array in state.items():
-            target[key] = array
-        self.optimizer.kept, self.optimizer.iter = kept, about["optimizer_iter"]
-        self.rng.bit_generator.state = about["rng"]
-        if about["network_rng"] is not None:
-            self.network.rng.bit_generator.state = about["network_rng"]  # type: ignore[attr-defined]
-        self.order, self.train_loss_list, self.history = order, losses.tolist(), history
+        for key, array in _state(self.network).items():
+            array[...] = arrays[
+                f"network/{key}"
+            ]  # layers may hold it without the network's knowing
+        for variable in self.optimizer.kept:
+            start = f"optimizer/{variable}/"
+            self.optimizer.kept[variable] = {
+                key.removeprefix(start): array
+                for key, array in arrays.items()
+                if key.startswith(start)
+            }
+        self.optimizer.iter = about["iter"]
+        for generator, state in zip(generators, about["random"], strict=True):
+            generator.state = state
+        self.order, self.train_loss_list, self.history = order, losses, history
+
+    def _check_arrays(self, arrays: Mapping[str, Array], steps: int) -> None:
+        """Raise a ValueError unless these are the network's and, after a step, the optimiser's."""
+        expected = {
+            f"network/{name}": (array.shape, array.dtype)
+            for name, array in _state(self.network).items()
+        }
+        if steps:
+            expected |= {
+                f"optimizer/{variable}/{name}": (array.shape, kept_dtype(array))
+                for variable in self.optimizer.kept
+                for name, array in self.network.params.items()
+            }
+        if expected.keys() != arrays.keys():
+            names = ", ".join(sorted(expected.keys() ^ arrays.keys()))
+            raise ValueError(f"it is of another network, which differs in {names}")
+        for name, (shape, dtype) in expected.items():
+            array = arrays[name]
+            if (array.shape, array.dtype) != (shape, dtype):
+                raise ValueError(
+                    f"{name} must be of shape {shape} and {dtype}, got {array.shape} and "
+                    f"{array.dtype}"
+                )
+
+    def _generators(self) -> list[Any]:
+        """List what training draws random numbers from: order of images, weights, dropout."""
+        layers = getattr(self.network, "layers", ())
+        layers = layers.values() if isinstance(layers, Mapping) else layers
+        holders = [getattr(holder, "rng", None) for holder in (self, self.network, *layers)]
+        found = {id(rng): rng.bit_generator for rng in holders if rng is not None}
+        if getattr(self.network, "rng", None) is None:  # as the textbook's
+            return [*found.values(), np.random.get_bit_generator()]  # type: ignore[attr-defined]
+        return list(found.values())
 
     def write_history(self, path: str | os.PathLike[str]) -> None:
         """Write the history as comma-separated values, one line an epoch under a line of names.
@@ -354,11 +421,12 @@ class Trainer:
         rule = self.optimizer
         return {
             "images": len(self.x_train),
+            "checksum": zlib.crc32(np.ascontiguousarray(self.x_train).data),
             "mini_batch_size": self.batch_size,
             "schedule": self.schedule,
+            **({} if self.schedule == "constant" else {"epochs": self.epochs}),
             "optimizer": type(rule).__name__,
             **{key: value for key, value in vars(rule).items() if key not in ("kept", "iter")},
-            "lr": self.lr,
         }
 
 
@@ -383,7 +451,8 @@ def _labelled(
         raise ValueError(f"x_{part} must hold images, got shape {images.shape}")
     if images.dtype.kind == "f" and not np.isfinite(images).all():
         raise ValueError(f"x_{part} must be finite, it holds NaN or infinity")
-    classes = network.predict(images[:1]).shape[1]
+    with np.errstate(all="ignore"):  # of a network that has not been trained
+        classes = network.predict(images[:1]).shape[1]
     try:
         return images, class_indices(t, len(images), classes)
     except (TypeError, ValueError) as error:
@@ -394,33 +463,6 @@ def _state(network: Network) -> MutableMapping[str, Array]:
     """Give what makes a network: the parameters, and what else its layers keep."""
     state: MutableMapping[str, Array] = getattr(network, "state", network.params)
     return state
-
-
-def _random_state(network: Network) -> Any:
-    """Give the state of the generator that dropout uses, if the network has one."""
-    rng = getattr(network, "rng", None)
-    return None if rng is None else rng.bit_generator.state
-
-
-def _checkpointed(
-    arrays: Mapping[str, Array], network: Network, optimizer: Optimizer
-) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
-    """Take the arrays of network and optimiser from a checkpoint's, if they fit."""
-    state = _state(network)
-    values = {name: arrays[f"network/{name}"] for name in state}
-    kept = {
-        variable: {
-            name: arrays[f"optimizer/{variable}/{name}"]
-            for name in network.params
-            if f"optimizer/{variable}/{name}" in arrays
-        }
-        for variable in optimizer.variables
-    }
-    for group in (values, *kept.values()):
-        for name, array in group.items():
-            if array.shape != state[name].shape:
-                raise ValueError(f"{name} must have shape {state[name].shape}, got {array.shape}")
-    return values, kept
 
 
 @contextlib.contextmanager
@@ -467,7 +509,7 @@ class _Progress:
         test = f"test {last.test_acc:.2%}"
         if self.bar is not None:
             self.bar.set_description(f"{text}, {test}")
-        elif self.trainer.verbose:
+        elif self.trainer.verbose and sys.stderr is not None:
             loss, train = f"loss {last.train_loss:.4f}", f"train {last.train_acc:.2%}"
             print(f"{text}: {loss}, {train}, {test}", file=sys.stderr, flush=True)
 

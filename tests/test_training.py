@@ -1,0 +1,1289 @@
+"""Optimisers and the training loop: the textbook's formulas, and going on bit for bit."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import astuple, fields
+from math import cos, pi, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import FLOATS, LAYOUTS, Array, DType, Shape, normal_values
+
+from fastconv.layers import Affine, Dropout, Pooling, Relu, SoftmaxWithLoss
+from fastconv.models import Sequential
+from fastconv.training import SGD, AdaGrad, Adam, Epoch, Momentum, Optimizer, RMSprop, Trainer
+
+SIZE = 6
+CLASSES = 3
+COUNT = 23  # images: three mini-batches of 8, the last of which has 7
+
+
+def images(count: int = COUNT, seed: int = 0) -> tuple[Array, Array]:
+    """Draw images that can be learned: the brightest of three rows is the class."""
+    random = np.random.default_rng(seed)
+    x = random.random((count, 1, SIZE, SIZE), np.float32)
+    t = random.integers(0, CLASSES, count)
+    x[np.arange(count), 0, 2 * t] += 1
+    return x, t
+
+
+def network(seed: Any = 1, filters: int = 4, dtype: Any = np.float32) -> Sequential:
+    """Make a network with everything that must be kept: dropout and batch normalisation too."""
+    net = Sequential((1, SIZE, SIZE), dtype=dtype, seed=seed)
+    net.convolution(filters, 3, pad=1).batch_normalization().add(Relu(), Pooling(2, 2, stride=2))
+    return net.affine(8).batch_normalization().add(Relu(), Dropout(0.3)).affine(CLASSES)
+
+
+def trainer(net: Any = None, **changes: Any) -> Trainer:
+    """Make a trainer of three epochs of three steps."""
+    arguments: dict[str, Any] = {
+        "epochs": 3,
+        "mini_batch_size": 8,
+        "optimizer": "Adam",
+        "optimizer_param": {"lr": 0.01},
+        "schedule": "cosine",
+        "verbose": False,
+        "seed": 2,
+        **changes,
+    }
+    data = arguments.pop("data", (*images(), *images(10, seed=1)))
+    return Trainer(network() if net is None else net, *data, **arguments)
+
+
+def bits(arrays: Mapping[str, Array]) -> dict[str, tuple[str, Shape, bytes]]:
+    return {name: (a.dtype.str, a.shape, a.tobytes()) for name, a in arrays.items()}
+
+
+def random_state(rng: np.random.Generator | None) -> str:
+    """Write down the state of a generator, which may hold arrays."""
+    return "" if rng is None else json.dumps(rng.bit_generator.state, default=np.ndarray.tolist)
+
+
+def everything(training: Trainer) -> dict[str, Any]:
+    """Collect, bit for bit, all that a training consists of."""
+    net: Any = training.network
+    return {
+        "network": bits(getattr(net, "state", net.params)),
+        "random": random_state(getattr(net, "rng", None)),
+        "kept": {name: bits(kept) for name, kept in training.optimizer.kept.items()},
+        "iter": training.optimizer.iter,
+        "losses": list(training.train_loss_list),
+        "history": list(training.history),
+        "order": training.order.tolist(),
+        "rng": random_state(training.rng),
+    }
+
+
+@pytest.fixture
+def sigint() -> Iterator[None]:
+    """Let Ctrl-C interrupt as usual, even where the tests run with the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+# --- Optimisers -----------------------------------------------------------------------------
+
+Rule = Callable[[float, int, Array, dict[str, Array]], Array]
+
+EPSILON = 1e-7
+
+
+def _momentum(lr: float, step: int, grad: Array, kept: dict[str, Array]) -> Array:
+    kept["v"] = 0.9 * kept.get("v", 0 * grad) - lr * grad
+    return kept["v"]
+
+
+def _adagrad(lr: float, step: int, grad: Array, kept: dict[str, Array]) -> Array:
+    kept["h"] = kept.get("h", 0 * grad) + grad**2
+    return -lr * grad / (np.sqrt(kept["h"]) + EPSILON)
+
+
+def _rmsprop(lr: float, step: int, grad: Array, kept: dict[str, Array]) -> Array:
+    kept["h"] = 0.99 * kept.get("h", 0 * grad) + 0.01 * grad**2
+    return -lr * grad / (np.sqrt(kept["h"]) + EPSILON)
+
+
+def _adam(lr: float, step: int, grad: Array, kept: dict[str, Array]) -> Array:
+    m = kept["m"] = 0.9 * kept.get("m", 0 * grad) + 0.1 * grad
+    v = kept["v"] = 0.999 * kept.get("v", 0 * grad) + 0.001 * grad**2
+    return -lr * sqrt(1 - 0.999**step) / (1 - 0.9**step) * m / (np.sqrt(v) + EPSILON)
+
+
+RULES: dict[str, tuple[type[Any], Rule]] = {
+    "SGD": (SGD, lambda lr, step, grad, kept: -lr * grad),
+    "Momentum": (Momentum, _momentum),
+    "AdaGrad": (AdaGrad, _adagrad),
+    "RMSprop": (RMSprop, _rmsprop),
+    "Adam": (Adam, _adam),
+}
+PIECE = 16384  # how many numbers are looked at together
+SHAPES: list[Shape] = [
+    (),
+    (0,),
+    (1,),
+    (3, 4),
+    (2, 3, 4, 5),
+    (PIECE - 1,),
+    (PIECE,),
+    (PIECE + 1,),
+    (3, PIECE),
+]
+
+
+def assert_five_steps(
+    name: str, dtype: DType, shape: Shape, layout: Callable[[Array], Array] = np.copy
+) -> None:
+    """Compare with the formula in float64, whose result is rounded to the dtype in every step."""
+    kind, rule = RULES[name]
+    params = {"W1": layout(normal_values(shape, dtype)), "b1": normal_values((5,), dtype, 1)}
+    expected = {key: array.astype(np.float64) for key, array in params.items()}
+    arrays, dtypes = dict(params), {key: array.dtype for key, array in params.items()}
+    kept: dict[str, dict[str, Array]] = {key: {} for key in params}
+    optimizer = kind(lr=0.1)
+    for step in range(1, 6):
+        grads = {
+            key: layout(normal_values(array.shape, dtype, 10 * step + i))
+            for i, (key, array) in enumerate(params.items())
+        }
+        before = bits(grads)
+        optimizer.update(params, grads)
+        assert optimizer.iter == step
+        assert bits(grads) == before
+        for key, array in params.items():
+            change = rule(0.1, step, grads[key].astype(np.float64), kept[key])
+            expected[key] = (expected[key] + change).astype(dtype).astype(np.float64)
+            assert array is arrays[key]
+            assert array.dtype == dtypes[key]
+            scale = max(1.0, float(np.abs(expected[key]).max(initial=0)))
+            tolerance = 8 * float(np.finfo(dtype).eps) * scale
+            np.testing.assert_allclose(
+                array.astype(np.float64), expected[key], rtol=0, atol=tolerance
+            )
+    for variable in optimizer.kept.values():
+        for key, array in variable.items():
+            assert array.shape == params[key].shape
+            assert array.dtype == (np.float64 if dtype == np.float64 else np.float32)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("name", RULES)
+def test_textbooks_formula(name: str, dtype: DType, shape: Shape) -> None:
+    assert_five_steps(name, dtype, shape)
+
+
+@pytest.mark.parametrize("layout", sorted(set(LAYOUTS) - {"read-only"}))
+@pytest.mark.parametrize("name", RULES)
+def test_parameters_and_gradients_in_any_layout(name: str, layout: str) -> None:
+    assert_five_steps(name, np.dtype("f4"), (3, 5, 7, 2), LAYOUTS[layout])
+    assert_five_steps(name, np.dtype("f4"), (PIECE // 8 + 1, 17), LAYOUTS[layout])
+
+
+def test_what_lies_between_strided_parameters_is_left_alone() -> None:
+    spread = np.full((8, 8), 7, np.float32)
+    Adam(lr=0.5).update({"W1": spread[1::2, ::2]}, {"W1": np.ones((4, 4), np.float32)})
+    assert (spread[1::2, ::2] < 7).all()
+    spread[1::2, ::2] = 7
+    assert (spread == 7).all()
+
+
+@pytest.mark.parametrize("name", ["SGD", "Momentum", "AdaGrad", "RMSprop"])
+def test_pytorchs_optimiser(torch: Any, name: str) -> None:
+    optim = torch.optim
+    theirs: Callable[[Any], Any] = {
+        "SGD": lambda p: optim.SGD(p, lr=0.05),
+        "Momentum": lambda p: optim.SGD(p, lr=0.05, momentum=0.9),
+        "AdaGrad": lambda p: optim.Adagrad(p, lr=0.05, eps=EPSILON),
+        "RMSprop": lambda p: optim.RMSprop(p, lr=0.05, alpha=0.99, eps=EPSILON),
+    }[name]
+    params = {"W1": normal_values((3, PIECE), np.float64), "b1": normal_values((7,), np.float64)}
+    tensors = {key: torch.tensor(array, requires_grad=True) for key, array in params.items()}
+    other, optimizer = theirs(list(tensors.values())), RULES[name][0](lr=0.05)
+    for step in range(5):
+        grads = {key: normal_values(array.shape, np.float64, step) for key, array in params.items()}
+        for key, tensor in tensors.items():
+            tensor.grad = torch.tensor(grads[key])
+        other.step()
+        optimizer.update(params, grads)
+        for key, tensor in tensors.items():
+            np.testing.assert_allclose(params[key], tensor.detach().numpy(), rtol=1e-12, atol=1e-14)
+
+
+def test_arguments_of_the_rules() -> None:
+    one, grad = np.array([1.0]), {"W1": np.array([2.0])}
+    params = {"W1": one}
+    momentum = Momentum(0.1, 0.5)
+    for expected in (0.8, 0.5):  # v = -0.2, then -0.1 - 0.2
+        momentum.update(params, grad)
+        assert one[0] == pytest.approx(expected)
+    params["W1"] = one = np.array([1.0])
+    RMSprop(0.1, 0.75).update(params, grad)  # h = 1
+    assert one[0] == pytest.approx(0.8)
+    params["W1"] = one = np.array([1.0])
+    Adam(0.1, 0.0, 0.75).update(params, grad)  # m = 2, v = 1, lr = 0.05
+    assert one[0] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("lr", [0, -0.1, float("nan")])
+def test_learning_rate_is_positive(name: str, lr: float) -> None:
+    with pytest.raises(ValueError, match=f"lr must be a positive number, got {lr}"):
+        RULES[name][0](lr=lr)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_bad_gradients_change_nothing(name: str) -> None:
+    params = {"W1": np.ones((2, 3)), "b1": np.ones(3)}
+    optimizer = RULES[name][0]()
+    message = re.escape("the gradient of b1 must have shape (3,), got (1,)")
+    with pytest.raises(ValueError, match=message):
+        optimizer.update(params, {"W1": np.ones((2, 3)), "b1": np.ones(1)})
+    with pytest.raises(KeyError, match="b1"):
+        optimizer.update(params, {"W1": np.ones((2, 3))})
+    assert optimizer.iter == 0
+    for array in params.values():
+        np.testing.assert_array_equal(array, 1)
+
+
+def test_base_class_has_no_rule() -> None:
+    with pytest.raises(NotImplementedError):
+        Optimizer(0.1).update({"W1": np.ones(1)}, {"W1": np.ones(1)})
+
+
+# --- Epochs, steps and lists ----------------------------------------------------------------
+
+
+class Recorder:
+    """A network that learns nothing, and notes which images it sees and at what learning rate."""
+
+    def __init__(self) -> None:
+        self.params = {"W1": np.zeros(1)}
+        self.last_layer = SoftmaxWithLoss()
+        self.seen: list[list[tuple[int, int]]] = []
+
+    def predict(self, x: Array) -> Array:
+        return np.zeros((len(x), 100))
+
+    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
+        self.last_layer.forward(self.predict(x), t)
+        self.seen.append([(int(image), int(label)) for image, label in zip(x[:, 0], t)])
+        return {"W1": np.ones(1)}
+
+    def accuracy(self, x: Array, t: Array) -> float:
+        return len(x) / 1000
+
+
+class RecordingSGD(SGD):
+    """Descent that notes the learning rates."""
+
+    def __init__(self, lr: float) -> None:
+        super().__init__(lr)
+        self.rates: list[float] = []
+
+    def update(self, params: Any, grads: Any) -> None:
+        self.rates.append(self.lr)
+        super().update(params, grads)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "sizes"),
+    [
+        (23, 8, [8, 8, 7]),
+        (24, 8, [8, 8, 8]),
+        (25, 8, [8, 8, 8, 1]),
+        (5, 100, [5]),
+        (3, 1, [1] * 3),
+    ],
+)
+def test_every_epoch_uses_every_image_once(count: int, batch: int, sizes: list[int]) -> None:
+    net = Recorder()
+    x, t = np.arange(count)[:, None], np.arange(count) * 3 % 100
+    training = Trainer(net, x, t, x, t, epochs=4, mini_batch_size=batch, verbose=False)
+    assert training.steps_per_epoch == len(sizes)
+    training.train()
+    assert [len(step) for step in net.seen] == 4 * sizes
+    pairs = [pair for step in net.seen for pair in step]
+    epochs = [pairs[i * count : (i + 1) * count] for i in range(4)]
+    for epoch in epochs:
+        assert sorted(epoch) == [(i, i * 3 % 100) for i in range(count)]
+    if count > 20:
+        assert len(set(map(tuple, epochs))) == 4
+
+
+def test_accuracies_are_of_as_many_images_as_asked_for() -> None:
+    x, t = np.arange(30)[:, None], np.zeros(30, int)
+    for evaluated, accuracies in ((None, (0.03, 0.02)), (25, (0.025, 0.02)), (7, (0.007, 0.007))):
+        training = Trainer(
+            Recorder(),
+            x,
+            t,
+            x[:20],
+            t[:20],
+            1,
+            evaluate_sample_num_per_epoch=evaluated,
+            verbose=False,
+        )
+        training.train()
+        assert (training.train_acc_list[0], training.test_acc_list[0]) == accuracies
+
+
+def test_history_and_lists() -> None:
+    net = network()
+    training = trainer(net)
+    assert training.history == []
+    assert training.train_loss_list == training.train_acc_list == training.test_acc_list == []
+    losses = [training.train_step() for _ in range(3)]
+    assert losses == training.train_loss_list
+    (x, t), (x_test, t_test) = images(), images(10, seed=1)
+    epoch = Epoch(1, sum(losses) / 3, net.accuracy(x, t), net.accuracy(x_test, t_test))
+    assert training.history == [epoch]
+    training.train()
+    assert len(training.train_loss_list) == 9
+    assert [epoch.epoch for epoch in training.history] == [1, 2, 3]
+    assert training.train_acc_list == [epoch.train_acc for epoch in training.history]
+    assert training.test_acc_list == [epoch.test_acc for epoch in training.history]
+    for values in (training.train_loss_list, *map(astuple, training.history)):
+        assert {type(value) for value in values} <= {float, int}
+    assert not training.interrupted
+
+
+def test_it_learns() -> None:
+    training = trainer(epochs=40)
+    training.train()
+    assert training.train_acc_list[-1] == 1
+    assert training.train_loss_list[-1] < 0.5 * training.train_loss_list[0]
+
+
+def test_training_that_is_complete_stays_as_it_is() -> None:
+    training = trainer()
+    training.train()
+    before = everything(training)
+    training.train()
+    assert everything(training) == before
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_schedule(schedule: str) -> None:
+    optimizer = RecordingSGD(0.5)
+    trainer(optimizer=optimizer, optimizer_param=None, schedule=schedule).train()
+    expected = [0.5 * (1 + cos(pi * i / 9)) / 2 for i in range(9)]
+    assert optimizer.rates == pytest.approx([0.5] * 9 if schedule == "constant" else expected)
+    assert optimizer.rates[0] == 0.5
+
+
+@pytest.mark.parametrize("name", [*RULES, "adam", "SGD", "rmsPROP"])
+def test_optimiser_by_name(name: str) -> None:
+    training = trainer(optimizer=name, optimizer_param={"lr": 0.25})
+    assert type(training.optimizer).__name__.lower() == name.lower()
+    assert training.optimizer.lr == 0.25
+
+
+def test_labels_in_every_form() -> None:
+    (x, t), (x_test, t_test) = images(), images(10, seed=1)
+    expected = trainer()
+    expected.train()
+    eye = np.eye(CLASSES)
+    for form in (lambda t: t[:, None], lambda t: eye[t], lambda t: t.tolist()):
+        training = trainer(data=(x, form(t), x_test, form(t_test)))
+        training.train()
+        assert everything(training) == everything(expected)
+
+
+def test_same_seed_gives_the_same_result() -> None:
+    first, second = trainer(), trainer()
+    first.train()
+    second.train()
+    assert everything(first) == everything(second)
+    for other in (trainer(network(seed=5)), trainer(seed=5)):
+        other.train()
+        assert other.train_loss_list != first.train_loss_list
+
+
+def test_many_batch_normalisations_before_they_know_anything() -> None:
+    """Untrained ones divide by nearly 0, one after the other."""
+    net = Sequential((1, SIZE, SIZE), seed=1)
+    for _ in range(14):
+        net.convolution(3, 3, pad=1).batch_normalization().add(Relu())
+    training = trainer(net.affine(CLASSES), epochs=1)
+    training.train()
+    assert np.isfinite(training.train_loss_list).all()
+
+
+def test_images_and_labels_are_left_alone() -> None:
+    data = (*images(), *images(10, seed=1))
+    for array in data:
+        array.flags.writeable = False
+    before = [array.copy() for array in data]
+    trainer(data=data).train()
+    for array, expected in zip(data, before):
+        np.testing.assert_array_equal(array, expected)
+
+
+# --- Checkpoints ----------------------------------------------------------------------------
+
+
+def assert_goes_on(path: Path, expected: Trainer, **changes: Any) -> None:
+    """Load a checkpoint into a trainer that begins otherwise, and train to the end."""
+    dtype = changes.pop("dtype", np.float32)
+    resumed = trainer(network(seed=99, dtype=dtype), seed=99, **changes)
+    resumed.load_checkpoint(path)
+    resumed.train()
+    assert everything(resumed) == everything(expected)
+
+
+@pytest.mark.parametrize("step", [0, 1, 3, 4, 8, 9])
+@pytest.mark.parametrize("name", RULES)
+def test_going_on_from_any_step(tmp_path: Path, name: str, step: int) -> None:
+    expected = trainer(optimizer=name)
+    expected.train()
+    first = trainer(optimizer=name)
+    for _ in range(step):
+        first.train_step()
+    first.save_checkpoint(tmp_path / "checkpoint")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    assert_goes_on(tmp_path / "checkpoint", expected, optimizer=name)
+    first.train()  # saving changes nothing
+    assert everything(first) == everything(expected)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_going_on_in_every_dtype(tmp_path: Path, dtype: DType) -> None:
+    expected, first = trainer(network(dtype=dtype)), trainer(network(dtype=dtype))
+    expected.train()
+    for _ in range(4):
+        first.train_step()
+    first.save_checkpoint(tmp_path / "checkpoint")
+    assert_goes_on(tmp_path / "checkpoint", expected, dtype=dtype)
+
+
+def test_checkpoint_after_every_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.npz"
+    training = trainer(checkpoint=path)
+    for _ in range(3):
+        training.train_step()
+    assert not path.exists()  # it is train that writes it
+    training.epochs = 2
+    training.train()
+    content = path.read_bytes()
+    training.epochs = 3
+    training.train()
+    assert path.read_bytes() != content
+    resumed = trainer()
+    resumed.load_checkpoint(path)
+    assert everything(resumed) == everything(training)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.npz"]
+
+
+def test_going_on_with_more_epochs(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    trainer(schedule="constant", checkpoint=path).train()
+    expected = trainer(schedule="constant", epochs=5)
+    expected.train()
+    assert_goes_on(path, expected, schedule="constant", epochs=5)
+
+
+@pytest.mark.parametrize("kind", [np.random.MT19937, np.random.Philox, np.random.SFC64])
+def test_generators_of_every_kind(tmp_path: Path, kind: Any) -> None:
+    """A network may be given a generator, also one whose state holds arrays."""
+
+    def seed() -> np.random.Generator:
+        return np.random.Generator(kind(1))
+
+    expected, first = trainer(network(seed())), trainer(network(seed()))
+    expected.train()
+    for _ in range(4):
+        first.train_step()
+    first.save_checkpoint(tmp_path / "checkpoint")
+    resumed = trainer(network(seed()))
+    resumed.load_checkpoint(tmp_path / "checkpoint")
+    resumed.train()
+    assert everything(resumed) == everything(expected)
+
+
+def test_dropout_with_a_generator_of_its_own(tmp_path: Path) -> None:
+    def net() -> Sequential:
+        dropout = Dropout(0.5, rng=np.random.default_rng(3))
+        return Sequential((1, SIZE, SIZE), seed=1).affine(8).add(dropout).affine(CLASSES)
+
+    expected, first, resumed = trainer(net()), trainer(net()), trainer(net())
+    expected.train()
+    for _ in range(4):
+        first.train_step()
+    first.save_checkpoint(tmp_path / "checkpoint")
+    resumed.load_checkpoint(tmp_path / "checkpoint")
+    resumed.train()
+    assert everything(resumed) == everything(expected)
+
+
+def test_learning_rates_that_are_numpy_scalars(tmp_path: Path) -> None:
+    param = {"lr": np.float32(0.01)}
+    expected = trainer(optimizer_param=param)
+    expected.train()
+    first = trainer(optimizer_param=param)
+    for _ in range(4):
+        first.train_step()
+    first.save_checkpoint(tmp_path / "checkpoint")
+    assert_goes_on(tmp_path / "checkpoint", expected, optimizer_param=param)
+
+
+def deeper() -> Sequential:
+    return network().affine(CLASSES)
+
+
+def shallower() -> Sequential:
+    net = Sequential((1, SIZE, SIZE)).convolution(4, 3, pad=1).batch_normalization()
+    return net.add(Relu(), Pooling(2, 2, stride=2)).affine(8)
+
+
+OTHER_TRAININGS: dict[str, tuple[Callable[[], Trainer], str]] = {
+    "another optimizer": (
+        lambda: trainer(optimizer="Momentum"),
+        "is not a checkpoint of this training: it has .*optimizer Adam instead of Momentum",
+    ),
+    "another batch size": (
+        lambda: trainer(mini_batch_size=9),
+        "is not a checkpoint of this training: it has mini_batch_size 8 instead of 9$",
+    ),
+    "another number of images": (
+        lambda: trainer(data=(*images(24), *images(10))),
+        "is not a checkpoint of this training: it has images 23 instead of 24, checksum",
+    ),
+    "another learning rate": (
+        lambda: trainer(optimizer_param={"lr": 0.02}),
+        r"is not a checkpoint of this training: it has lr 0\.01 instead of 0\.02$",
+    ),
+    "another argument of the rule": (
+        lambda: trainer(optimizer_param={"lr": 0.01, "beta1": 0.5}),
+        r"is not a checkpoint of this training: it has beta1 0\.9 instead of 0\.5$",
+    ),
+    "another schedule": (
+        lambda: trainer(schedule="constant"),
+        "is not a checkpoint of this training: it has schedule cosine instead of constant$",
+    ),
+    "several": (
+        lambda: trainer(schedule="constant", mini_batch_size=9),
+        "mini_batch_size 8 instead of 9, schedule cosine instead of constant$",
+    ),
+    "a wider network": (
+        lambda: trainer(network(filters=5)),
+        r"is not a checkpoint of this training: network/W1 must be of shape \(5, 1, 3, 3\) and "
+        r"float32, got "
+        r"\(4, 1, 3, 3\)",
+    ),
+    "a network with more layers": (
+        lambda: trainer(deeper()),
+        "is not a checkpoint of this training: .*W4",
+    ),
+    "a network with fewer layers": (
+        lambda: trainer(shallower()),
+        "is not a checkpoint of this training: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("progress", [0, 4])
+@pytest.mark.parametrize(("other", "message"), OTHER_TRAININGS.values(), ids=OTHER_TRAININGS.keys())
+def test_checkpoint_of_another_training(
+    tmp_path: Path, other: Callable[[], Trainer], message: str, progress: int
+) -> None:
+    path = tmp_path / "checkpoint"
+    first = trainer()
+    for _ in range(5):
+        first.train_step()
+    first.save_checkpoint(path)
+    training = other()
+    for _ in range(progress):
+        training.train_step()
+    before = everything(training)
+    with pytest.raises(ValueError, match=message) as caught:
+        training.load_checkpoint(path)
+    assert str(caught.value).startswith(str(path))
+    assert everything(training) == before
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdaGrad", "RMSprop", "Momentum"])
+def test_checkpoint_of_a_rule_with_other_arguments(tmp_path: Path, name: str) -> None:
+    trainer(optimizer=name).save_checkpoint(tmp_path / "checkpoint")
+    with pytest.raises(ValueError, match=f"optimizer {name} instead of Adam"):
+        trainer().load_checkpoint(tmp_path / "checkpoint")
+
+
+def test_checkpoint_with_another_generator_changes_nothing(tmp_path: Path) -> None:
+    first = trainer()
+    first.train()
+    first.save_checkpoint(tmp_path / "checkpoint")
+    training = trainer(network(np.random.Generator(np.random.SFC64(1))))
+    before = everything(training)
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path / "checkpoint"))):
+        training.load_checkpoint(tmp_path / "checkpoint")
+    assert everything(training) == before
+
+
+def test_parameters_are_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "params.npz"
+    network(seed=5).save_params(path)
+    training = trainer()
+    before = everything(training)
+    with pytest.raises(ValueError, match="is not a checkpoint of this training"):
+        training.load_checkpoint(path)
+    assert everything(training) == before
+
+
+def test_checkpoint_is_no_file_of_parameters(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.npz"
+    trainer().save_checkpoint(path)
+    net = network(seed=5)
+    before = bits(net.state)
+    with pytest.raises(ValueError, match="is of another network"):
+        net.load_params(path)
+    assert bits(net.state) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is not an .npz file"),
+        (b"Hello, world", "is not an .npz file"),
+        (b"PK\x03\x04 and nothing else", "is damaged"),
+    ],
+)
+def test_other_files(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "checkpoint"
+    path.write_bytes(content)
+    training = trainer()
+    before = everything(training)
+    with pytest.raises(ValueError, match=re.escape(f"{path} {words}")):
+        training.load_checkpoint(path)
+    assert everything(training) == before
+
+
+def _truncations(content: bytes) -> Iterator[bytes]:
+    for length in range(0, len(content), 37):
+        yield content[:length]
+
+
+def _changes(content: bytes) -> Iterator[bytes]:
+    directory = content.index(b"PK\x01\x02")
+    for place in (*range(0, directory, 29), *range(directory, len(content))):
+        for bit in (0, 7):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << bit
+            yield bytes(damaged)
+
+
+@pytest.mark.parametrize("damage", [_truncations, _changes])
+def test_damaged_checkpoint(tmp_path: Path, damage: Callable[[bytes], Iterator[bytes]]) -> None:
+    """Whatever is changed or lost: a ValueError that leaves all as it was, or no difference."""
+    path = tmp_path / "checkpoint"
+    first = trainer()
+    for _ in range(4):
+        first.train_step()
+    first.save_checkpoint(path)
+    expected, training = everything(first), trainer()
+    before = everything(training)
+    for content in damage(path.read_bytes()):
+        path.write_bytes(content)
+        try:
+            training.load_checkpoint(path)
+        except ValueError as error:
+            assert str(error).startswith(str(path))  # noqa: PT017
+            assert everything(training) == before
+        else:
+            assert everything(training) == expected
+            training = trainer()
+
+
+def test_checkpoint_that_lacks_a_part(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.npz"
+    first, training = trainer(), trainer()
+    for _ in range(4):
+        first.train_step()
+    first.save_checkpoint(path)
+    with np.load(path) as archive:
+        parts = dict(archive)
+    before = everything(training)
+    lacking = [{key: parts[key] for key in parts if key != name} for name in parts]
+    shorter = [{**parts, name: parts[name][:-1]} for name in ("order", "losses")]
+    for content in lacking + shorter:
+        np.savez(path, allow_pickle=False, **content)
+        with pytest.raises(ValueError, match="is not a checkpoint of this training: "):
+            training.load_checkpoint(path)
+        assert everything(training) == before
+
+
+def test_missing_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="missing"):
+        trainer().load_checkpoint(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("target", ["file/checkpoint", "missing/checkpoint", "folder"])
+def test_checkpoint_that_cannot_be_written(tmp_path: Path, target: str) -> None:
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "folder").mkdir()
+    training = trainer(checkpoint=tmp_path / target)
+    with pytest.raises(OSError, match=target.split("/")[0]):
+        training.train()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+    assert (tmp_path / "file").read_text() == "precious"
+    # Nothing is lost: it goes on with another path.
+    training.checkpoint = tmp_path / "checkpoint"
+    training.train()
+    expected = trainer()
+    expected.train()
+    assert everything(training) == everything(expected)
+
+
+def test_old_checkpoint_survives_one_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "checkpoint"
+    training = trainer()
+    training.save_checkpoint(path)
+    content = path.read_bytes()
+
+    def full(file: Any, *args: Any, **kwargs: Any) -> None:
+        file.write(b"a part")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    training.train_step()
+    with pytest.raises(OSError, match="No space left"):
+        training.save_checkpoint(path)
+    assert path.read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+# --- Interruptions --------------------------------------------------------------------------
+
+
+class Interrupted:
+    """Let a network's gradient raise SIGINT, once or twice, in one of the steps."""
+
+    def __init__(self, net: Any, step: int, times: int = 1) -> None:
+        self.gradient, self.step, self.times, self.calls = net.gradient, step, times, 0
+
+    def __call__(self, x: Array, t: Array) -> Any:
+        self.calls += 1
+        if self.calls == self.step:
+            for _ in range(self.times):
+                signal.raise_signal(signal.SIGINT)
+        return self.gradient(x, t)
+
+
+def interrupted(step: int, times: int = 1, **changes: Any) -> Trainer:
+    net: Any = network()
+    net.gradient = Interrupted(net, step, times)
+    return trainer(net, **changes)
+
+
+@pytest.mark.usefixtures("sigint")
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_interrupt_lets_the_step_end(tmp_path: Path, step: int) -> None:
+    path = tmp_path / "checkpoint"
+    training = interrupted(step, checkpoint=path)
+    training.train()
+    assert training.interrupted
+    assert len(training.train_loss_list) == step
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    expected = trainer()
+    expected.train()
+    assert_goes_on(path, expected)
+    training.train()
+    assert not training.interrupted
+    assert everything(training) == everything(expected)
+
+
+@pytest.mark.usefixtures("sigint")
+def test_interrupt_without_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    training = interrupted(2)
+    training.train()
+    assert training.interrupted
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("sigint")
+def test_second_interrupt_interrupts_at_once(tmp_path: Path) -> None:
+    training = interrupted(2, times=2, checkpoint=tmp_path / "checkpoint")
+    with pytest.raises(KeyboardInterrupt):
+        training.train()
+    assert len(training.train_loss_list) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("sigint")
+def test_handler_is_restored() -> None:
+    def handler(*_: Any) -> None:
+        raise AssertionError("the handler of others is not to be called")
+
+    signal.signal(signal.SIGINT, handler)
+    trainer().train()
+    assert signal.getsignal(signal.SIGINT) is handler
+    interrupted(2).train()
+    assert signal.getsignal(signal.SIGINT) is handler
+    net: Any = network()
+    net.gradient = None
+    with pytest.raises(TypeError, match="not callable"):
+        trainer(net).train()
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.usefixtures("sigint")
+def test_ignored_signal_stays_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    training = interrupted(2)
+    training.train()
+    assert not training.interrupted
+    assert len(training.train_loss_list) == 9
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_training_in_another_thread() -> None:
+    expected, training = trainer(), trainer()
+    expected.train()
+    handler = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=training.train)
+    thread.start()
+    thread.join(60)
+    assert everything(training) == everything(expected)
+    assert signal.getsignal(signal.SIGINT) == handler
+
+
+LONG = 100  # epochs
+
+
+def train_slowly(path: str) -> None:
+    """Train with a line and a pause in every step; what the interrupted process runs."""
+    net: Any = network()
+    gradient = net.gradient
+
+    def slow_gradient(x: Array, t: Array) -> Any:
+        print("step", flush=True)
+        time.sleep(0.01)
+        return gradient(x, t)
+
+    net.gradient = slow_gradient
+    training = trainer(net, epochs=LONG, checkpoint=path)
+    training.train()
+    restored = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    print(f"interrupted {training.interrupted}, restored {restored}")
+
+
+def child(code: str) -> dict[str, Any]:
+    """Give the arguments of a process that can import this file."""
+    here = str(Path(__file__).parent)
+    path = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
+    return {
+        "args": [sys.executable, "-c", f"import test_training; test_training.{code}"],
+        "env": {**os.environ, "PYTHONPATH": path},
+        "text": True,
+        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    }
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_interrupted_process_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    with subprocess.Popen(
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **child(f"train_slowly({str(path)!r})")
+    ) as process:
+        assert process.stdout is not None
+        for _ in range(8):
+            assert process.stdout.readline() == "step\n"
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert errors == ""
+    assert process.returncode == 0
+    assert output.splitlines()[-1] == "interrupted True, restored True"
+    resumed, expected = trainer(network(seed=99), epochs=LONG), trainer(epochs=LONG)
+    resumed.load_checkpoint(path)
+    assert 8 <= len(resumed.train_loss_list) < 3 * LONG
+    resumed.train()
+    expected.train()
+    assert everything(resumed) == everything(expected)
+
+
+# --- Errors ---------------------------------------------------------------------------------
+
+X, T = images()
+X_TEST, T_TEST = images(10, seed=1)
+
+
+def spoiled(array: Array, value: Any) -> Array:
+    array = array.copy()
+    array.flat[-1] = value
+    return array
+
+
+def _one_hot_with_two() -> Array:
+    rows = np.eye(CLASSES, dtype=int)[T]
+    rows[4] = 1
+    return rows
+
+
+BAD_LABELS: dict[str, tuple[type[Exception], Any, str]] = {
+    "too large": (ValueError, spoiled(T, CLASSES), "labels in t must be from 0 to 2, got 0 to 3"),
+    "negative": (ValueError, spoiled(T, -1), "labels in t must be from 0 to 2, got -1 to 2"),
+    "floats": (TypeError, T.astype(np.float64), "labels in t must be integers or one-hot"),
+    "texts": (TypeError, T.astype(str), "t"),
+    "too few": (ValueError, T[:-1], "t must have shape (23,), (23, 1) or (23, 3) for 23 images"),
+    "too many": (ValueError, np.append(T, 0), "t must have shape (23,)"),
+    "a number": (ValueError, 1, "got ()"),
+    "none": (ValueError, T[:0], "got (0,)"),
+    "other shape": (ValueError, T[:, None, None], "got (23, 1, 1)"),
+    "other classes": (ValueError, np.eye(4)[T], "got (23, 4)"),
+    "two of one image": (ValueError, _one_hot_with_two(), "not one 1 in every row"),
+    "probabilities": (ValueError, np.full((COUNT, CLASSES), 1 / 3), "not one 1 in every row"),
+}
+
+SHAPE_ERROR = "inputs of this network must have shape (N, 1, 6, 6), got"
+BAD_IMAGES: dict[str, tuple[type[Exception], Any, str]] = {
+    "NaN": (ValueError, spoiled(X, np.nan), "x_{part} must be finite, it holds NaN or infinity"),
+    "infinity": (ValueError, spoiled(X, np.inf), "x_{part} must be finite"),
+    "-infinity": (ValueError, spoiled(X, -np.inf), "x_{part} must be finite"),
+    "none": (ValueError, X[:0], "x_{part} must hold images, got shape (0, 1, 6, 6)"),
+    "a number": (ValueError, 1.0, "x_{part} must hold images, got shape ()"),
+    "other size": (ValueError, np.zeros((COUNT, 1, 6, 7)), f"{SHAPE_ERROR} (1, 1, 6, 7)"),
+    "other channels": (ValueError, np.zeros((COUNT, 3, 6, 6)), f"{SHAPE_ERROR} (1, 3, 6, 6)"),
+    "rows": (ValueError, X.reshape(COUNT, -1), f"{SHAPE_ERROR} (1, 36)"),
+    "one image": (ValueError, X[0], f"{SHAPE_ERROR} (1, 6, 6)"),
+}
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize(("kind", "labels", "words"), BAD_LABELS.values(), ids=BAD_LABELS.keys())
+def test_bad_labels(kind: type[Exception], labels: Any, words: str, part: str) -> None:
+    data = (X, labels, X_TEST, T_TEST) if part == "train" else (X_TEST, T_TEST, X, labels)
+    net = network()
+    before = bits(net.state)
+    with pytest.raises(kind, match=re.escape(words)) as caught:
+        trainer(net, data=data)
+    assert str(caught.value).startswith(f"t_{part} does not fit: ")
+    assert bits(net.state) == before
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize(("kind", "x", "words"), BAD_IMAGES.values(), ids=BAD_IMAGES.keys())
+def test_bad_images(kind: type[Exception], x: Any, words: str, part: str) -> None:
+    data = (x, T, X_TEST, T_TEST) if part == "train" else (X_TEST, T_TEST, x, T)
+    net = network()
+    before = bits(net.state)
+    with pytest.raises(kind, match=re.escape(words.format(part=part))):
+        trainer(net, data=data)
+    assert bits(net.state) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"epochs": 0}, ValueError, "epochs must be a positive int, got 0"),
+        ({"epochs": 1.5}, TypeError, "epochs must be a positive int"),
+        ({"mini_batch_size": 0}, ValueError, "mini_batch_size must be a positive int, got 0"),
+        (
+            {"evaluate_sample_num_per_epoch": -1},
+            ValueError,
+            "evaluate_sample_num_per_epoch must be a positive int, got -1",
+        ),
+        (
+            {"schedule": "linear"},
+            ValueError,
+            "schedule must be one of constant, cosine, got 'linear'",
+        ),
+        (
+            {"optimizer": "Newton"},
+            ValueError,
+            "optimizer must be one of SGD, Momentum, AdaGrad, RMSprop, Adam, got 'Newton'",
+        ),
+        (
+            {"optimizer": SGD(), "optimizer_param": {"lr": 0.1}},
+            ValueError,
+            "optimizer_param is for an optimizer that is given by its name",
+        ),
+        ({"optimizer_param": {"lr": -1}}, ValueError, "lr must be a positive number, got -1"),
+        ({"optimizer_param": {"speed": 1}}, TypeError, "speed"),
+    ],
+)
+def test_bad_arguments(changes: dict[str, Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=re.escape(message)):
+        trainer(**changes)
+
+
+def diverging(name: str, lr: float, batch: int, path: Path) -> tuple[Sequential, Trainer]:
+    """Make a trainer without batch normalisation, which would put large numbers right."""
+    net = Sequential((1, SIZE, SIZE), seed=1).convolution(4, 3).add(Relu()).affine(8).affine(3)
+    return net, trainer(
+        net,
+        optimizer=name,
+        optimizer_param={"lr": lr},
+        schedule="constant",
+        mini_batch_size=batch,
+        epochs=20,
+        checkpoint=path,
+    )
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("batch", [8, 100], ids=["many steps", "one step"])
+@pytest.mark.parametrize("lr", [1e30, 1e39, 1e300])
+@pytest.mark.parametrize("name", RULES)
+def test_diverging(tmp_path: Path, name: str, lr: float, batch: int) -> None:
+    """No file is left with NaN or infinity."""
+    path = tmp_path / "checkpoint"
+    _, training = diverging(name, lr, batch, path)
+    message = (
+        r"(the loss is (nan|inf)|\w+ holds NaN or infinity) after \d+ steps?: "
+        "try a smaller learning rate than "
+    )
+    with pytest.raises(FloatingPointError, match=message + re.escape(str(lr))):
+        training.train()
+    assert np.isfinite(training.train_loss_list).all()
+    if path.exists():
+        with np.load(path) as archive:
+            for key in archive.files:
+                if key != "about":
+                    assert np.isfinite(archive[key]).all(), key
+
+
+@pytest.mark.parametrize("batch", [8, 100], ids=["many steps", "one step"])
+@pytest.mark.parametrize("lr", [1e30, 1e39])
+@pytest.mark.parametrize("name", RULES)
+def test_diverging_is_an_error_without_warnings(
+    tmp_path: Path, name: str, lr: float, batch: int
+) -> None:
+    _, training = diverging(name, lr, batch, tmp_path / "checkpoint")
+    with pytest.raises(FloatingPointError):
+        training.train()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_diverging_leaves_an_earlier_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    arguments: dict[str, Any] = {"optimizer": "SGD", "optimizer_param": {"lr": 1e30}}
+    training = trainer(checkpoint=path, **arguments)
+    training.save_checkpoint(path)
+    before, content = everything(training), path.read_bytes()
+    with pytest.raises(FloatingPointError, match="after 1 steps: "):
+        training.train()
+    assert path.read_bytes() == content
+    resumed = trainer(network(seed=99), **arguments)
+    resumed.load_checkpoint(path)
+    assert everything(resumed) == before
+
+
+# --- Networks of others ---------------------------------------------------------------------
+
+
+class TwoLayerNet:
+    """A network as the textbook's chapter 5 writes it: a plain dict, and layers that share it."""
+
+    def __init__(self, seed: int = 1, hidden_size: int = 12) -> None:
+        random = np.random.default_rng(seed)
+        self.params = {
+            "W1": 0.1 * random.standard_normal((SIZE * SIZE, hidden_size)),
+            "b1": np.zeros(hidden_size),
+            "W2": 0.1 * random.standard_normal((hidden_size, CLASSES)),
+            "b2": np.zeros(CLASSES),
+        }
+        self.layers: dict[str, Any] = {
+            "Affine1": Affine(self.params["W1"], self.params["b1"]),
+            "Relu1": Relu(),
+            "Affine2": Affine(self.params["W2"], self.params["b2"]),
+        }
+        self.last_layer = SoftmaxWithLoss()
+
+    def predict(self, x: Array) -> Array:
+        x = x.reshape(len(x), -1)
+        for layer in self.layers.values():
+            x = layer.forward(x)
+        return x
+
+    def loss(self, x: Array, t: Array) -> Any:
+        return self.last_layer.forward(self.predict(x), t)
+
+    def accuracy(self, x: Array, t: Array) -> float:
+        return float(np.sum(self.predict(x).argmax(axis=1) == t) / len(x))
+
+    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
+        self.loss(x, t)
+        dout: Array = self.last_layer.backward()
+        for layer in reversed(self.layers.values()):
+            dout = layer.backward(dout)
+        return {
+            f"{kind}{i}": getattr(self.layers[f"Affine{i}"], f"d{kind}")
+            for kind in "Wb"
+            for i in (1, 2)
+        }
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_textbooks_network_trains(name: str) -> None:
+    net = TwoLayerNet()
+    arrays = dict(net.params)
+    training = trainer(net, optimizer=name, optimizer_param={"lr": 0.05}, epochs=40)
+    training.train()
+    assert training.train_acc_list[-1] == 1
+    for key, array in arrays.items():
+        assert net.params[key] is array
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("step", [4, 6])
+def test_textbooks_network_goes_on(tmp_path: Path, name: str, step: int) -> None:
+    """The layers hold the arrays of the dict, also after a checkpoint was loaded."""
+    path = tmp_path / "checkpoint"
+    expected, first = trainer(TwoLayerNet(), optimizer=name), trainer(TwoLayerNet(), optimizer=name)
+    expected.train()
+    for _ in range(step):
+        first.train_step()
+    first.save_checkpoint(path)
+    net = TwoLayerNet(seed=99)
+    resumed = trainer(net, optimizer=name, seed=99)
+    resumed.load_checkpoint(path)
+    for i in (1, 2):
+        assert net.layers[f"Affine{i}"].W is net.params[f"W{i}"]
+        assert net.layers[f"Affine{i}"].b is net.params[f"b{i}"]
+    np.testing.assert_array_equal(net.predict(X), first.network.predict(X))
+    resumed.train()
+    assert everything(resumed) == everything(expected)
+    np.testing.assert_array_equal(net.predict(X), expected.network.predict(X))
+
+
+def test_textbooks_network_refuses_another(tmp_path: Path) -> None:
+    trainer(TwoLayerNet()).save_checkpoint(tmp_path / "checkpoint")
+    training = trainer(TwoLayerNet(hidden_size=13))
+    before = everything(training)
+    with pytest.raises(ValueError, match=r"W1 must be of shape \(36, 13\)"):
+        training.load_checkpoint(tmp_path / "checkpoint")
+    assert everything(training) == before
+
+
+# --- Progress -------------------------------------------------------------------------------
+
+LINE = r"epoch {} of 3: loss \d\.\d{{4}}, train \d+\.\d\d%, test \d+\.\d\d%"
+
+
+def assert_lines(text: str, first: int = 1) -> None:
+    lines = text.splitlines()
+    assert len(lines) == 4 - first
+    for epoch, line in enumerate(lines, first):
+        assert re.fullmatch(LINE.format(epoch), line)
+
+
+def test_a_line_for_every_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    training = trainer(verbose=True)
+    training.train()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert_lines(captured.err)
+    last = training.history[-1]
+    assert captured.err.splitlines()[-1] == (
+        f"epoch 3 of 3: loss {last.train_loss:.4f}, train {last.train_acc:.2%}, "
+        f"test {last.test_acc:.2%}"
+    )
+
+
+def test_lines_of_a_training_that_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = trainer()
+    for _ in range(4):
+        first.train_step()
+    first.save_checkpoint(tmp_path / "checkpoint")
+    training = trainer(verbose=True)
+    training.load_checkpoint(tmp_path / "checkpoint")
+    training.train()
+    assert_lines(capsys.readouterr().err, first=2)
+
+
+def test_quiet(capfd: pytest.CaptureFixture[str]) -> None:
+    trainer(verbose=False).train()
+    assert capfd.readouterr() == ("", "")
+
+
+def on_a_terminal(code: str) -> str:
+    """Run code with standard error on a pseudo-terminal; returns what it shows."""
+    pty = pytest.importorskip("pty", reason="there are no pseudo-terminals")
+    termios = pytest.importorskip("termios", reason="there are no pseudo-terminals")
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 120))
+    shown = b""
+    with subprocess.Popen(stdout=subprocess.PIPE, stderr=slave, **child(code)) as process:
+        os.close(slave)
+        while True:
+            try:
+                part = os.read(master, 4096)
+            except OSError:  # how Linux says that the other end is closed
+                break
+            if not part:
+                break
+            shown += part
+        os.close(master)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, shown
+    assert output == ""
+    return shown.decode()
+
+
+def test_bar_on_a_terminal() -> None:
+    pytest.importorskip("tqdm", reason="tqdm is not installed, so there is no bar")
+    shown = on_a_terminal("trainer(verbose=True).train()")
+    assert "step/s" in shown or "s/step" in shown
+    assert re.search(r"\d+%\|", shown)
+    assert "/9 [" in shown
+    assert "epoch 3 of 3, test " in shown
+    assert "Traceback" not in shown
+
+
+def test_lines_on_a_terminal_without_tqdm() -> None:
+    shown = on_a_terminal("sys.modules['tqdm'] = None; test_training.trainer(verbose=True).train()")
+    assert_lines(shown)
+
+
+def test_quiet_on_a_terminal() -> None:
+    assert on_a_terminal("trainer(verbose=False).train()") == ""
+
+
+# --- The history's file ---------------------------------------------------------------------
+
+
+def test_history_reads_back_exactly(tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    path.write_text("old")
+    training = trainer()
+    training.train()
+    training.write_history(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [field.name for field in fields(Epoch)]
+    read = [
+        Epoch(int(row.pop("epoch")), **{key: float(value) for key, value in row.items()})
+        for row in rows
+    ]
+    assert read == training.history
+
+
+def test_history_of_no_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    trainer().write_history(path)
+    assert path.read_text() == "epoch,train_loss,train_acc,test_acc\n"
+
+
+def test_history_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="missing"):
+        trainer().write_history(tmp_path / "missing" / "history.csv")
+    assert list(tmp_path.iterdir()) == []
