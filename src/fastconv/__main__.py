@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         128 + the signal's number when interrupted (130) or when the reader of a pipe left (141).
     """
     parser = argparse.ArgumentParser(
-        prog="fastconv", description="Fast im2col, col2im and pooling for NumPy."
+        prog="fastconv", description="Convolutional networks for NumPy."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {fastconv.__version__}")
     subparsers = parser.add_subparsers(

@@ -350,9 +350,8 @@ class Trainer:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{name} is not a checkpoint of this training: {error}") from error
         for key, array in _state(self.network).items():
-            array[...] = arrays[
-                f"network/{key}"
-            ]  # layers may hold it without the network's knowing
+            # In place: layers of networks with a plain dict hold the same array.
+            array[...] = arrays[f"network/{key}"]
         for variable in self.optimizer.kept:
             start = f"optimizer/{variable}/"
             self.optimizer.kept[variable] = {
