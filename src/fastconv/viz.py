@@ -312,10 +312,7 @@ def activation_ascent(
 
     activations = [activation()]
     for _ in range(count):
-        grads: Array = goal
-        for each in reversed(part.layers.values()):
-            grads = each.backward(grads)
-        grads = grads.astype(np.float64)
+        grads: Array = part.backward(goal).astype(np.float64)
         rms = math.sqrt(np.square(grads).mean())
         if rms > 0:
             x += lr / rms * grads

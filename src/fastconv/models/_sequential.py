@@ -271,6 +271,23 @@ class Sequential:
             array = self._forward(name, layer, array, train_flg)
         return array
 
+    def backward(self, dout: npt.ArrayLike) -> Any:
+        """Compute the gradient of the inputs of the last `predict`.
+
+        Parameters
+        ----------
+        dout : array_like, shape (N, *output_dim)
+            Gradient of the scores.
+
+        Returns
+        -------
+        ndarray, shape (N, *input_dim)
+            Gradient of the inputs; the layers hold those of their parameters.
+        """
+        for layer in reversed(self.layers.values()):
+            dout = layer.backward(dout)
+        return dout
+
     def activations(self, x: npt.ArrayLike) -> dict[str, Array]:
         """Compute the output of every layer, by its name; otherwise as `predict`."""
         array, outputs = self._inputs(x), {}
