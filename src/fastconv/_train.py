@@ -29,7 +29,7 @@ SHOWN = 40  # misclassified digits
 
 HISTORY, PARAMS, CHECKPOINT = "history.csv", "params.npz", "checkpoint.npz"
 PICTURES = CURVE, FILTERS, MISTAKES = "learning-curve.png", "filters.png", "misclassified.png"
-NO_MATPLOTLIB = "pictures need matplotlib: pip install 'fastconv[train]'"
+NO_MATPLOTLIB = "no pictures: they need matplotlib (pip install 'fastconv[train]', then --resume)"
 
 
 def simple(shape: tuple[int, ...], classes: int, seed: int) -> Sequential:
@@ -164,7 +164,7 @@ def run(args: argparse.Namespace) -> int:
         _write(folder, trainer, network, untrained)
     print(_report(trainer, network, seconds))
     if folder is not None:
-        print(f"written to {folder}")
+        print(f"written to {folder}" if _viz() else f"written to {folder}; {NO_MATPLOTLIB}")
     return 130 if trainer.interrupted else 0
 
 
@@ -203,8 +203,6 @@ def _folder(folder: Path, resume: bool, overwrite: bool) -> Path:
             f"{folder} holds results of an earlier run ({', '.join(earlier)}): add --resume to go "
             "on with it or --overwrite to replace it, or name another folder"
         )
-    if _viz() is None:
-        print(NO_MATPLOTLIB, flush=True)
     return folder
 
 

@@ -713,7 +713,7 @@ class SoftmaxWithLoss:
         self.t = labels
         self.y = powers / powers.sum(axis=1, keepdims=True)
         right = self.y[np.arange(len(labels)), labels]
-        self.loss = -np.sum(np.log(right + LOG_EPSILON)) / len(labels)
+        self.loss = -np.sum(np.log(right + LOG_EPSILON)) / self.y.dtype.type(len(labels))
         return self.loss
 
     def backward(self, dout: float = 1) -> Array:
