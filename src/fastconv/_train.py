@@ -164,7 +164,9 @@ def run(args: argparse.Namespace) -> int:
         _write(folder, trainer, network, untrained)
     print(_report(trainer, network, seconds))
     if folder is not None:
-        print(f"written to {folder}" if _viz() else f"written to {folder}; {NO_MATPLOTLIB}")
+        if _viz() is None:
+            print(NO_MATPLOTLIB)
+        print(f"written to {folder}")
     return 130 if trainer.interrupted else 0
 
 
