@@ -1,5 +1,6 @@
 """Layers as a course on NumPy writes them; every one computes the gradient of its input."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -7,14 +8,14 @@ import numpy as np
 from bench.textbook import Array, col2im, im2col, max_pool, max_pool_backward
 
 
-class Layer:
+class Layer(ABC):
     gradients: tuple[Array, ...] = ()  # of the parameters, after `backward`
 
-    def forward(self, x: Array, train: bool) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def forward(self, x: Array, train: bool) -> Array: ...
 
-    def backward(self, dout: Array) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def backward(self, dout: Array) -> Array: ...
 
 
 class Convolution(Layer):

@@ -82,7 +82,7 @@ def test_table_of_mnist_size_fits_in_100_columns() -> None:
         _demo.Row(operation, shape, 123.4, 0.1, 0.0)
         for operation, shape in zip(OPERATIONS, shapes, strict=True)
     ]
-    assert max(map(len, _demo.table(rows).splitlines())) <= 100
+    assert max(map(len, _demo.as_table(rows).splitlines())) <= 100
 
 
 def test_json_file(tmp_path: Path) -> None:

@@ -675,6 +675,18 @@ def test_parameters_may_change(name: str, in_place: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["Convolution", "Affine"])
+def test_parameters_may_become_lists(name: str) -> None:
+    case = CASES[name]
+    layer, other, x = case.layer("f8"), case.layer("f8"), case.input("f8")
+    other.W, other.b = layer.W.tolist(), layer.b.tolist()
+    out = layer.forward(x)
+    assert_same(other.forward(x), out)
+    assert_same(other.backward(out), layer.backward(out))
+    assert_same(other.dW, layer.dW)
+    assert_same(other.db, layer.db)
+
+
+@pytest.mark.parametrize("name", ["Convolution", "Affine"])
 def test_without_b(name: str) -> None:
     case = CASES[name]
     layer, zero, x = case.layer(), case.layer(), case.input()

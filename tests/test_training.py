@@ -258,9 +258,23 @@ def test_bad_gradients_change_nothing(name: str) -> None:
         np.testing.assert_array_equal(array, 1)
 
 
+@pytest.mark.parametrize("kind", [Momentum, AdaGrad, RMSprop, Adam])
+def test_of_another_network_changes_nothing(kind: Callable[[], Optimizer]) -> None:
+    """Not even the parameters that have the same shape in both."""
+    rule = kind()
+    rule.update({"A1": np.ones(2), "W1": np.ones(3)}, {"A1": np.ones(2), "W1": np.ones(3)})
+    params = {"A1": np.ones(2), "W1": np.ones(4)}
+    message = re.escape("what is kept for W1 must have shape (4,), got (3,)")
+    with pytest.raises(ValueError, match=message):
+        rule.update(params, {"A1": np.ones(2), "W1": np.ones(4)})
+    assert rule.iter == 1
+    for array in params.values():
+        np.testing.assert_array_equal(array, 1)
+
+
 def test_base_class_has_no_rule() -> None:
-    with pytest.raises(NotImplementedError):
-        Optimizer(0.1).update({"W1": np.ones(1)}, {"W1": np.ones(1)})
+    with pytest.raises(TypeError, match="abstract"):
+        Optimizer(0.1)  # type: ignore[abstract]
 
 
 # --- Epochs, steps and lists ----------------------------------------------------------------

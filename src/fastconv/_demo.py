@@ -31,6 +31,7 @@ from fastconv import _kernels
 from fastconv._command import CommandError, count_to, open_report, path
 from fastconv._filters import FILTERS
 from fastconv._images import load_digits, read_images
+from fastconv._text import table
 
 __all__ = ["FILTERS", "add_command"]
 
@@ -266,13 +267,13 @@ def compare_images(images: Array, repeats: int) -> list[Row]:
 # --- The report -----------------------------------------------------------------------------
 
 
-def table(rows: Sequence[Row]) -> str:
+def as_table(rows: Sequence[Row]) -> str:
     """Format the rows as aligned text."""
     heads = ["operation", "result", "NumPy ms", "fastconv ms", "ratio", "largest difference"]
     cells = [
         [
             row.operation,
-            str(row.shape),
+            row.shape,
             f"{row.numpy_seconds * 1e3:.2f}",
             f"{row.fastconv_seconds * 1e3:.2f}",
             f"{row.ratio:.1f}x",
@@ -280,15 +281,7 @@ def table(rows: Sequence[Row]) -> str:
         ]
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
-    lines = [heads, ["-" * width for width in widths], *cells]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return table(heads, cells, left=2)
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -415,5 +408,5 @@ def run(args: argparse.Namespace) -> int:
         if report is not None:
             json.dump(as_json(facts, rows), report, indent=2)
             report.write("\n")
-    print(table(rows), CONTROL_NOTE, "", summary(rows), sep="\n", file=output)
+    print(as_table(rows), CONTROL_NOTE, "", summary(rows), sep="\n", file=output)
     return 0 if all(row.difference == 0 for row in rows) else 1

@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
-from fastconv._arrays import BOOL as BOOLEANS
-from fastconv._arrays import FLOATS, Array, check_dtype, native_dtype, result
+from fastconv._arrays import BOOL, FLOATS, Array, check_dtype, native_dtype, result
 
-BOOL = np.dtype(np.bool_)
+MASK = np.dtype(np.bool_)
 
 
 @overload
@@ -59,7 +58,7 @@ def relu(
     array = np.asarray(input)
     check_dtype(array, "input", FLOATS)
     out = result(out, array.shape, native_dtype(array), array)
-    mask = result(None, array.shape, BOOL) if return_mask else None
+    mask = result(None, array.shape, MASK) if return_mask else None
     _kernels.activation.relu(_contiguous(array, out.dtype), mask, out, _threads.count)
     return out if mask is None else (out, mask)
 
@@ -99,14 +98,14 @@ def relu_backward(
     """
     grads, masked = np.asarray(grad_output), np.asarray(mask)
     check_dtype(grads, "grad_output", FLOATS)
-    check_dtype(masked, "mask", BOOLEANS)
+    check_dtype(masked, "mask", BOOL)
     if grads.shape != masked.shape:
         raise ValueError(
             f"grad_output must have the shape of mask, {masked.shape}, got {grads.shape}"
         )
     out = result(out, grads.shape, native_dtype(grads), grads, masked)
     _kernels.activation.relu_backward(
-        _contiguous(grads, out.dtype), _contiguous(masked, BOOL), out, _threads.count
+        _contiguous(grads, out.dtype), _contiguous(masked, MASK), out, _threads.count
     )
     return out
 

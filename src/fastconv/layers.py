@@ -203,13 +203,12 @@ class Affine:
 
     def backward(self, dout: npt.ArrayLike, *, need_dx: bool = True) -> Array | None:
         """Compute `dW` and `db`; return the gradient of the input, None without `need_dx`."""
-        x, grads = _saved(self.x, self), _floats(dout, "dout")
-        if grads.shape != (len(x), self.W.shape[1]):
-            raise ValueError(f"dout must have shape {(len(x), self.W.shape[1])}, got {grads.shape}")
-        dx = matmul(grads, self.W.T) if need_dx else None
+        x, grads, W = _saved(self.x, self), _floats(dout, "dout"), np.asarray(self.W)
+        if grads.shape != (len(x), W.shape[1]):
+            raise ValueError(f"dout must have shape {(len(x), W.shape[1])}, got {grads.shape}")
+        dx = matmul(grads, W.T) if need_dx else None
         self.dW = matmul(x.T, grads)
-        wide = grads.astype(np.result_type(grads.dtype, np.float32), copy=False)
-        self.db = None if self.b is None else _narrowed(wide.sum(axis=0), grads)
+        self.db = None if self.b is None else _narrowed(_widened(grads).sum(axis=0), grads)
         return None if dx is None else dx.reshape(_saved(self.original_x_shape, self))
 
 
@@ -533,7 +532,7 @@ class BatchNormalization:
         """
         array = _floats(x)
         features = self._features(array)
-        wide = features.astype(np.result_type(features.dtype, np.float32), copy=False)
+        wide = _widened(features)
         if self.running_mean is None and self.running_var is None:
             self.running_mean = np.zeros(self.gamma.size, wide.dtype)
             self.running_var = np.zeros(self.gamma.size, wide.dtype)
@@ -635,7 +634,7 @@ class LocalResponseNormalization:
     def forward(self, x: npt.ArrayLike) -> Array:
         """Normalise images (N, C, H, W)."""
         array = _images(x)
-        self.x = array.astype(np.result_type(array.dtype, np.float32), copy=False)
+        self.x = _widened(array)
         squares = np.square(self.x)
         self.scale = self.k + self.alpha * avg_pool2d(_along(squares), *self._window())
         self.scale = self.scale.reshape(array.shape)
@@ -708,7 +707,7 @@ class SoftmaxWithLoss:
             raise ValueError(f"x must have shape (N, classes) and numbers, got {scores.shape}")
         labels = class_indices(t, *scores.shape)
         self.dtype = scores.dtype
-        scores = scores.astype(np.result_type(scores.dtype, np.float32), copy=False)
+        scores = _widened(scores)
         powers = np.exp(scores - scores.max(axis=1, keepdims=True))
         self.t = labels
         self.y = powers / powers.sum(axis=1, keepdims=True)
@@ -779,6 +778,11 @@ def _floats(value: npt.ArrayLike, name: str = "x") -> Array:
     array = np.asarray(value)
     check_dtype(array, name, FLOATS, INTEGERS, BOOL)
     return array.astype(computed_dtype(array), copy=False)
+
+
+def _widened(array: Array) -> Array:
+    """Make float32 of float16, in which sums lose too much."""
+    return array.astype(np.result_type(array.dtype, np.float32), copy=False)
 
 
 def _narrowed(array: Array, like: Array) -> Array:

@@ -481,7 +481,7 @@ class Sequential:
             for row in rows
         ]
         total = sum(row.parameters for row in rows)
-        print(table(heads, [*cells, ("total", "", "", "", "", total)]))
+        print(table(heads, [*cells, ("total", "", "", "", "", total)], left=4))
 
 
 class _Row(NamedTuple):

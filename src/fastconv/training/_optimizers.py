@@ -8,6 +8,7 @@ in pieces that stay in a core's cache while the rule makes its passes over them:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, MutableMapping
 from math import inf, sqrt
 from typing import Any
@@ -22,7 +23,7 @@ EPSILON = 1e-7
 PIECE = 1 << 15  # numbers
 
 
-class Optimizer:
+class Optimizer(ABC):
     """What all rules share: the learning rate, and arrays that are kept for every parameter.
 
     Parameters
@@ -60,25 +61,29 @@ class Optimizer:
         KeyError
             If there is no gradient for a parameter.
         ValueError
-            If a gradient is of another shape than its parameter.
+            If a gradient, or what was kept for a parameter, is of another shape; nothing is then
+            changed.
         """
         for name, param in params.items():
-            if grads[name].shape != param.shape:
-                raise ValueError(
-                    f"the gradient of {name} must have shape {param.shape}, got {grads[name].shape}"
-                )
+            kept = [("what is kept for", of[name]) for of in self.kept.values() if name in of]
+            for what, array in [("the gradient of", grads[name]), *kept]:
+                if array.shape != param.shape:
+                    raise ValueError(
+                        f"{what} {name} must have shape {param.shape}, got {array.shape}"
+                    )
         self.iter += 1
         for name, param in params.items():
             dtype = kept_dtype(param)
-            for kept in self.kept.values():
-                if name not in kept:
-                    kept[name] = np.zeros(param.shape, dtype)
+            for of in self.kept.values():
+                if name not in of:
+                    of[name] = np.zeros(param.shape, dtype)
             grad = grads[name].astype(dtype, copy=False)
-            for pieces in _pieces(param, grad, *(kept[name] for kept in self.kept.values())):
+            for pieces in _pieces(param, grad, *(of[name] for of in self.kept.values())):
                 self._update(*pieces)
 
+    @abstractmethod
     def _update(self, param: Array, grad: Array, *kept: Array) -> None:
-        raise NotImplementedError
+        """Change flat pieces of a parameter and of what is kept for it, in place."""
 
 
 def kept_dtype(param: Array) -> np.dtype[Any]:
