@@ -1,7 +1,7 @@
 # make wheel      the sdist and one wheel for Python 3.11 and later into dist/, tested
 # make test       the tests, in the environment that is active
 # make lint       ruff and mypy
-# make bench      the benchmark
+# make bench      the benchmark (pip install -e ".[bench]" for the libraries to compare with)
 # make clean      remove everything that was built or cached
 
 PYTHON ?= python3
@@ -21,7 +21,7 @@ lint:
 	scripts/lint.sh
 
 bench:
-	$(PYTHON) -m bench.run
+	$(PYTHON) -m bench
 
 clean:
 	rm -rf build dist src/*.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -39,6 +39,7 @@ KERNELS = (
     "convolution",
     "pooling",
     "product",
+    "roofline",
 )  # built once per level, as <kernel>_<level>
 RUNTIME = ("cpu", "memory")  # built once, with no level flags: they run before a level is chosen
 

@@ -1,1 +1,1 @@
-"""Times fastconv beside its peers and beside the machine's own limits: ``python -m bench.run``."""
+"""Times fastconv beside its peers and beside the machine's own limits: ``python -m bench``."""

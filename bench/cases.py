@@ -5,7 +5,9 @@ equality; maxima are taken over normal variates, so that ties do not make the se
 of convolutions are measured on normal variates.
 """
 
+from dataclasses import replace
 from functools import cached_property
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,12 @@ from bench.shapes import Workload
 
 Array = npt.NDArray[Any]
 
+COL_ELEMENTS = 1 << 25  # columns are computed of so many at once, or of one image
+
 
 class Case:
+    dtype = "float32"
+
     def __init__(self, operation: str, workload: Workload, normal: bool = False) -> None:
         self.operation = operation
         self.workload = workload
@@ -55,6 +61,10 @@ class Case:
         """What the textbook's convolution keeps for its backward pass."""
         return textbook.im2col(self.image, *self.window)
 
+    @property
+    def col_bytes(self) -> int:
+        return 4 * prod(self.workload.col_shape)
+
     @cached_property
     def pooled(self) -> tuple[Array, Array]:
         return textbook.max_pool(self.image, *self.window)
@@ -64,75 +74,115 @@ class Case:
         """The maxima's flat positions in their planes."""
         return textbook.plane_indices(self.pooled[1], self.workload.size, *self.window)
 
-    @cached_property
+    @property
     def expected(self) -> tuple[Array, ...]:
+        return self.computed(np.float32)
+
+    @property
+    def exact(self) -> tuple[Array, ...]:
+        return self.computed(np.float64)
+
+    def computed(self, dtype: type[np.floating[Any]]) -> tuple[Array, ...]:
+        """Compute the results in `dtype` as the textbook does."""
+        if self.workload.filters:
+            return self._convolved(dtype)
+        image, grad = self.image.astype(dtype, copy=False), self.grad.astype(dtype, copy=False)
         shape = self.workload.image_shape
         match self.operation:
             case "im2col":
-                return (textbook.im2col(self.image, *self.window),)
+                return (textbook.im2col(image, *self.window),)
             case "unfold":
-                return (rows_to_unfolded(textbook.im2col(self.image, *self.window), self.workload),)
+                return (rows_to_unfolded(textbook.im2col(image, *self.window), self.workload),)
             case "col2im" | "fold":
-                return (textbook.col2im(self.col, shape, *self.window),)
+                return (textbook.col2im(self.col.astype(dtype, copy=False), shape, *self.window),)
             case "max_pool2d":
-                return (self.pooled[0],)
+                return (textbook.max_pool(image, *self.window)[0],)
             case "max_pool2d_indices":
-                return (self.pooled[0], self.indices)
+                return (textbook.max_pool(image, *self.window)[0], self.indices)
             case "max_pool2d_backward":
-                return (textbook.max_pool_backward(self.grad, self.pooled[1], shape, *self.window),)
+                return (textbook.max_pool_backward(grad, self.pooled[1], shape, *self.window),)
             case "max_unpool2d":
-                return (textbook.max_unpool(self.grad, self.indices, shape),)
+                return (textbook.max_unpool(grad, self.indices, shape),)
             case "avg_pool2d":
-                return (textbook.avg_pool(self.image, *self.window),)
+                return (textbook.avg_pool(image, *self.window),)
             case "avg_pool2d_backward":
-                return (textbook.avg_pool_backward(self.grad, shape, *self.window),)
-            case _:
-                return self.convolved(np.float32)
-
-    def convolved(self, dtype: type[np.floating[Any]]) -> tuple[Array, ...]:
-        """Compute the convolution or its gradients in `dtype`, as the textbook does."""
-        image, weight, bias, grad = (
-            array.astype(dtype, copy=False)
-            for array in (self.image, self.weight, self.bias, self.grad)
-        )
-        _, stride, pad = self.window
-        if self.operation == "conv2d":
-            return (textbook.convolution(image, weight, bias, stride, pad),)
-        shape = self.workload.image_shape
-        if self.operation == "conv2d_backward":
-            col = self.saved_col.astype(dtype, copy=False)
-            return textbook.convolution_backward(grad, col, weight, shape, stride, pad)
-        if self.operation == "conv_transpose2d":
-            return (textbook.convolution_transpose(grad, weight, shape, stride, pad),)
+                return (textbook.avg_pool_backward(grad, shape, *self.window),)
         raise ValueError(f"unknown operation {self.operation!r}")
 
-    def agrees(self, results: tuple[Array, ...]) -> bool:
+    def _convolved(self, dtype: type[np.floating[Any]]) -> tuple[Array, ...]:
+        """Go through the images in runs whose columns fit into memory."""
+        w = self.workload
+        run = max(1, COL_ELEMENTS // (w.out_size**2 * w.c * w.kernel**2))
+        parts = [
+            self._convolved_images(slice(first, min(first + run, w.n)), dtype)
+            for first in range(0, w.n, run)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        images, *of_weights = zip(*parts, strict=True)
+        return (np.concatenate(images), *(np.sum(part, axis=0) for part in of_weights))
+
+    def _convolved_images(self, images: slice, dtype: type[np.floating[Any]]) -> tuple[Array, ...]:
+        image, weight = self.image[images].astype(dtype), self.weight.astype(dtype)
+        shape = (len(image), *self.workload.image_shape[1:])
+        _, stride, pad = self.window
+        if self.operation == "conv2d":
+            return (textbook.convolution(image, weight, self.bias.astype(dtype), stride, pad),)
+        grad = self.grad[images].astype(dtype)
+        match self.operation:
+            case "conv2d_backward":
+                col = textbook.im2col(image, *self.window)
+                return textbook.convolution_backward(grad, col, weight, shape, stride, pad)
+            case "conv_transpose2d":
+                return (textbook.convolution_transpose(grad, weight, shape, stride, pad),)
+        raise ValueError(f"unknown operation {self.operation!r}")
+
+    def for_errors(self) -> "Case":
+        """Give the same on normal variates, and as few images as tell the error."""
+        w = self.workload
+        images = COL_ELEMENTS // (w.out_size**2 * w.c * w.kernel**2)
+        return Case(self.operation, replace(w, n=min(w.n, 4, max(1, images))), normal=True)
+
+    def errors(self, results: tuple[Array, ...], exact: tuple[Array, ...]) -> list[float]:
+        return list(map(relative_rms, results, exact))
+
+    def agrees(self, results: tuple[Array, ...], expected: tuple[Array, ...]) -> bool:
         """Whether `results`, or as many of them as the contender computes, are as expected."""
-        return all(
-            self._equal(got, want) for got, want in zip(results, self.expected, strict=False)
-        )
+        return all(map(self._equal, results, expected))
 
     def _equal(self, got: Array, want: Array) -> bool:
         if self.operation.startswith("avg_"):  # quotients are rounded
             return got.shape == want.shape and np.allclose(got, want, rtol=1e-6, atol=0.0)
-        if self.operation.startswith("conv"):  # Winograd's transforms round
+        if self.workload.filters:  # the transforms of Fourier and Winograd round
             return np.array_equal(np.rint(got), want)
         return np.array_equal(got, want)
 
     @cached_property
-    def nbytes(self) -> int:
-        """What rates count: the columns; otherwise all inputs and results, each once."""
+    def moved(self) -> tuple[int, int]:
+        """Bytes of the operation's inputs and of its results, each once."""
         w = self.workload
-        if w.filters:
-            image, weight, output = (
-                int(np.prod(shape)) for shape in (w.image_shape, w.weight_shape, w.output_shape)
-            )
-            both = 2 if self.operation == "conv2d_backward" else 1
-            return 4 * (both * (image + weight) + output)
-        if self.operation in ("im2col", "unfold", "col2im", "fold"):
-            return 4 * int(np.prod(w.col_shape))
-        pooled_bytes = 4 if self.operation in ("max_pool2d", "avg_pool2d") else 12
-        return 4 * int(np.prod(w.image_shape)) + pooled_bytes * int(np.prod(w.output_shape))
+        shapes = (w.image_shape, w.output_shape, w.col_shape, w.weight_shape)
+        image, output, col, weight = (4 * prod(shape) for shape in shapes)
+        match self.operation:
+            case "im2col" | "unfold":
+                return image, col
+            case "col2im" | "fold":
+                return col, image
+            case "max_pool2d_indices":
+                return image, 3 * output  # an index has 8 bytes
+            case "max_pool2d_backward" | "max_unpool2d":
+                return 3 * output, image
+            case "max_pool2d" | "avg_pool2d":
+                return image, output
+            case "avg_pool2d_backward":
+                return output, image
+            case "conv2d":
+                return image + weight, output
+            case "conv_transpose2d":
+                return output + weight, image
+            case "conv2d_backward":
+                return output + image + weight, image + weight
+        raise ValueError(f"unknown operation {self.operation!r}")
 
     @cached_property
     def flops(self) -> int:
@@ -141,7 +191,14 @@ class Case:
         if not w.filters:
             return 0
         both = 2 if self.operation == "conv2d_backward" else 1
-        return both * 2 * int(np.prod(w.output_shape) * np.prod(w.weight_shape[1:]))
+        return both * 2 * prod(w.output_shape) * prod(w.weight_shape[1:])
+
+
+def relative_rms(got: Array, want: Array) -> float:
+    """Give the root mean square of the error, relative to that of the numbers."""
+    power = float(np.mean(np.square(want, dtype=np.float64)))
+    error = float(np.mean(np.square(got - want, dtype=np.float64)))
+    return sqrt(error / power) if power else sqrt(error)
 
 
 def rows_to_unfolded(col: Array, workload: Workload) -> Array:

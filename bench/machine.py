@@ -1,11 +1,16 @@
 """What the numbers were measured on."""
 
+import contextlib
+import datetime
+import io
 import os
 import platform
+import re
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import fastconv
 
 
 @dataclass(frozen=True)
@@ -16,19 +21,23 @@ class Machine:
     system: str
     python: str
     versions: dict[str, str]
-    fastconv: dict[str, str]
+    fastconv: dict[str, str]  # what `show_config` says
+    commit: str  # of fastconv; empty outside of a repository
+    date: str
     threads: int
 
 
-def describe(versions: dict[str, str], config: dict[str, str], threads: int) -> Machine:
+def describe(versions: dict[str, str], threads: int) -> Machine:
     return Machine(
         cpu=_cpu(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _all_cores(),
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
         system=platform.platform(),
         python=platform.python_version(),
-        versions={"numpy": np.__version__, **versions},
-        fastconv=config,
+        versions=versions,
+        fastconv=_config(),
+        commit=_commit(),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         threads=threads,
     )
 
@@ -44,3 +53,21 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _config() -> dict[str, str]:
+    """Give the lines of `show_config` by their names."""
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        fastconv.show_config()
+    return dict(re.findall(r"^(.+?) {2,}(.+)$", text.getvalue(), re.MULTILINE))
+
+
+def _commit() -> str:
+    """Name the commit, and say if files differ from it."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=, changed"]
+    folder = Path(__file__).parent
+    try:
+        found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return found.stdout.strip()

@@ -30,7 +30,7 @@ def extra_bytes(operation: str, workload: Workload, threads: int) -> int:
 
 def _measure(operation: str, workload: Workload, threads: int) -> int:
     fastconv.set_num_threads(threads)
-    _call(operation, SMALL_CALLS[operation].workload)()
+    _call(operation, SMALL_CALLS[operation])()
     call = _call(operation, workload)
     _forget()
     before = _high_water()

@@ -1,258 +1,270 @@
-"""Networks in training and in use.
-
-    python -m bench.networks --contender torch --network simple --dtype float32 --what step
-                             [--threads N] [--quick]
-
-prints, as JSON, the seconds of every sample, taken in a process of the contender's own: threads of
-another library that wait busily, OpenBLAS's for 30 ms, would disturb it. The benchmark starts such
-processes in turn, after it has compared the contenders' results.
+"""Networks in training and in use: the case, and who computes it without a library of tensors.
 
 All have the weights of our network, whose layers say how the others are built. A step computes the
 loss of a batch and the gradients of all parameters; inference the scores of many batches.
 """
 
-import argparse
-import importlib
-import json
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cached_property
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-import fastconv
-from bench import peers, textbook_layers, timing
-from bench.cases import Array
-from bench.shapes import NETWORKS, NetworkTask
+from bench import textbook_layers
+from bench.cases import Array, relative_rms
+from bench.peers import Contender
+from bench.shapes import NetworkTask
 from fastconv import layers, models
 
-KINDS = {"simple": models.SimpleConvNet, "deep": models.DeepConvNet}
-BATCH = 100
-BATCHES, QUICK_BATCHES = 100, 10  # of an inference
-DROPOUT = 0.5
+KINDS: dict[str, Callable[..., models.Sequential]] = {
+    "simple": models.SimpleConvNet,
+    "deep": models.DeepConvNet,
+    "lenet": models.LeNet,
+    "alexnet": models.AlexNet,
+    "vgg16": models.VGG,
+}
 # Of a result's largest number. Float32 decides between pixels that are equal but for rounding, and
 # a gradient that goes to another pixel of a window changes sums of gradients by 1e-3.
 SCORE_TOLERANCES = {"float32": 1e-5, "float64": 1e-10}
 GRADIENT_TOLERANCES = {"float32": 5e-3, "float64": 1e-10}
+ERROR_NUMBERS = 1 << 18  # in a batch that errors are measured of
 LOSS_TOLERANCE = 1e-4  # PyTorch does not add the textbook's 1e-7 to probabilities
 
 
+class NetworkCase:
+    """What `Case` is for layers: inputs, and the results that every contender must give.
+
+    Dropout is random, so results are compared of the `plain` case: without dropout, and of an
+    inference the first batch.
+    """
+
+    moved = (0, 0)  # nobody knows what stays in caches
+
+    def __init__(self, operation: str, task: NetworkTask, plain: bool = False) -> None:
+        self.operation = operation
+        self.workload = task
+        self.plain = plain
+
+    @cached_property
+    def net(self) -> models.Sequential:
+        net = KINDS[self.workload.network](dtype=self.workload.dtype, seed=0)
+        if self.plain:
+            for layer in _dropouts(net):
+                layer.dropout_ratio = 0.0
+        return net
+
+    @property
+    def dtype(self) -> str:
+        return self.workload.dtype
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the results are those of the plain case."""
+        return self.plain or not _dropouts(self.net)
+
+    @cached_property
+    def batches(self) -> list[Array]:
+        rng = np.random.default_rng(0)
+        shape = (self.workload.batch, *self.net.input_dim)
+        return [rng.random(shape).astype(self.net.dtype, copy=False) for _ in range(self._count)]
+
+    @cached_property
+    def labels(self) -> Array:
+        (classes,) = self.net.output_dim
+        return np.random.default_rng(1).integers(0, classes, self.workload.batch)
+
+    @property
+    def _count(self) -> int:
+        """Of batches; an inference has as many as each has images."""
+        return self.workload.batch if self.is_inference and not self.plain else 1
+
+    @property
+    def is_inference(self) -> bool:
+        return self.operation == "network_inference"
+
+    @property
+    def expected(self) -> tuple[Array, ...]:
+        """The loss and the gradients in the order of `params`; or the first batch's scores."""
+        return self._computed(self.workload.dtype)
+
+    @property
+    def exact(self) -> tuple[Array, ...]:
+        return self._computed(np.float64)
+
+    def _computed(self, dtype: npt.DTypeLike) -> tuple[Array, ...]:
+        case = self.without_dropout()
+        return _arrays(_call(case, Textbook(case, dtype))())
+
+    def without_dropout(self) -> "NetworkCase":
+        return self if self.plain else NetworkCase(self.operation, self.workload, plain=True)
+
+    def for_errors(self) -> "NetworkCase":
+        """Give the plain case with no more images than float64 has memory for."""
+        images = max(1, ERROR_NUMBERS // prod(self.net.input_dim))
+        task = replace(self.workload, batch=min(self.workload.batch, images))
+        return NetworkCase(self.operation, task, plain=True)
+
+    def errors(self, results: tuple[Array, ...], exact: tuple[Array, ...]) -> list[float]:
+        """Give the scores' error, or the worst of the gradients'.
+
+        The loss's is left out: without the textbook's 1e-7 it is another number.
+        """
+        first = 0 if self.is_inference else 1
+        return [max(map(relative_rms, results[first:], exact[first:]))]
+
+    def agrees(self, results: tuple[Array, ...], expected: tuple[Array, ...]) -> bool:
+        dtype = self.workload.dtype
+        if self.is_inference:
+            tolerances = [SCORE_TOLERANCES[dtype]]
+        else:
+            tolerances = [LOSS_TOLERANCE] + [GRADIENT_TOLERANCES[dtype]] * (len(expected) - 1)
+        return all(
+            got.dtype == want.dtype
+            and got.shape == want.shape
+            and np.allclose(got, want, 0, tolerance * np.abs(want).max())
+            for got, want, tolerance in zip(results, expected, tolerances, strict=True)
+        )
+
+    @cached_property
+    def flops(self) -> int:
+        """Operations of the convolutions and products, as in `Case`.
+
+        Backwards there are twice as many, but nobody needs the gradient of the first one's input.
+        """
+        none = np.empty((0, *self.net.input_dim), self.net.dtype)
+        outputs = self.net.activations(none).values()
+        forward = [
+            2 * prod(output.shape[1:]) * _terms(layer)
+            for layer, output in zip(self.net.layers.values(), outputs, strict=True)
+            if learned(layer)
+        ]
+        once = sum(forward) if self.is_inference else 3 * sum(forward) - forward[0]
+        return once * self.workload.batch * self._count
+
+
 class Network(Protocol):
-    """Made from our network, images in batches, and the labels of the first batch."""
+    """A case's network in one library."""
 
     batches: list[Any]
 
-    def step(self) -> tuple[Any, list[Any]]:
+    def step(self) -> list[Any]:
         """Compute the loss of the first batch and the gradients, in the order of `params`."""
 
     def scores(self, x: Any) -> Any:
         """Compute those of a batch."""
 
 
-class Fastconv:
-    def __init__(self, net: models.Sequential, batches: list[Array], labels: Array) -> None:
-        self.net, self.batches, self.labels = net, batches, labels
+def contender(name: str, case: NetworkCase, library: Callable[[NetworkCase], Network]) -> Contender:
+    network = library(case)
 
-    def step(self) -> tuple[Any, list[Any]]:
+    def results(returned: list[Any]) -> tuple[Array, ...]:
+        if case.comparable:
+            return _arrays(returned[:1] if case.is_inference else returned)
+        plain = case.without_dropout()
+        return _arrays(_call(plain, library(plain))())
+
+    warm_up = (lambda: network.scores(network.batches[0])) if case.is_inference else None
+    return Contender(name, "fresh", _call(case, network), results, warm_up=warm_up)
+
+
+def ours(case: NetworkCase) -> Iterator[Contender]:
+    yield contender("fastconv", case, Ours)
+
+
+def textbook(case: NetworkCase) -> Iterator[Contender]:
+    yield contender("numpy", case, Textbook)
+
+
+def learned(layer: Any) -> list[Array]:
+    return [layer.W, layer.b] if hasattr(layer, "W") else []
+
+
+def through(
+    functions: Mapping[type, Callable[..., Any]], net: models.Sequential, params: list[Any], x: Any
+) -> Any:
+    """Apply to `x` the functions of the network's layers; they take layer, x, weight and bias."""
+    left = iter(params)
+    for layer in net.layers.values():
+        x = functions[type(layer)](layer, x, *(next(left) for _ in learned(layer)))
+    return x
+
+
+class Ours:
+    def __init__(self, case: NetworkCase) -> None:
+        self.net, self.batches, self.labels = case.net, case.batches, case.labels
+
+    def step(self) -> list[Any]:
         gradients = self.net.gradient(self.batches[0], self.labels)
-        return self.net.last_layer.loss, list(gradients.values())
+        return [self.net.last_layer.loss, *gradients.values()]
 
     def scores(self, x: Any) -> Any:
         return self.net.predict(x)
 
 
-class Numpy:
-    def __init__(self, net: models.Sequential, batches: list[Array], labels: Array) -> None:
-        self.layers = [self._layer(layer) for layer in net.layers.values()]
-        self.last_layer = textbook_layers.SoftmaxWithLoss()
-        self.batches, self.labels = batches, labels
+class Textbook:
+    """The layers of a course on NumPy, which computes in `dtype`, by default the case's."""
 
-    def step(self) -> tuple[Any, list[Any]]:
+    def __init__(self, case: NetworkCase, dtype: npt.DTypeLike | None = None) -> None:
+        dtype = dtype or case.workload.dtype
+        self.layers = [
+            TEXTBOOK[type(layer)](layer, *(p.astype(dtype, copy=False) for p in learned(layer)))
+            for layer in case.net.layers.values()
+        ]
+        self.last_layer = textbook_layers.SoftmaxWithLoss()
+        self.batches = [batch.astype(dtype, copy=False) for batch in case.batches]
+        self.labels = case.labels
+
+    def step(self) -> list[Any]:
         loss = self.last_layer.forward(self._forward(self.batches[0], True), self.labels)
         dout = self.last_layer.backward()
         for layer in reversed(self.layers):
             dout = layer.backward(dout)
-        return loss, [gradient for layer in self.layers for gradient in layer.gradients]
+        return [loss, *(gradient for layer in self.layers for gradient in layer.gradients)]
 
     def scores(self, x: Any) -> Any:
         return self._forward(x, False)
 
     def _forward(self, x: Any, train: bool) -> Any:
-        return _through([layer.forward for layer in self.layers], x, train)
-
-    def _layer(self, layer: Any) -> textbook_layers.Layer:
-        match type(layer).__name__:
-            case "Convolution":
-                return textbook_layers.Convolution(layer.W, layer.b, layer.stride, layer.pad)
-            case "Affine":
-                return textbook_layers.Affine(layer.W, layer.b)
-            case "Pooling":
-                return textbook_layers.Pooling(layer.pool_h, layer.stride, layer.pad)
-            case "Relu":
-                return textbook_layers.Relu()
-            case "Dropout":
-                return textbook_layers.Dropout(layer.dropout_ratio)
-        raise TypeError(f"there is no {type(layer).__name__} to compare with")
+        for layer in self.layers:
+            x = layer.forward(x, train)
+        return x
 
 
-class Torch:
-    """PyTorch's functions on NCHW tensors, gradients by autograd."""
-
-    def __init__(self, net: models.Sequential, batches: list[Array], labels: Array) -> None:
-        self.torch = importlib.import_module("torch")
-        self.F = self.torch.nn.functional
-        self.params: list[Any] = []
-        self.layers = [self._layer(layer) for layer in net.layers.values()]
-        self.batches = [self.torch.from_numpy(batch) for batch in batches]
-        self.labels = self.torch.from_numpy(labels)
-
-    def step(self) -> tuple[Any, list[Any]]:
-        with self.torch.enable_grad():
-            loss = self.F.cross_entropy(self._forward(self.batches[0], True), self.labels)
-            gradients = self.torch.autograd.grad(loss, self.params)
-        return loss.detach(), [g.T if g.ndim == 2 else g for g in gradients]
-
-    def scores(self, x: Any) -> Any:
-        with self.torch.no_grad():
-            return self._forward(x, False)
-
-    def _forward(self, x: Any, train: bool) -> Any:
-        return _through(self.layers, x, train)
-
-    def _layer(self, layer: Any) -> Callable[[Any, bool], Any]:
-        match type(layer).__name__:
-            case "Convolution":
-                weight, bias = self._learned(layer.W, layer.b)
-                stride, pad = layer.stride, layer.pad
-                return lambda x, train: self.F.conv2d(x, weight, bias, stride, pad)
-            case "Affine":
-                weight, bias = self._learned(layer.W.T.copy(), layer.b)  # its own, faster layout
-                return lambda x, train: self.F.linear(x.flatten(1), weight, bias)
-            case "Pooling":
-                window = layer.pool_h, layer.stride, layer.pad
-                return lambda x, train: self.F.max_pool2d(x, *window)
-            case "Relu":
-                return lambda x, train: self.F.relu(x)
-            case "Dropout":
-                return lambda x, train: self.F.dropout(x, layer.dropout_ratio, train)
-        raise TypeError(f"there is no {type(layer).__name__} to compare with")
-
-    def _learned(self, *arrays: Array) -> list[Any]:
-        params = [self.torch.from_numpy(array).requires_grad_() for array in arrays]
-        self.params += params
-        return params
-
-
-def _through(layers: list[Callable[[Any, bool], Any]], x: Any, train: bool) -> Any:
-    for layer in layers:
-        x = layer(x, train)
-    return x
-
-
-# What sets the number of threads, and the network.
-CONTENDERS: dict[str, tuple[Callable[[int], Any], Callable[..., Network]]] = {
-    peers.Fastconv.name: (peers.Fastconv, Fastconv),
-    peers.Numpy.name: (peers.Numpy, Numpy),
-    peers.Torch.name: (peers.Torch, Torch),
+TEXTBOOK: dict[type, Callable[..., textbook_layers.Layer]] = {
+    layers.Convolution: lambda layer, weight, bias: textbook_layers.Convolution(
+        weight, bias, layer.stride, layer.pad, layer.groups
+    ),
+    layers.Affine: lambda layer, weight, bias: textbook_layers.Affine(weight, bias),
+    layers.Pooling: lambda layer: textbook_layers.Pooling(layer.pool_h, layer.stride, layer.pad),
+    layers.AveragePooling: lambda layer: textbook_layers.AveragePooling(
+        layer.pool_h, layer.stride, layer.pad
+    ),
+    layers.Relu: lambda layer: textbook_layers.Relu(),
+    layers.Sigmoid: lambda layer: textbook_layers.Sigmoid(),
+    layers.Dropout: lambda layer: textbook_layers.Dropout(layer.dropout_ratio),
+    layers.LocalResponseNormalization: lambda layer: textbook_layers.LocalResponseNormalization(
+        layer.size, layer.alpha, layer.beta, layer.k
+    ),
 }
 
 
-def describe(what: str, quick: bool) -> str:
-    if what == "step":
-        return f"loss and gradients of {BATCH} images"
-    return f"scores of {BATCH * _batches(quick)} images in batches of {BATCH}"
+def _dropouts(net: models.Sequential) -> list[layers.Dropout]:
+    return [layer for layer in net.layers.values() if isinstance(layer, layers.Dropout)]
 
 
-def agrees(name: str, network: str, dtype: str) -> bool:
-    """Whether loss, gradients and scores, without dropout, are those of the textbook's layers."""
-    gradients = [GRADIENT_TOLERANCES[dtype]] * len(KINDS[network]().params)
-    tolerances = (LOSS_TOLERANCE, *gradients, SCORE_TOLERANCES[dtype])
-    results, wanted = _results(name, network, dtype), _results(peers.Numpy.name, network, dtype)
-    return all(
-        got.dtype == dtype
-        and got.shape == want.shape
-        and np.allclose(got, want, 0, tolerance * np.abs(want).max())
-        for got, want, tolerance in zip(results, wanted, tolerances, strict=True)
-    )
+def _terms(layer: Any) -> int:
+    """Count the products that are summed in each output."""
+    return layer.W[0].size if isinstance(layer, layers.Convolution) else len(layer.W)
 
 
-def timed(
-    names: list[str], task: NetworkTask, threads: int, quick: bool
-) -> dict[str, timing.Timing]:
-    """Time the contenders in turn, each in processes of its own."""
-    blocks: dict[str, list[list[float]]] = {name: [] for name in names}
-    for _ in range(_effort(quick).rounds):
-        for name, own in blocks.items():
-            own.append(_in_own_process(name, task, threads, quick))
-    return {name: timing.summary(own) for name, own in blocks.items()}
+def _call(case: NetworkCase, network: Network) -> Callable[[], list[Any]]:
+    if case.is_inference:
+        return lambda: [network.scores(batch) for batch in network.batches]
+    return network.step
 
 
-def _effort(quick: bool) -> timing.Effort:
-    """Give a new process longer than usual to warm up."""
-    effort = timing.QUICK if quick else timing.FULL
-    return replace(effort, seconds=3 * effort.seconds, warm_up=10 * effort.warm_up)
-
-
-def _batches(quick: bool) -> int:
-    return QUICK_BATCHES if quick else BATCHES
-
-
-def _network(name: str, network: str, dtype: str, batches: int, dropout: float) -> Network:
-    net = KINDS[network](dtype=dtype, seed=0)
-    for layer in net.layers.values():
-        if isinstance(layer, layers.Dropout):
-            layer.dropout_ratio = dropout
-    rng = np.random.default_rng(0)
-    images = [rng.random((BATCH, *net.input_dim)).astype(dtype, copy=False) for _ in range(batches)]
-    labels = rng.integers(0, net.output_dim[0], BATCH)
-    return CONTENDERS[name][1](net, images, labels)
-
-
-@cache
-def _results(name: str, network: str, dtype: str) -> list[Array]:
-    made = _network(name, network, dtype, batches=1, dropout=0.0)
-    loss, gradients = made.step()
-    return [np.asarray(r) for r in (loss, *gradients, made.scores(made.batches[0]))]
-
-
-def _in_own_process(name: str, task: NetworkTask, threads: int, quick: bool) -> list[float]:
-    command = [sys.executable, "-m", __name__, "--contender", name, "--network", task.network]
-    command += ["--dtype", task.dtype, "--what", task.what, "--threads", str(threads)]
-    command += ["--quick"] if quick else []
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    samples: list[float] = json.loads(output)
-    return samples
-
-
-def _samples(name: str, task: NetworkTask, threads: int, quick: bool) -> list[float]:
-    CONTENDERS[name][0](threads)
-    effort = _effort(quick)
-    network = _network(name, task.network, task.dtype, _batches(quick), DROPOUT)
-    if task.what == "step":
-        return timing.block(network.step, 1, effort)
-    return timing.block(
-        lambda: [network.scores(batch) for batch in network.batches],
-        1,
-        effort,
-        warm_up=lambda: network.scores(network.batches[0]),
-    )
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.networks")
-    parser.add_argument("--contender", choices=CONTENDERS, required=True)
-    for name in ("what", "network", "dtype"):
-        choices = dict.fromkeys(getattr(task, name) for task in NETWORKS)
-        parser.add_argument(f"--{name}", choices=choices, required=True)
-    parser.add_argument("--threads", type=int, default=fastconv.get_num_threads(), metavar="N")
-    parser.add_argument("--quick", action="store_true")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    o = _options()
-    task = NetworkTask(o.what, o.network, o.dtype)
-    print(json.dumps(_samples(o.contender, task, o.threads, o.quick)))
+def _arrays(results: list[Any]) -> tuple[Array, ...]:
+    return tuple(map(np.asarray, results))

@@ -1,35 +1,56 @@
-"""What was measured, as records for JSON, and how it compares with the targets."""
+"""What was measured, as records that go to JSON and come back, and how it meets the targets."""
 
+import json
 import math
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bench.machine import Machine
-from bench.shapes import ERROR_BESIDE_NUMPY, SMALL_CALLS, TARGETS, Target
+from bench.shapes import SMALL_CALLS
+from bench.targets import ERROR_BESIDE_NUMPY, SMALL_CALL_US, TARGETS, Target
 from bench.timing import Effort, Timing
 
 OURS = "fastconv"
+LIMIT = "limit"
+FMA_PEAK = "FMA peak"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One contender on one case; `timing` is None where its result was wrong."""
+    """One contender on one workload; `timing` is None where `note` says why it was not timed.
+
+    mode: "fresh", the result is allocated by the call and dropped; "out=", written into memory
+    that exists already; "limit", what the machine can do at best.
+    """
 
     operation: str
     workload: str
+    threads: int
     contender: str
     mode: str
-    nbytes: int
+    nbytes: int  # of inputs and results, each once
     flops: int
     timing: Timing | None
-    errors: list[float]  # relative rms, of every result of a convolution
+    errors: list[float]  # of every result, relative rms, beside float64
+    note: str = ""
 
     @property
     def seconds(self) -> float:
-        """What comparisons take: the median, of a convolution's limits the minimum."""
+        """What comparisons take: the median, of limits a good quarter of the samples."""
         if self.timing is None:
             return math.nan
-        return self.timing.min if self.mode == "limit" and self.flops else self.timing.median
+        return self.timing.lower_quartile if self.mode == LIMIT else self.timing.median
+
+
+@dataclass(frozen=True)
+class LimitRow:
+    """What the machine can do, whatever the workload."""
+
+    name: str
+    threads: int
+    rate: float
+    unit: str  # "GFLOP/s" or "GB/s"
 
 
 @dataclass(frozen=True)
@@ -69,40 +90,42 @@ class Verdict:
     cases: int
 
 
+@dataclass(frozen=True)
+class Bound:
+    """The limit that binds one of our rows, and the share of it that the row reaches."""
+
+    name: str
+    share: float
+
+
 @dataclass
 class Results:
     machine: Machine
     effort: Effort
     missing_peers: dict[str, str]
+    limits: list[LimitRow] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
-    small_calls: list[Row] = field(default_factory=list)
     memory: list[MemoryRow] = field(default_factory=list)
     accuracy: list[AccuracyRow] = field(default_factory=list)
 
-    def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "verdicts": [asdict(verdict) for verdict in self.verdicts()]}
-
     @property
     def wrong(self) -> list[Row]:
-        return [row for row in self.rows + self.small_calls if row.timing is None]
+        return [row for row in self.rows if row.timing is None]
+
+    def of_case(self, operation: str, workload: str, threads: int | None = None) -> list[Row]:
+        """Give all contenders' rows on one workload, on as many threads as the run has."""
+        threads = threads or self.machine.threads
+        key = (operation, workload, threads)
+        return [row for row in self.rows if (row.operation, row.workload, row.threads) == key]
 
     def verdicts(self) -> list[Verdict]:
-        verdicts = []
-        for target in TARGETS:
-            ratios = self._ratios(target)
-            if ratios:
-                mean, worst = geometric_mean(ratios), min(ratios)
-                judged = worst if target.over == "worst" else mean
-                name = f"{target.operation} {target.mode} beside {'/'.join(target.contenders)}"
-                least = target.at_least
-                condition = "" if least is None else f"{target.over} >= {least:g}"
-                met = least is None or judged >= least
-                verdicts.append(Verdict(name, mean, worst, condition, met, len(ratios)))
+        verdicts = [self._verdict(target) for target in TARGETS if self._ratios(target)]
         times: dict[float, list[float]] = {}
-        for row in self.small_calls:
-            limit = SMALL_CALLS[row.operation].at_most_us
-            if row.contender == OURS and row.timing and limit is not None:
-                times.setdefault(limit, []).append(row.timing.median * 1e6)
+        for row in self.rows:
+            limit = SMALL_CALL_US.get(row.operation)
+            small = SMALL_CALLS.get(row.operation)
+            if row.contender == OURS and limit and small and row.workload == small.name:
+                times.setdefault(limit, []).append(row.seconds * 1e6)
         verdicts += [_ceiling("small calls, us", times[limit], limit) for limit in times]
         extra: dict[float, list[float]] = {}
         for use in self.memory:
@@ -113,30 +136,81 @@ class Results:
             verdicts.append(_ceiling("error / numpy's error", ratios, ERROR_BESIDE_NUMPY))
         return verdicts
 
+    def _verdict(self, target: Target) -> Verdict:
+        ratios, least = self._ratios(target), target.at_least
+        mean, worst = geometric_mean(ratios), min(ratios)
+        judged = worst if target.over == "worst" else mean
+        condition = "" if least is None else f"{target.over} >= {least:g}"
+        met = least is None or judged >= least
+        return Verdict(target.name, mean, worst, condition, met, len(ratios))
+
     def _ratios(self, target: Target) -> list[float]:
-        theirs: dict[str, list[float]] = {}
-        for row in self.rows:
-            of_target = (row.operation, row.mode) == (target.operation, target.contender_mode)
-            named = row.contender in target.contenders and target.covers(row.workload)
-            if of_target and named and row.timing:
-                theirs.setdefault(row.workload, []).append(row.seconds)
-        best = max if target.contender_mode == "limit" else min  # of limits the one that binds
         ratios = []
-        for workload, seconds in theirs.items():
-            ours = find(self.rows, target.operation, workload, OURS, target.mode)
-            if ours:
-                ratios.append(best(seconds) / ours.median)
+        for workload in target.workloads:
+            rows = self.of_case(target.operation, workload.name)
+            ours = find(rows, OURS, target.mode)
+            if ours is None:
+                continue
+            bound = bound_of(ours, rows)
+            found = [find(rows, contender, target.mode) for contender in target.contenders]
+            theirs = [row.seconds for row in found if row]
+            if theirs:
+                ratios.append(min(theirs) / ours.seconds)
+            elif not target.contenders and bound:
+                ratios.append(bound.share)
         return ratios
 
+    def save(self, path: Path) -> None:
+        bounds = [
+            {"operation": row.operation, "workload": row.workload, "threads": row.threads}
+            | {"mode": row.mode, **asdict(bound)}
+            for row in self.rows
+            if row.contender == OURS
+            and (bound := bound_of(row, self.of_case(row.operation, row.workload, row.threads)))
+        ]
+        verdicts = [asdict(verdict) for verdict in self.verdicts()]
+        everything = {**asdict(self), "bounds": bounds, "verdicts": verdicts}
+        path.write_text(json.dumps(everything, indent=1) + "\n")
 
-def find(
-    rows: list[Row], operation: str, workload: str, contender: str, mode: str
-) -> Timing | None:
-    key = (operation, workload, contender, mode)
+
+def load(path: Path) -> Results:
+    """Read what `Results.save` wrote; what follows from it is computed anew."""
+    data: dict[str, Any] = json.loads(path.read_text())
+    rows = [
+        Row(**{**row, "timing": row["timing"] and Timing(**row["timing"])}) for row in data["rows"]
+    ]
+    return Results(
+        Machine(**data["machine"]),
+        Effort(**data["effort"]),
+        data["missing_peers"],
+        [LimitRow(**row) for row in data["limits"]],
+        rows,
+        [MemoryRow(**row) for row in data["memory"]],
+        [AccuracyRow(**row) for row in data["accuracy"]],
+    )
+
+
+def find(rows: list[Row], contender: str, mode: str) -> Row | None:
+    """Give the row of a contender that was timed."""
     for row in rows:
-        if (row.operation, row.workload, row.contender, row.mode) == key:
-            return row.timing
+        if (row.contender, row.mode) == (contender, mode) and row.timing:
+            return row
     return None
+
+
+def bound_of(row: Row, rows: list[Row]) -> Bound | None:
+    """Give the limit among `rows`, of the same case, that binds `row`.
+
+    Bytes may be moved through the caches or past them, so of both ways the faster one counts;
+    multiplying and moving may go on at the same time, so of both the slower one.
+    """
+    limits = {limit.contender: limit.seconds for limit in rows if limit.mode == LIMIT}
+    if not limits or row.timing is None:
+        return None
+    moving = [name for name in limits if name != FMA_PEAK]
+    binding = [min(moving, key=limits.__getitem__)] if moving else []
+    name = max(binding + [name for name in limits if name == FMA_PEAK], key=limits.__getitem__)
+    return Bound(name, limits[name] / row.seconds)
 
 
 def geometric_mean(values: list[float]) -> float:

@@ -1,189 +1,230 @@
 """Time fastconv and every installed peer on the workloads of `bench/shapes.py`.
 
-    python -m bench.run [--only SUBSTRING] [--threads N] [--json FILE] [--quick]
-
-Before anything is timed, all results are checked.
+Results are checked before anything is timed.
 """
 
 import argparse
-import contextlib
-import io
-import json
 import math
-import re
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import fastconv
-from bench import accuracy, machine, memory, networks, peers, report, timing
-from bench.cases import Case
+from bench import machine, memory, peers, report, timing
 from bench.results import AccuracyRow, MemoryRow, Results, Row
-from bench.shapes import ACCURACY, MEMORY, NETWORKS, OPERATIONS, SMALL_CALLS, Workload
+from bench.shapes import SECTIONS, THREADED, Measurement, Section, Workload, thread_counts
+from bench.targets import ACCURACY, MEMORY
+from bench.worker import Offer, Worker, case_of, limited_to, save
 
-Shrink = Callable[[Workload], Workload]
+ALWAYS = ("fastconv", "limits")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = _options(arguments)
-    taking_part, missing = peers.available(options.threads)
-    versions = {peer.name: peer.version for peer in taking_part if peer.version}
-    about = machine.describe(versions, _config(), options.threads)
+class Team:
+    """The workers of all libraries that are installed, on so many threads."""
+
+    def __init__(self, threads: int, chosen: list[str] | None) -> None:
+        self.threads = threads
+        self.workers: dict[str, Worker] = {}
+        self.versions: dict[str, str] = {}
+        self.missing: dict[str, str] = {}
+        with limited_to(threads):
+            started = {
+                name: Worker(name, threads)
+                for name in peers.MODULES
+                if chosen is None or name in (*chosen, *ALWAYS)
+            }
+        for name, worker in started.items():
+            try:
+                self.versions[name] = worker.version()
+                self.workers[name] = worker
+            except ImportError as error:
+                self.missing[name] = str(error)
+
+    def time(self, measurement: Measurement, effort: timing.Effort) -> list[Row]:
+        """Time all contenders in turn, block by block."""
+        offers = self.offers(measurement)
+        right = [key for key, offer in offers.items() if not offer.problem]
+        blocks: dict[tuple[str, int], list[list[float]]] = {key: [] for key in right}
+        spent = dict.fromkeys(right, 0.0)
+        for _ in range(effort.rounds):
+            for key in right:
+                if spent[key] < effort.enough:
+                    name, contender = key
+                    samples, seconds = self.workers[name].block(contender, effort)
+                    blocks[key].append(samples)
+                    spent[key] += seconds
+        case = case_of(measurement)
+        return [
+            Row(
+                measurement.operation,
+                measurement.workload.name,
+                self.threads,
+                offer.name,
+                offer.mode,
+                sum(case.moved),
+                case.flops,
+                timing.summary(blocks[key]) if key in blocks else None,
+                offer.errors,
+                offer.problem,
+            )
+            for key, offer in offers.items()
+        ]
+
+    def offers(self, measurement: Measurement) -> dict[tuple[str, int], Offer]:
+        """Let all workers prepare and check; give what they offer by their name and its place."""
+        offers = {}
+        with tempfile.TemporaryDirectory() as folder:
+            expected, exact = Path(folder, "expected"), Path(folder, "exact")
+            case = case_of(measurement)
+            save(case.expected, expected)
+            save(case.for_errors().exact, exact)
+            del case
+            for worker in self.workers.values():
+                worker.prepare(measurement, expected, exact)
+            for name, worker in list(self.workers.items()):
+                try:
+                    found = worker.prepared()
+                except RuntimeError as error:
+                    found = [Offer(name, "fresh", str(error), [])]
+                    self._restart(name)
+                offers.update({(name, place): offer for place, offer in enumerate(found)})
+        return offers
+
+    def _restart(self, name: str) -> None:
+        self.workers[name].stop()
+        with limited_to(self.threads):
+            self.workers[name] = Worker(name, self.threads)
+        self.workers[name].version()
+
+    def stop(self) -> None:
+        for worker in self.workers.values():
+            worker.stop()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--only", default="", metavar="SUBSTRING", help="of 'section operation workload'"
+    )
+    parser.add_argument(
+        "--peers",
+        nargs="*",
+        choices=[name for name in peers.MODULES if name not in ALWAYS],
+        help="who takes part; all that are installed, unless told",
+    )
+    parser.add_argument("--threads", type=int, default=fastconv.get_num_threads(), metavar="N")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
+    parser.add_argument(
+        "--quick", action="store_true", help="few, small workloads and little repetition"
+    )
+
+
+def main(options: argparse.Namespace) -> int:
+    team = Team(options.threads, options.peers)
+    about = machine.describe({n: v for n, v in team.versions.items() if v}, options.threads)
     effort = timing.QUICK if options.quick else timing.FULL
-    shrink = Workload.with_fewer_images if options.quick else _unchanged
-    results = Results(about, effort, missing)
-    print(report.machine(about, missing))
-    print(report.NOTE, flush=True)
+    results = Results(about, effort, team.missing)
+    print(report.machine(about, team.missing))
+    print(report.NOTE)
     if options.quick:
-        print("Quick: fewer images and little repetition; the times are rough.")
+        print("Quick: few, small workloads and little repetition; the times are rough.")
 
-    _time_operations(results, taking_part, options.only, shrink)
-    _time_small_calls(results, taking_part, options.only)
-    _measure_memory(results, options.only, shrink)
-    _measure_accuracy(results, taking_part, options.only)
-    _time_networks(results, taking_part, options.only, options.quick)
+    _measure_limits(results, team, options.only)
+    done: set[Measurement] = set()
+    for section in SECTIONS:
+        _time_section(results, team, section, _chosen(section, options), done)
+    _measure_accuracy(results, team, options)
+    team.stop()
+    _time_fewer_threads(results, options)
+    _measure_memory(results, options)
 
-    if not (results.rows or results.small_calls or results.memory or results.accuracy):
-        print(f"\nnothing is called {options.only!r}")
+    if not (results.rows or results.memory or results.accuracy or results.limits):
+        print(f"\nnothing is called {options.only!r}", file=sys.stderr)
         return 2
     print(report.title("summary"))
     print(report.summary(results))
     if options.json:
-        options.json.write_text(json.dumps(results.as_json(), indent=1) + "\n")
+        results.save(options.json)
     return 1 if results.wrong else 0
 
 
-def _time_operations(results: Results, taking_part: list[Any], only: str, shrink: Shrink) -> None:
-    for operation, workloads in OPERATIONS.items():
-        chosen = [w for w in map(shrink, workloads) if only in f"{operation} {w.name}"]
-        if chosen:
-            print(report.title(f"{operation}, float32"))
-            print(report.LAYER_HEADER if chosen[0].filters else report.HEADER)
-        for workload in chosen:
-            case = Case(operation, workload)
-            contenders = list(peers.contenders(taking_part, case))
-            errors = accuracy.errors(taking_part, operation, workload) if case.flops else {}
-            rows = _time(case, contenders, results.effort, errors)
-            results.rows += rows
-            print(report.case(rows), flush=True)
+def _chosen(section: Section, options: argparse.Namespace) -> list[Measurement]:
+    measurements = section.quick if options.quick else section.measurements
+    return [m for m in measurements if options.only in _name(section.title, m)]
 
 
-def _time_small_calls(results: Results, taking_part: list[Any], only: str) -> None:
-    for operation, small in SMALL_CALLS.items():
-        if only in f"small {operation}":
-            case = Case(operation, small.workload)
-            contenders = [
-                contender
-                for contender in peers.contenders(taking_part, case)
-                if contender.mode == "fresh" and contender.name in ("fastconv", "numpy", "torch")
-            ]
-            results.small_calls += _time(case, contenders, results.effort, {})
-    if results.small_calls:
-        print(report.title("small calls, (1, 1, 8, 8) under 3x3"))
-        print(report.small_calls(results.small_calls), flush=True)
+def _name(title: str, measurement: Measurement) -> str:
+    return f"{title} {measurement.operation} {measurement.workload.name}"
 
 
-def _measure_memory(results: Results, only: str, shrink: Shrink) -> None:
-    cases = [
-        (operation, workload, budget.mib_per_thread)
-        for budget in MEMORY
-        for operation in budget.operations
-        for workload in map(shrink, budget.workloads)
-        if only in f"memory {operation} {workload.name}"
-    ]
-    if not cases:
+def _measure_limits(results: Results, team: Team, only: str) -> None:
+    title = "what the machine can do"
+    if only in title:
+        results.limits += team.workers["limits"].machine()
+        print(report.title(title))
+        print(report.limits(results.limits), flush=True)
+
+
+def _time_section(
+    results: Results,
+    team: Team,
+    section: Section,
+    chosen: list[Measurement],
+    done: set[Measurement],
+) -> None:
+    """Time what no earlier section has."""
+    chosen = [measurement for measurement in chosen if measurement not in done]
+    if chosen:
+        print(report.title(f"{section.title} ({team.threads} threads)"))
+    for measurement in chosen:
+        rows = team.time(measurement, results.effort)
+        results.rows += rows
+        done.add(measurement)
+        print(report.case(rows), flush=True)
+
+
+def _time_fewer_threads(results: Results, options: argparse.Namespace) -> None:
+    section = Section("time against threads", THREADED, ())
+    chosen = _chosen(section, options)
+    for threads in thread_counts(options.threads) if chosen else ():
+        team = Team(threads, options.peers)
+        # On all threads the workloads are in other sections.
+        done = {m for m in chosen if results.of_case(m.operation, m.workload.name, threads)}
+        _time_section(results, team, section, chosen, done)
+        team.stop()
+
+
+def _measure_accuracy(results: Results, team: Team, options: argparse.Namespace) -> None:
+    for sums in ACCURACY[-1:] if options.quick else ACCURACY:
+        if options.only in f"accuracy {sums.operation} {sums.result}":
+            offers = team.offers(Measurement(sums.operation, sums.workload)).values()
+            errors = {offer.name: offer.errors[sums.index] for offer in offers if offer.errors}
+            results.accuracy.append(AccuracyRow(sums.result, sums.terms, errors))
+    if results.accuracy:
+        print(report.title("error of sums of so many terms, relative rms, float32"))
+        print(report.accuracy(results.accuracy), flush=True)
+
+
+def _measure_memory(results: Results, options: argparse.Namespace) -> None:
+    chosen = list(_budgets(options))
+    if not chosen:
         return
     print(report.title("peak memory beyond inputs and outputs"))
     if not memory.STATUS.exists():
         print(f"not measured: there is no {memory.STATUS}")
         return
     print(report.MEMORY_HEADER)
-    threads = results.machine.threads
-    for operation, workload, at_most in cases:
-        extra = memory.extra_bytes(operation, workload, threads)
+    for operation, workload, at_most in chosen:
+        extra = memory.extra_bytes(operation, workload, options.threads)
         weights = 4 * math.prod(workload.weight_shape)
-        row = MemoryRow(operation, workload.name, threads, extra, weights, at_most)
+        row = MemoryRow(operation, workload.name, options.threads, extra, weights, at_most)
         results.memory.append(row)
         print(report.memory(row), flush=True)
 
 
-def _measure_accuracy(results: Results, taking_part: list[Any], only: str) -> None:
-    for sums in ACCURACY:
-        if only in f"accuracy {sums.operation} {sums.result}":
-            errors = accuracy.errors(taking_part, sums.operation, sums.workload)
-            of_result = {name: own[sums.index] for name, own in errors.items()}
-            results.accuracy.append(AccuracyRow(sums.result, sums.terms, of_result))
-    if results.accuracy:
-        print(report.title("error of sums of so many terms, relative rms, float32"))
-        print(report.accuracy(results.accuracy), flush=True)
-
-
-def _time_networks(results: Results, taking_part: list[Any], only: str, quick: bool) -> None:
-    names = [peer.name for peer in taking_part if peer.name in networks.CONTENDERS]
-    last = ""
-    for task in NETWORKS:
-        if only not in f"{task.operation} {task.workload}":
-            continue
-        if task.what != last:
-            print(report.title(f"{task.operation}, {networks.describe(task.what, quick)}"))
-            print(report.HEADER)
-            last = task.what
-        right = [name for name in names if networks.agrees(name, task.network, task.dtype)]
-        timings = networks.timed(right, task, results.machine.threads, quick)
-        rows = [
-            Row(task.operation, task.workload, name, "fresh", 0, 0, timings.get(name), [])
-            for name in names
-        ]
-        results.rows += rows
-        print(report.case(rows), flush=True)
-
-
-def _time(
-    case: Case,
-    contenders: list[peers.Contender],
-    effort: timing.Effort,
-    errors: dict[str, list[float]],
-) -> list[Row]:
-    right = [c for c in contenders if c.is_reference or case.agrees(c.results(c.call()))]
-    timings = timing.in_turn([(c.call, c.operations) for c in right], effort)
-    found = dict(zip(map(id, right), timings, strict=True))
-    return [
-        Row(
-            case.operation,
-            case.workload.name,
-            c.name,
-            c.mode,
-            case.nbytes,
-            case.flops,
-            found.get(id(c)),
-            errors.get(c.name, []),
-        )
-        for c in contenders
-    ]
-
-
-def _unchanged(workload: Workload) -> Workload:
-    return workload
-
-
-def _config() -> dict[str, str]:
-    """Give the lines of `show_config` by their names."""
-    with contextlib.redirect_stdout(io.StringIO()) as text:
-        fastconv.show_config()
-    return dict(re.findall(r"^(.+?) {2,}(.+)$", text.getvalue(), re.MULTILINE))
-
-
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.run", description=str(__doc__).partition("\n")[0]
-    )
-    parser.add_argument("--only", default="", metavar="SUBSTRING", help="of 'operation workload'")
-    parser.add_argument("--threads", type=int, default=fastconv.get_num_threads(), metavar="N")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
-    parser.add_argument("--quick", action="store_true", help="fewer images, little repetition")
-    return parser.parse_args(arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _budgets(options: argparse.Namespace) -> Iterator[tuple[str, Workload, float]]:
+    for budget in MEMORY:
+        for operation in budget.operations:
+            for workload in budget.workloads[:1] if options.quick else budget.workloads:
+                if options.only in f"memory {operation} {workload.name}":
+                    yield operation, workload, budget.mib_per_thread

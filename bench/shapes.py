@@ -1,8 +1,9 @@
-"""What is measured, as data: named workloads, the operations on them, and the targets."""
+"""What is measured, as data: named workloads and the sections that they are measured in."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from math import isqrt
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,9 @@ class Workload:
     filters: int = 0
     groups: int = 1
 
-    def with_fewer_images(self) -> "Workload":
-        return replace(self, n=max(1, self.n // 4))
+    def of(self, n: int) -> "Workload":
+        """Give the same with so many images."""
+        return replace(self, n=n)
 
     @property
     def name(self) -> str:
@@ -47,66 +49,64 @@ class Workload:
     def col_shape(self) -> tuple[int, int]:
         return (self.n * self.out_size**2, self.c * self.kernel**2)
 
+    @property
+    def is_single_image(self) -> bool:
+        """Whether one plane is convolved with one filter, as in image processing."""
+        return self.n == self.c == self.filters == 1
+
 
 @dataclass(frozen=True)
 class NetworkTask:
+    """A training step, or the scores of many images, of a network of `fastconv.models`."""
+
     what: str  # "step" or "inference"
     network: str
     dtype: str
+    batch: int
 
     @property
-    def operation(self) -> str:
-        return f"network {self.what}"
-
-    @property
-    def workload(self) -> str:
-        return f"{self.network} {self.dtype}"
+    def name(self) -> str:
+        return f"{self.network} {self.dtype} batch {self.batch}"
 
 
-@dataclass(frozen=True)
-class Target:
-    """The best contender's time divided by ours (both in these modes) must reach `at_least`.
-
-    Of several limits the one that binds counts.
-    """
-
+class Measurement(NamedTuple):
     operation: str
-    mode: str
-    contenders: tuple[str, ...]  # those of them that take part
-    contender_mode: str
-    at_least: float | None  # None: only shown
-    over: str  # "mean": the geometric mean over the workloads; "worst": every one of them
-    workloads: tuple[Workload, ...] = ()  # all
-
-    def covers(self, workload: str) -> bool:
-        own = [w.name for v in self.workloads for w in (v, v.with_fewer_images())]
-        return not own or workload in own
+    workload: Workload | NetworkTask
 
 
 @dataclass(frozen=True)
-class SmallCall:
-    workload: Workload
-    at_most_us: float | None = 5.0  # None: only shown
+class Section:
+    title: str
+    measurements: tuple[Measurement, ...]
+    quick: tuple[Measurement, ...]  # what is left of them in a hurry
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Operations and their budget beyond inputs, outputs and one copy of the weights."""
+class Layer(NamedTuple):
+    """A convolution or pooling of a network, on one image, and how often the network has it."""
 
-    operations: tuple[str, ...]
-    workloads: tuple[Workload, ...]
-    mib_per_thread: float
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """A convolution whose result number `index`, called `result`, sums so many `terms`."""
-
-    result: str
+    times: int
     operation: str
-    index: int
-    terms: int
     workload: Workload
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Workloads that differ in one number, the one that gives its name to the axis."""
+
+    axis: str
+    operation: str
+    points: tuple[tuple[int, Workload], ...]
+
+
+def _layers(*rows: tuple[int, ...], pooling: str = "max_pool2d") -> tuple[Layer, ...]:
+    workloads = [(times, Workload(1, *numbers)) for times, *numbers in rows]
+    return tuple(Layer(times, "conv2d" if w.filters else pooling, w) for times, w in workloads)
+
+
+def _measurements(
+    operations: tuple[str, ...], workloads: tuple[Workload, ...]
+) -> tuple[Measurement, ...]:
+    return tuple(Measurement(*both) for both in product(operations, workloads))
 
 
 COLUMNS = (
@@ -133,97 +133,231 @@ LAYERS = (
     Workload(16, 256, 56, 3, 1, 1, filters=256, groups=256),
     Workload(1, 64, 56, 3, 1, 1, filters=64),
 )
-OPERATIONS = {
-    "im2col": COLUMNS,
-    "col2im": COLUMNS,
-    "max_pool2d_indices": POOLING,
-    "max_pool2d_backward": POOLING,
-    "conv2d": LAYERS,
-    "conv2d_backward": LAYERS,
-}
+IMAGES = tuple(Workload(1, 1, 4096, k, 1, k // 2, filters=1) for k in (3, 5, 11, 31))
 
-NETWORKS = tuple(
-    NetworkTask(*names)
-    for names in product(("step", "inference"), ("simple", "deep"), ("float32", "float64"))
+# Every distinct convolution and pooling of well-known networks and how often it occurs.
+# Times, channels, image size, window, stride, padding, filters (0: a pooling), groups.
+LAYERS_OF_NETWORKS = {
+    "LeNet-5": _layers(
+        (1, 1, 28, 5, 1, 2, 6),
+        (1, 6, 14, 5, 1, 0, 16),
+        (1, 6, 28, 2, 2, 0),
+        (1, 16, 10, 2, 2, 0),
+        pooling="avg_pool2d",
+    ),
+    "AlexNet": _layers(
+        (1, 3, 227, 11, 4, 0, 96),
+        (1, 96, 27, 5, 1, 2, 256, 2),
+        (1, 256, 13, 3, 1, 1, 384),
+        (1, 384, 13, 3, 1, 1, 384, 2),
+        (1, 384, 13, 3, 1, 1, 256, 2),
+        (1, 96, 55, 3, 2, 0),
+        (1, 256, 27, 3, 2, 0),
+        (1, 256, 13, 3, 2, 0),
+    ),
+    "VGG-16": _layers(
+        (1, 3, 224, 3, 1, 1, 64),
+        (1, 64, 224, 3, 1, 1, 64),
+        (1, 64, 112, 3, 1, 1, 128),
+        (1, 128, 112, 3, 1, 1, 128),
+        (1, 128, 56, 3, 1, 1, 256),
+        (2, 256, 56, 3, 1, 1, 256),
+        (1, 256, 28, 3, 1, 1, 512),
+        (2, 512, 28, 3, 1, 1, 512),
+        (3, 512, 14, 3, 1, 1, 512),
+        (1, 64, 224, 2, 2, 0),
+        (1, 128, 112, 2, 2, 0),
+        (1, 256, 56, 2, 2, 0),
+        (1, 512, 28, 2, 2, 0),
+        (1, 512, 14, 2, 2, 0),
+    ),
+    # Strides in the 3x3 convolutions of the bottlenecks, as PyTorch's.
+    "ResNet-50": _layers(
+        (1, 3, 224, 7, 2, 3, 64),
+        (1, 64, 56, 1, 1, 0, 64),
+        (3, 64, 56, 3, 1, 1, 64),
+        (4, 64, 56, 1, 1, 0, 256),
+        (2, 256, 56, 1, 1, 0, 64),
+        (1, 256, 56, 1, 1, 0, 128),
+        (1, 128, 56, 3, 2, 1, 128),
+        (1, 256, 56, 1, 2, 0, 512),
+        (4, 128, 28, 1, 1, 0, 512),
+        (3, 512, 28, 1, 1, 0, 128),
+        (3, 128, 28, 3, 1, 1, 128),
+        (1, 512, 28, 1, 1, 0, 256),
+        (1, 256, 28, 3, 2, 1, 256),
+        (1, 512, 28, 1, 2, 0, 1024),
+        (6, 256, 14, 1, 1, 0, 1024),
+        (5, 1024, 14, 1, 1, 0, 256),
+        (5, 256, 14, 3, 1, 1, 256),
+        (1, 1024, 14, 1, 1, 0, 512),
+        (1, 512, 14, 3, 2, 1, 512),
+        (1, 1024, 14, 1, 2, 0, 2048),
+        (3, 512, 7, 1, 1, 0, 2048),
+        (2, 2048, 7, 1, 1, 0, 512),
+        (2, 512, 7, 3, 1, 1, 512),
+        (1, 64, 112, 3, 2, 1),
+    ),
+    "MobileNetV1": _layers(
+        (1, 3, 224, 3, 2, 1, 32),
+        (1, 32, 112, 3, 1, 1, 32, 32),
+        (1, 32, 112, 1, 1, 0, 64),
+        (1, 64, 112, 3, 2, 1, 64, 64),
+        (1, 64, 56, 1, 1, 0, 128),
+        (1, 128, 56, 3, 1, 1, 128, 128),
+        (1, 128, 56, 1, 1, 0, 128),
+        (1, 128, 56, 3, 2, 1, 128, 128),
+        (1, 128, 28, 1, 1, 0, 256),
+        (1, 256, 28, 3, 1, 1, 256, 256),
+        (1, 256, 28, 1, 1, 0, 256),
+        (1, 256, 28, 3, 2, 1, 256, 256),
+        (1, 256, 14, 1, 1, 0, 512),
+        (5, 512, 14, 3, 1, 1, 512, 512),
+        (5, 512, 14, 1, 1, 0, 512),
+        (1, 512, 14, 3, 2, 1, 512, 512),
+        (1, 512, 7, 1, 1, 0, 1024),
+        (1, 1024, 7, 3, 1, 1, 1024, 1024),
+        (1, 1024, 7, 1, 1, 0, 1024),
+    ),
+}
+BATCHES = (1, 16)
+
+SCALED = Workload(8, 64, 56, 3, 1, 1, filters=64)
+CURVES = (
+    Curve("batch", "conv2d", tuple((n, SCALED.of(n)) for n in (1, 2, 4, 8, 16, 32))),
+    Curve(
+        "image size",
+        "conv2d",
+        tuple((size, replace(SCALED, size=size)) for size in (7, 14, 28, 56, 112, 224)),
+    ),
+    Curve(
+        "channels",
+        "conv2d",
+        tuple((c, replace(SCALED, c=c, filters=c)) for c in (4, 8, 16, 32, 64, 128, 256)),
+    ),
+    Curve(
+        "kernel size",
+        "conv2d",
+        tuple((k, replace(SCALED, kernel=k, pad=k // 2)) for k in (1, 3, 5, 7, 9, 11)),
+    ),
 )
+# Against threads: how a kernel bound by multiply-adds, and one bound by memory, use the cores.
+THREADED = (
+    Measurement("conv2d", SCALED),
+    Measurement("im2col", COLUMNS[2]),
+    Measurement("max_pool2d_indices", POOLING[1]),
+)
+
+COLUMN_OPERATIONS = ("im2col", "col2im", "unfold", "fold")
+POOLING_OPERATIONS = (
+    "max_pool2d_indices",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "max_unpool2d",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+)
+CONVOLUTION_OPERATIONS = ("conv2d", "conv2d_backward")
+
+
+def _network_layers(batch: int, *names: str) -> tuple[Measurement, ...]:
+    """Give what the layers of networks are, each once."""
+    layers = (layer for name in names for layer in LAYERS_OF_NETWORKS[name])
+    return tuple(
+        dict.fromkeys(Measurement(layer.operation, layer.workload.of(batch)) for layer in layers)
+    )
+
+
+def _network_gradients(batch: int) -> tuple[Measurement, ...]:
+    return tuple(
+        Measurement("conv2d_backward", workload)
+        for operation, workload in _network_layers(batch, *LAYERS_OF_NETWORKS)
+        if operation == "conv2d"
+    )
+
+
+def _tasks(*tasks: NetworkTask) -> tuple[Measurement, ...]:
+    return tuple(Measurement(f"network_{task.what}", task) for task in tasks)
+
 
 SMALL = Workload(1, 1, 8, 3, 1, 0)
 SMALL_POOLING = Workload(1, 1, 8, 3, 3, 0)
 SMALL_LAYER = Workload(1, 1, 8, 3, 1, 0, filters=1)
+# Below 8 KiB what is measured is the call, not the kernel.
 SMALL_CALLS = {
-    "im2col": SmallCall(SMALL),
-    "unfold": SmallCall(SMALL),
-    "col2im": SmallCall(SMALL),
-    "fold": SmallCall(SMALL),
-    "max_pool2d": SmallCall(SMALL_POOLING),
-    "max_pool2d_indices": SmallCall(SMALL_POOLING),
-    "max_pool2d_backward": SmallCall(SMALL_POOLING),
-    "max_unpool2d": SmallCall(SMALL_POOLING),
-    "avg_pool2d": SmallCall(SMALL_POOLING),
-    "avg_pool2d_backward": SmallCall(SMALL_POOLING),
-    "conv2d": SmallCall(SMALL_LAYER, at_most_us=6.0),
-    "conv2d_backward": SmallCall(SMALL_LAYER, at_most_us=None),
-    "conv_transpose2d": SmallCall(SMALL_LAYER, at_most_us=None),
+    **dict.fromkeys(COLUMN_OPERATIONS, SMALL),
+    **dict.fromkeys(POOLING_OPERATIONS, SMALL_POOLING),
+    **dict.fromkeys((*CONVOLUTION_OPERATIONS, "conv_transpose2d"), SMALL_LAYER),
 }
 
-MEMORY = (
-    Memory(("im2col", "col2im"), COLUMNS, 1.0),
-    Memory(
-        (
-            "max_pool2d",
-            "max_pool2d_indices",
-            "max_pool2d_backward",
-            "avg_pool2d",
-            "avg_pool2d_backward",
-        ),
-        POOLING,
-        1.0,
+SECTIONS = (
+    Section(
+        "columns",
+        _measurements(COLUMN_OPERATIONS, COLUMNS),
+        _measurements(COLUMN_OPERATIONS, (COLUMNS[5].of(10),)),
     ),
-    Memory(("conv2d", "conv2d_backward"), LAYERS[1:8], 4.0),
-)
-
-ACCURACY_CHANNELS = (1, 8, 32, 64, 128, 256, 512, 1024, 2222)
-ACCURACY = (
-    *(
-        Accuracy("output", "conv2d", 0, 9 * c, Workload(2, c, 14, 3, 1, 0, filters=32))
-        for c in ACCURACY_CHANNELS
+    Section(
+        "pooling",
+        _measurements(POOLING_OPERATIONS, POOLING),
+        _measurements(POOLING_OPERATIONS, (POOLING[0].of(10),)),
     ),
-    *(
-        Accuracy("grad_input", "conv2d_backward", 0, 9 * f, Workload(2, 32, 14, 3, 1, 0, filters=f))
-        for f in ACCURACY_CHANNELS
+    Section(
+        "convolution",
+        _measurements(CONVOLUTION_OPERATIONS, LAYERS),
+        _measurements(CONVOLUTION_OPERATIONS, (LAYERS[1].of(4), LAYERS[7].of(1))),
+    ),
+    Section(
+        "images",
+        _measurements(("conv2d",), IMAGES),
+        _measurements(("conv2d",), (replace(IMAGES[0], size=256),)),
     ),
     *(
-        Accuracy(
-            "grad_weight", "conv2d_backward", 1, side**2, Workload(1, 32, side, 3, 1, 1, filters=32)
+        Section(
+            f"layers of networks, batch {batch}",
+            _network_layers(batch, *LAYERS_OF_NETWORKS),
+            _network_layers(batch, "LeNet-5") if batch == 1 else (),
         )
-        for side in (isqrt(9 * c) for c in ACCURACY_CHANNELS)
+        for batch in BATCHES
+    ),
+    Section("gradients of convolutions of networks, batch 16", _network_gradients(16), ()),
+    *(
+        Section(
+            f"time against {curve.axis}",
+            tuple(Measurement(curve.operation, workload) for _, workload in curve.points),
+            (),
+        )
+        for curve in CURVES
+    ),
+    Section(
+        "small calls",
+        tuple(Measurement(*both) for both in SMALL_CALLS.items()),
+        tuple(Measurement(*both) for both in SMALL_CALLS.items()),
+    ),
+    Section(
+        "networks",
+        _tasks(
+            *(
+                NetworkTask(what, network, dtype, 100)
+                for what, network, dtype in product(
+                    ("step", "inference"), ("simple", "deep"), ("float32", "float64")
+                )
+            ),
+            NetworkTask("step", "lenet", "float32", 100),
+            NetworkTask("step", "alexnet", "float32", 8),
+            NetworkTask("step", "vgg16", "float32", 2),
+        ),
+        _tasks(
+            NetworkTask("step", "simple", "float32", 10),
+            NetworkTask("inference", "simple", "float64", 10),
+        ),
     ),
 )
-ERROR_BESIDE_NUMPY = 1.1  # at most
 
-TORCH_LAYOUTS = ("torch", "torch channels_last")
-CONV_PEERS = (*TORCH_LAYOUTS, "onnxruntime")
-TARGETS = (
-    Target("im2col", "fresh", ("numpy",), "fresh", 20.0, "mean"),
-    Target("im2col", "fresh", ("torch",), "fresh", 5.0, "mean"),
-    Target("im2col", "out=", ("parallel copy",), "limit", 0.6, "mean"),
-    Target("col2im", "fresh", ("numpy",), "fresh", 20.0, "mean"),
-    Target("col2im", "fresh", ("torch",), "fresh", 4.0, "mean"),
-    Target("max_pool2d_indices", "fresh", ("torch",), "fresh", 8.0, "mean"),
-    Target("max_pool2d_indices", "fresh", ("onnxruntime, no indices",), "fresh", 1.0, "worst"),
-    Target("max_pool2d_backward", "fresh", ("torch",), "fresh", 1.0, "worst"),
-    Target("conv2d", "fresh", ("numpy",), "fresh", 10.0, "worst"),
-    Target("conv2d", "fresh", CONV_PEERS, "fresh", 1.0, "mean"),
-    Target("conv2d", "fresh", CONV_PEERS, "fresh", 0.85, "worst"),
-    Target("conv2d", "fresh", ("FMA peak",), "limit", 0.8, "worst", LAYERS[2:5]),
-    Target("conv2d", "fresh", ("FMA peak", "parallel copy"), "limit", None, "mean"),
-    Target("conv2d_backward", "fresh", ("numpy",), "fresh", 10.0, "worst"),
-    Target("conv2d_backward", "fresh", ("torch",), "fresh", 1.3, "mean"),
-    Target("conv2d_backward", "fresh", ("torch",), "fresh", 1.0, "worst"),
-    Target("conv2d_backward", "fresh", TORCH_LAYOUTS, "fresh", None, "worst"),
-    Target("conv2d_backward", "fresh", ("FMA peak", "parallel copy"), "limit", None, "mean"),
-    Target("network step", "fresh", ("torch",), "fresh", 1.5, "worst"),
-    Target("network step", "fresh", ("numpy",), "fresh", 15.0, "worst"),
-    Target("network inference", "fresh", ("torch",), "fresh", 1.5, "worst"),
-    Target("network inference", "fresh", ("numpy",), "fresh", 15.0, "worst"),
-)
+
+def thread_counts(most: int) -> Iterator[int]:
+    """Give the powers of two below, and `most` itself."""
+    count = 1
+    while count < most:
+        yield count
+        count *= 2
+    yield most

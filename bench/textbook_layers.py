@@ -1,11 +1,20 @@
 """Layers as a course on NumPy writes them; every one computes the gradient of its input."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from bench.textbook import Array, col2im, im2col, max_pool, max_pool_backward
+from bench.textbook import (
+    Array,
+    avg_pool,
+    avg_pool_backward,
+    convolution_backward,
+    im2col,
+    max_pool,
+    max_pool_backward,
+)
 
 
 class Layer(ABC):
@@ -19,27 +28,43 @@ class Layer(ABC):
 
 
 class Convolution(Layer):
-    def __init__(self, weight: Array, bias: Array, stride: int, pad: int) -> None:
-        self.weight, self.bias = weight, bias
+    """Channels and filters are cut into groups, which are convolved one by one."""
+
+    def __init__(self, weight: Array, bias: Array, stride: int, pad: int, groups: int) -> None:
+        self.groups = list(zip(np.split(weight, groups), np.split(bias, groups), strict=True))
         self.stride, self.pad = stride, pad
 
     def forward(self, x: Array, train: bool) -> Array:
-        n, _, h, w = x.shape
-        filters, _, kernel, _ = self.weight.shape
+        images = np.split(x, len(self.groups), axis=1)
+        self.shape = images[0].shape
+        self.cols = []
+        outs = []
+        for image, (weight, bias) in zip(images, self.groups, strict=True):
+            out, col = self._convolved(image, weight, bias)
+            self.cols.append(col)
+            outs.append(out)
+        return _joined(outs, axis=1)
+
+    def _convolved(self, image: Array, weight: Array, bias: Array) -> tuple[Array, Array]:
+        """Give the columns, too, which the backward pass needs."""
+        n, _, h, w = image.shape
+        filters, _, kernel, _ = weight.shape
         out_h, out_w = ((size + 2 * self.pad - kernel) // self.stride + 1 for size in (h, w))
-        self.shape = x.shape
-        self.col = im2col(x, kernel, self.stride, self.pad)
-        self.col_weight = self.weight.reshape(filters, -1).T
-        out: Array = np.dot(self.col, self.col_weight) + self.bias
-        return out.reshape(n, out_h, out_w, filters).transpose(0, 3, 1, 2)
+        col = im2col(image, kernel, self.stride, self.pad)
+        out = np.dot(col, weight.reshape(filters, -1).T) + bias
+        return out.reshape(n, out_h, out_w, filters).transpose(0, 3, 1, 2), col
 
     def backward(self, dout: Array) -> Array:
-        filters, _, kernel, _ = self.weight.shape
-        dout = dout.transpose(0, 2, 3, 1).reshape(-1, filters)
-        grad_weight = np.dot(self.col.T, dout).T.reshape(self.weight.shape)
-        self.gradients = (grad_weight, np.sum(dout, axis=0))
-        dcol = np.dot(dout, self.col_weight.T)
-        return col2im(dcol, self.shape, kernel, self.stride, self.pad)
+        douts = np.split(dout, len(self.groups), axis=1)
+        dx, *gradients = zip(
+            *(
+                convolution_backward(grad, col, weight, self.shape, self.stride, self.pad)
+                for grad, col, (weight, _) in zip(douts, self.cols, self.groups, strict=True)
+            ),
+            strict=True,
+        )
+        self.gradients = tuple(_joined(gradient, axis=0) for gradient in gradients)
+        return _joined(dx, axis=1)
 
 
 class Affine(Layer):
@@ -71,6 +96,18 @@ class Pooling(Layer):
         return max_pool_backward(dout, self.pixel, self.shape, *self.window)
 
 
+class AveragePooling(Layer):
+    def __init__(self, kernel: int, stride: int, pad: int) -> None:
+        self.window = (kernel, stride, pad)
+
+    def forward(self, x: Array, train: bool) -> Array:
+        self.shape = x.shape
+        return avg_pool(x, *self.window)
+
+    def backward(self, dout: Array) -> Array:
+        return avg_pool_backward(dout, self.shape, *self.window)
+
+
 class Relu(Layer):
     def forward(self, x: Array, train: bool) -> Array:
         self.mask = x <= 0
@@ -81,6 +118,44 @@ class Relu(Layer):
     def backward(self, dout: Array) -> Array:
         dout[self.mask] = 0
         return dout
+
+
+class Sigmoid(Layer):
+    def forward(self, x: Array, train: bool) -> Array:
+        self.out: Array = 1 / (1 + np.exp(-x))
+        return self.out
+
+    def backward(self, dout: Array) -> Array:
+        dx: Array = dout * self.out * (1 - self.out)
+        return dx
+
+
+class LocalResponseNormalization(Layer):
+    """Of an odd number of channels, as many on either side."""
+
+    def __init__(self, size: int, alpha: float, beta: float, k: float) -> None:
+        self.size, self.alpha, self.beta, self.k = size, alpha / size, beta, k
+
+    def forward(self, x: Array, train: bool) -> Array:
+        self.x = x
+        self.scale = self.k + self.alpha * self._sums(x**2)
+        self.factor = self.scale**-self.beta
+        out: Array = x * self.factor
+        return out
+
+    def backward(self, dout: Array) -> Array:
+        sums = self._sums(dout * self.factor * self.x / self.scale)
+        dx: Array = dout * self.factor - 2 * self.alpha * self.beta * self.x * sums
+        return dx
+
+    def _sums(self, x: Array) -> Array:
+        """Add the channels around every channel."""
+        around, channels = self.size // 2, x.shape[1]
+        padded = np.pad(x, ((0, 0), (around, around), (0, 0), (0, 0)))
+        sums = np.zeros_like(x)
+        for first in range(self.size):
+            sums += padded[:, first : first + channels]
+        return sums
 
 
 class Dropout(Layer):
@@ -111,3 +186,7 @@ class SoftmaxWithLoss:
         dx: Array = self.y.copy()
         dx[np.arange(len(self.t)), self.t] -= 1
         return dx / len(self.t)
+
+
+def _joined(groups: Sequence[Array], axis: int) -> Array:
+    return groups[0] if len(groups) == 1 else np.concatenate(groups, axis)

@@ -1,14 +1,15 @@
 """How long calls take.
 
-Thread pools spin for a while after a call and slow whoever comes next. So every contender runs in
-blocks of its own, each after a pause and a warm-up, and the blocks take turns in several rounds:
-first, second, ..., first, second, ...
+Thread pools spin for a while after a call and slow whoever comes next: called one by one in turn,
+PyTorch and onnxruntime measure 2 to 10 times slower than alone. So every library runs in a process
+of its own, in blocks of several calls, each after a pause and a warm-up, and the blocks take turns
+in several rounds: first, second, ..., first, second, ...
 """
 
 import statistics
 import time
 import timeit
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,15 +21,14 @@ SAMPLE_SECONDS = 100e-6  # shorter calls are timed several at once
 @dataclass(frozen=True)
 class Effort:
     rounds: int
-    repeats: int  # samples in a block, at least
-    seconds: float  # of a block, at least
-    enough: float  # seconds after which a block ends even so
+    seconds: float  # of a block, at least; and one sample
     pause: float  # before a block, in seconds
     warm_up: float  # after the pause, in seconds; at least one call
+    enough: float  # seconds of one contender's blocks after which it has no further one
 
 
-FULL = Effort(rounds=3, repeats=5, seconds=0.3, enough=10.0, pause=0.1, warm_up=0.02)
-QUICK = Effort(rounds=1, repeats=3, seconds=0.02, enough=0.5, pause=0.02, warm_up=0.005)
+FULL = Effort(rounds=5, seconds=0.06, pause=0.06, warm_up=0.02, enough=4.0)
+QUICK = Effort(rounds=1, seconds=0.005, pause=0.005, warm_up=0.002, enough=0.1)
 
 
 @dataclass(frozen=True)
@@ -43,24 +43,13 @@ class Timing:
     block_medians: list[float]
 
 
-Work = tuple[Callable[[], Any], float]  # a call, and how many operations it does
-
-
-def in_turn(works: Sequence[Work], effort: Effort) -> list[Timing]:
-    blocks: list[list[list[float]]] = [[] for _ in works]
-    for _ in range(effort.rounds):
-        for work, own in zip(works, blocks, strict=True):
-            own.append(block(*work, effort))
-    return [summary(own) for own in blocks]
-
-
 def block(
     call: Callable[[], Any],
     operations: float,
     effort: Effort,
     warm_up: Callable[[], Any] | None = None,  # a part of the call, if it is long
 ) -> list[float]:
-    time.sleep(effort.pause)
+    """Time calls; give the seconds that one of a call's `operations` takes, of every sample."""
     timer = timeit.Timer(call)  # drops every result at once and holds the garbage collector
     first = timeit.Timer(warm_up or call)
     start = time.perf_counter()
@@ -70,7 +59,7 @@ def block(
     number = max(1, round(SAMPLE_SECONDS / once))
     samples: list[float] = []
     start, spent = time.perf_counter(), 0.0
-    while spent < effort.seconds or (len(samples) < effort.repeats and spent < effort.enough):
+    while spent < effort.seconds or not samples:
         samples.append(timer.timeit(number) / (number * operations))
         spent = time.perf_counter() - start
     return samples

@@ -26,7 +26,7 @@ from helpers import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import ndimage, signal  # type: ignore[import-untyped]
+from scipy import ndimage, signal
 
 import fastconv
 

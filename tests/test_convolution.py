@@ -27,7 +27,7 @@ from helpers import (
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import DTypeLike
-from scipy import ndimage, signal  # type: ignore[import-untyped]
+from scipy import ndimage, signal
 
 import fastconv
 

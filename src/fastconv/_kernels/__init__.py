@@ -8,7 +8,7 @@ import os
 from types import ModuleType
 from typing import Any
 
-KERNELS = ("activation", "columns", "convolution", "pooling", "product")
+KERNELS = ("activation", "columns", "convolution", "pooling", "product", "roofline")
 
 # Compiled modules have no types: mypy sees their attributes as Any.
 cpu: Any = importlib.import_module(f"{__name__}.cpu")
@@ -18,6 +18,7 @@ columns: Any
 convolution: Any
 pooling: Any
 product: Any
+roofline: Any
 level: str
 """The CPU level in use."""
 

@@ -1425,24 +1425,3 @@ def bias_gradient(cnp.ndarray grad, cnp.ndarray out, int threads):
             )
     finally:
         free(job.sums)
-
-
-# ---- limits ------------------------------------------------------------------------------------
-
-cdef struct PeakJob:
-    const Tiles *tiles
-    Py_ssize_t rounds
-
-
-cdef void run_peak(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
-    cdef const PeakJob *job = <const PeakJob *>data
-    job.tiles.peak(job.rounds)
-
-
-def fma_peak(dtype, int threads, Py_ssize_t rounds):
-    """Keep every thread's multiply-add units busy; return the number of operations done."""
-    cdef PeakJob job
-    job.tiles = tiles_of(cnp.PyDataType_ELSIZE(cnp.dtype(dtype)))
-    job.rounds = rounds
-    for_each(run_peak, &job, threads, 0, 1e9, threads)
-    return 2 * threads * job.tiles.peak(1) * rounds

@@ -70,8 +70,6 @@ typedef struct {
                            Index pitch, Index rows, Index count, const int32_t *taps, Index n_taps);
     /* Of numbers anywhere, in several short sums that are joined in float64. */
     double (*sum)(const void *numbers, Index count);
-    /* As many multiply-adds as the processor can do, in registers; returns their number. */
-    double (*peak)(Index rounds);
 } Tiles;
 
 #define TILE_JOIN_(a, b) a##_##b
@@ -376,23 +374,8 @@ static double NAMED(sum)(const void *from, Index count) {
     return sum;
 }
 
-/* ---- the limit ------------------------------------------------------------------------------- */
-
-static double NAMED(peak)(Index rounds) {
-    enum { CHAINS = 12 }; /* of a latency of 4 or 5 cycles on 2 units */
-    NAMED(Vec) acc[CHAINS], x = (NAMED(Vec)){0} + (T)0.5;
-    volatile T sink;
-    UNROLL for (int i = 0; i < CHAINS; i++) acc[i] = (NAMED(Vec)){0} + (T)i;
-    for (Index k = 0; k < rounds; k++)
-        UNROLL for (int i = 0; i < CHAINS; i++) acc[i] = acc[i] * x + x;
-    UNROLL for (int i = 0; i < CHAINS; i++) sink = acc[i][0];
-    (void)sink;
-    return (double)rounds * CHAINS * LANES;
-}
-
 static const Tiles NAMED(tiles) = {LANES, NAMED(multiply), NAMED(unpack), NAMED(pack),
-                                   NAMED(correlate), NAMED(correlate_taps), NAMED(sum),
-                                   NAMED(peak)};
+                                   NAMED(correlate), NAMED(correlate_taps), NAMED(sum)};
 
 #undef T
 #undef LANES

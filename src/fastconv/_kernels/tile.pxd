@@ -36,7 +36,6 @@ cdef extern from "tile.h":
             Py_ssize_t rows, Py_ssize_t count, const int32_t *taps, Py_ssize_t n_taps,
         ) noexcept nogil
         double (*sum)(const void *numbers, Py_ssize_t count) noexcept nogil
-        double (*peak)(Py_ssize_t rounds) noexcept nogil
 
     const Tiles *tiles_of(Py_ssize_t bytes) noexcept nogil
 

@@ -1,0 +1,104 @@
+"""What the machine can do at best, at the CPU level in use and on the same threads.
+
+Moving: as many bytes as the operation's inputs have are read and as many as its results have are
+written, once through the caches and once past them. Multiplying: as many multiply-adds as the
+operation has, in registers.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from bench.peers import Contender
+from bench.results import FMA_PEAK, LIMIT, LimitRow
+from fastconv import _kernels
+
+CALL_SECONDS = 0.005  # so long that starting threads does not count
+MACHINE_SAMPLES = 15
+# In the L2 of every thread, or in the memory of all together.
+L2_BYTES, MEMORY_BYTES = 1 << 18, 1 << 28
+MOVES = {"read": (2, 0), "write": (0, 2), "copy": (1, 1)}  # halves of them in source and target
+WAYS = {"": False, ", past caches": True}
+
+
+class Peer:
+    version = ""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+
+    def any_operation(self, case: Any) -> Iterator[Contender]:
+        if any(case.moved):
+            for way, past_caches in WAYS.items():
+                read, written = case.moved
+                call, rounds = _move(read, written, self.threads, past_caches)
+                yield Contender(f"moving{way}", LIMIT, call, _nothing, rounds)
+        if case.flops:
+            call, _ = _multiply_add(case.dtype, self.threads)
+            yield Contender(FMA_PEAK, LIMIT, call, _nothing, call() / case.flops)
+
+    def machine(self) -> list[LimitRow]:
+        """Measure the limits whatever the workload."""
+        rows = []
+        for threads in dict.fromkeys((1, self.threads)):
+            for dtype in ("float32", "float64"):
+                call, _ = _multiply_add(dtype, threads)
+                rate = call() / _least_seconds(call)
+                rows.append(LimitRow(f"{FMA_PEAK}, {dtype}", threads, rate / 1e9, "GFLOP/s"))
+            for place, nbytes in (("L2", L2_BYTES * threads), ("memory", MEMORY_BYTES)):
+                for move, (read, written) in MOVES.items():
+                    for way, past_caches in WAYS.items():
+                        if not past_caches or (written and place == "memory"):
+                            call, rounds = _move(
+                                nbytes * read // 2, nbytes * written // 2, threads, past_caches
+                            )
+                            rate = nbytes * (read + written) / 2 * rounds / _least_seconds(call)
+                            name = f"{move}, {place}{way}"
+                            rows.append(LimitRow(name, threads, rate / 1e9, "GB/s"))
+        return rows
+
+
+def _multiply_add(dtype: str, threads: int) -> tuple[Callable[[], float], int]:
+    """Give a call that returns the number of its operations, and its rounds."""
+    peak = _kernels.roofline.fma_peak
+    rounds = _enough(lambda rounds: peak(dtype, 1, rounds))
+    return (lambda: float(peak(dtype, threads, rounds))), rounds
+
+
+def _move(
+    read: int, written: int, threads: int, past_caches: bool
+) -> tuple[Callable[[], Any], int]:
+    """Give a call that moves so many bytes in every one of its rounds, and their number."""
+    move = _kernels.roofline.move
+    source, target = np.ones(read, np.uint8), np.ones(written, np.uint8)
+    part = source[: read // threads], target[: written // threads]
+    rounds = _enough(lambda rounds: move(*part, 1, rounds, past_caches))
+    return (lambda: move(source, target, threads, rounds, past_caches)), rounds
+
+
+def _enough(work: Callable[[int], Any]) -> int:
+    """Give a number of rounds that takes `CALL_SECONDS`.
+
+    Of one thread: several wait for each other for longer than that while other workers prepare.
+    """
+    rounds = 1
+    while _seconds(partial(work, rounds)) < CALL_SECONDS:
+        rounds *= 2
+    return rounds
+
+
+def _nothing(result: Any) -> tuple[()]:
+    return ()
+
+
+def _least_seconds(call: Callable[[], Any]) -> float:
+    return min(_seconds(call) for _ in range(MACHINE_SAMPLES))
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

@@ -1,0 +1,189 @@
+"""NumPy: the textbook's formula, and all windows at once as a view."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from bench import networks, textbook
+from bench.cases import Array, Case, rows_to_unfolded, unfolded_to_rows
+from bench.networks import NetworkCase
+from bench.peers import Contender, builds_columns, one
+
+View = Callable[[Array, int, int], Array]
+
+
+class Windows:
+    """What NumPy computes from `view(image, kernel, stride)`, the windows (N, C, OH, OW, K, K)."""
+
+    def __init__(self, name: str, view: View) -> None:
+        self.name = name
+        self.view = view
+
+    @builds_columns
+    def im2col(self, case: Case) -> Iterator[Contender]:
+        shape = case.workload.col_shape
+        yield self._contender(
+            case, lambda windows: windows.transpose(0, 2, 3, 1, 4, 5).reshape(shape)
+        )
+
+    @builds_columns
+    def unfold(self, case: Case) -> Iterator[Contender]:
+        w = case.workload
+        shape = (w.n, w.col_shape[1], w.out_size**2)
+        yield self._contender(
+            case, lambda windows: windows.transpose(0, 1, 4, 5, 2, 3).reshape(shape)
+        )
+
+    def max_pool2d(self, case: Case) -> Iterator[Contender]:
+        yield self._contender(case, lambda windows: windows.max(axis=(4, 5)), -np.inf)
+
+    def avg_pool2d(self, case: Case) -> Iterator[Contender]:
+        yield self._contender(case, lambda windows: windows.mean(axis=(4, 5)))
+
+    @builds_columns
+    def conv2d(self, case: Case) -> Iterator[Contender]:
+        weight, bias, groups = case.weight, case.bias[:, None, None], case.workload.groups
+
+        def one_group(windows: Array) -> Array:
+            product = np.tensordot(weight, windows, ((1, 2, 3), (1, 4, 5)))
+            product += bias[:, None]
+            return product.transpose(1, 0, 2, 3)
+
+        def all_groups(windows: Array) -> Array:
+            n, _, *rest = windows.shape
+            product = np.einsum(
+                "ngcyxhw,gfchw->ngfyx",
+                windows.reshape(n, groups, -1, *rest),
+                weight.reshape(groups, -1, *weight.shape[1:]),
+            )
+            output: Array = product.reshape(n, -1, *rest[:2])
+            output += bias
+            return output
+
+        yield self._contender(case, one_group if groups == 1 else all_groups)
+
+    def _contender(
+        self, case: Case, compute: Callable[[Array], Array], fill: float = 0.0
+    ) -> Contender:
+        x, (k, s, p) = case.image, case.window
+        around = ((0, 0), (0, 0), (p, p), (p, p))
+
+        def call() -> Array:
+            padded = np.pad(x, around, constant_values=fill) if p else x
+            return compute(self.view(padded, k, s))
+
+        return Contender(self.name, "fresh", call, one)
+
+
+class Peer:
+    """One thread, whatever is asked for, but for products of matrices."""
+
+    version = np.__version__
+    windows = Windows(
+        "numpy windows",
+        lambda image, kernel, stride: np.lib.stride_tricks.sliding_window_view(
+            image, (kernel, kernel), (2, 3)
+        )[:, :, ::stride, ::stride],
+    )
+
+    def __init__(self, threads: int) -> None:
+        """Leave it to the environment, which told OpenBLAS the number of threads."""
+
+    @builds_columns
+    def im2col(self, case: Case) -> Iterator[Contender]:
+        x, window = case.image, case.window
+        yield _contender(lambda: textbook.im2col(x, *window))
+        yield from self.windows.im2col(case)
+
+    @builds_columns
+    def col2im(self, case: Case) -> Iterator[Contender]:
+        col, shape, window = case.col, case.workload.image_shape, case.window
+        yield _contender(lambda: textbook.col2im(col, shape, *window))
+
+    @builds_columns
+    def unfold(self, case: Case) -> Iterator[Contender]:
+        x, window, workload = case.image, case.window, case.workload
+        yield _contender(lambda: rows_to_unfolded(textbook.im2col(x, *window), workload))
+        yield from self.windows.unfold(case)
+
+    @builds_columns
+    def fold(self, case: Case) -> Iterator[Contender]:
+        col, shape, window = case.unfolded, case.workload.image_shape, case.window
+        yield _contender(lambda: textbook.col2im(unfolded_to_rows(col), shape, *window))
+
+    def max_pool2d(self, case: Case) -> Iterator[Contender]:
+        yield from _max_pool2d(self, case)
+        yield from self.windows.max_pool2d(case)
+
+    @builds_columns
+    def max_pool2d_indices(self, case: Case) -> Iterator[Contender]:
+        x, size, window = case.image, case.workload.size, case.window
+        yield Contender(
+            "numpy",
+            "fresh",
+            lambda: textbook.max_pool(x, *window),
+            lambda result: (result[0], textbook.plane_indices(result[1], size, *window)),
+        )
+
+    @builds_columns
+    def max_pool2d_backward(self, case: Case) -> Iterator[Contender]:
+        grad, pixel, shape = case.grad, case.pooled[1], case.workload.image_shape
+        window = case.window
+        yield _contender(lambda: textbook.max_pool_backward(grad, pixel, shape, *window))
+
+    def max_unpool2d(self, case: Case) -> Iterator[Contender]:
+        values, indices, shape = case.grad, case.indices, case.workload.image_shape
+        yield _contender(lambda: textbook.max_unpool(values, indices, shape))
+
+    def avg_pool2d(self, case: Case) -> Iterator[Contender]:
+        yield from _avg_pool2d(self, case)
+        yield from self.windows.avg_pool2d(case)
+
+    @builds_columns
+    def avg_pool2d_backward(self, case: Case) -> Iterator[Contender]:
+        grad, shape, window = case.grad, case.workload.image_shape, case.window
+        yield _contender(lambda: textbook.avg_pool_backward(grad, shape, *window))
+
+    @builds_columns
+    def conv2d(self, case: Case) -> Iterator[Contender]:
+        x, weight, bias, (_, s, p) = case.image, case.weight, case.bias, case.window
+        yield _contender(lambda: textbook.convolution(x, weight, bias, s, p))
+        yield from self.windows.conv2d(case)
+
+    @builds_columns
+    def conv2d_backward(self, case: Case) -> Iterator[Contender]:
+        grad, col, weight, (_, s, p) = case.grad, case.saved_col, case.weight, case.window
+        shape = case.workload.image_shape
+        yield Contender(
+            "numpy",
+            "fresh",
+            lambda: textbook.convolution_backward(grad, col, weight, shape, s, p),
+            tuple,
+        )
+
+    @builds_columns
+    def conv_transpose2d(self, case: Case) -> Iterator[Contender]:
+        x, weight, shape, (_, s, p) = case.grad, case.weight, case.workload.image_shape, case.window
+        yield _contender(lambda: textbook.convolution_transpose(x, weight, shape, s, p))
+
+    def network_step(self, case: NetworkCase) -> Iterator[Contender]:
+        yield from networks.textbook(case)
+
+    network_inference = network_step
+
+
+@builds_columns
+def _max_pool2d(_: Peer, case: Case) -> Iterator[Contender]:
+    x, window = case.image, case.window
+    yield _contender(lambda: textbook.max_pool(x, *window)[0])
+
+
+@builds_columns
+def _avg_pool2d(_: Peer, case: Case) -> Iterator[Contender]:
+    x, window = case.image, case.window
+    yield _contender(lambda: textbook.avg_pool(x, *window))
+
+
+def _contender(call: Callable[[], Any]) -> Contender:
+    return Contender("numpy", "fresh", call, one)

@@ -1,0 +1,56 @@
+"""onnxruntime's MaxPool and Conv, bound to their input.
+
+It allocates results from its own arena. Its threads may spin, which is its default and its faster
+setting.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import onnxruntime as ort
+
+from bench.cases import Array, Case
+from bench.peers import Contender, models
+
+
+class Peer:
+    version = str(ort.__version__)
+
+    def __init__(self, threads: int) -> None:
+        self.options = ort.SessionOptions()
+        self.options.intra_op_num_threads = threads
+        self.options.inter_op_num_threads = 1
+
+    def max_pool2d_indices(self, case: Case) -> Iterator[Contender]:
+        plane = case.workload.size**2  # ONNX counts through the whole tensor
+
+        def results(binding: Any) -> tuple[Array, ...]:
+            values, *indices = binding.copy_outputs_to_cpu()
+            return (values, *(index % plane for index in indices))
+
+        for name, outputs in (
+            ("onnxruntime, no indices", ["values"]),
+            ("onnxruntime", ["values", "indices"]),
+        ):
+            call = self._bound(models.max_pool(case, outputs), case.image, outputs)
+            yield Contender(name, "fresh", call, results)
+
+    def conv2d(self, case: Case) -> Iterator[Contender]:
+        call = self._bound(models.convolution(case), case.image, ["output"])
+        yield Contender(
+            "onnxruntime", "fresh", call, lambda binding: tuple(binding.copy_outputs_to_cpu())
+        )
+
+    def _bound(self, model: bytes, image: Array, outputs: list[str]) -> Callable[[], Any]:
+        session = ort.InferenceSession(model, self.options, providers=["CPUExecutionProvider"])
+        binding = session.io_binding()
+        binding.bind_cpu_input("image", image)
+
+        def call() -> Any:
+            binding.clear_binding_outputs()
+            for output in outputs:
+                binding.bind_output(output)
+            session.run_with_iobinding(binding)
+            return binding
+
+        return call

@@ -1,0 +1,130 @@
+"""What is to be reached, as data: ratios to peers and limits, budgets of memory, errors."""
+
+from dataclasses import dataclass
+from math import isqrt
+
+from bench.shapes import (
+    COLUMN_OPERATIONS,
+    COLUMNS,
+    LAYERS,
+    POOLING,
+    POOLING_OPERATIONS,
+    SECTIONS,
+    NetworkTask,
+    Workload,
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The best contender's time divided by ours, both in this mode, must reach `at_least`.
+
+    Without contenders what counts is the share that we reach of the limit that binds.
+    """
+
+    operation: str
+    workloads: tuple[Workload | NetworkTask, ...]
+    contenders: tuple[str, ...]  # those of them that take part
+    at_least: float | None  # None: only shown
+    over: str  # "mean": the geometric mean over the workloads; "worst": every one of them
+    mode: str = "fresh"
+
+    @property
+    def name(self) -> str:
+        return f"{self.operation} {self.mode} beside {'/'.join(self.contenders) or 'the limit'}"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Operations and their budget beyond inputs, outputs and one copy of the weights."""
+
+    operations: tuple[str, ...]
+    workloads: tuple[Workload, ...]
+    mib_per_thread: float
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A convolution whose result number `index`, called `result`, sums so many `terms`."""
+
+    result: str
+    operation: str
+    index: int
+    terms: int
+    workload: Workload
+
+
+MEMORY = (
+    Memory(("im2col", "col2im"), COLUMNS, 1.0),
+    Memory(
+        (
+            "max_pool2d",
+            "max_pool2d_indices",
+            "max_pool2d_backward",
+            "avg_pool2d",
+            "avg_pool2d_backward",
+        ),
+        POOLING,
+        1.0,
+    ),
+    Memory(("conv2d", "conv2d_backward"), LAYERS[1:8], 4.0),
+)
+
+ACCURACY_CHANNELS = (1, 8, 32, 64, 128, 256, 512, 1024, 2222)
+ACCURACY = (
+    *(
+        Accuracy("output", "conv2d", 0, 9 * c, Workload(2, c, 14, 3, 1, 0, filters=32))
+        for c in ACCURACY_CHANNELS
+    ),
+    *(
+        Accuracy("grad_input", "conv2d_backward", 0, 9 * f, Workload(2, 32, 14, 3, 1, 0, filters=f))
+        for f in ACCURACY_CHANNELS
+    ),
+    *(
+        Accuracy(
+            "grad_weight", "conv2d_backward", 1, side**2, Workload(1, 32, side, 3, 1, 1, filters=32)
+        )
+        for side in (isqrt(9 * c) for c in ACCURACY_CHANNELS)
+    ),
+)
+ERROR_BESIDE_NUMPY = 1.1  # at most
+SMALL_CALL_US = {
+    **dict.fromkeys((*COLUMN_OPERATIONS, *POOLING_OPERATIONS), 5.0),
+    "conv2d": 6.0,
+}
+
+STEPS, INFERENCES = (
+    tuple(
+        measured.workload
+        for section in SECTIONS
+        for measured in section.measurements
+        if measured.operation == operation and measured.workload.name.startswith(("simple", "deep"))
+    )
+    for operation in ("network_step", "network_inference")
+)
+TORCH_LAYOUTS = ("torch", "torch channels_last")
+CONV_PEERS = (*TORCH_LAYOUTS, "onnxruntime")
+TARGETS = (
+    Target("im2col", COLUMNS, ("numpy",), 20.0, "mean"),
+    Target("im2col", COLUMNS, ("torch",), 5.0, "mean"),
+    Target("im2col", COLUMNS, (), 0.6, "mean", mode="out="),
+    Target("col2im", COLUMNS, ("numpy",), 20.0, "mean"),
+    Target("col2im", COLUMNS, ("torch",), 4.0, "mean"),
+    Target("max_pool2d_indices", POOLING, ("torch",), 8.0, "mean"),
+    Target("max_pool2d_indices", POOLING, ("onnxruntime, no indices",), 1.0, "worst"),
+    Target("max_pool2d_backward", POOLING, ("torch",), 1.0, "worst"),
+    Target("conv2d", LAYERS, ("numpy",), 10.0, "worst"),
+    Target("conv2d", LAYERS, CONV_PEERS, 1.0, "mean"),
+    Target("conv2d", LAYERS, CONV_PEERS, 0.85, "worst"),
+    Target("conv2d", LAYERS[2:5], (), 0.8, "worst"),
+    Target("conv2d", LAYERS, (), None, "mean"),
+    Target("conv2d_backward", LAYERS, ("numpy",), 10.0, "worst"),
+    Target("conv2d_backward", LAYERS, ("torch",), 1.3, "mean"),
+    Target("conv2d_backward", LAYERS, ("torch",), 1.0, "worst"),
+    Target("conv2d_backward", LAYERS, TORCH_LAYOUTS, None, "worst"),
+    Target("conv2d_backward", LAYERS, (), None, "mean"),
+    Target("network_step", STEPS, ("torch",), 1.5, "worst"),
+    Target("network_step", STEPS, ("numpy",), 15.0, "worst"),
+    Target("network_inference", INFERENCES, ("torch",), 1.5, "worst"),
+    Target("network_inference", INFERENCES, ("numpy",), 15.0, "worst"),
+)

@@ -1,0 +1,63 @@
+/* What a processor can do at most: multiply and add in registers, read and write memory. */
+#ifndef FASTCONV_ROOFLINE_H
+#define FASTCONV_ROOFLINE_H
+
+#include "stream.h"
+
+/* So many accumulators hide a latency of 4 or 5 cycles on 2 units. */
+enum { CHAINS = 12 };
+
+#define DEFINE(T)                                                                                \
+    /* Returns the number of multiply-adds. */                                                   \
+    static double multiply_add_##T(Index rounds) {                                               \
+        typedef T Vec __attribute__((vector_size(__BIGGEST_ALIGNMENT__)));                       \
+        Vec acc[CHAINS], x = (Vec){0} + (T)0.5;                                                  \
+        volatile T sink;                                                                         \
+        _Pragma("GCC unroll 16") for (int i = 0; i < CHAINS; i++) acc[i] = (Vec){0} + (T)(i + 2);\
+        for (Index k = 0; k < rounds; k++)                                                       \
+            _Pragma("GCC unroll 16") for (int i = 0; i < CHAINS; i++) acc[i] = acc[i] * x + x;   \
+        _Pragma("GCC unroll 16") for (int i = 0; i < CHAINS; i++) sink = acc[i][0];              \
+        (void)sink;                                                                              \
+        return (double)rounds * CHAINS * (double)(sizeof(Vec) / sizeof(T));                      \
+    }
+DEFINE(float)
+DEFINE(double)
+#undef DEFINE
+
+typedef uint64_t Words __attribute__((vector_size(LINE_BYTES), aligned(1), may_alias));
+
+/* Reads one line after the other; returns something that depends on all of them. */
+static uint64_t read_lines(const char *from, Index bytes) {
+    Words sums[4] = {{0}};
+    for (Index i = 0; i + 4 * LINE_BYTES <= bytes; i += 4 * LINE_BYTES)
+        _Pragma("GCC unroll 4") for (int v = 0; v < 4; v++)
+            sums[v] += *(const Words *)(from + i + v * LINE_BYTES);
+    return (sums[0] + sums[1] + sums[2] + sums[3])[0];
+}
+
+/* Or the compiler makes them calls of memset and memcpy, which go past the caches at will. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define AS_WRITTEN __attribute__((optimize("no-tree-loop-distribute-patterns")))
+#else
+#define AS_WRITTEN
+#endif
+
+/* Writes a line again and again, through the caches or past them. */
+AS_WRITTEN static void write_lines(char *to, Index bytes, int past_caches) {
+    static const char line[LINE_BYTES] = {0};
+    Index i = (Index)(-(uintptr_t)to % LINE_BYTES);
+    if (past_caches)
+        for (; i + LINE_BYTES <= bytes; i += LINE_BYTES) stream_line(to + i, line);
+    else
+        for (; i + LINE_BYTES <= bytes; i += LINE_BYTES) *(Words *)(to + i) = *(const Words *)line;
+}
+
+AS_WRITTEN static void copy_lines(char *to, const char *from, Index bytes, int past_caches) {
+    if (past_caches)
+        stream_copy(to, from, bytes);
+    else
+        for (Index i = 0; i + LINE_BYTES <= bytes; i += LINE_BYTES)
+            *(Words *)(to + i) = *(const Words *)(from + i);
+}
+
+#endif

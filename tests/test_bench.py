@@ -1,0 +1,608 @@
+"""The benchmark's judgements, on results that are made up: nothing is timed here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from math import log, prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastconv.layers import AveragePooling, Convolution, Pooling
+from fastconv.models import VGG, AlexNet, LeNet, Sequential
+
+pytest.importorskip("bench", reason="bench/ is in no wheel: python -m pytest, in a checkout")
+
+from bench import compare, plot, publish, reasons, totals
+from bench.command import facts, results_file
+from bench.machine import Machine
+from bench.results import (
+    FMA_PEAK,
+    LIMIT,
+    OURS,
+    AccuracyRow,
+    Bound,
+    LimitRow,
+    MemoryRow,
+    Results,
+    Row,
+    bound_of,
+    load,
+)
+from bench.shapes import (
+    BATCHES,
+    LAYERS_OF_NETWORKS,
+    SECTIONS,
+    THREADED,
+    Measurement,
+    Workload,
+    thread_counts,
+)
+from bench.timing import Effort, Timing
+
+VERSIONS = {"numpy": "2.4.6", "torch": "2.13.0", "onnxruntime": "1.31.0", "jax": "0.8"}
+# Times beside ours, about; "opencv dnn" is of a library that no version is known of.
+PEERS = {
+    OURS: 1.0,
+    "numpy": 20.0,
+    "torch": 1.5,
+    "torch channels_last": 1.1,
+    "onnxruntime": 1.2,
+    "jax": 2.0,
+    "opencv dnn": 1.4,
+}
+
+
+def machine(**changes: Any) -> Machine:
+    about = Machine(
+        cpu="Xeon",
+        cores=4,
+        load=0.1,
+        system="Linux",
+        python="3.11.2",
+        versions=dict(VERSIONS),
+        fastconv={"fastconv": "0.1.0", "CPU level": "v4 (available: v4, v3, base)"},
+        threads=4,
+        commit="0123abc",
+        date="2026-11-21",
+    )
+    return replace(about, **changes)
+
+
+def results(rows: list[Row], **changes: Any) -> Results:
+    return Results(
+        machine(**changes), Effort(5, 0.06, 0.06, 0.02, 4.0), {"scipy": "none"}, [], rows
+    )
+
+
+def timing(medians: list[float], spread: float = 0.02) -> Timing:
+    median = statistics.median(medians)
+    low, high = median * (1 - spread), median * (1 + spread)
+    return Timing(median, min(medians), low, high, 100, medians)
+
+
+def row(
+    contender: str,
+    seconds: float | list[float],
+    workload: str = "w",
+    operation: str = "conv2d",
+    mode: str = "fresh",
+    threads: int = 4,
+    flops: int = 0,
+) -> Row:
+    medians = seconds if isinstance(seconds, list) else [seconds] * 5
+    errors = [] if mode == LIMIT else [1.5e-7]
+    return Row(operation, workload, threads, contender, mode, 0, flops, timing(medians), errors)
+
+
+def everything() -> list[tuple[Measurement, int]]:
+    """List all measurements with their numbers of threads."""
+    measured = [(m, 4) for section in SECTIONS for m in section.measurements]
+    measured += [(m, threads) for m in THREADED for threads in thread_counts(4)]
+    return list(dict.fromkeys(measured))
+
+
+class Maker:
+    """Makes up results; `times` says how many times longer than usual a contender takes."""
+
+    def __init__(
+        self,
+        noise: float = 0.02,
+        blocks: int = 5,
+        measured: list[tuple[Measurement, int]] | None = None,
+    ) -> None:
+        self.rng = np.random.default_rng(0)
+        self.noise, self.blocks = noise, blocks
+        self.measured = measured or everything()
+
+    def __call__(self, times: Callable[[Row], float] = lambda row: 1.0) -> Results:
+        rows = [
+            made for measured, threads in self.measured for made in self._case(measured, threads)
+        ]
+        made = results([self._timed(row, times(row)) for row in rows])
+        made.limits = [LimitRow(FMA_PEAK, 4, 760.0, "GFLOP/s"), LimitRow("copy", 4, 31.0, "GB/s")]
+        made.memory = [MemoryRow("conv2d", self.measured[0][0].workload.name, 4, 9, 0, 4.0)]
+        made.accuracy = [AccuracyRow("output", 576, {OURS: 8e-8, "numpy": 1e-7})]
+        return made
+
+    def _case(self, measured: Measurement, threads: int) -> list[Row]:
+        operation, workload = measured
+        flops, binding = 0, 0.05
+        if isinstance(workload, Workload):
+            elements = prod(workload.image_shape) + prod(workload.output_shape)
+            if workload.filters:
+                flops = 2 * prod(workload.output_shape) * prod(workload.weight_shape[1:])
+            binding = 4e-6 + max(flops / 190e9, elements / 2e9) / threads
+        made = []
+        for contender, factor in PEERS.items():
+            chance = zlib.crc32(f"{operation} {workload.name} {contender}".encode()) / 2**32
+            seconds = binding / 0.75 * factor * (0.75 + 0.5 * chance)
+            made.append(row(contender, seconds, workload.name, operation, "fresh", threads, flops))
+        for limit, share in ((FMA_PEAK, 1.0), ("moving", 0.6)):
+            seconds = binding * share
+            made.append(row(limit, seconds, workload.name, operation, LIMIT, threads, flops))
+        return made
+
+    def _timed(self, row: Row, times: float) -> Row:
+        noises = np.exp(self.noise * self.rng.standard_normal(self.blocks))
+        return replace(row, timing=timing([float(row.seconds * times * noise) for noise in noises]))
+
+
+def layers_of(network: str) -> list[tuple[Measurement, int]]:
+    """List what a network's pictures and totals need."""
+    return [
+        (Measurement(layer.operation, layer.workload.of(batch)), 4)
+        for layer in LAYERS_OF_NETWORKS[network]
+        for batch in BATCHES
+    ]
+
+
+# ---- telling two results apart ---------------------------------------------------------------
+
+
+def is_slowed(row: Row) -> bool:
+    return row.contender == OURS and row.operation == "im2col"
+
+
+def verdicts(found: compare.Comparison) -> Counter[str]:
+    return Counter(change.verdict for change in found.changes)
+
+
+def test_noise_is_not_a_change() -> None:
+    make = Maker()
+    found = compare.compare(make(), make())
+    assert abs(found.noise.drift) < 0.005
+    assert 0.01 < found.noise.spread < 0.05
+    # Of hundreds of rows the test errs at 1 %, and the noise is exceeded by 5 %.
+    assert verdicts(found)[compare.SAME] >= 0.99 * len(found.changes)
+
+
+def test_drift_is_recognised() -> None:
+    make = Maker()
+    found = compare.compare(make(), make(lambda row: 1.2))
+    assert found.noise.drift == pytest.approx(log(1.2), abs=0.005)
+    assert verdicts(found)[compare.SAME] >= 0.99 * len(found.changes)
+
+
+@pytest.mark.parametrize("drift", [1.0, 0.8])
+def test_a_change_is_found(drift: float) -> None:
+    make = Maker()
+    found = compare.compare(make(), make(lambda row: drift * (1.2 if is_slowed(row) else 1.0)))
+    slower = [change for change in found.changes if change.verdict == compare.SLOWER]
+    assert all(c.verdict == compare.SLOWER for c in found.changes if is_slowed(c.before))
+    assert all(change.ratio == pytest.approx(1.2, rel=0.1) for change in slower)
+    assert sum(not is_slowed(change.before) for change in slower) <= 3
+    assert found.changes == sorted(found.changes, key=lambda change: -change.ratio)
+    faster = compare.compare(make(), make(lambda row: 0.8 if is_slowed(row) else 1.0))
+    assert all(c.verdict == compare.FASTER for c in faster.changes if is_slowed(c.before))
+
+
+@pytest.mark.parametrize(("blocks", "testable"), [(1, False), (3, False), (4, False), (5, True)])
+def test_few_blocks_tell_nothing(blocks: int, testable: bool) -> None:
+    make = Maker(blocks=blocks)
+    before, after = make(), make(lambda row: 2.0 if is_slowed(row) else 1.0)
+    found = compare.compare(before, after)
+    slowed = [change for change in found.changes if is_slowed(change.before)]
+    assert {change.testable for change in slowed} == {testable}
+    assert all((change.verdict == compare.SLOWER) == testable for change in slowed)
+    text = compare.report(before, after, found, everything=False)
+    assert ("have too few blocks" in text) == (not testable)
+
+
+def test_controls_are_what_did_not_change() -> None:
+    before = results([row("torch channels_last", 1.0, f"w{i}") for i in range(20)])
+    after = results([row("torch channels_last", 2.0, f"w{i}") for i in range(20)])
+    assert compare.compare(before, after).noise.drift == pytest.approx(log(2))
+    after.machine = machine(versions={**VERSIONS, "torch": "2.14.0"})
+    assert compare.compare(before, after).noise == compare.Noise()
+    limits = results([row(FMA_PEAK, 1.0, f"w{i}", mode=LIMIT) for i in range(20)])
+    assert compare.compare(limits, limits).noise == compare.Noise(0.0, 0.0, 20)
+    ours = results([row(OURS, 1.0, f"w{i}") for i in range(20)])
+    assert compare.compare(ours, ours).noise.controls == 0
+
+
+def test_equal_blocks_are_no_change() -> None:
+    assert compare.change(row(OURS, 1.0), row(OURS, 1.0), compare.Noise()).verdict == compare.SAME
+
+
+def test_a_change_must_exceed_the_noise() -> None:
+    before, after = row(OURS, 1.0), row(OURS, 1.04)
+    change = compare.change(before, after, compare.Noise())
+    assert change.p <= compare.LEVEL
+    assert change.verdict == compare.SAME
+    quiet = compare.Noise(0.0, 0.01, 20)
+    assert compare.change(before, after, quiet).verdict == compare.SLOWER
+
+
+def compared(before: Path, after: Path, *more: str) -> int:
+    parser = argparse.ArgumentParser()
+    compare.add_arguments(parser)
+    return compare.main(parser.parse_args([str(before), str(after), *more]))
+
+
+def test_comparison_of_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = tmp_path / "before.json", tmp_path / "after.json"
+    results([row(OURS, 1.0, "a"), row(OURS, 1.0, "b"), row(OURS, 1.0, "old")]).save(before)
+    changed = results([row(OURS, 2.0, "a"), row(OURS, 1.0, "b"), row(OURS, 1.0, "new")])
+    changed.machine = machine(cpu="Pentium", date="2027-01-01", load=3.0)
+    changed.save(after)
+    assert compared(before, before) == 0
+    assert compared(after, before) == 0
+    capsys.readouterr()
+    assert compared(before, after) == 1
+    text = capsys.readouterr().out
+    for part in (
+        "WARNING: cpu differs",
+        "2027-01-01",
+        "0 controls are too few",
+        "measured only before:\n  conv2d old",
+        "measured only after:\n  conv2d new",
+        "1 slower, 0 faster, 1 without a difference",
+    ):
+        assert part in text
+    assert "load" not in text
+    assert "conv2d b," not in text
+    assert compared(before, after, "--all") == 1
+    assert "conv2d b," in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"machine": 3}', '"text"', "\0"])
+def test_no_file_of_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None
+) -> None:
+    file = tmp_path / "wrong.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(SystemExit) as end:
+        results_file(str(file))
+    assert end.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"{file} is no file of results: ")
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("needs", "use"),
+    [
+        (
+            "scipy.stats",
+            lambda _: compare.change(row(OURS, 1.0), row(OURS, 1.0), compare.Noise()),
+        ),
+        (
+            "matplotlib.figure",
+            lambda folder: plot.draw(Maker(measured=layers_of("LeNet-5"))(), folder),
+        ),
+    ],
+)
+def test_missing_libraries(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    needs: str,
+    use: Callable[[Path], Any],
+) -> None:
+    monkeypatch.setitem(sys.modules, needs, None)
+    with pytest.raises(SystemExit) as end:
+        use(tmp_path)
+    assert end.value.code == 2
+    assert "pip install 'fastconv[" in capsys.readouterr().err
+
+
+# ---- results -----------------------------------------------------------------------------------
+
+
+def test_results_come_back_from_a_file(tmp_path: Path) -> None:
+    made = Maker(measured=layers_of("LeNet-5"))()
+    made.rows.append(Row("conv2d", "w", 4, "jax", "fresh", 0, 0, None, [], "wrong result"))
+    made.save(tmp_path / "results.json")
+    assert load(tmp_path / "results.json") == made
+    assert json.loads((tmp_path / "results.json").read_text())["bounds"]
+
+
+def test_the_limit_that_binds() -> None:
+    ours = row(OURS, 4.0)
+    slow, fast = row("moving", 3.0, mode=LIMIT), row("moving, past caches", 2.0, mode=LIMIT)
+    peak, low_peak = row(FMA_PEAK, 2.5, mode=LIMIT), row(FMA_PEAK, 1.0, mode=LIMIT)
+
+    def bound(*limits: Row) -> Bound | None:
+        return bound_of(ours, [ours, *limits])
+
+    def seconds(limit: Row) -> float:  # a good quarter of the samples
+        return 0.98 * limit.timing.median if limit.timing else 0.0
+
+    assert bound() is None
+    assert bound(slow) == Bound("moving", seconds(slow) / 4)
+    assert bound(slow, fast) == Bound("moving, past caches", seconds(fast) / 4)
+    assert bound(slow, fast, peak) == Bound(FMA_PEAK, seconds(peak) / 4)
+    assert bound(slow, fast, low_peak) == Bound("moving, past caches", seconds(fast) / 4)
+    assert bound_of(replace(ours, timing=None), [slow]) is None
+
+
+def test_totals_count_every_layer_as_often_as_the_network_has_it() -> None:
+    rows = []
+    for layer in LAYERS_OF_NETWORKS["ResNet-50"]:
+        name = layer.workload.name
+        rows += [
+            row(OURS, 1.0, name, layer.operation),
+            row("torch", 2.0, name, layer.operation),
+            row(FMA_PEAK, 0.5, name, layer.operation, LIMIT),
+        ]
+    rows.append(row("numpy", 9.0, LAYERS_OF_NETWORKS["ResNet-50"][0].workload.name))
+    found = totals.network_totals(results(rows), "ResNet-50", 1)
+    assert found == pytest.approx({OURS: 53.0, "torch": 106.0, LIMIT: 53 * 0.49})
+    assert totals.network_totals(results(rows), "ResNet-50", 16) == {}
+    assert totals.network_totals(results(rows, threads=2), "ResNet-50", 1) == {}
+
+
+# ---- the networks' layers -----------------------------------------------------------------------
+
+
+class _WithoutAffine(Sequential):
+    """Convolutions and poolings as the network has them, without the memory of the rest."""
+
+    def affine(self, units: Any, *, std: float | None = None) -> Sequential:
+        return self
+
+
+class _LeNet(_WithoutAffine, LeNet):
+    pass
+
+
+class _AlexNet(_WithoutAffine, AlexNet):
+    pass
+
+
+class _VGG(_WithoutAffine, VGG):
+    pass
+
+
+def _workload(c: int, size: int, kernel: Any, layer: Any, *filters: int) -> Workload:
+    return Workload(1, c, size, kernel, layer.stride, layer.pad, *filters)
+
+
+@pytest.mark.parametrize(
+    ("name", "network"), [("LeNet-5", _LeNet), ("AlexNet", _AlexNet), ("VGG-16", _VGG)]
+)
+def test_layers_are_those_of_the_models(name: str, network: Callable[..., Sequential]) -> None:
+    net, found = network(seed=0), Counter[Workload]()
+    c, size, _ = net.input_dim
+    for layer_name, layer in net.layers.items():
+        if isinstance(layer, Convolution):
+            filters, group, kernel, _ = layer.W.shape
+            found[_workload(c, size, kernel, layer, filters, c // group)] += 1
+        elif isinstance(layer, (Pooling, AveragePooling)):
+            found[_workload(c, size, layer.pool_h, layer)] += 1
+        c, size, _ = net._shapes[layer_name]
+    assert found == {layer.workload: layer.times for layer in LAYERS_OF_NETWORKS[name]}
+
+
+@pytest.mark.parametrize(
+    ("name", "convolutions", "weights"),
+    [
+        ("LeNet-5", 2, 6 * 25 + 16 * 6 * 25),
+        ("AlexNet", 5, 2_332_704),
+        ("VGG-16", 13, 14_710_464),
+        ("ResNet-50", 53, 23_454_912),
+        ("MobileNetV1", 27, 3_185_088),
+    ],
+)
+def test_layers_are_those_of_the_papers(name: str, convolutions: int, weights: int) -> None:
+    layers = [layer for layer in LAYERS_OF_NETWORKS[name] if layer.workload.filters]
+    assert sum(layer.times for layer in layers) == convolutions
+    assert sum(layer.times * prod(layer.workload.weight_shape) for layer in layers) == weights
+    assert len({layer.workload for layer in layers}) == len(layers)
+
+
+def resnet_50() -> Counter[Workload]:
+    """List its convolutions, following table 1 of the paper."""
+    found = Counter([Workload(1, 3, 224, 7, 2, 3, 64)])
+    c, size = 64, 56
+    for stage, blocks in enumerate((3, 4, 6, 3)):
+        width = 64 << stage
+        for block in range(blocks):
+            stride = 2 if block == 0 and stage else 1
+            found[Workload(1, c, size, 1, 1, 0, width)] += 1
+            found[Workload(1, width, size, 3, stride, 1, width)] += 1
+            found[Workload(1, width, size // stride, 1, 1, 0, 4 * width)] += 1
+            if block == 0:
+                found[Workload(1, c, size, 1, stride, 0, 4 * width)] += 1
+            c, size = 4 * width, size // stride
+    return found
+
+
+def mobilenet() -> Counter[Workload]:
+    """List its convolutions, following table 1 of the paper."""
+    found = Counter([Workload(1, 3, 224, 3, 2, 1, 32)])
+    c, size = 32, 112
+    strides = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
+    filters = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
+    for stride, f in zip(strides, filters, strict=True):
+        found[Workload(1, c, size, 3, stride, 1, c, c)] += 1
+        size //= stride
+        found[Workload(1, c, size, 1, 1, 0, f)] += 1
+        c = f
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"), [("ResNet-50", resnet_50()), ("MobileNetV1", mobilenet())]
+)
+def test_layers_follow_the_tables_of_the_papers(name: str, wanted: Counter[Workload]) -> None:
+    layers = [layer for layer in LAYERS_OF_NETWORKS[name] if layer.workload.filters]
+    assert {layer.workload: layer.times for layer in layers} == wanted
+
+
+# ---- what is published -------------------------------------------------------------------------
+
+
+def test_what_is_lost() -> None:
+    made = results(
+        [
+            row(OURS, 1.0, "a"),
+            row(OURS, 1.0, "a", mode="out="),
+            row("torch", 0.96, "a"),
+            row("jax", 0.98, "a"),
+            row("numba", 0.5, "a", mode="out="),
+            row(FMA_PEAK, 0.5, "a", mode=LIMIT),
+            row("torch", 0.5, "b"),  # we have not been timed
+            row("torch", 0.5, "a", threads=1),
+            replace(row("scipy", 0.5, "a"), timing=None),
+        ]
+    )
+    lost = [pair.theirs.contender for pair in publish.pairs(made) if pair.lost]
+    assert lost == ["torch", "numba"]
+    assert len(publish.pairs(made)) == 3
+
+
+def test_losses_are_grouped_by_their_reasons() -> None:
+    pooling = SECTIONS[1].measurements[0].workload.name
+    rows = [
+        row("torch", 0.5, "a"),
+        row("onnxruntime, no indices", 0.7, pooling, "max_pool2d_indices"),
+        row("onnxruntime", 0.6, pooling, "max_pool2d_indices"),
+    ]
+    ours = [replace(theirs, contender=OURS, timing=timing([1.0])) for theirs in rows[:2]]
+    found = publish.by_reason(publish.pairs(results([*ours, *rows])))
+    assert list(found) == [reasons.REASONS[0].text, None]
+    assert [pair.theirs.contender for pair in found[None]] == ["torch", "onnxruntime"]
+    page = publish.page(results([*ours, *rows]))
+    assert "In 3 of 3 comparisons a peer is faster" in page
+    assert page.index("## What we lose") < page.index("Not explained yet") < page.index("## Target")
+
+
+def test_reasons_apply_to_every_field() -> None:
+    reason = reasons.Reason(
+        "", ("conv2d",), ("torch",), ("fresh",), lambda workload: workload.kernel == 1
+    )
+    one, three = Workload(1, 64, 56, 1, 1, 0, 64).name, Workload(1, 64, 56, 3, 1, 1, 64).name
+    assert reason.applies(row("torch channels_last", 1.0, one))
+    assert not reason.applies(row("torch", 1.0, three))
+    assert not reason.applies(row("torch", 1.0, "unknown"))
+    assert not reason.applies(row("jax", 1.0, one))
+    assert not reason.applies(row("torch", 1.0, one, "conv2d_backward"))
+    assert not reason.applies(row("torch", 1.0, one, mode="out="))
+
+
+def test_workloads_have_names_of_their_own() -> None:
+    measured = {m for section in SECTIONS for m in section.measurements}
+    assert len({(m.operation, m.workload.name) for m in measured}) == len(measured)
+
+
+def test_the_readme_keeps_what_is_around_the_markers() -> None:
+    before, after = "# title\n\n", "\n\n## Use\n"
+    readme = f"{before}{publish.BEGIN}\nold\n{publish.END}{after}"
+    once = publish.replaced(readme, "new")
+    assert once == f"{before}{publish.BEGIN}\nnew\n{publish.END}{after}"
+    assert publish.replaced(once, "new") == once
+
+
+@pytest.mark.parametrize(
+    "readme",
+    [
+        "",
+        publish.BEGIN,
+        publish.END,
+        publish.END + publish.BEGIN,
+        2 * (publish.BEGIN + publish.END),
+    ],
+)
+def test_a_readme_without_markers_is_left_alone(readme: str) -> None:
+    with pytest.raises(ValueError, match="must have the lines <!-- performance: begin -->"):
+        publish.replaced(readme, "new")
+
+
+def test_the_readme_marks_the_fastest() -> None:
+    headline = next(h for h in publish.HEADLINES if isinstance(h, publish.Headline))
+    name, operation = headline.workload.name, headline.operation
+    rows = [
+        row(contender, seconds, name, operation)
+        for contender, seconds in (
+            (OURS, 0.002),
+            ("numpy", 0.0456),
+            ("torch", 0.003),
+            ("torch channels_last", 0.0017),
+        )
+    ]
+    assert (
+        f"| {headline.label} | 2.00 | 45.6 (23\N{MULTIPLICATION SIGN}) | "
+        "**1.70 (0.85\N{MULTIPLICATION SIGN})** |" in publish.readme_part(results(rows))
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (16879.2, "16879"), (93.04, "93.0"), (0.00123, "0.00123")]
+)
+def test_digits(value: float, text: str) -> None:
+    assert publish.digits(value) == text
+
+
+def test_the_page_says_everything() -> None:
+    made = Maker()()
+    made.rows.append(Row("conv2d", "w", 4, "numba", "fresh", 0, 0, None, [], "wrong result"))
+    page = publish.page(made)
+    for section in SECTIONS:
+        assert f"## {section.title[0].upper()}{section.title[1:]}\n" in page
+    for text in ("wrong result", "0123abc", "2026-11-21", "| scipy | none |", "760.0 GFLOP/s"):
+        assert text in page
+    assert set(VERSIONS) <= {name.rpartition(" ")[2] for name in facts(made.machine)}
+
+
+def test_publishing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    made = Maker(measured=layers_of("LeNet-5"))()
+    options = argparse.Namespace(results=made, root=tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text("nothing")
+    with pytest.raises(SystemExit):
+        publish.main(options)
+    assert list(tmp_path.iterdir()) == [readme]
+
+    readme.write_text(f"{publish.BEGIN}\n{publish.END}\n")
+    assert publish.main(options) == 0
+    assert "without a reason" in capsys.readouterr().err
+    pictures = {file.name for file in (tmp_path / "docs/performance").iterdir()}
+    assert pictures == {"summary.png", "lenet-5-batch-1.png", "lenet-5-batch-16.png"}
+    page = (tmp_path / "docs/performance.md").read_text()
+    assert page.startswith("<!-- Written by `python -m bench publish RESULTS.json`")
+    assert all(f"](performance/{name})" in page for name in pictures)
+    assert "](docs/performance/summary.png)" in readme.read_text()
+    assert (tmp_path / "docs/performance/summary.png").stat().st_size < 80_000
+
+
+def test_pictures_of_everything(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    made = Maker()()
+    wanted = {f"{n.lower()}-batch-{b}.png" for n in LAYERS_OF_NETWORKS for b in BATCHES}
+    drawn = {picture.file for picture in plot.draw(made, tmp_path)}
+    assert drawn == wanted | {"summary.png", "scaling.png"}
+    assert (tmp_path / "summary.png").stat().st_size < 80_000
+    assert plot.draw(results([]), tmp_path / "empty") == []
