@@ -218,3 +218,47 @@ cdef inline void load_band(
                         band.source.stride_w, w, format, NULL,
                     )
             row += pitch
+
+
+cdef inline bint has_frame(const Band *band) noexcept nogil:
+    """Is a whole plane's padding zeros around pixels that `load_inside` can copy?"""
+    cdef const Axis *h = &band.h.source
+    cdef const Axis *w = &band.w.source
+    return (
+        h.pad_mode == PAD_CONSTANT and w.pad_mode == PAD_CONSTANT
+        and band.h.base == 0 and band.w.base == 0 and band.h.rests == h.stride
+        and band.w.rests == band.w.deal <= 2
+        and is_plain(band.source.format, band.source.stride_w, band.source.data)
+        and band.source.stride_h % band.source.format.bytes == 0
+        and band.source.stride_c % band.source.format.bytes == 0
+        and band.source.stride_n % band.source.format.bytes == 0
+        and band.source.format.bytes % 4 == 0
+    )
+
+
+cdef inline void load_inside(
+    const Band *band, Py_ssize_t n, Py_ssize_t c, char *to
+) noexcept nogil:
+    """Copy a plane to a band of all its outputs that holds the padding already."""
+    cdef const Axis *h = &band.h.source
+    cdef const Axis *w = &band.w.source
+    cdef Py_ssize_t bytes = band.source.format.bytes, phase_bytes = band.phase_length * bytes, y
+    cdef Py_ssize_t rows = smaller(h.size, band.channel_rows - h.before)
+    cdef Py_ssize_t pixels = larger(
+        0, smaller(w.size, band.phase_length * band.w.deal - w.before)
+    )
+    cdef Py_ssize_t other = w.before + 1  # where the second pixel lies
+    cdef const char *source = (
+        band.source.data + n * band.source.stride_n + c * band.source.stride_c
+    )
+    to += h.before * band.pitch * bytes
+    for y in range(rows):
+        if band.w.deal == 1:
+            copy_bytes(to + w.before * bytes, source, pixels * bytes)
+        else:
+            deal_row(
+                to + w.before % 2 * phase_bytes + w.before // 2 * bytes,
+                to + other % 2 * phase_bytes + other // 2 * bytes, source, pixels, bytes,
+            )
+        to += band.pitch * bytes
+        source += band.source.stride_h

@@ -51,6 +51,7 @@ cdef extern from "rows.h":
         void *to, const char *source, Py_ssize_t first, Py_ssize_t step, Py_ssize_t count,
         Py_ssize_t stride, const Axis *axis, Format format, const void *outside,
     ) noexcept nogil
+    void copy_bytes(char *to, const char *source, Py_ssize_t bytes) noexcept nogil
     void load_plain_rows(
         char *to, Py_ssize_t pitch, const char *source, Py_ssize_t stride, Py_ssize_t above,
         Py_ssize_t rows, Py_ssize_t below, Py_ssize_t before, Py_ssize_t inner, Py_ssize_t behind,

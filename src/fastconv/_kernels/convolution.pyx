@@ -40,7 +40,7 @@ cimport numpy as cnp
 
 from fastconv._kernels.band cimport *
 from fastconv._kernels.common cimport *
-from fastconv._kernels.parallel cimport for_each, useful_threads, wanted_items
+from fastconv._kernels.parallel cimport LINE, for_each, useful_threads, wanted_items
 from fastconv._kernels.tile cimport *
 
 cdef extern from "Python.h":
@@ -78,12 +78,17 @@ cdef struct Part:
     const Phase *h
     const Phase *w
     Py_ssize_t steps, sum_block
+    Py_ssize_t steps_before  # of the parts before it
     int32_t *offsets  # in the band: of every step or, where lanes are pixels, of every column
     char *packed
 
 
 cdef enum Source:
     IN_BAND, IN_PLACE, GATHERED
+
+
+cdef enum Packing:
+    BEFORE, LATE, NEVER  # LATE: by the only item that uses the block; NEVER: weights lie as needed
 
 
 cdef struct Job:
@@ -102,10 +107,14 @@ cdef struct Job:
     Source reading
     bint adjoint
     bint planes  # lanes are pixels
+    bint whole_planes  # all outputs of a channel are computed at once
+    bint framed  # ..., whose padding is the same zeros for all channels
     bint folds  # outputs lie in the padding, and are added to what it shows
     bint past_caches
     Py_ssize_t block, padded_filters, blocks  # filters of a block; of all with the lanes' rest
     Py_ssize_t split, splits  # blocks of an item; items along the filters
+    Packing packing
+    size_t packed_bytes  # of a block that is packed late
     Py_ssize_t bytes
     Py_ssize_t group_rows, row_pitch, sums_pitch
     Py_ssize_t run, chunk  # of outputs that are gathered; of steps that are taken together
@@ -156,6 +165,14 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
         if job.images > side_by_side:
             job.images -= job.images % side_by_side
 
+    job.whole_planes = (
+        job.planes and job.reading == IN_BAND and not job.folds and not job.adjoint
+        and job.band.channels == 1 and job.band.h.size == rows and job.band.w.size == columns
+        and job.out_format.conversion == AS_IS and not job.out_format.swapped
+        and (job.kernel_h == 3 or job.kernel_h == 5) and job.band.h.phases[0].source_step == 1
+        and job.band.h.source.stride <= 2 and job.batch * job.groups >= 2 * threads
+    )
+    job.framed = job.whole_planes and has_frame(&job.band)
     job.block = 1 if job.planes else TILE_VECTORS * lanes
     job.padded_filters = job.filters
     if not job.planes:
@@ -164,7 +181,13 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
 
     items = ceil_div(job.batch, job.images) * job.groups * ceil_div(columns, job.band.w.size)
     # The order in which a fold adds must not depend on the number of threads.
-    if not job.folds and items * ceil_div(rows, job.band.h.size) < wanted:
+    if not (
+        job.folds or job.whole_planes or items * ceil_div(rows, job.band.h.size) >= wanted
+        or (
+            has_heavy_weights(job)
+            and are_even(items * ceil_div(rows, job.band.h.size) * job.blocks, threads)
+        )
+    ):
         job.band.h.size = even_size(
             rows,
             larger(smaller(job.band.h.size, 2), ceil_div(rows, ceil_div(wanted, items))), 1,
@@ -174,6 +197,14 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
     items *= job.band.h.items
     job.split = ceil_div(job.blocks, smaller(job.blocks, ceil_div(wanted, 2 * items)))
     job.splits = ceil_div(job.blocks, job.split)
+    job.packed_bytes = <size_t>(
+        job.block * job.band.channels * job.kernel_h * job.kernel_w * job.bytes
+    )
+    job.packing = BEFORE
+    if job.planes and not job.adjoint and lies_packed(job):
+        job.packing = NEVER
+    elif items == job.groups and not (job.planes or job.folds) and job.packed_bytes <= LIMIT_BYTES:
+        job.packing = LATE
 
     lay_out(&job.band)
     job.row_pitch = job.band.w.size
@@ -183,6 +214,8 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
         job.images * job.band.h.size,
         larger(1, (MOST_PIXELS if job.planes else GROUP_PIXELS) // job.row_pitch),
     )
+    if job.whole_planes:
+        job.group_rows = job.band.h.size
     job.sums_pitch = ceil_div(job.group_rows * job.row_pitch + lanes, lanes) * lanes
     job.source_bytes = 0
     job.ahead, job.chunk = 0, PY_SSIZE_T_MAX // 2
@@ -198,6 +231,30 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
         job.run = job.band.w.size
         job.chunk = LIMIT_BYTES // (job.run * job.bytes)
         job.source_bytes = job.chunk * job.run * job.bytes
+
+
+cdef inline bint has_heavy_weights(const Job *job) noexcept nogil:
+    """Is it dearer to read all weights for a part of the image than the image for a part of the
+    filters?"""
+    return not job.planes and (
+        job.filters * job.kernel_h * job.kernel_w
+        > job.band.h.source.size * job.band.w.source.size
+    )
+
+
+cdef inline bint lies_packed(const Job *job) noexcept nogil:
+    """Do a filter's weights lie side by side, and the filters one after the other?"""
+    cdef const Planes *weight = &job.weight
+    cdef Py_ssize_t filter_bytes = job.band.channels * job.kernel_h * job.kernel_w * job.bytes
+    return (
+        job.weight_end > weight.data and weight.stride_n == filter_bytes
+        and is_plain(weight.format, weight.stride_w, weight.data)
+    )
+
+
+cdef inline bint are_even(Py_ssize_t items, int threads) noexcept nogil:
+    """Do all threads have about as much to do?"""
+    return 8 * items >= 7 * threads * ceil_div(items, threads)
 
 
 cdef Py_ssize_t adjoint_block(Py_ssize_t channels, Py_ssize_t taps) noexcept:
@@ -244,26 +301,19 @@ cdef void plan_part(const Job *job, const Part *part) noexcept nogil:
                 i += 1
 
 
-cdef void pack(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
-    """Pack a block of filters and PACK_CHANNELS channels for one part: [step][filter], or as it is
-    where lanes are pixels."""
-    cdef const Job *job = <const Job *>data
-    cdef Py_ssize_t pieces = ceil_div(job.band.channels, PACK_CHANNELS)
-    cdef Py_ssize_t blocks = ceil_div(job.padded_filters, job.block)
-    cdef Py_ssize_t first = item % pieces * PACK_CHANNELS, f = item // pieces % blocks * job.block
-    cdef Py_ssize_t last = smaller(first + PACK_CHANNELS, job.band.channels)
-    cdef Py_ssize_t g = item // (pieces * blocks) % job.groups
-    cdef Py_ssize_t p = item // (pieces * blocks * job.groups)
+cdef void pack_channels(
+    const Job *job, const Part *part, Py_ssize_t g, Py_ssize_t f, Py_ssize_t first,
+    Py_ssize_t last, char *packed, char *scratch,
+) noexcept nogil:
+    """Pack some channels of a block of filters for one part: [step][filter], or as it is where
+    lanes are pixels. The block begins at `packed`; scratch has PACK_TAPS vectors of a block."""
     cdef const Planes *weight = &job.weight
-    cdef const Part *part = job.parts + p
     cdef const Phase *h = part.h
     cdef const Phase *w = part.w
     cdef Py_ssize_t lanes = smaller(job.block, job.padded_filters - f)
     cdef Py_ssize_t filters = smaller(lanes, job.filters - f)
     cdef Py_ssize_t c, i, j, kh, kw, taps = job.kernel_h * job.kernel_w
-    cdef char *to = part.packed + job.bytes * (
-        (g * job.padded_filters + f) * part.steps + first * h.taps * w.taps * lanes
-    )
+    cdef char *to = packed + job.bytes * first * h.taps * w.taps * lanes
     cdef const char *source = weight.data + g * job.weight_group + f * weight.stride_n
     cdef bint rows = (  # whose taps lie next to each other
         lanes > 1 and taps <= PACK_TAPS
@@ -300,6 +350,32 @@ cdef void pack(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
                     )
                     memset(to + filters * job.bytes, 0, (lanes - filters) * job.bytes)
                 to += lanes * job.bytes
+
+
+cdef void pack_block(
+    const Job *job, Py_ssize_t g, Py_ssize_t f, char *packed
+) noexcept nogil:
+    """Pack a block of filters for all parts, one after the other, with scratch behind them."""
+    cdef Py_ssize_t lanes = smaller(job.block, job.padded_filters - f), i
+    for i in range(job.band.h.n_seeing * job.band.w.n_seeing):
+        pack_channels(
+            job, job.parts + i, g, f, 0, job.band.channels,
+            packed + job.parts[i].steps_before * lanes * job.bytes, packed + job.packed_bytes,
+        )
+
+
+cdef void pack(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    """Pack a block of filters and PACK_CHANNELS channels for one part."""
+    cdef const Job *job = <const Job *>data
+    cdef Py_ssize_t pieces = ceil_div(job.band.channels, PACK_CHANNELS)
+    cdef Py_ssize_t blocks = ceil_div(job.padded_filters, job.block)
+    cdef Py_ssize_t first = item % pieces * PACK_CHANNELS, f = item // pieces % blocks * job.block
+    cdef Py_ssize_t g = item // (pieces * blocks) % job.groups
+    cdef const Part *part = job.parts + item // (pieces * blocks * job.groups)
+    pack_channels(
+        job, part, g, f, first, smaller(first + PACK_CHANNELS, job.band.channels),
+        part.packed + job.bytes * (g * job.padded_filters + f) * part.steps, scratch,
+    )
 
 
 # ---- one item ----------------------------------------------------------------------------------
@@ -536,7 +612,7 @@ cdef inline void fold_row(
 
 cdef void convolve_band(
     const Job *job, Py_ssize_t n, Py_ssize_t g, Py_ssize_t split, Py_ssize_t item_h,
-    Py_ssize_t item_w, char *scratch,
+    Py_ssize_t item_w, Py_ssize_t which, char *scratch,
 ) noexcept nogil:
     cdef Py_ssize_t top = job.band.h.first + item_h * job.band.h.size
     cdef Py_ssize_t bottom = smaller(top + job.band.h.size, job.band.h.last)
@@ -546,14 +622,18 @@ cdef void convolve_band(
     cdef Py_ssize_t lanes = FEW_FILTERS if job.planes else job.block
     cdef Py_ssize_t block, i, j, k, all_rows, row_pitch
     cdef bint sees
+    cdef Py_ssize_t *held = <Py_ssize_t *>scratch  # the band that an earlier item has left
     cdef char *band
+    cdef char *packed
     cdef Rows rows
     rows.n, rows.g = n, g
-    rows.tile = scratch
-    rows.sums = scratch + TILE_BYTES
+    rows.tile = scratch + LINE
+    rows.sums = rows.tile + TILE_BYTES
     band = rows.sums + smaller(lanes, larger(job.padded_filters, 1)) * job.sums_pitch * job.bytes
+    packed = band + ceil_div(job.source_bytes, LINE) * LINE
     rows.band = band
-    if job.reading == IN_BAND:
+    if job.reading == IN_BAND and held[0] != which:
+        held[0] = which
         for i in range(images):
             load_band(
                 &job.band, n + i, g * job.band.channels, job.band.channels, top, bottom - top, left,
@@ -575,6 +655,8 @@ cdef void convolve_band(
         rows.start = job.bias + (g * job.padded_filters + rows.f) * job.bytes
         rows.lanes = smaller(lanes, job.padded_filters - rows.f)
         rows.filters = smaller(lanes, job.filters - rows.f)
+        if job.packing == LATE:
+            pack_block(job, g, rows.f, packed)
         for i in range(job.band.h.n_phases):
             rows.h = job.band.h.phases + i
             rows.row_j = larger(top, rows.h.first)
@@ -596,9 +678,12 @@ cdef void convolve_band(
                         rows.part = (
                             job.parts + rows.h.index * job.band.w.n_seeing + rows.w.index
                         )
-                        rows.packed = rows.part.packed + (
-                            (g * job.padded_filters + rows.f) * rows.part.steps * job.bytes
-                        )
+                        if job.packing == LATE:
+                            rows.packed = packed + rows.part.steps_before * rows.lanes * job.bytes
+                        else:
+                            rows.packed = rows.part.packed + (
+                                (g * job.padded_filters + rows.f) * rows.part.steps * job.bytes
+                            )
                     row_pitch = rows.count
                     if job.planes:
                         row_pitch = ceil_div(rows.count, job.tiles.lanes) * job.tiles.lanes
@@ -621,20 +706,55 @@ cdef void convolve_band(
                 rows.first = rows.last
 
 
+cdef void convolve_plane(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    """All outputs of an input channel that has filters of its own."""
+    cdef const Job *job = <const Job *>data
+    cdef const Part *part = job.parts
+    cdef Py_ssize_t n = item // job.groups, g = item % job.groups, f
+    cdef Py_ssize_t rows = job.band.h.size, columns = job.band.w.size
+    cdef Py_ssize_t plane_bytes = rows * columns * job.bytes
+    cdef Py_ssize_t *held = <Py_ssize_t *>scratch  # whether an earlier item has left the padding
+    cdef char *band = scratch + LINE
+    cdef char *sums = band + ceil_div(job.source_bytes, LINE) * LINE
+    cdef char *out = job.out + item * job.filters * plane_bytes
+    if not job.framed:
+        load_band(&job.band, n, g, 1, 0, rows, 0, columns, band)
+    else:
+        if not held[0]:
+            memset(band, 0, job.source_bytes)
+            held[0] = True
+        load_inside(&job.band, n, g, band)
+    for f in range(g * job.filters, (g + 1) * job.filters):
+        job.tiles.correlate_plane(
+            sums if job.past_caches else out, rows, columns, band, job.band.pitch,
+            job.band.h.source.stride, part.packed + f * part.steps * job.bytes, job.kernel_h,
+            job.kernel_w, part.offsets, job.bias + f * job.bytes,
+        )
+        if job.past_caches:
+            stream_copy(out, sums, plane_bytes)
+        out += plane_bytes
+    if job.past_caches:
+        stream_fence()
+
+
 cdef void convolve(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     cdef const Job *job = <const Job *>data
-    cdef Py_ssize_t split = item % job.splits, i, j
+    cdef Py_ssize_t split = item % job.splits, i, j, which
     item //= job.splits
+    which = 1 + item
     if job.folds:  # several positions are added to one pixel, in this order
         for i in range(job.band.h.items):
             for j in range(job.band.w.items):
                 convolve_band(
-                    job, item // job.groups * job.images, item % job.groups, split, i, j, scratch
+                    job, item // job.groups * job.images, item % job.groups, split, i, j,
+                    1 + (item * job.band.h.items + i) * job.band.w.items + j, scratch
                 )
         return
     i, j = item // job.band.w.items % job.band.h.items, item % job.band.w.items
     item //= job.band.h.items * job.band.w.items
-    convolve_band(job, item // job.groups * job.images, item % job.groups, split, i, j, scratch)
+    convolve_band(
+        job, item // job.groups * job.images, item % job.groups, split, i, j, which, scratch
+    )
     if job.past_caches:
         stream_fence()
 
@@ -683,8 +803,9 @@ cdef Py_ssize_t taken_taps(const Side *side) noexcept:
 
 cdef int run(Job *job, object bias, Py_ssize_t out_bytes, int threads) except -1:
     """Compute all outputs of the two sides; `job` holds everything else."""
-    cdef Py_ssize_t n_parts = job.band.h.n_seeing * job.band.w.n_seeing, i, j, items
+    cdef Py_ssize_t n_parts = job.band.h.n_seeing * job.band.w.n_seeing, i, j, items, steps = 0
     cdef double tables = 0, packed = 0, flops, moved
+    cdef size_t pack_bytes, scratch_bytes
     cdef char *memory
     cdef char *at
     cdef cnp.ndarray bias_array
@@ -714,7 +835,8 @@ cdef int run(Job *job, object bias, Py_ssize_t out_bytes, int threads) except -1
             if job.adjoint:
                 part.sum_block = adjoint_block(job.band.channels, h.taps * w.taps)
             tables += table_length(job, part) * <double>sizeof(int32_t)
-            packed += <double>job.groups * job.padded_filters * part.steps * job.bytes
+            if job.packing == BEFORE:
+                packed += <double>job.groups * job.padded_filters * part.steps * job.bytes
     memory = NULL
     if tables + packed < <double>PY_SSIZE_T_MAX / 2:
         memory = <char *>malloc(
@@ -727,9 +849,12 @@ cdef int run(Job *job, object bias, Py_ssize_t out_bytes, int threads) except -1
         at = memory + (-<uintptr_t>memory) % VECTOR_BYTES
         for i in range(n_parts):
             part = job.parts + i
-            part.packed = at
-            at += job.groups * job.padded_filters * part.steps * job.bytes
-            at += (-<uintptr_t>at) % VECTOR_BYTES
+            part.packed = job.weight.data if job.packing == NEVER else at
+            part.steps_before = steps
+            steps += part.steps
+            if job.packing == BEFORE:
+                at += job.groups * job.padded_filters * part.steps * job.bytes
+                at += (-<uintptr_t>at) % VECTOR_BYTES
         job.bias = at
         memset(at, 0, job.groups * job.padded_filters * job.bytes)
         if bias is not None:
@@ -752,18 +877,22 @@ cdef int run(Job *job, object bias, Py_ssize_t out_bytes, int threads) except -1
             n_parts * job.groups * ceil_div(job.padded_filters, job.block)
             * ceil_div(job.band.channels, PACK_CHANNELS)
         )
-        for_each(
-            pack, job, items, PACK_TAPS * job.block * job.bytes, packed,
-            useful_threads(packed, threads),
-        )
+        pack_bytes = PACK_TAPS * job.block * job.bytes
+        if job.packing == BEFORE:
+            for_each(pack, job, items, pack_bytes, packed, useful_threads(packed, threads))
         items = ceil_div(job.batch, job.images) * job.groups * job.splits
         if not job.folds:
             items *= job.band.h.items * job.band.w.items
+        scratch_bytes = (
+            LINE + TILE_BYTES + ceil_div(job.source_bytes, LINE) * LINE
+            + smaller(FEW_FILTERS if job.planes else job.block, job.padded_filters)
+            * job.sums_pitch * job.bytes
+        )
+        if job.packing == LATE:
+            scratch_bytes += job.packed_bytes + pack_bytes
         for_each(
-            convolve, job, items,
-            TILE_BYTES + smaller(FEW_FILTERS if job.planes else job.block, job.padded_filters)
-            * job.sums_pitch * job.bytes + job.source_bytes,
-            moved, threads,
+            convolve_plane if job.whole_planes else convolve, job, items, scratch_bytes, moved,
+            threads,
         )
     finally:
         free(memory)

@@ -3,6 +3,7 @@
 from cython.parallel cimport prange
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 cdef extern from *:
     """
@@ -51,7 +52,8 @@ cdef inline int for_each(
     Task task, const void *job, Py_ssize_t items, size_t scratch_bytes, double moved_bytes,
     int threads,
 ) except -1:
-    """Run `task` on every item, in any order, each with scratch memory aligned to a line.
+    """Run `task` on every item, in any order, each with scratch memory aligned to a line. A thread
+    finds there what its last item has left, and at first a line of zeros.
 
     `threads` comes from `useful_threads`. An item's result must depend on nothing but the item:
     that is what makes results the same for every number of threads.
@@ -69,6 +71,8 @@ cdef inline int for_each(
     if memory == NULL:
         raise MemoryError(f"no memory for {threads} x {scratch_bytes} bytes of scratch")
     scratch = memory + (LINE - <uintptr_t>memory % LINE)
+    for thread in range(threads if scratch_bytes else 0):
+        memset(scratch + thread * scratch_bytes, 0, LINE)
     # Small items are taken several at a time: the counter's cache line travels between cores.
     chunk = max(1, items // (CHUNKS_PER_THREAD * threads))
     if threads > 1:

@@ -170,13 +170,23 @@ enum { PREFETCH_BYTES = 4096 };
 /* Deal `count` elements out to two rows in turn. */
 static inline void deal_row(void *restrict even, void *restrict odd, const void *restrict from,
                             Index count, Index bytes) {
-#define DEAL(T)                                                   \
-    do {                                                          \
-        for (Index i = 0; i < count / 2; i++) {                   \
-            ((T *)even)[i] = ((const T *)from)[2 * i];            \
-            ((T *)odd)[i] = ((const T *)from)[2 * i + 1];         \
-        }                                                         \
-        if (count % 2) ((T *)even)[count / 2] = ((const T *)from)[count - 1]; \
+    Index i = 0, pairs = count / 2;
+/* N pairs at a time, the last N begin early enough to end with the row: constant loops become
+ * shuffles, and no short row is left to scalars. */
+#define DEAL_PAIRS(T, N)                                                   \
+    for (; pairs >= N && i < pairs; i += N) {                              \
+        i = smaller(i, pairs - N);                                         \
+        for (Index j = i; j < i + N; j++) {                                \
+            ((T *)even)[j] = ((const T *)from)[2 * j];                     \
+            ((T *)odd)[j] = ((const T *)from)[2 * j + 1];                  \
+        }                                                                  \
+    }
+#define DEAL(T)                                                            \
+    do {                                                                   \
+        DEAL_PAIRS(T, 16)                                                  \
+        DEAL_PAIRS(T, 4)                                                   \
+        DEAL_PAIRS(T, 1)                                                   \
+        if (count % 2) ((T *)even)[pairs] = ((const T *)from)[count - 1];  \
     } while (0)
     for (Index ahead = 0; ahead < count * bytes; ahead += 64)
         __builtin_prefetch((const char *)from + ahead + PREFETCH_BYTES);
@@ -187,6 +197,7 @@ static inline void deal_row(void *restrict even, void *restrict odd, const void 
         default: DEAL(uint64_t);
     }
 #undef DEAL
+#undef DEAL_PAIRS
 }
 
 /* Can kernels read a row where it lies? */
@@ -219,11 +230,25 @@ static inline void spread_row(char *to, Index step, const void *from, Index coun
     }
 }
 
+/* A call of memset takes longer than to clear the few bytes of most paddings. */
+static inline void clear_bytes(char *to, Index bytes) {
+    static const char zeros[16] = {0};
+    if (bytes >= 4 && bytes <= 16) {
+        if (bytes < 8) {
+            memcpy(to, zeros, 4), memcpy(to + bytes - 4, zeros, 4);
+        } else {
+            memcpy(to, zeros, 8), memcpy(to + bytes - 8, zeros, 8);
+        }
+    } else if (bytes) {
+        memset(to, 0, (size_t)bytes);
+    }
+}
+
 /* `count` copies of one element; NULL is zero. */
 static void fill_row(void *to, const void *element, Index count, Index bytes) {
     Index total = count * bytes, done = bytes;
     if (!element || !total) {
-        memset(to, 0, (size_t)total);
+        clear_bytes((char *)to, total);
         return;
     }
     memcpy(to, element, (size_t)bytes);
@@ -291,26 +316,37 @@ static inline void load_padded_phases(char *to, Index phase_stride, Index phases
              from + skipped * format.bytes, pixels, format.bytes);
 }
 
+/* Copy a multiple of 4 bytes, in pieces of which the last one begins early enough to end with
+ * them. A call of memcpy takes longer for most rows. */
+static inline void copy_bytes(char *to, const char *from, Index bytes) {
+#define COPY_BY(PIECE)                                                                  \
+    do {                                                                                \
+        for (Index i = 0; i < bytes - PIECE; i += PIECE) memcpy(to + i, from + i, PIECE); \
+        memcpy(to + bytes - PIECE, from + bytes - PIECE, PIECE);                        \
+    } while (0)
+    if (bytes >= 64)
+        COPY_BY(64);
+    else if (bytes >= 16)
+        COPY_BY(16);
+    else
+        for (Index i = 0; i < bytes; i += 4) memcpy(to + i, from + i, 4);
+#undef COPY_BY
+}
+
 /* Copy rows of `inner` bytes, with zeros around them: so many rows above and below, so many bytes
- * before and behind. Sizes are multiples of 4. A call to memcpy a row would take longer than the
- * copies. */
+ * before and behind. Sizes are multiples of 4. */
 static inline void load_plain_rows(char *to, Index pitch, const char *from, Index stride,
                                    Index above, Index rows, Index below, Index before, Index inner,
                                    Index behind) {
-    if (above) memset(to, 0, (size_t)(above * pitch));
+    clear_bytes(to, above * pitch);
     to += above * pitch;
     for (; rows > 0; rows--, to += pitch, from += stride) {
         char *end = to + before + inner;
         for (Index i = 0; i < before; i += 4) memset(to + i, 0, 4);
-        if (inner < 64) {
-            for (Index i = 0; i < inner; i += 4) memcpy(to + before + i, from + i, 4);
-        } else {
-            for (Index i = 0; i < inner - 64; i += 64) memcpy(to + before + i, from + i, 64);
-            memcpy(end - 64, from + inner - 64, 64);
-        }
+        copy_bytes(to + before, from, inner);
         for (Index i = 0; i < behind; i += 4) memset(end + i, 0, 4);
     }
-    if (below) memset(to, 0, (size_t)(below * pitch));
+    clear_bytes(to, below * pitch);
 }
 
 #endif

@@ -41,6 +41,7 @@ enum {
     TILE_VECTORS = 2,
     PLANE_ROWS = 4,
     PLANE_VECTORS = 4,
+    PLANE_TALL = 7, /* rows of planes at most a vector wide */
     PLANE_TAPS = 9,
 };
 
@@ -64,6 +65,11 @@ typedef struct {
     Index (*correlate)(void *to, Index to_pitch, Index out_rows, Index vectors, const void *image,
                        Index pitch, const void *filter, Index kernel_h, Index kernel_w,
                        const int32_t *columns);
+    /* The same for all of one plane of outputs, to[y*out_w + x] = start + ..., whose rows lie
+     * `stride` rows of the image apart; returns whether there is one for such a filter. */
+    int (*correlate_plane)(void *to, Index out_h, Index out_w, const void *image, Index pitch,
+                           Index stride, const void *filter, Index kernel_h, Index kernel_w,
+                           const int32_t *columns, const void *start);
     /* c. above: to[t] += sum over (r, i) of
      * grad[r*grad_pitch + i] * image[r*pitch + taps[t] + i] */
     void (*correlate_taps)(void *to, const void *grad, Index grad_pitch, const void *image,
@@ -262,27 +268,36 @@ static void NAMED(pack)(void *to, const void *from, Index pitch, Index filters, 
 
 /* ---- lanes are pixels ------------------------------------------------------------------------ */
 
-ALWAYS_INLINE void NAMED(correlate_of)(T *restrict to, Index to_pitch, const T *restrict image,
-                                       Index pitch, const T *restrict filter, Index kernel_w,
-                                       const int32_t *restrict columns, const int KH, const int R,
-                                       const int V) {
+/* acc[r][v] = what `correlate` adds for output row r, S source rows from the next one's, and the
+ * vector v, `step` numbers from the next one. */
+ALWAYS_INLINE void NAMED(accumulate)(NAMED(Vec) (*restrict acc)[PLANE_VECTORS],
+                                     const T *restrict image, Index pitch,
+                                     const T *restrict filter, Index kernel_w,
+                                     const int32_t *restrict columns, Index step, const int KH,
+                                     const int S, const int R, const int V) {
     typedef NAMED(Vec) Vec;
-    typedef NAMED(Loose) Loose;
-    Vec acc[PLANE_ROWS][PLANE_VECTORS];
     UNROLL for (int r = 0; r < R; r++)
         UNROLL for (int v = 0; v < V; v++) acc[r][v] = (Vec){0};
     for (Index kw = 0; kw < kernel_w; kw++) {
         const T *column = image + columns[kw];
-        UNROLL for (int y = 0; y < R + KH - 1; y++)
+        UNROLL for (int y = 0; y < (R - 1) * S + KH; y++)
             UNROLL for (int v = 0; v < V; v++) {
-                Vec x = *(const Loose *)(column + y * pitch + v * LANES);
+                Vec x = *(const NAMED(Loose) *)(column + y * pitch + v * step);
                 UNROLL for (int r = 0; r < R; r++)
-                    if (y >= r && y < r + KH) acc[r][v] += filter[(y - r) * kernel_w + kw] * x;
+                    if (y >= r * S && y < r * S + KH)
+                        acc[r][v] += filter[(y - r * S) * kernel_w + kw] * x;
             }
     }
+}
+
+ALWAYS_INLINE void NAMED(correlate_of)(T *to, Index to_pitch, const T *image, Index pitch,
+                                       const T *filter, Index kernel_w, const int32_t *columns,
+                                       const int KH, const int R, const int V) {
+    NAMED(Vec) acc[PLANE_ROWS][PLANE_VECTORS];
+    NAMED(accumulate)(acc, image, pitch, filter, kernel_w, columns, LANES, KH, 1, R, V);
     UNROLL for (int r = 0; r < R; r++)
         UNROLL for (int v = 0; v < V; v++)
-            *(Loose *)(to + r * to_pitch + v * LANES) += acc[r][v];
+            *(NAMED(Loose) *)(to + r * to_pitch + v * LANES) += acc[r][v];
 }
 
 static Index NAMED(correlate)(void *to, Index to_pitch, Index out_rows, Index vectors,
@@ -307,6 +322,62 @@ static Index NAMED(correlate)(void *to, Index to_pitch, Index out_rows, Index ve
     EACH_SIZE(1);
 #undef EACH_SIZE
 #undef CASE
+}
+
+/* Blocks of R rows and V vectors. The last ones begin early enough to end with the plane, and do a
+ * part of it again; what a row narrower than a vector overwrites behind it is written again. */
+ALWAYS_INLINE void NAMED(correlate_plane_of)(T *to, Index out_h, Index out_w, const T *image,
+                                             Index pitch, const T *filter, Index kernel_w,
+                                             const int32_t *columns, T start, const int KH,
+                                             const int S, const int R, const int V) {
+    const Index step = V == 2 ? smaller(LANES, out_w - LANES) : LANES;
+    const Index width = (V - 1) * step + LANES;
+    for (Index i = 0; i < out_h; i += R)
+        for (Index j = 0; j < out_w; j += width) {
+            Index y = smaller(i, out_h - R), x = larger(0, smaller(j, out_w - width));
+            NAMED(Vec) acc[PLANE_TALL][PLANE_VECTORS];
+            NAMED(accumulate)(acc, image + y * S * pitch + x, pitch, filter, kernel_w, columns,
+                              step, KH, S, R, V);
+            UNROLL for (int r = 0; r < R; r++)
+                UNROLL for (int v = 0; v < V; v++) {
+                    Index at = (y + r) * out_w + x + v * step;
+                    NAMED(Vec) sums = acc[r][v] + start;
+                    if (V > 1 || at + LANES <= out_h * out_w)
+                        *(NAMED(Loose) *)(to + at) = sums;
+                    else
+                        memcpy(to + at, &sums, (size_t)(out_h * out_w - at) * sizeof(T));
+                }
+        }
+}
+
+static int NAMED(correlate_plane)(void *to, Index out_h, Index out_w, const void *image,
+                                  Index pitch, Index stride, const void *filter, Index kernel_h,
+                                  Index kernel_w, const int32_t *columns, const void *start) {
+#define CASE(KH, S, R, V)                                                                       \
+    NAMED(correlate_plane_of)((T *)to, out_h, out_w, (const T *)image, pitch, (const T *)filter, \
+                              kernel_w, columns, *(const T *)start, KH, S, R, V);               \
+    return 1
+#define EACH_SIZE(KH, S)                                          \
+    if (kernel_h == KH && stride == S) {                          \
+        if (out_w <= LANES) {                                     \
+            if (out_h >= PLANE_TALL) { CASE(KH, S, PLANE_TALL, 1); } \
+            if (out_h >= PLANE_ROWS) { CASE(KH, S, PLANE_ROWS, 1); } \
+            CASE(KH, S, 1, 1);                                    \
+        }                                                         \
+        if (out_w < PLANE_VECTORS * LANES) {                      \
+            if (out_h >= PLANE_ROWS) { CASE(KH, S, PLANE_ROWS, 2); } \
+            CASE(KH, S, 1, 2);                                    \
+        }                                                         \
+        if (out_h >= PLANE_ROWS) { CASE(KH, S, PLANE_ROWS, PLANE_VECTORS); } \
+        CASE(KH, S, 1, PLANE_VECTORS);                            \
+    }
+    EACH_SIZE(3, 1)
+    EACH_SIZE(3, 2)
+    EACH_SIZE(5, 1)
+    EACH_SIZE(5, 2)
+#undef EACH_SIZE
+#undef CASE
+    return 0;
 }
 
 ALWAYS_INLINE void NAMED(correlate_taps_of)(T *restrict to, const T *restrict grad,
@@ -375,7 +446,8 @@ static double NAMED(sum)(const void *from, Index count) {
 }
 
 static const Tiles NAMED(tiles) = {LANES, NAMED(multiply), NAMED(unpack), NAMED(pack),
-                                   NAMED(correlate), NAMED(correlate_taps), NAMED(sum)};
+                                   NAMED(correlate), NAMED(correlate_plane),
+                                   NAMED(correlate_taps), NAMED(sum)};
 
 #undef T
 #undef LANES

@@ -27,6 +27,11 @@ cdef extern from "tile.h":
             const void *image, Py_ssize_t pitch, const void *filter, Py_ssize_t kernel_h,
             Py_ssize_t kernel_w, const int32_t *columns,
         ) noexcept nogil
+        int (*correlate_plane)(
+            void *to, Py_ssize_t out_h, Py_ssize_t out_w, const void *image, Py_ssize_t pitch,
+            Py_ssize_t stride, const void *filter, Py_ssize_t kernel_h, Py_ssize_t kernel_w,
+            const int32_t *columns, const void *start,
+        ) noexcept nogil
         void (*pack)(
             void *to, const void *source, Py_ssize_t pitch, Py_ssize_t filters, Py_ssize_t pixels,
             Py_ssize_t vectors, Py_ssize_t readable,
