@@ -47,10 +47,12 @@ class Team:
         right = [key for key, offer in offers.items() if not offer.problem]
         blocks: dict[tuple[str, int], list[list[float]]] = {key: [] for key in right}
         spent = dict.fromkeys(right, 0.0)
-        for _ in range(effort.rounds):
+        for round in range(effort.rounds):
+            if round == timing.HOPELESS_BLOCKS:
+                right = _hopeful(right, blocks)
             for key in right:
-                if spent[key] < effort.enough:
-                    name, contender = key
+                name, contender = key
+                if name in ALWAYS or spent[key] < effort.enough:
                     samples, seconds = self.workers[name].block(contender, effort)
                     blocks[key].append(samples)
                     spent[key] += seconds
@@ -100,6 +102,19 @@ class Team:
     def stop(self) -> None:
         for worker in self.workers.values():
             worker.stop()
+
+
+def _hopeful(
+    contenders: list[tuple[str, int]], blocks: dict[tuple[str, int], list[list[float]]]
+) -> list[tuple[str, int]]:
+    """Leave out the peers that are far behind."""
+    medians = {key: timing.summary(blocks[key]).median for key in contenders}
+    fastest = min((medians[key] for key in contenders if key[0] != "limits"), default=0.0)
+    return [
+        key
+        for key in contenders
+        if key[0] in ALWAYS or medians[key] < timing.HOPELESS * fastest
+    ]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -24,10 +24,12 @@ class Effort:
     seconds: float  # of a block, at least; and one sample
     pause: float  # before a block, in seconds
     warm_up: float  # after the pause, in seconds; at least one call
-    enough: float  # seconds of one contender's blocks after which it has no further one
+    enough: float  # seconds of a peer's blocks after which it has no further one
 
 
-FULL = Effort(rounds=5, seconds=0.06, pause=0.06, warm_up=0.02, enough=4.0)
+FULL = Effort(rounds=5, seconds=0.03, pause=0.03, warm_up=0.01, enough=1.0)
+# A peer that has taken so many times as long as the fastest, in so many blocks, has no further one.
+HOPELESS, HOPELESS_BLOCKS = 3.0, 2
 QUICK = Effort(rounds=1, seconds=0.005, pause=0.005, warm_up=0.002, enough=0.1)
 
 
@@ -56,6 +58,8 @@ def block(
     once = first.timeit(1)
     while time.perf_counter() - start < effort.warm_up:
         once = first.timeit(1)
+    if once > effort.seconds and warm_up is None:
+        return [once / operations]  # long enough for what is cold at its beginning not to count
     number = max(1, round(SAMPLE_SECONDS / once))
     samples: list[float] = []
     start, spent = time.perf_counter(), 0.0

@@ -220,19 +220,23 @@ cdef inline void load_band(
             row += pitch
 
 
+cdef inline Py_ssize_t before_pixels(const Side *side) noexcept nogil:
+    """How many positions of the band of all outputs lie before the first pixel; maybe fewer than
+    none."""
+    return side.source.before - side.first * side.source.stride - side.base
+
+
 cdef inline bint has_frame(const Band *band) noexcept nogil:
     """Is a whole plane's padding zeros around pixels that `load_inside` can copy?"""
-    cdef const Axis *h = &band.h.source
-    cdef const Axis *w = &band.w.source
+    cdef const Planes *source = &band.source
     return (
-        h.pad_mode == PAD_CONSTANT and w.pad_mode == PAD_CONSTANT
-        and band.h.base == 0 and band.w.base == 0 and band.h.rests == h.stride
-        and band.w.rests == band.w.deal <= 2
-        and is_plain(band.source.format, band.source.stride_w, band.source.data)
-        and band.source.stride_h % band.source.format.bytes == 0
-        and band.source.stride_c % band.source.format.bytes == 0
-        and band.source.stride_n % band.source.format.bytes == 0
-        and band.source.format.bytes % 4 == 0
+        band.h.source.pad_mode == PAD_CONSTANT and band.w.source.pad_mode == PAD_CONSTANT
+        and before_pixels(&band.h) >= 0 and before_pixels(&band.w) >= 0
+        and band.h.rests == band.h.source.stride and band.w.rests == band.w.deal <= 2
+        and is_plain(source.format, source.stride_w, source.data)
+        and source.stride_h % source.format.bytes == 0
+        and source.stride_c % source.format.bytes == 0
+        and source.stride_n % source.format.bytes == 0 and source.format.bytes % 4 == 0
     )
 
 
@@ -240,25 +244,24 @@ cdef inline void load_inside(
     const Band *band, Py_ssize_t n, Py_ssize_t c, char *to
 ) noexcept nogil:
     """Copy a plane to a band of all its outputs that holds the padding already."""
-    cdef const Axis *h = &band.h.source
-    cdef const Axis *w = &band.w.source
     cdef Py_ssize_t bytes = band.source.format.bytes, phase_bytes = band.phase_length * bytes, y
-    cdef Py_ssize_t rows = smaller(h.size, band.channel_rows - h.before)
+    cdef Py_ssize_t above = before_pixels(&band.h), first = before_pixels(&band.w)
+    cdef Py_ssize_t second = first + 1  # where the second pixel of a row lies
+    cdef Py_ssize_t rows = smaller(band.h.source.size, band.channel_rows - above)
     cdef Py_ssize_t pixels = larger(
-        0, smaller(w.size, band.phase_length * band.w.deal - w.before)
+        0, smaller(band.w.source.size, band.phase_length * band.w.deal - first)
     )
-    cdef Py_ssize_t other = w.before + 1  # where the second pixel lies
     cdef const char *source = (
         band.source.data + n * band.source.stride_n + c * band.source.stride_c
     )
-    to += h.before * band.pitch * bytes
+    to += above * band.pitch * bytes
     for y in range(rows):
         if band.w.deal == 1:
-            copy_bytes(to + w.before * bytes, source, pixels * bytes)
+            copy_bytes(to + first * bytes, source, pixels * bytes)
         else:
             deal_row(
-                to + w.before % 2 * phase_bytes + w.before // 2 * bytes,
-                to + other % 2 * phase_bytes + other // 2 * bytes, source, pixels, bytes,
+                to + first % 2 * phase_bytes + first // 2 * bytes,
+                to + second % 2 * phase_bytes + second // 2 * bytes, source, pixels, bytes,
             )
         to += band.pitch * bytes
         source += band.source.stride_h

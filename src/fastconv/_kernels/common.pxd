@@ -44,6 +44,9 @@ cdef extern from "rows.h":
     void deal_row(
         void *even, void *odd, const void *source, Py_ssize_t count, Py_ssize_t bytes
     ) noexcept nogil
+    void zip_rows(
+        void *to, const void *even, const void *odd, Py_ssize_t count, Py_ssize_t bytes
+    ) noexcept nogil
     void fill_row(
         void *to, const void *element, Py_ssize_t count, Py_ssize_t bytes
     ) noexcept nogil

@@ -71,6 +71,7 @@ cdef enum:
     STEP_PIXELS = 256  # of outputs in one call of the tile: a block of grads then fits L1
     SLICES = 32  # of the outputs whose gradients are summed apart
     SLICE_BYTES = 2 << 20  # of all of them
+    SLICE_PIXELS = 4096  # of a slice that is only added up, at least
 
 
 cdef struct Part:
@@ -166,11 +167,9 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
             job.images -= job.images % side_by_side
 
     job.whole_planes = (
-        job.planes and job.reading == IN_BAND and not job.folds and not job.adjoint
-        and job.band.channels == 1 and job.band.h.size == rows and job.band.w.size == columns
-        and job.out_format.conversion == AS_IS and not job.out_format.swapped
-        and (job.kernel_h == 3 or job.kernel_h == 5) and job.band.h.phases[0].source_step == 1
-        and job.band.h.source.stride <= 2 and job.batch * job.groups >= 2 * threads
+        job.planes and job.reading == IN_BAND and not job.folds and job.band.channels == 1
+        and job.band.h.size == rows and job.band.w.size == columns
+        and job.batch * job.groups >= 2 * threads and fits_plane_tile(job)
     )
     job.framed = job.whole_planes and has_frame(&job.band)
     job.block = 1 if job.planes else TILE_VECTORS * lanes
@@ -231,6 +230,24 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
         job.run = job.band.w.size
         job.chunk = LIMIT_BYTES // (job.run * job.bytes)
         job.source_bytes = job.chunk * job.run * job.bytes
+
+
+cdef bint fits_plane_tile(const Job *job) noexcept nogil:
+    """Does the tile for whole planes know all phases of the outputs?"""
+    cdef const Side *h = &job.band.h
+    cdef const Side *w = &job.band.w
+    cdef double zero = 0
+    cdef Py_ssize_t i
+    for i in range(h.n_phases):
+        if h.phases[i].source_step != 1 or not job.tiles.correlate_plane(
+            NULL, 0, 0, NULL, 0, h.source.stride, NULL, h.phases[i].taps, 0, NULL, &zero
+        ):
+            return False
+    return (
+        job.out_format.conversion == AS_IS and not job.out_format.swapped
+        and h.step == w.step <= 2 and h.n_phases == h.n_seeing == h.step
+        and w.n_phases == w.n_seeing == w.step
+    )
 
 
 cdef inline bint has_heavy_weights(const Job *job) noexcept nogil:
@@ -706,32 +723,77 @@ cdef void convolve_band(
                 rows.first = rows.last
 
 
+cdef void correlate_phases(
+    const Job *job, Py_ssize_t f, const char *band, char *sums, char *out
+) noexcept nogil:
+    """Lanes are pixels; a filter's outputs of a channel of its own."""
+    cdef const Side *h = &job.band.h
+    cdef const Side *w = &job.band.w
+    cdef const Part *part
+    cdef const char *source
+    cdef const char *phases[2]  # in the order of their columns
+    cdef char *to = out
+    cdef Py_ssize_t bytes = job.bytes, i, j, y, rows, columns
+    cdef Py_ssize_t row_bytes = w.target.size * bytes
+    for i in range(h.n_phases):
+        rows = h.phases[i].last - h.phases[i].first
+        for j in range(w.n_phases):
+            part = job.parts + h.phases[i].index * w.n_seeing + w.phases[j].index
+            columns = w.phases[j].last - w.phases[j].first
+            source = band + bytes * (
+                job.band.pitch * (
+                    (h.phases[i].first - h.first) * h.rests
+                    + stored_row(h, h.phases[i].source - h.base)
+                )
+                + w.phases[j].first - w.first
+            )
+            if w.step == 2:
+                y = w.phases[j].position + w.phases[j].first * 2 - w.target.before
+                to = sums + y * job.sums_pitch * bytes
+                phases[y] = to
+            job.tiles.correlate_plane(
+                to, rows, columns, source, job.band.pitch, h.source.stride,
+                part.packed + f * part.steps * bytes, part.h.taps, part.w.taps, part.offsets,
+                job.bias + f * bytes,
+            )
+        if w.step == 2:
+            to = out + row_bytes * (
+                h.phases[i].position + h.phases[i].first * 2 - h.target.before
+            )
+            for y in range(rows):
+                zip_rows(
+                    to + 2 * y * row_bytes,
+                    phases[0] + y * ((w.target.size + 1) // 2) * bytes,
+                    phases[1] + y * (w.target.size // 2) * bytes, w.target.size, bytes,
+                )
+
+
 cdef void convolve_plane(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     """All outputs of an input channel that has filters of its own."""
     cdef const Job *job = <const Job *>data
-    cdef const Part *part = job.parts
     cdef Py_ssize_t n = item // job.groups, g = item % job.groups, f
-    cdef Py_ssize_t rows = job.band.h.size, columns = job.band.w.size
-    cdef Py_ssize_t plane_bytes = rows * columns * job.bytes
+    cdef Py_ssize_t plane_bytes = (
+        job.band.h.target.size * job.band.w.target.size * job.bytes
+    )
     cdef Py_ssize_t *held = <Py_ssize_t *>scratch  # whether an earlier item has left the padding
     cdef char *band = scratch + LINE
     cdef char *sums = band + ceil_div(job.source_bytes, LINE) * LINE
+    cdef char *staged = sums + 2 * job.sums_pitch * job.bytes
     cdef char *out = job.out + item * job.filters * plane_bytes
     if not job.framed:
-        load_band(&job.band, n, g, 1, 0, rows, 0, columns, band)
+        load_band(
+            &job.band, n, g, 1, job.band.h.first, job.band.h.size, job.band.w.first,
+            job.band.w.size, band,
+        )
     else:
         if not held[0]:
             memset(band, 0, job.source_bytes)
             held[0] = True
         load_inside(&job.band, n, g, band)
     for f in range(g * job.filters, (g + 1) * job.filters):
-        job.tiles.correlate_plane(
-            sums if job.past_caches else out, rows, columns, band, job.band.pitch,
-            job.band.h.source.stride, part.packed + f * part.steps * job.bytes, job.kernel_h,
-            job.kernel_w, part.offsets, job.bias + f * job.bytes,
-        )
+        correlate_phases(job, f, band, sums, staged if job.past_caches else out)
         if job.past_caches:
-            stream_copy(out, sums, plane_bytes)
+            stream_copy(out, staged, plane_bytes)
         out += plane_bytes
     if job.past_caches:
         stream_fence()
@@ -890,6 +952,10 @@ cdef int run(Job *job, object bias, Py_ssize_t out_bytes, int threads) except -1
         )
         if job.packing == LATE:
             scratch_bytes += job.packed_bytes + pack_bytes
+        if job.whole_planes:
+            scratch_bytes += job.bytes * (
+                2 * job.sums_pitch + job.band.h.target.size * job.band.w.target.size
+            )
         for_each(
             convolve_plane if job.whole_planes else convolve, job, items, scratch_bytes, moved,
             threads,
@@ -1027,6 +1093,7 @@ cdef struct WeightJob:
     Source reading
     bint planes
     Py_ssize_t images, bands  # images of a band; bands in all
+    bint framed  # the padding of all channels is the same zeros
     Py_ssize_t block, padded_filters
     Py_ssize_t split_filters, split_channels, splits_f, splits_c  # of an item
     Py_ssize_t slices, slice_bytes
@@ -1044,6 +1111,11 @@ cdef double grad_bytes(const WeightJob *job, Py_ssize_t rows, Py_ssize_t columns
     if not job.planes:
         filters += 3 * TILE_VECTORS * job.tiles.lanes
     return <double>job.bytes * filters * rows * columns
+
+
+cdef inline Py_ssize_t rows_of_block(const WeightJob *job, Py_ssize_t columns) noexcept nogil:
+    """Rows of gradients that are summed in one register where lanes are pixels."""
+    return larger(1, SUM_BLOCK // ceil_div(columns, job.tiles.lanes))
 
 
 cdef void plan_slices(WeightJob *job, int threads) noexcept:
@@ -1085,6 +1157,11 @@ cdef void plan_slices(WeightJob *job, int threads) noexcept:
     band.h.size, band.w.size = even_size(rows, band.h.size, 1), even_size(columns, band.w.size, 1)
     band.h.items, band.w.items = ceil_div(rows, band.h.size), ceil_div(columns, band.w.size)
     lay_out(band)
+    job.framed = False
+    if job.planes and band.channels == band.h.items == band.w.items == 1:
+        # As many small planes as are summed in one register.
+        job.images = smaller(job.batch, larger(1, rows_of_block(job, columns) // rows))
+        job.framed = has_frame(band)
     job.bands = ceil_div(job.batch, job.images) * band.h.items * band.w.items
     size = <double>job.groups * job.padded_filters * job.steps * job.bytes
     job.slices = smaller(
@@ -1196,14 +1273,26 @@ cdef void sum_band(
     cdef char *spare = grads + (
         (job.split_filters + job.block) * job.pixels * job.bytes
     )
+    cdef Py_ssize_t *held = <Py_ssize_t *>scratch  # whether an earlier item has left the padding
+    scratch += LINE
+    grads += LINE
+    spare += LINE
+    if job.framed and not held[0]:
+        memset(scratch, 0, job.images * job.image_bytes)
+        held[0] = True
     if job.reading == IN_BAND:
         for i in range(images):
+            if job.framed:
+                load_inside(&job.band, n + i, g, scratch + i * job.image_bytes)
+                continue
             load_band(
                 &job.band, n + i, g * job.band.channels + c0, channels, top, rows, left, columns,
                 scratch + i * job.image_bytes,
             )
     if job.planes:
-        correlate_grads(job, n, g, f0, f1, c0, c1, top, rows, left, columns, sums, scratch, grads)
+        correlate_grads(
+            job, n, images, g, f0, f1, c0, c1, top, rows, left, columns, sums, scratch, grads
+        )
         return
     for block in range(blocks):
         f = f0 + block * job.block
@@ -1278,27 +1367,34 @@ cdef void gather_grads(
 
 
 cdef void correlate_grads(
-    const WeightJob *job, Py_ssize_t n, Py_ssize_t g, Py_ssize_t f0, Py_ssize_t f1,
-    Py_ssize_t c0, Py_ssize_t c1, Py_ssize_t top, Py_ssize_t rows, Py_ssize_t left,
-    Py_ssize_t columns, char *sums, const char *scratch, char *grads,
+    const WeightJob *job, Py_ssize_t n, Py_ssize_t images, Py_ssize_t g, Py_ssize_t f0,
+    Py_ssize_t f1, Py_ssize_t c0, Py_ssize_t c1, Py_ssize_t top, Py_ssize_t rows,
+    Py_ssize_t left, Py_ssize_t columns, char *sums, const char *band_data, char *grads,
 ) noexcept nogil:
     """The same where lanes are pixels."""
     cdef const Band *band = &job.band
     cdef const Planes *grad = &job.grad
     cdef Py_ssize_t taps = job.kernel_h * job.kernel_w, f, c, y, t, end
     cdef Py_ssize_t row_step = band.h.rests * band.pitch
-    cdef Py_ssize_t block = larger(1, SUM_BLOCK // ceil_div(columns, job.tiles.lanes))
+    cdef Py_ssize_t block = rows_of_block(job, columns), i
     cdef const char *source
+    cdef char *to
     for f in range(f0, f1):
-        for y in range(rows):
-            load_row(
-                grads + y * job.grad_pitch * job.bytes,
-                grad.data + n * grad.stride_n + (g * job.filters + f) * grad.stride_c
-                + (top + y) * grad.stride_h + left * grad.stride_w,
-                columns, grad.stride_w, grad.format,
+        to = grads
+        for i in range(images):
+            source = (
+                grad.data + (n + i) * grad.stride_n + (g * job.filters + f) * grad.stride_c
+                + top * grad.stride_h + left * grad.stride_w
             )
+            for y in range(rows):
+                if is_plain(grad.format, grad.stride_w, source) and job.bytes % 4 == 0:
+                    copy_bytes(to, source, columns * job.bytes)
+                else:
+                    load_row(to, source, columns, grad.stride_w, grad.format)
+                source += grad.stride_h
+                to += job.grad_pitch * job.bytes
         for c in range(c0, c1):
-            source = scratch + (c - c0) * band.channel_rows * band.pitch * job.bytes
+            source = band_data + (c - c0) * band.channel_rows * band.pitch * job.bytes
             y = 0
             while y < rows:
                 t = 0
@@ -1308,7 +1404,7 @@ cdef void correlate_grads(
                         sums + (f * job.steps + c * taps + t) * job.bytes,
                         grads + y * job.grad_pitch * job.bytes, job.grad_pitch,
                         source + y * row_step * job.bytes, row_step, smaller(block, rows - y),
-                        columns, job.offsets + t, end - t,
+                        columns, images, job.image_bytes // job.bytes, job.offsets + t, end - t,
                     )
                     t = end
                 y += block
@@ -1466,9 +1562,11 @@ def weight_gradient(
         job.sums = memory + (-<uintptr_t>memory) % VECTOR_BYTES
         job.offsets = <int32_t *>(job.sums + job.slices * job.slice_bytes)
         plan_offsets(&job)
-        scratch = job.images * job.image_bytes + (PLANE_VECTORS + 1) * VECTOR_BYTES
+        scratch = LINE + job.images * job.image_bytes + (PLANE_VECTORS + 1) * VECTOR_BYTES
         if job.planes:
-            scratch += (job.band.h.size * job.grad_pitch + job.tiles.lanes) * job.bytes
+            scratch += job.bytes * (
+                job.images * job.band.h.size * job.grad_pitch + job.tiles.lanes
+            )
         else:
             scratch += (job.split_filters + 2 * job.block) * job.pixels * job.bytes
         for_each(
@@ -1533,7 +1631,9 @@ def bias_gradient(cnp.ndarray grad, cnp.ndarray out, int threads):
     job.filters = cnp.PyArray_DIM(grad, 1)
     job.height, job.width = cnp.PyArray_DIM(grad, 2), cnp.PyArray_DIM(grad, 3)
     job.rows = cnp.PyArray_DIM(grad, 0) * job.height
-    job.slices = smaller(SLICES, job.rows)
+    job.slices = smaller(
+        smaller(SLICES, job.rows), larger(1, job.rows * job.width // SLICE_PIXELS)
+    )
     job.tiles = tiles_of(format.scratch_bytes)
     job.sums = <double *>malloc((job.slices + 1) * job.filters * sizeof(double))
     if job.sums == NULL:

@@ -200,6 +200,33 @@ static inline void deal_row(void *restrict even, void *restrict odd, const void 
 #undef DEAL_PAIRS
 }
 
+/* The inverse: to = even[0], odd[0], even[1], ...; there are as many of both, or one odd fewer. */
+static inline void zip_rows(void *restrict to, const void *restrict even,
+                            const void *restrict odd, Index count, Index bytes) {
+    Index i = 0, pairs = count / 2;
+#define ZIP_PAIRS(T, N)                                                    \
+    for (; pairs >= N && i < pairs; i += N) {                              \
+        i = smaller(i, pairs - N);                                         \
+        for (Index j = i; j < i + N; j++) {                                \
+            ((T *)to)[2 * j] = ((const T *)even)[j];                       \
+            ((T *)to)[2 * j + 1] = ((const T *)odd)[j];                    \
+        }                                                                  \
+    }
+#define ZIP(T)                                                             \
+    do {                                                                   \
+        ZIP_PAIRS(T, 16)                                                   \
+        ZIP_PAIRS(T, 4)                                                    \
+        ZIP_PAIRS(T, 1)                                                    \
+        if (count % 2) ((T *)to)[count - 1] = ((const T *)even)[pairs];    \
+    } while (0)
+    if (bytes == 4)
+        ZIP(uint32_t);
+    else
+        ZIP(uint64_t);
+#undef ZIP
+#undef ZIP_PAIRS
+}
+
 /* Can kernels read a row where it lies? */
 static inline int is_plain(Format format, Index stride, const char *data) {
     return stride == format.bytes && !format.swapped && !format.conversion

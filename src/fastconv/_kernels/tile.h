@@ -70,10 +70,11 @@ typedef struct {
     int (*correlate_plane)(void *to, Index out_h, Index out_w, const void *image, Index pitch,
                            Index stride, const void *filter, Index kernel_h, Index kernel_w,
                            const int32_t *columns, const void *start);
-    /* c. above: to[t] += sum over (r, i) of
-     * grad[r*grad_pitch + i] * image[r*pitch + taps[t] + i] */
+    /* c. above: to[t] += sum over (p, r, i) of
+     * grad[(p*rows + r)*grad_pitch + i] * image[p*plane_step + r*pitch + taps[t] + i] */
     void (*correlate_taps)(void *to, const void *grad, Index grad_pitch, const void *image,
-                           Index pitch, Index rows, Index count, const int32_t *taps, Index n_taps);
+                           Index pitch, Index rows, Index count, Index planes, Index plane_step,
+                           const int32_t *taps, Index n_taps);
     /* Of numbers anywhere, in several short sums that are joined in float64. */
     double (*sum)(const void *numbers, Index count);
 } Tiles;
@@ -371,6 +372,8 @@ static int NAMED(correlate_plane)(void *to, Index out_h, Index out_w, const void
         if (out_h >= PLANE_ROWS) { CASE(KH, S, PLANE_ROWS, PLANE_VECTORS); } \
         CASE(KH, S, 1, PLANE_VECTORS);                            \
     }
+    EACH_SIZE(1, 1)
+    EACH_SIZE(2, 1)
     EACH_SIZE(3, 1)
     EACH_SIZE(3, 2)
     EACH_SIZE(5, 1)
@@ -382,8 +385,9 @@ static int NAMED(correlate_plane)(void *to, Index out_h, Index out_w, const void
 
 ALWAYS_INLINE void NAMED(correlate_taps_of)(T *restrict to, const T *restrict grad,
                                             Index grad_pitch, const T *restrict image,
-                                            Index pitch, Index rows, Index count,
-                                            const int32_t *restrict taps, const int N) {
+                                            Index pitch, Index rows, Index count, Index planes,
+                                            Index plane_step, const int32_t *restrict taps,
+                                            const int N) {
     typedef NAMED(Vec) Vec;
     typedef NAMED(Loose) Loose;
     typedef NAMED(Mask) Mask;
@@ -392,7 +396,8 @@ ALWAYS_INLINE void NAMED(correlate_taps_of)(T *restrict to, const T *restrict gr
     Mask inside;
     for (int i = 0; i < LANES; i++) inside[i] = whole + i < count ? -1 : 0;
     UNROLL for (int t = 0; t < N; t++) acc[t] = (Vec){0};
-    for (Index r = 0; r < rows; r++, grad += grad_pitch, image += pitch) {
+    for (Index r = 0; r < planes * rows; r++, grad += grad_pitch, image += pitch) {
+        if (r % rows == 0 && r) image += plane_step - rows * pitch;
         for (Index i = 0; i < whole; i += LANES) {
             Vec g = *(const Loose *)(grad + i);
             UNROLL for (int t = 0; t < N; t++)
@@ -415,13 +420,13 @@ ALWAYS_INLINE void NAMED(correlate_taps_of)(T *restrict to, const T *restrict gr
 }
 
 static void NAMED(correlate_taps)(void *to, const void *grad, Index grad_pitch, const void *image,
-                                  Index pitch, Index rows, Index count, const int32_t *taps,
-                                  Index n_taps) {
+                                  Index pitch, Index rows, Index count, Index planes,
+                                  Index plane_step, const int32_t *taps, Index n_taps) {
     switch (n_taps) {
 #define CASE(N)                                                                                 \
     case N:                                                                                     \
         NAMED(correlate_taps_of)((T *)to, (const T *)grad, grad_pitch, (const T *)image, pitch, \
-                                 rows, count, taps, N);                                         \
+                                 rows, count, planes, plane_step, taps, N);                     \
         break;
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9)
 #undef CASE

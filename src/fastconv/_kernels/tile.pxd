@@ -38,7 +38,8 @@ cdef extern from "tile.h":
         ) noexcept nogil
         void (*correlate_taps)(
             void *to, const void *grad, Py_ssize_t grad_pitch, const void *image, Py_ssize_t pitch,
-            Py_ssize_t rows, Py_ssize_t count, const int32_t *taps, Py_ssize_t n_taps,
+            Py_ssize_t rows, Py_ssize_t count, Py_ssize_t planes, Py_ssize_t plane_step,
+            const int32_t *taps, Py_ssize_t n_taps,
         ) noexcept nogil
         double (*sum)(const void *numbers, Py_ssize_t count) noexcept nogil
 
