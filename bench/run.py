@@ -111,9 +111,7 @@ def _hopeful(
     medians = {key: timing.summary(blocks[key]).median for key in contenders}
     fastest = min((medians[key] for key in contenders if key[0] != "limits"), default=0.0)
     return [
-        key
-        for key in contenders
-        if key[0] in ALWAYS or medians[key] < timing.HOPELESS * fastest
+        key for key in contenders if key[0] in ALWAYS or medians[key] < timing.HOPELESS * fastest
     ]
 
 

@@ -291,6 +291,68 @@ def test_depthwise_layers(level: str, threads: int, shape: Shape, stride: int) -
     check(Case(shape, shape[1], (3, 3), stride, 1, groups=shape[1]))
 
 
+WHOLE_PLANES = [
+    *product([(3, 3), (5, 3)], [1, 2], [0, 1, 4]),
+    *product([(3, 1), (5, 5), (2, 3)], [1, 2], [2]),
+    ((3, 3), (1, 2), 1),
+    ((3, 3), 1, ((0, 3), (2, 1))),
+]
+
+
+@both_dtypes
+@pytest.mark.parametrize("width", [1, 3, 4, 5, 7, 8, 9, 14, 15, 16, 17, 31, 33, 64, 70])
+def test_whole_planes(level: str, width: int, dtype: str) -> None:
+    """Depthwise, around vectors of every level, in planes of few rows and many."""
+    for turn, (kernel, stride, padding) in enumerate(WHOLE_PLANES):
+        height = (5, 7, 9, 16, 1)[(turn + width) % 5]
+        sides = reference.sides(padding)
+        shape = [max(size, k - sum(pad)) for size, k, pad in zip((height, width), kernel, sides)]
+        filters = 12 * (1 + turn % 3)
+        check(Case((2, 12, *shape), filters, kernel, stride, padding, groups=12), dtype)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_planes_are_apart(level: str, threads: int, stride: int, value: float) -> None:
+    """What is not finite stays in its plane, also where several are summed together."""
+    case = Case((3, 16, 6, 9), 16, (3, 3), stride, 1, groups=16)
+    images, weight, bias, grad = case.arrays(integer_values)
+    output, _, grad_weight, _ = results_of(case, [images, weight, bias, grad])[:4]
+    images[1, 5], images[2, 9, -1, -1] = value, value
+    spoiled, _, spoiled_weight, _ = results_of(case, [images, weight, bias, grad])[:4]
+    clean = np.ones((3, 16), bool)
+    clean[1, 5] = clean[2, 9] = False
+    assert_same(spoiled[clean], output[clean])
+    untouched = ~np.isin(np.arange(16), (5, 9))
+    assert_same(spoiled_weight[untouched], grad_weight[untouched])
+    # The last pixel meets no tap whose window ends above or to the left of it.
+    seen = np.zeros((3, 3), bool)
+    for kh, kw in product(range(3), range(3)):
+        y, x = 5 + 1 - kh, 8 + 1 - kw
+        seen[kh, kw] = (
+            y % stride == 0
+            and x % stride == 0
+            and y // stride < case.output[2]
+            and x // stride < case.output[3]
+        )
+    assert np.isfinite(spoiled_weight[9, 0][~seen]).all()
+    assert_same(spoiled_weight[9, 0][~seen], grad_weight[9, 0][~seen])
+
+
+@both_dtypes
+@pytest.mark.parametrize("stride", [1, 2])
+def test_one_image_with_heavy_weights(level: str, threads: int, stride: int, dtype: str) -> None:
+    """Filters are dealt to the threads, and packed by them."""
+    for shape, filters, kernel in (
+        ((1, 40, 7, 7), 133, (3, 3)),
+        ((1, 33, 6, 5), 260, (1, 1)),
+        ((1, 24, 14, 14), 96, (3, 3)),
+        ((2, 24, 9, 9), 96, (2, 3)),
+    ):
+        case = Case(shape, filters, kernel, stride, kernel[0] // 2)
+        check(case, dtype, textbook(case) if kernel != (2, 3) else None)
+
+
 # ------------------------------------------------------------------------------------ properties
 
 
