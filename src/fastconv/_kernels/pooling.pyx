@@ -585,15 +585,21 @@ cdef void spread(const void *data, Py_ssize_t item, char *scratch) noexcept nogi
     # A padded row in phases; where that would be too long, the image's own row.
     cdef char *sums = merged + w.size * bytes if job.phase_length else merged
     cdef Py_ssize_t positions_kept = w.stride * job.phase_length if job.phase_length else w.size
-    cdef Py_ssize_t ih, iw, kw, oh, ow, x, y
+    cdef Py_ssize_t ih, iw, kw, oh, ow, x, y, first, last, first_before = 0, last_before = -2
     for ow in range(w.out):
         columns[ow] = positions(w, ow, job.count_include_pad)
     for ih in range(h0, smaller(h0 + job.band_h, h.size)):
         y = h.before + ih
+        first, last = ceil_div(y - h.kernel + 1, h.stride), smaller(h.out - 1, y // h.stride)
+        if first == first_before and last == last_before:  # the same windows see both rows
+            store_row(
+                job.out + (plane * h.size + ih) * w.size * job.out_format.bytes, merged, w.size,
+                job.out_format,
+            )
+            continue
+        first_before, last_before = first, last
         memset(sums, 0, positions_kept * bytes)
-        for oh in range(
-            smaller(h.out - 1, y // h.stride), ceil_div(y - h.kernel + 1, h.stride) - 1, -1
-        ):
+        for oh in range(last, first - 1, -1):
             load_row(share, grads + oh * job.grad.stride_h, w.out, job.grad.stride_w, format)
             job.sums.divide(share, positions(h, oh, job.count_include_pad), columns, w.out)
             if job.phase_length:
