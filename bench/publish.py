@@ -319,7 +319,7 @@ def _machine(results: Results) -> Iterator[str]:
         yield "Not timed:"
         yield markdown(("what", "why"), left_out)
     yield "To reproduce it, on an idle machine:"
-    yield f"```sh\npython -m bench run --json RESULTS.json\n{COMMAND}\n```"
+    yield f"```sh\n{results.command}\n{COMMAND}\n```"
 
 
 def page(results: Results, pictures: Sequence[Picture] = ()) -> str:
@@ -350,6 +350,9 @@ def page(results: Results, pictures: Sequence[Picture] = ()) -> str:
 def readme_part(results: Results) -> str:
     heads = ("(N, C, size), window; ms", OURS, *PEERS)
     rows = [row for headline in HEADLINES if (row := _headline(results, headline))]
+    present = [i for i in range(len(heads)) if any(row[i] != "–" for row in rows)]
+    heads = tuple(heads[i] for i in present)
+    rows = [tuple(row[i] for i in present) for row in rows]
     machine = results.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     about = (

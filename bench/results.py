@@ -107,6 +107,7 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     memory: list[MemoryRow] = field(default_factory=list)
     accuracy: list[AccuracyRow] = field(default_factory=list)
+    command: str = ""  # that measured them
 
     @property
     def wrong(self) -> list[Row]:
@@ -187,6 +188,7 @@ def load(path: Path) -> Results:
         rows,
         [MemoryRow(**row) for row in data["memory"]],
         [AccuracyRow(**row) for row in data["accuracy"]],
+        data["command"],
     )
 
 

@@ -5,6 +5,7 @@ Results are checked before anything is timed.
 
 import argparse
 import math
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import fastconv
 from bench import machine, memory, peers, report, timing
-from bench.results import AccuracyRow, MemoryRow, Results, Row
+from bench.results import OURS, AccuracyRow, MemoryRow, Results, Row
 from bench.shapes import SECTIONS, THREADED, Measurement, Section, Workload, thread_counts
 from bench.targets import ACCURACY, MEMORY
 from bench.worker import Offer, Worker, case_of, limited_to, save
@@ -117,7 +118,11 @@ def _hopeful(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--only", default="", metavar="SUBSTRING", help="of 'section operation workload'"
+        "--only",
+        nargs="+",
+        default=[""],
+        metavar="SUBSTRING",
+        help="of 'section operation workload', any of them",
     )
     parser.add_argument(
         "--peers",
@@ -137,42 +142,52 @@ def main(options: argparse.Namespace) -> int:
     about = machine.describe({n: v for n, v in team.versions.items() if v}, options.threads)
     effort = timing.QUICK if options.quick else timing.FULL
     results = Results(about, effort, team.missing)
+    results.command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
     print(report.machine(about, team.missing))
     print(report.NOTE)
     if options.quick:
         print("Quick: few, small workloads and little repetition; the times are rough.")
 
-    _measure_limits(results, team, options.only)
+    _measure_limits(results, team, options)
     done: set[Measurement] = set()
     for section in SECTIONS:
         _time_section(results, team, section, _chosen(section, options), done)
+        _save(results, options)  # nothing is lost if a later section fails
     _measure_accuracy(results, team, options)
     team.stop()
     _time_fewer_threads(results, options)
     _measure_memory(results, options)
+    _save(results, options)
 
     if not (results.rows or results.memory or results.accuracy or results.limits):
-        print(f"\nnothing is called {options.only!r}", file=sys.stderr)
+        print(f"\nnothing is called {' or '.join(options.only)}", file=sys.stderr)
         return 2
     print(report.title("summary"))
     print(report.summary(results))
+    return 1 if any(row.contender == OURS for row in results.wrong) else 0
+
+
+def _save(results: Results, options: argparse.Namespace) -> None:
     if options.json:
         results.save(options.json)
-    return 1 if results.wrong else 0
+
+
+def _is_chosen(name: str, options: argparse.Namespace) -> bool:
+    return any(part in name for part in options.only)
 
 
 def _chosen(section: Section, options: argparse.Namespace) -> list[Measurement]:
     measurements = section.quick if options.quick else section.measurements
-    return [m for m in measurements if options.only in _name(section.title, m)]
+    return [m for m in measurements if _is_chosen(_name(section.title, m), options)]
 
 
 def _name(title: str, measurement: Measurement) -> str:
     return f"{title} {measurement.operation} {measurement.workload.name}"
 
 
-def _measure_limits(results: Results, team: Team, only: str) -> None:
+def _measure_limits(results: Results, team: Team, options: argparse.Namespace) -> None:
     title = "what the machine can do"
-    if only in title:
+    if _is_chosen(title, options):
         results.limits += team.workers["limits"].machine()
         print(report.title(title))
         print(report.limits(results.limits), flush=True)
@@ -209,7 +224,7 @@ def _time_fewer_threads(results: Results, options: argparse.Namespace) -> None:
 
 def _measure_accuracy(results: Results, team: Team, options: argparse.Namespace) -> None:
     for sums in ACCURACY[-1:] if options.quick else ACCURACY:
-        if options.only in f"accuracy {sums.operation} {sums.result}":
+        if _is_chosen(f"accuracy {sums.operation} {sums.result}", options):
             offers = team.offers(Measurement(sums.operation, sums.workload)).values()
             errors = {offer.name: offer.errors[sums.index] for offer in offers if offer.errors}
             results.accuracy.append(AccuracyRow(sums.result, sums.terms, errors))
@@ -239,5 +254,5 @@ def _budgets(options: argparse.Namespace) -> Iterator[tuple[str, Workload, float
     for budget in MEMORY:
         for operation in budget.operations:
             for workload in budget.workloads[:1] if options.quick else budget.workloads:
-                if options.only in f"memory {operation} {workload.name}":
+                if _is_chosen(f"memory {operation} {workload.name}", options):
                     yield operation, workload, budget.mib_per_thread

@@ -14,10 +14,13 @@ b. An item is a band of output rows of one image (or a few whole small images), 
    find a tap side by side. A table gives each step's offset in the band. 1x1 windows without
    padding read the image where it lies, H*W as one row.
 c. Loops inside an item: block of filters, group of rows, tile of pixels; all steps in one call of
-   the tile. Weights are packed once a call to [pair of phases][group][block][step][filter]. Sums of
-   a block of filters for a group of rows lie in scratch as [filter][pixel], from where whole rows
-   go out.
-d. Few filters a group (FEW_FILTERS; depthwise): lanes of vectors are pixels instead of filters.
+   the tile. Weights are packed once a call to [pair of phases][group][block][step][filter]; a block
+   that only one item uses is packed by it into its own scratch, where it stays in cache. Sums of a
+   block of filters for a group of rows lie in scratch as [filter][pixel], from where whole rows go
+   out. A thread keeps its band for the next item that has the same.
+d. Few filters a group (FEW_FILTERS; depthwise): lanes of vectors are pixels instead of filters. An
+   input channel with filters of its own is an item (`whole_planes`): one call of the tile a phase,
+   where calls for a few rows took most of the time of small planes.
 e. Windows too large for a band in scratch are gathered for one run of outputs, a chunk of steps at
    a time.
 f. The adjoint of padding with other than zeros adds a gradient in the padding to the pixel shown
