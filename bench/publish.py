@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.command import facts, fail, results_file
-from bench.plot import SUMMARY, SUMMARY_TITLE, Picture, draw, is_depthwise, two_digits
+from bench.plot import SUMMARY, Picture, draw, is_depthwise, two_digits
 from bench.reasons import WORKLOADS, reason_for
 from bench.results import LIMIT, OURS, Results, Row, bound_of, find
 from bench.shapes import (
@@ -347,7 +347,7 @@ def page(results: Results, pictures: Sequence[Picture] = ()) -> str:
 # ---- the README --------------------------------------------------------------------------------
 
 
-def readme_part(results: Results) -> str:
+def readme_part(results: Results, pictures: Sequence[Picture] = ()) -> str:
     heads = ("(N, C, size), window; ms", OURS, *PEERS)
     rows = [row for headline in HEADLINES if (row := _headline(results, headline))]
     present = [i for i in range(len(heads)) if any(row[i] != "–" for row in rows)]
@@ -359,8 +359,12 @@ def readme_part(results: Results) -> str:
         f"Float32, medians on {machine.threads} threads of {machine.cpu}; {versions}. PyTorch in "
         "the better of its two layouts. [Everything, and what we lose](docs/performance.md)."
     )
-    picture = f"![{SUMMARY_TITLE}](docs/{PICTURES}/{SUMMARY})"
-    return "\n\n".join((markdown(heads, rows), picture, about))
+    shown = [
+        f"![{picture.title}](docs/{PICTURES}/{picture.file})"
+        for picture in pictures
+        if picture.file == SUMMARY
+    ]
+    return "\n\n".join((markdown(heads, rows), *shown, about))
 
 
 def _headline(results: Results, headline: Headline | TotalHeadline) -> tuple[str, ...] | None:
@@ -463,8 +467,9 @@ def _beside(theirs: Row | None, ours: Row) -> str:
 def publish(results: Results, root: Path) -> None:
     """Write everything, but nothing if the README has no place for its part."""
     readme, docs = root / "README.md", root / "docs"
-    text = replaced(readme.read_text(), readme_part(results))
+    replaced(readme.read_text(), "")
     pictures = draw(results, docs / PICTURES)
+    text = replaced(readme.read_text(), readme_part(results, pictures))
     (docs / "performance.md").write_text(page(results, pictures))
     readme.write_text(text)
 

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 SAMPLE_SECONDS = 100e-6  # shorter calls are timed several at once
+# Calls that need no warm-up. Shorter ones do: cold, PyTorch's training steps of 20 ms take 90.
+LONG_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ def block(
     once = first.timeit(1)
     while time.perf_counter() - start < effort.warm_up:
         once = first.timeit(1)
-    if once > effort.seconds and warm_up is None:
-        return [once / operations]  # long enough for what is cold at its beginning not to count
+    if once > LONG_SECONDS and warm_up is None:
+        return [once / operations]
     number = max(1, round(SAMPLE_SECONDS / once))
     samples: list[float] = []
     start, spent = time.perf_counter(), 0.0
