@@ -3,13 +3,16 @@
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from bench.machine import Machine
 from bench.shapes import SMALL_CALLS
 from bench.targets import ERROR_BESIDE_NUMPY, SMALL_CALL_US, TARGETS, Target
 from bench.timing import Effort, Timing
+
+Record = TypeVar("Record")
 
 OURS = "fastconv"
 LIMIT = "limit"
@@ -161,6 +164,14 @@ class Results:
                 ratios.append(bound.share)
         return ratios
 
+    def replace(self, newer: Self) -> None:
+        """Take over what has been measured again."""
+        self.limits = newer.limits or self.limits
+        self.rows = _replaced(self.rows, newer.rows, "operation", "workload", "threads")
+        self.memory = _replaced(self.memory, newer.memory, "operation", "workload", "threads")
+        self.accuracy = _replaced(self.accuracy, newer.accuracy, "result", "terms")
+        self.command += f" && {newer.command}"
+
     def save(self, path: Path) -> None:
         bounds = [
             {"operation": row.operation, "workload": row.workload, "threads": row.threads}
@@ -213,6 +224,13 @@ def bound_of(row: Row, rows: list[Row]) -> Bound | None:
     binding = [min(moving, key=limits.__getitem__)] if moving else []
     name = max(binding + [name for name in limits if name == FMA_PEAK], key=limits.__getitem__)
     return Bound(name, limits[name] / row.seconds)
+
+
+def _replaced(old: list[Record], newer: list[Record], *keys: str) -> list[Record]:
+    """Give what is newer, and what it says nothing of."""
+    key = attrgetter(*keys)
+    again = {key(record) for record in newer}
+    return [record for record in old if key(record) not in again] + newer
 
 
 def geometric_mean(values: list[float]) -> float:

@@ -32,6 +32,9 @@ class Effort:
 FULL = Effort(rounds=5, seconds=0.03, pause=0.03, warm_up=0.01, enough=1.0)
 # A peer that has taken so many times as long as the fastest, in so many blocks, has no further one.
 HOPELESS, HOPELESS_BLOCKS = 3.0, 2
+# Half of the blocks of a limit, which no contender influences, took so many times as long as the
+# best. Virtual processors alternate between two speeds, so that twice is nothing unusual.
+DISTURBED = 3.0
 QUICK = Effort(rounds=1, seconds=0.005, pause=0.005, warm_up=0.002, enough=0.1)
 
 
@@ -69,6 +72,12 @@ def block(
         samples.append(timer.timeit(number) / (number * operations))
         spent = time.perf_counter() - start
     return samples
+
+
+def is_disturbed(blocks: list[list[float]]) -> bool:
+    """Tell whether something else kept the machine busy during a limit's blocks."""
+    medians = [statistics.median(block) for block in blocks]
+    return statistics.median(medians) > DISTURBED * min(medians)
 
 
 def summary(blocks: list[list[float]]) -> Timing:

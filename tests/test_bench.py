@@ -47,7 +47,7 @@ from bench.shapes import (
     Workload,
     thread_counts,
 )
-from bench.timing import Effort, Timing
+from bench.timing import Effort, Timing, is_disturbed
 
 VERSIONS = {"numpy": "2.4.6", "torch": "2.13.0", "onnxruntime": "1.31.0", "jax": "0.8"}
 # Times beside ours, about; "opencv dnn" is of a library that no version is known of.
@@ -326,6 +326,41 @@ def test_results_come_back_from_a_file(tmp_path: Path) -> None:
     made.save(tmp_path / "results.json")
     assert load(tmp_path / "results.json") == made
     assert json.loads((tmp_path / "results.json").read_text())["bounds"]
+
+
+def test_what_is_measured_again_replaces_what_was() -> None:
+    old = results([row(OURS, 1.0), row("numpy", 9.0), row(OURS, 2.0, "other")], load=0.5)
+    old.limits = [LimitRow("copy", 1, 10.0, "GB/s")]
+    old.accuracy = [AccuracyRow("output", terms, {OURS: 1.0}) for terms in (9, 72)]
+    old.command = "first"
+    newer = results([row(OURS, 3.0), row(OURS, 4.0, threads=1)])
+    newer.accuracy = [AccuracyRow("output", 72, {OURS: 2.0})]
+    newer.command = "second"
+    old.replace(newer)
+    assert [(r.contender, r.workload, r.threads, r.seconds) for r in old.rows] == [
+        (OURS, "other", 4, 2.0),
+        (OURS, "w", 4, 3.0),
+        (OURS, "w", 1, 4.0),
+    ]
+    assert [(sums.terms, sums.errors[OURS]) for sums in old.accuracy] == [(9, 1.0), (72, 2.0)]
+    assert old.limits == [LimitRow("copy", 1, 10.0, "GB/s")]
+    assert old.command == "first && second"
+    assert old.machine.load == 0.5
+
+
+@pytest.mark.parametrize(
+    ("medians", "disturbed"),
+    [
+        ([1.0, 1.02, 0.98, 1.01, 1.03], False),
+        ([1.0, 9.0, 1.02, 8.0, 1.01], False),  # a median of their samples is right
+        ([1.0, 1.9, 2.1, 2.0, 1.0], False),  # the two speeds of a virtual processor
+        ([1.0, 9.0, 1.4, 8.0, 20.0], True),
+        ([1.0, 3.2, 3.1, 3.3, 1.0], True),
+        ([1.0], False),
+    ],
+)
+def test_a_busy_machine_is_noticed(medians: list[float], disturbed: bool) -> None:
+    assert is_disturbed([[0.9 * m, m, 1.2 * m] for m in medians]) is disturbed
 
 
 def test_the_limit_that_binds() -> None:
