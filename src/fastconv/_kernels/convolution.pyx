@@ -45,6 +45,7 @@ from fastconv._kernels.band cimport *
 from fastconv._kernels.common cimport *
 from fastconv._kernels.parallel cimport LINE, for_each, useful_threads, wanted_items
 from fastconv._kernels.tile cimport *
+from fastconv._kernels.weights cimport *
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
@@ -65,8 +66,6 @@ cdef enum:
     MOST_COLUMNS = 1024  # of outputs in an item
     FEW_COLUMNS = 56  # that an item's rows are not cut below
     FEW_ROWS = 4  # that an item is not cut below: the rows around them are copied, too
-    PACK_CHANNELS = 16  # that are packed together
-    PACK_TAPS = 64  # of a window that is packed by transposing
     RUN_PIXELS = 56  # outputs whose tiles are summed, and whose source is gathered, together
     TILE_BYTES = RUN_PIXELS * TILE_VECTORS * VECTOR_BYTES  # of sums of so many
     CHUNK_CHANNELS = 64  # of which a run of pixels stays in L1
@@ -98,10 +97,7 @@ cdef enum Packing:
 cdef struct Job:
     Band band
     Part *parts
-    Planes weight  # n: the lanes' filters (transposed: channels), c: what is summed over
-    Py_ssize_t weight_group  # bytes from a group's weight to the next
-    const char *weight_end  # up to which all may be read
-    Py_ssize_t kernel_h, kernel_w
+    Weights weights
     Format out_format
     char *out
     char *bias  # of padded_filters a group
@@ -126,6 +122,8 @@ cdef struct Job:
     Py_ssize_t source_bytes  # of the band or what is gathered
     const Tiles *tiles
     const Sums *sums
+    bint only_planned
+    double workspace  # bytes that are allocated
 
 
 # ---- the plan ----------------------------------------------------------------------------------
@@ -200,7 +198,7 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
     job.split = ceil_div(job.blocks, smaller(job.blocks, ceil_div(wanted, 2 * items)))
     job.splits = ceil_div(job.blocks, job.split)
     job.packed_bytes = <size_t>(
-        job.block * job.band.channels * job.kernel_h * job.kernel_w * job.bytes
+        job.block * job.band.channels * job.weights.kernel_h * job.weights.kernel_w * job.bytes
     )
     job.packing = BEFORE
     if job.planes and not job.adjoint and lies_packed(job):
@@ -257,17 +255,18 @@ cdef inline bint has_heavy_weights(const Job *job) noexcept nogil:
     """Is it dearer to read all weights for a part of the image than the image for a part of the
     filters?"""
     return not job.planes and (
-        job.filters * job.kernel_h * job.kernel_w
+        job.filters * job.weights.kernel_h * job.weights.kernel_w
         > job.band.h.source.size * job.band.w.source.size
     )
 
 
 cdef inline bint lies_packed(const Job *job) noexcept nogil:
     """Do a filter's weights lie side by side, and the filters one after the other?"""
-    cdef const Planes *weight = &job.weight
-    cdef Py_ssize_t filter_bytes = job.band.channels * job.kernel_h * job.kernel_w * job.bytes
+    cdef const Planes *weight = &job.weights.planes
+    cdef Py_ssize_t taps = job.weights.kernel_h * job.weights.kernel_w
+    cdef Py_ssize_t filter_bytes = job.band.channels * taps * job.bytes
     return (
-        job.weight_end > weight.data and weight.stride_n == filter_bytes
+        job.weights.end > weight.data and weight.stride_n == filter_bytes
         and is_plain(weight.format, weight.stride_w, weight.data)
     )
 
@@ -321,57 +320,6 @@ cdef void plan_part(const Job *job, const Part *part) noexcept nogil:
                 i += 1
 
 
-cdef void pack_channels(
-    const Job *job, const Part *part, Py_ssize_t g, Py_ssize_t f, Py_ssize_t first,
-    Py_ssize_t last, char *packed, char *scratch,
-) noexcept nogil:
-    """Pack some channels of a block of filters for one part: [step][filter], or as it is where
-    lanes are pixels. The block begins at `packed`; scratch has PACK_TAPS vectors of a block."""
-    cdef const Planes *weight = &job.weight
-    cdef const Phase *h = part.h
-    cdef const Phase *w = part.w
-    cdef Py_ssize_t lanes = smaller(job.block, job.padded_filters - f)
-    cdef Py_ssize_t filters = smaller(lanes, job.filters - f)
-    cdef Py_ssize_t c, i, j, kh, kw, taps = job.kernel_h * job.kernel_w
-    cdef char *to = packed + job.bytes * first * h.taps * w.taps * lanes
-    cdef const char *source = weight.data + g * job.weight_group + f * weight.stride_n
-    cdef bint rows = (  # whose taps lie next to each other
-        lanes > 1 and taps <= PACK_TAPS
-        and is_plain(weight.format, weight.stride_w, source + first * weight.stride_c)
-        and weight.stride_h == job.kernel_w * job.bytes
-        and weight.stride_n % job.bytes == 0 and weight.stride_c % job.bytes == 0
-    )
-    if rows and weight.stride_c == taps * job.bytes and h.tap == w.tap == 0:
-        if h.taps * w.taps == taps:
-            job.tiles.pack(
-                to, source + first * weight.stride_c, weight.stride_n // job.bytes, filters,
-                (last - first) * taps, lanes // job.tiles.lanes, 0,
-            )
-            return
-    for c in range(first, last):
-        if rows:
-            job.tiles.pack(
-                scratch, source + c * weight.stride_c, weight.stride_n // job.bytes, filters, taps,
-                lanes // job.tiles.lanes,
-                (job.weight_end - source - c * weight.stride_c) // job.bytes,
-            )
-        for i in range(h.taps):
-            for j in range(w.taps):
-                kh, kw = h.tap + i * h.tap_step, w.tap + j * w.tap_step
-                if rows:
-                    memcpy(
-                        to, scratch + (kh * job.kernel_w + kw) * lanes * job.bytes,
-                        lanes * job.bytes,
-                    )
-                else:
-                    load_row(
-                        to, source + c * weight.stride_c + kh * weight.stride_h
-                        + kw * weight.stride_w, filters, weight.stride_n, weight.format,
-                    )
-                    memset(to + filters * job.bytes, 0, (lanes - filters) * job.bytes)
-                to += lanes * job.bytes
-
-
 cdef void pack_block(
     const Job *job, Py_ssize_t g, Py_ssize_t f, char *packed
 ) noexcept nogil:
@@ -379,7 +327,7 @@ cdef void pack_block(
     cdef Py_ssize_t lanes = smaller(job.block, job.padded_filters - f), i
     for i in range(job.band.h.n_seeing * job.band.w.n_seeing):
         pack_channels(
-            job, job.parts + i, g, f, 0, job.band.channels,
+            &job.weights, job.parts[i].h, job.parts[i].w, g, f, lanes, 0, job.band.channels,
             packed + job.parts[i].steps_before * lanes * job.bytes, packed + job.packed_bytes,
         )
 
@@ -392,9 +340,14 @@ cdef void pack(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     cdef Py_ssize_t first = item % pieces * PACK_CHANNELS, f = item // pieces % blocks * job.block
     cdef Py_ssize_t g = item // (pieces * blocks) % job.groups
     cdef const Part *part = job.parts + item // (pieces * blocks * job.groups)
+    cdef Py_ssize_t lanes = smaller(job.block, job.padded_filters - f)
     pack_channels(
-        job, part, g, f, first, smaller(first + PACK_CHANNELS, job.band.channels),
-        part.packed + job.bytes * (g * job.padded_filters + f) * part.steps, scratch,
+        &job.weights, part.h, part.w, g, f, lanes, first,
+        smaller(first + PACK_CHANNELS, job.band.channels),
+        part.packed + job.bytes * (
+            (g * job.padded_filters + f) * part.steps + first * part.h.taps * part.w.taps * lanes
+        ),
+        scratch,
     )
 
 
@@ -830,30 +783,20 @@ cdef void describe(
     Job *job, cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, Py_ssize_t groups,
     bint transposed,
 ) noexcept:
-    cdef cnp.npy_intp *strides = cnp.PyArray_STRIDES(weight)
     job.out_format = computed_format(out)
     job.bytes = job.out_format.scratch_bytes
     job.out = <char *>cnp.PyArray_DATA(out)
     job.tiles = tiles_of(job.bytes)
     job.sums = sums_of(True, job.bytes)
     job.band.source = planes_of(source, converted_format(source, job.bytes))
-    job.weight = planes_of(weight, converted_format(weight, job.bytes))
+    job.weights = weights_of(weight, groups, transposed, job.bytes, job.tiles)
+    job.filters = job.weights.filters
     job.batch = cnp.PyArray_DIM(source, 0)
     job.groups = groups
-    if transposed:
-        job.weight.stride_n, job.weight.stride_c = strides[1], strides[0]
-        job.filters = cnp.PyArray_DIM(weight, 1)
-    else:
-        job.filters = cnp.PyArray_DIM(weight, 0) // groups
     job.band.channels = cnp.PyArray_DIM(source, 1) // groups
-    job.kernel_h, job.kernel_w = cnp.PyArray_DIM(weight, 2), cnp.PyArray_DIM(weight, 3)
-    job.weight_end = job.weight.data
-    if cnp.PyArray_IS_C_CONTIGUOUS(weight):
-        job.weight_end += cnp.PyArray_NBYTES(weight)
-    job.weight_group = strides[0] * cnp.PyArray_DIM(weight, 0) // groups
     job.planes = job.filters <= FEW_FILTERS
     job.reading = IN_BAND
-    job.folds = False
+    job.folds = job.only_planned = False
     job.adjoint = transposed
     job.past_caches = cnp.PyArray_NBYTES(out) >= STREAM_BYTES
 
@@ -869,7 +812,7 @@ cdef Py_ssize_t taken_taps(const Side *side) noexcept:
 cdef int run(Job *job, object bias, Py_ssize_t out_bytes, int threads) except -1:
     """Compute all outputs of the two sides; `job` holds everything else."""
     cdef Py_ssize_t n_parts = job.band.h.n_seeing * job.band.w.n_seeing, i, j, items, steps = 0
-    cdef double tables = 0, packed = 0, flops, moved
+    cdef double tables = 0, packed = 0, packed_bytes, flops, moved
     cdef size_t pack_bytes, scratch_bytes
     cdef char *memory
     cdef char *at
@@ -902,19 +845,35 @@ cdef int run(Job *job, object bias, Py_ssize_t out_bytes, int threads) except -1
             tables += table_length(job, part) * <double>sizeof(int32_t)
             if job.packing == BEFORE:
                 packed += <double>job.groups * job.padded_filters * part.steps * job.bytes
-    memory = NULL
-    if tables + packed < <double>PY_SSIZE_T_MAX / 2:
-        memory = <char *>malloc(
-            <size_t>tables + <size_t>packed + job.groups * job.padded_filters * job.bytes
-            + VECTOR_BYTES * (3 + n_parts)
+    packed_bytes = (
+        packed + job.groups * job.padded_filters * job.bytes + VECTOR_BYTES * (3 + n_parts)
+    )
+    pack_bytes = PACK_TAPS * job.block * job.bytes
+    scratch_bytes = (
+        LINE + TILE_BYTES + ceil_div(job.source_bytes, LINE) * LINE
+        + smaller(FEW_FILTERS if job.planes else job.block, job.padded_filters)
+        * job.sums_pitch * job.bytes
+    )
+    if job.packing == LATE:
+        scratch_bytes += job.packed_bytes + pack_bytes
+    if job.whole_planes:
+        scratch_bytes += job.bytes * (
+            2 * job.sums_pitch + job.band.h.target.size * job.band.w.target.size
         )
+    job.workspace = tables + packed_bytes + <double>scratch_bytes * threads
+    if job.only_planned:
+        free(job.parts)
+        return 0
+    memory = NULL
+    if tables + packed_bytes < <double>PY_SSIZE_T_MAX / 2:
+        memory = <char *>malloc(<size_t>tables + <size_t>packed_bytes)
     try:
         if memory == NULL:
-            raise MemoryError(f"no memory for {tables + packed:.0f} bytes of packed weights")
+            raise MemoryError(f"no memory for {tables + packed_bytes:.0f} bytes of packed weights")
         at = memory + (-<uintptr_t>memory) % VECTOR_BYTES
         for i in range(n_parts):
             part = job.parts + i
-            part.packed = job.weight.data if job.packing == NEVER else at
+            part.packed = job.weights.planes.data if job.packing == NEVER else at
             part.steps_before = steps
             steps += part.steps
             if job.packing == BEFORE:
@@ -942,23 +901,11 @@ cdef int run(Job *job, object bias, Py_ssize_t out_bytes, int threads) except -1
             n_parts * job.groups * ceil_div(job.padded_filters, job.block)
             * ceil_div(job.band.channels, PACK_CHANNELS)
         )
-        pack_bytes = PACK_TAPS * job.block * job.bytes
         if job.packing == BEFORE:
             for_each(pack, job, items, pack_bytes, packed, useful_threads(packed, threads))
         items = ceil_div(job.batch, job.images) * job.groups * job.splits
         if not job.folds:
             items *= job.band.h.items * job.band.w.items
-        scratch_bytes = (
-            LINE + TILE_BYTES + ceil_div(job.source_bytes, LINE) * LINE
-            + smaller(FEW_FILTERS if job.planes else job.block, job.padded_filters)
-            * job.sums_pitch * job.bytes
-        )
-        if job.packing == LATE:
-            scratch_bytes += job.packed_bytes + pack_bytes
-        if job.whole_planes:
-            scratch_bytes += job.bytes * (
-                2 * job.sums_pitch + job.band.h.target.size * job.band.w.target.size
-            )
         for_each(
             convolve_plane if job.whole_planes else convolve, job, items, scratch_bytes, moved,
             threads,
@@ -966,6 +913,22 @@ cdef int run(Job *job, object bias, Py_ssize_t out_bytes, int threads) except -1
     finally:
         free(memory)
         free(job.parts)
+    return 0
+
+
+cdef int run_folds(
+    Job *job, const Axis *h, const Axis *w, Py_ssize_t out_bytes, int threads
+) except -1:
+    """Compute the padding of the target, and add it to what it shows."""
+    cdef Py_ssize_t top = h.before, bottom = top + h.size, end = padded_size(h)
+    cdef Py_ssize_t left = w.before, right = left + w.size, all_columns = padded_size(w)
+    if h.pad_mode == PAD_CONSTANT:
+        return 0
+    job.folds = True
+    run_transposed(job, h, w, 0, top, 0, all_columns, None, out_bytes, threads)
+    run_transposed(job, h, w, bottom, end, 0, all_columns, None, out_bytes, threads)
+    run_transposed(job, h, w, top, bottom, 0, left, None, out_bytes, threads)
+    run_transposed(job, h, w, top, bottom, right, all_columns, None, out_bytes, threads)
     return 0
 
 
@@ -981,6 +944,18 @@ def forward(
     run_forward(&job, window_of(window)[0], bias, cnp.PyArray_NBYTES(out), threads)
 
 
+def workspace(
+    cnp.ndarray image, cnp.ndarray weight, cnp.ndarray out, cnp.ndarray window,
+    Py_ssize_t groups, int threads,
+):
+    """The bytes that `forward` allocates for arrays of such shapes, which are not read."""
+    cdef Job job
+    describe(&job, image, weight, out, groups, False)
+    job.only_planned = True
+    run_forward(&job, window_of(window)[0], None, cnp.PyArray_NBYTES(out), threads)
+    return int(job.workspace)
+
+
 def transposed(
     cnp.ndarray source, cnp.ndarray weight, bias, cnp.ndarray out, cnp.ndarray window,
     Py_ssize_t groups, int threads,
@@ -992,6 +967,7 @@ def transposed(
     cdef Py_ssize_t bytes = cnp.PyArray_NBYTES(out)
     cdef Py_ssize_t bottom = h.before + h.size, right = w.before + w.size
     cdef Axis pixel = Axis(1, 1, 1, 1, 1, 0, 0, PAD_CONSTANT)
+    cdef Planes *planes
     cdef Window one
     if cnp.PyArray_DIM(source, 0) == 0:
         return
@@ -1003,19 +979,29 @@ def transposed(
         # A window as large as the image: every tap is a filter of its own, on one pixel.
         job.filters *= h.kernel * w.kernel
         job.planes = job.filters <= FEW_FILTERS
-        job.kernel_h = job.kernel_w = 1
-        job.weight.stride_n = job.weight.stride_h = job.weight.stride_w = job.weight.format.bytes
+        job.weights.filters = job.filters
+        job.weights.kernel_h = job.weights.kernel_w = 1
+        planes = &job.weights.planes
+        planes.stride_n = planes.stride_h = planes.stride_w = planes.format.bytes
         one.h = one.w = pixel
         run_forward(&job, one, None, bytes, threads)
         return
     run_transposed(&job, h, w, h.before, bottom, w.before, right, bias, bytes, threads)
-    if h.pad_mode == PAD_CONSTANT:
+    run_folds(&job, h, w, bytes, threads)
+
+
+def fold(
+    cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, cnp.ndarray window,
+    Py_ssize_t groups, int threads,
+):
+    """Add what the adjoint has in the padding to the pixels of `out` that it shows."""
+    cdef Job job
+    if cnp.PyArray_DIM(source, 0) == 0:
         return
-    job.folds = True
-    run_transposed(&job, h, w, 0, h.before, 0, padded_size(w), None, bytes, threads)
-    run_transposed(&job, h, w, bottom, padded_size(h), 0, padded_size(w), None, bytes, threads)
-    run_transposed(&job, h, w, h.before, bottom, 0, w.before, None, bytes, threads)
-    run_transposed(&job, h, w, h.before, bottom, right, padded_size(w), None, bytes, threads)
+    describe(&job, source, weight, out, groups, True)
+    run_folds(
+        &job, &window_of(window).h, &window_of(window).w, cnp.PyArray_NBYTES(out), threads
+    )
 
 
 cdef inline bint is_pointwise(const Axis *axis) noexcept:

@@ -1,7 +1,7 @@
 /* Register tiles: the arithmetic of convolution, one source for every vector width and type.
  *
- * Written with the compilers' vector extension, because plain loops over an array of accumulators
- * are vectorised unpredictably. The file includes itself once per type of number.
+ * Written with the compilers' vector extension (vectors.h), because plain loops over an array of
+ * accumulators are vectorised unpredictably.
  *
  * a. `multiply`: lanes are filters. TILE_PIXELS x 2 accumulators stay in registers over a whole
  *    block of steps; a step loads two vectors of packed filters and broadcasts one number a pixel:
@@ -26,17 +26,14 @@
 
 #include "window.h"
 
-enum {
 #if defined(__AVX512F__)
-    VECTOR_BYTES = 64,
 #define TILE_PIXELS 14
 #elif defined(__AVX2__)
-    VECTOR_BYTES = 32,
 #define TILE_PIXELS 6
 #else
-    VECTOR_BYTES = 16,
 #define TILE_PIXELS 4
 #endif
+enum {
     TILE_ROWS = TILE_PIXELS < 7 ? TILE_PIXELS : 7,
     TILE_VECTORS = 2,
     PLANE_ROWS = 4,
@@ -79,27 +76,6 @@ typedef struct {
     double (*sum)(const void *numbers, Index count);
 } Tiles;
 
-#define TILE_JOIN_(a, b) a##_##b
-#define TILE_JOIN(a, b) TILE_JOIN_(a, b)
-#define NAMED(name) TILE_JOIN(name, T)
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
-
-/* Interleave the first or the second halves of two vectors: a, b -> a0 b0 a1 b1 ... */
-#define FIRST_2 0, 2
-#define SECOND_2 1, 3
-#define FIRST_4 0, 4, 1, 5
-#define SECOND_4 2, 6, 3, 7
-#define FIRST_8 0, 8, 1, 9, 2, 10, 3, 11
-#define SECOND_8 4, 12, 5, 13, 6, 14, 7, 15
-#define FIRST_16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define SECOND_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
-#if defined(__clang__)
-#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (NAMED(Mask)){__VA_ARGS__})
-#endif
-
 /* All shapes of the tile: rows x pixels. */
 #if TILE_PIXELS == 14
 #define EACH_TILE(X)                                                                            \
@@ -115,44 +91,13 @@ typedef struct {
 #define EACH_TILE(X) X(1, 1) X(1, 2) X(1, 3) X(1, 4) X(2, 1) X(2, 2) X(3, 1) X(4, 1)
 #endif
 
-#define T float
-#define LANES (VECTOR_BYTES / 4)
-#if defined(__AVX512F__)
-#define FIRST FIRST_16
-#define SECOND SECOND_16
-#elif defined(__AVX2__)
-#define FIRST FIRST_8
-#define SECOND SECOND_8
-#else
-#define FIRST FIRST_4
-#define SECOND SECOND_4
-#endif
-#define MASK int32_t
-#include "tile.h"
-#define T double
-#define LANES (VECTOR_BYTES / 8)
-#if defined(__AVX512F__)
-#define FIRST FIRST_8
-#define SECOND SECOND_8
-#elif defined(__AVX2__)
-#define FIRST FIRST_4
-#define SECOND SECOND_4
-#else
-#define FIRST FIRST_2
-#define SECOND SECOND_2
-#endif
-#define MASK int64_t
-#include "tile.h"
-#undef NAMED
+#define TEMPLATE "tile.h"
+#include "vectors.h"
 
 static const Tiles *tiles_of(Index bytes) { return bytes == 4 ? &tiles_float : &tiles_double; }
 
 #endif
 #else /* the template */
-
-typedef T NAMED(Vec) __attribute__((vector_size(VECTOR_BYTES)));
-typedef T NAMED(Loose) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
-typedef MASK NAMED(Mask) __attribute__((vector_size(VECTOR_BYTES)));
 
 /* ---- lanes are filters ----------------------------------------------------------------------- */
 
@@ -220,8 +165,8 @@ ALWAYS_INLINE void NAMED(transpose)(NAMED(Vec) *rows) {
     NAMED(Vec) next[LANES];
     UNROLL for (int width = 1; width < LANES; width *= 2) {
         UNROLL for (int i = 0; i < LANES / 2; i++) {
-            next[2 * i] = SHUFFLE(rows[i], rows[i + LANES / 2], FIRST);
-            next[2 * i + 1] = SHUFFLE(rows[i], rows[i + LANES / 2], SECOND);
+            next[2 * i] = SHUFFLE(rows[i], rows[i + LANES / 2], ZIP_FIRST);
+            next[2 * i + 1] = SHUFFLE(rows[i], rows[i + LANES / 2], ZIP_SECOND);
         }
         UNROLL for (int i = 0; i < LANES; i++) rows[i] = next[i];
     }
@@ -453,11 +398,5 @@ static double NAMED(sum)(const void *from, Index count) {
 static const Tiles NAMED(tiles) = {LANES, NAMED(multiply), NAMED(unpack), NAMED(pack),
                                    NAMED(correlate), NAMED(correlate_plane),
                                    NAMED(correlate_taps), NAMED(sum)};
-
-#undef T
-#undef LANES
-#undef FIRST
-#undef SECOND
-#undef MASK
 
 #endif

@@ -1,0 +1,90 @@
+/* Vectors as wide as the level's, and headers that are templates over the numbers in them.
+ *
+ * A template defines TEMPLATE as its own name and includes this header, which includes it twice
+ * more: with T float and double, LANES of them in a vector, and the names below. NAMED(name) is a
+ * name of that type's own.
+ */
+#ifndef FASTCONV_VECTORS_H
+#define FASTCONV_VECTORS_H
+
+#include <stdint.h>
+
+enum {
+#if defined(__AVX512F__)
+    VECTOR_BYTES = 64,
+#elif defined(__AVX2__)
+    VECTOR_BYTES = 32,
+#else
+    VECTOR_BYTES = 16,
+#endif
+};
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+/* Orders of the lanes of two vectors a, b. ZIP_FIRST, ZIP_SECOND: the first or the second halves
+ * of both interleaved, a0 b0 a1 b1 ...; EVEN, ODD: every second lane of one after the other. */
+#define ZIP_FIRST_2 0, 2
+#define ZIP_SECOND_2 1, 3
+#define EVEN_2 0, 2
+#define ODD_2 1, 3
+#define ZIP_FIRST_4 0, 4, 1, 5
+#define ZIP_SECOND_4 2, 6, 3, 7
+#define EVEN_4 0, 2, 4, 6
+#define ODD_4 1, 3, 5, 7
+#define ZIP_FIRST_8 0, 8, 1, 9, 2, 10, 3, 11
+#define ZIP_SECOND_8 4, 12, 5, 13, 6, 14, 7, 15
+#define EVEN_8 0, 2, 4, 6, 8, 10, 12, 14
+#define ODD_8 1, 3, 5, 7, 9, 11, 13, 15
+#define ZIP_FIRST_16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define ZIP_SECOND_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define EVEN_16 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define ODD_16 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#if defined(__AVX512F__)
+#define FLOAT_ORDER(name) name##_16
+#define DOUBLE_ORDER(name) name##_8
+#elif defined(__AVX2__)
+#define FLOAT_ORDER(name) name##_8
+#define DOUBLE_ORDER(name) name##_4
+#else
+#define FLOAT_ORDER(name) name##_4
+#define DOUBLE_ORDER(name) name##_2
+#endif
+
+#define VECTORS_OF(T, MASK)                                                                      \
+    typedef T Vec_##T __attribute__((vector_size(VECTOR_BYTES)));                                \
+    typedef T Loose_##T __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias)); \
+    typedef MASK Mask_##T __attribute__((vector_size(VECTOR_BYTES)));
+VECTORS_OF(float, int32_t)
+VECTORS_OF(double, int64_t)
+#undef VECTORS_OF
+
+#endif
+
+#ifdef TEMPLATE
+#define VECTORS_JOIN_(a, b) a##_##b
+#define VECTORS_JOIN(a, b) VECTORS_JOIN_(a, b)
+#define NAMED(name) VECTORS_JOIN(name, T)
+#if defined(__clang__)
+#define SHUFFLE(a, b, order) __builtin_shufflevector(a, b, ORDER(order))
+#else
+#define SHUFFLE(a, b, order) __builtin_shuffle(a, b, (NAMED(Mask)){ORDER(order)})
+#endif
+#define LANES (VECTOR_BYTES / (Index)sizeof(T))
+#define T float
+#define ORDER FLOAT_ORDER
+#include TEMPLATE
+#undef T
+#undef ORDER
+#define T double
+#define ORDER DOUBLE_ORDER
+#include TEMPLATE
+#undef T
+#undef ORDER
+#undef LANES
+#undef SHUFFLE
+#undef NAMED
+#undef VECTORS_JOIN
+#undef VECTORS_JOIN_
+#undef TEMPLATE
+#endif

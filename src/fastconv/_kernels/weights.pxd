@@ -1,0 +1,87 @@
+"""Weights of a convolution, and how they are packed for lanes of filters."""
+
+from libc.string cimport memcpy, memset
+
+cimport numpy as cnp
+
+from fastconv._kernels.band cimport Phase
+from fastconv._kernels.common cimport *
+from fastconv._kernels.tile cimport Tiles
+
+cdef enum:
+    PACK_CHANNELS = 16  # that are packed together
+    PACK_TAPS = 64  # of a window that is packed by transposing
+
+
+cdef struct Weights:
+    Planes planes  # n: the lanes' filters (transposed: channels), c: what is summed over
+    Py_ssize_t group  # bytes from a group's weights to the next
+    const char *end  # up to which all may be read
+    Py_ssize_t kernel_h, kernel_w
+    Py_ssize_t filters  # of a group
+    Py_ssize_t bytes  # of a number
+    const Tiles *tiles
+
+
+cdef inline Weights weights_of(
+    cnp.ndarray weight, Py_ssize_t groups, bint transposed, Py_ssize_t bytes, const Tiles *tiles
+) noexcept:
+    cdef Weights weights
+    cdef cnp.npy_intp *strides = cnp.PyArray_STRIDES(weight)
+    weights.planes = planes_of(weight, converted_format(weight, bytes))
+    weights.filters = cnp.PyArray_DIM(weight, 0) // groups
+    if transposed:
+        weights.planes.stride_n, weights.planes.stride_c = strides[1], strides[0]
+        weights.filters = cnp.PyArray_DIM(weight, 1)
+    weights.group = strides[0] * cnp.PyArray_DIM(weight, 0) // groups
+    weights.end = weights.planes.data
+    if cnp.PyArray_IS_C_CONTIGUOUS(weight):
+        weights.end += cnp.PyArray_NBYTES(weight)
+    weights.kernel_h, weights.kernel_w = cnp.PyArray_DIM(weight, 2), cnp.PyArray_DIM(weight, 3)
+    weights.bytes, weights.tiles = bytes, tiles
+    return weights
+
+
+cdef inline void pack_channels(
+    const Weights *weights, const Phase *h, const Phase *w, Py_ssize_t g, Py_ssize_t f,
+    Py_ssize_t lanes, Py_ssize_t first, Py_ssize_t last, char *to, char *scratch,
+) noexcept nogil:
+    """Pack the taps of a pair of phases of some channels: [c][kh][kw][filter] for the `lanes`
+    filters from f on, zeros behind the last one; scratch has room for PACK_TAPS of so many."""
+    cdef const Planes *planes = &weights.planes
+    cdef Py_ssize_t bytes = weights.bytes, filters = smaller(lanes, weights.filters - f)
+    cdef Py_ssize_t c, i, j, kh, kw, taps = weights.kernel_h * weights.kernel_w
+    cdef const char *source = planes.data + g * weights.group + f * planes.stride_n
+    cdef bint rows = (  # whose taps lie next to each other
+        lanes > 1 and taps <= PACK_TAPS
+        and is_plain(planes.format, planes.stride_w, source + first * planes.stride_c)
+        and planes.stride_h == weights.kernel_w * bytes
+        and planes.stride_n % bytes == 0 and planes.stride_c % bytes == 0
+    )
+    if rows and planes.stride_c == taps * bytes and h.tap == w.tap == 0:
+        if h.taps * w.taps == taps:
+            weights.tiles.pack(
+                to, source + first * planes.stride_c, planes.stride_n // bytes, filters,
+                (last - first) * taps, lanes // weights.tiles.lanes, 0,
+            )
+            return
+    for c in range(first, last):
+        if rows:
+            weights.tiles.pack(
+                scratch, source + c * planes.stride_c, planes.stride_n // bytes, filters, taps,
+                lanes // weights.tiles.lanes, (weights.end - source - c * planes.stride_c) // bytes,
+            )
+        for i in range(h.taps):
+            for j in range(w.taps):
+                kh, kw = h.tap + i * h.tap_step, w.tap + j * w.tap_step
+                if rows:
+                    memcpy(
+                        to, scratch + (kh * weights.kernel_w + kw) * lanes * bytes, lanes * bytes
+                    )
+                else:
+                    load_row(
+                        to, source + c * planes.stride_c + kh * planes.stride_h
+                        + kw * planes.stride_w, filters, planes.stride_n, planes.format,
+                    )
+                    memset(to + filters * bytes, 0, (lanes - filters) * bytes)
+                to += lanes * bytes
