@@ -7,11 +7,21 @@ from libc.string cimport memset
 
 cdef extern from *:
     """
-    static inline ptrdiff_t take_items(ptrdiff_t *next, ptrdiff_t count) {
-        return __atomic_fetch_add(next, count, __ATOMIC_RELAXED);
+    /* The first of the next items, of which `*count` are taken: a share of what is left. */
+    static inline ptrdiff_t take_items(ptrdiff_t *next, ptrdiff_t items, ptrdiff_t shares,
+                                       ptrdiff_t *count) {
+        ptrdiff_t first = __atomic_load_n(next, __ATOMIC_RELAXED);
+        do {
+            *count = (items - first) / shares;
+            if (*count < 1) *count = first < items;
+        } while (!__atomic_compare_exchange_n(next, &first, first + *count, 1, __ATOMIC_RELAXED,
+                                              __ATOMIC_RELAXED));
+        return first;
     }
     """
-    Py_ssize_t take_items(Py_ssize_t *next, Py_ssize_t count) noexcept nogil
+    Py_ssize_t take_items(
+        Py_ssize_t *next, Py_ssize_t items, Py_ssize_t shares, Py_ssize_t *count
+    ) noexcept nogil
 
 ctypedef void (*Task)(const void *job, Py_ssize_t item, char *scratch) noexcept nogil
 
@@ -21,7 +31,7 @@ cdef enum:
     # Releasing the GIL costs as much as moving this much.
     BYTES_WITHOUT_GIL = 8 << 10
     ITEMS_PER_THREAD = 8
-    CHUNKS_PER_THREAD = 16
+    SHARES_PER_THREAD = 4  # of the items that are left, of which a thread takes one at a time
     LINE = 64
 
 
@@ -37,15 +47,15 @@ cdef inline Py_ssize_t wanted_items(int threads) noexcept:
 
 
 cdef inline void run_items(
-    Task task, const void *job, Py_ssize_t items, Py_ssize_t chunk, Py_ssize_t *next, char *scratch
+    Task task, const void *job, Py_ssize_t items, Py_ssize_t shares, Py_ssize_t *next, char *scratch
 ) noexcept nogil:
-    cdef Py_ssize_t item = take_items(next, chunk), end
-    while item < items:
-        end = min(item + chunk, items)
-        while item < end:
+    cdef Py_ssize_t count, item = take_items(next, items, shares, &count)
+    while count:
+        while count:
             task(job, item, scratch)
             item += 1
-        item = take_items(next, chunk)
+            count -= 1
+        item = take_items(next, items, shares, &count)
 
 
 cdef inline int for_each(
@@ -58,7 +68,7 @@ cdef inline int for_each(
     `threads` comes from `useful_threads`. An item's result must depend on nothing but the item:
     that is what makes results the same for every number of threads.
     """
-    cdef Py_ssize_t next = 0, chunk
+    cdef Py_ssize_t next = 0, shares
     cdef int thread
     cdef char *memory
     cdef char *scratch
@@ -73,17 +83,18 @@ cdef inline int for_each(
     scratch = memory + (LINE - <uintptr_t>memory % LINE)
     for thread in range(threads if scratch_bytes else 0):
         memset(scratch + thread * scratch_bytes, 0, LINE)
-    # Small items are taken several at a time: the counter's cache line travels between cores.
-    chunk = max(1, items // (CHUNKS_PER_THREAD * threads))
+    # Several items are taken at a time, fewer and fewer: neighbours share what lies in the caches,
+    # and the counter's cache line travels between cores.
+    shares = SHARES_PER_THREAD * threads if threads > 1 else 1
     if threads > 1:
         for thread in prange(
             threads, nogil=True, num_threads=threads, schedule="static", chunksize=1
         ):
-            run_items(task, job, items, chunk, &next, scratch + thread * scratch_bytes)
+            run_items(task, job, items, shares, &next, scratch + thread * scratch_bytes)
     elif moved_bytes > BYTES_WITHOUT_GIL:
         with nogil:
-            run_items(task, job, items, chunk, &next, scratch)
+            run_items(task, job, items, shares, &next, scratch)
     else:
-        run_items(task, job, items, chunk, &next, scratch)
+        run_items(task, job, items, shares, &next, scratch)
     free(memory)
     return 0
