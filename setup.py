@@ -40,6 +40,7 @@ KERNELS = (
     "pooling",
     "product",
     "roofline",
+    "winograd",
 )  # built once per level, as <kernel>_<level>
 RUNTIME = ("cpu", "memory")  # built once, with no level flags: they run before a level is chosen
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, replace
 from functools import cache
 from itertools import product
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
+from convolutions import Case, check, results_of, rms, textbook
 from helpers import (
     INTEGERS,
     PAD_MODES,
@@ -26,113 +27,11 @@ from helpers import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import DTypeLike
 from scipy import ndimage, signal
 
 import fastconv
 
 BOOL = np.dtype(bool)
-
-
-@dataclass(frozen=True)
-class Case:
-    """One convolution: what it is given, but for the values."""
-
-    shape: Shape
-    filters: int
-    kernel: tuple[int, int]
-    stride: Any = 1
-    padding: Any = 0
-    dilation: Any = 1
-    groups: int = 1
-    pad_mode: str = "constant"
-
-    def __str__(self) -> str:
-        return str(astuple(self))
-
-    @property
-    def window(self) -> dict[str, Any]:
-        names = ("stride", "padding", "dilation", "groups", "pad_mode")
-        return {name: getattr(self, name) for name in names}
-
-    @property
-    def output(self) -> Shape:
-        height, width = self.shape[2:]
-        window = (self.kernel, self.stride, self.dilation, self.padding, self.pad_mode)
-        rows, cols = reference.axes(height, width, *window)
-        return (self.shape[0], self.filters, len(rows.taps), len(cols.taps))
-
-    @property
-    def transposed(self) -> dict[str, Any]:
-        """What conv_transpose2d is given to lead from the output's size to the image's."""
-        spans = [d * (k - 1) + 1 for d, k in zip(reference.pair(self.dilation), self.kernel)]
-        pads = map(sum, reference.sides(self.padding))
-        steps = reference.pair(self.stride)
-        rest = [
-            (size + pad - span) % step
-            for size, pad, span, step in zip(self.shape[2:], pads, spans, steps)
-        ]
-        window = self.window
-        del window["pad_mode"]
-        return {**window, "output_padding": tuple(rest)}
-
-    def arrays(self, fill: Callable[..., Array], dtype: DTypeLike = np.float32) -> list[Array]:
-        """Make an input, a weight, a bias and a gradient of the output."""
-        channels = self.shape[1] // self.groups
-        weight = (self.filters, channels, *self.kernel)
-        shapes = [self.shape, weight, (self.filters,), self.output]
-        return [fill(shape, dtype, seed) for seed, shape in enumerate(shapes)]
-
-
-Known = tuple[Array, Array, Array, Array]
-"""The output, and the gradients of input, weight and bias."""
-
-
-@cache
-def definition(case: Case) -> Known:
-    images, weight, bias, grad = case.arrays(integer_values, np.float64)
-    output = reference.conv2d(images, weight, bias, **case.window)
-    return (output, *reference.conv2d_backward(grad, images, weight, **case.window))
-
-
-@cache
-def textbook(case: Case) -> Known:
-    """Compute the same with products of matrices, for images that are large for loops."""
-    images, weight, bias, grad = case.arrays(integer_values, np.float64)
-    window = (case.stride, case.padding)
-    output = reference.textbook_conv2d(images, weight, *window) + bias[:, None, None]
-    return (output, *reference.textbook_conv2d_backward(grad, images, weight, *window))
-
-
-def check(case: Case, dtype: DTypeLike = np.float32, known: Known | None = None) -> None:
-    """Results are those of the definition, to the last bit; nothing beside out= is written."""
-    known = definition(case) if known is None else known
-    output, grad_input, *grads_of_parameters = [(array + 0.0).astype(dtype) for array in known]
-    images, weight, bias, grad = case.arrays(integer_values, dtype)
-    with guarded(output.shape, dtype) as out:
-        assert fastconv.conv2d(images, weight, bias, **case.window, out=out) is out
-        assert_same(out, output)
-    without_bias = output - bias[:, None, None]
-    assert_same(fastconv.conv2d(images, weight, **case.window), without_bias)
-    results = fastconv.conv2d_backward(grad, images, weight, **case.window)
-    for result, expected in zip(results, (grad_input, *grads_of_parameters)):
-        assert_same(result, expected)
-    if case.pad_mode == "constant" and case.padding != "same":
-        bias = integer_values((case.shape[1],), dtype, seed=4)
-        with guarded(case.shape, dtype) as out:
-            fastconv.conv_transpose2d(grad, weight, bias, **case.transposed, out=out)
-            assert_same(out, grad_input + bias[:, None, None])
-        assert_same(fastconv.conv_transpose2d(grad, weight, **case.transposed), grad_input)
-
-
-def results_of(case: Case, arrays: list[Array]) -> list[Any]:
-    """Compute everything: output, the three gradients, and a transposed convolution."""
-    images, weight, bias, grad = arrays
-    return [
-        fastconv.conv2d(images, weight, bias, **case.window),
-        *fastconv.conv2d_backward(grad, images, weight, **case.window),
-        fastconv.conv_transpose2d(grad, weight, images[0, :, 0, 0], **case.transposed),
-    ]
 
 
 # -------------------------------------------------------------------------------------- windows
@@ -697,10 +596,6 @@ WEIGHT_SUMS = [
 """Gradients of the weight of as many terms."""
 
 
-def rms(array: Array) -> float:
-    return float(np.sqrt(np.square(array, dtype=np.float64).mean()))
-
-
 @cache
 def exact_and_error(case: Case, which: int) -> tuple[Array, float]:
     """Return one of the results in float64, and NumPy's error in float32."""
@@ -887,19 +782,20 @@ def test_bits_do_not_depend_on_the_batch(level: str, case: Case) -> None:
     case = replace(case, shape=(5, *case.shape[1:]))
     images, weight, bias, grad = case.arrays(normal_values)
 
-    def compute(chosen: Any) -> list[Any]:
+    def compute(chosen: Any, algorithm: str) -> list[Any]:
+        window: dict[str, Any] = {**case.window, "algorithm": algorithm}
+        mask = (True, False, False)
         return [
-            fastconv.conv2d(images[chosen], weight, bias, **case.window),
+            fastconv.conv2d(images[chosen], weight, bias, **window),
             fastconv.conv2d_backward(
-                grad[chosen],
-                images[chosen],
-                weight,
-                **case.window,
-                output_mask=(True, False, False),
+                grad[chosen], images[chosen], weight, **window, output_mask=mask
             )[0],
         ]
 
-    of_all = compute(slice(None))
+    of_all = compute(slice(None), "direct")
     for chosen in ([0], [3], [4, 1], [4, 3, 2, 1, 0], [1, 1, 1, 1, 0, 2, 3]):
-        for result, expected in zip(compute(chosen), of_all):
+        for result, expected in zip(compute(chosen, "direct"), of_all):
             assert_same(result, expected[chosen])
+    moved = [4, 2, 0, 3, 1]  # of as many images, the same algorithm
+    for result, expected in zip(compute(moved, "auto"), compute(slice(None), "auto")):
+        assert_same(result, expected[moved])

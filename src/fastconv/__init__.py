@@ -2,10 +2,11 @@
 
 from fastconv._config import __version__, show_config
 from fastconv._memory import empty_cache
+from fastconv._precision import get_precision, precision, set_precision
 from fastconv._threads import get_num_threads, num_threads, set_num_threads
 from fastconv.activation import relu, relu_backward
 from fastconv.columns import col2im, fold, im2col, unfold
-from fastconv.convolution import conv2d, conv2d_backward, conv_transpose2d
+from fastconv.convolution import conv2d, conv2d_backward, conv_transpose2d, plan_conv2d
 from fastconv.pooling import (
     avg_pool2d,
     avg_pool2d_backward,
@@ -26,15 +27,19 @@ __all__ = [
     "empty_cache",
     "fold",
     "get_num_threads",
+    "get_precision",
     "im2col",
     "matmul",
     "max_pool2d",
     "max_pool2d_backward",
     "max_unpool2d",
     "num_threads",
+    "plan_conv2d",
+    "precision",
     "relu",
     "relu_backward",
     "set_num_threads",
+    "set_precision",
     "show_config",
     "unfold",
 ]

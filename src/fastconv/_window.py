@@ -30,11 +30,13 @@ class Window:
     out_h, out_w : int
         Output size, ``floor((size + before + after - dilation*(kernel - 1) - 1) / stride) + 1``
         (rounded up with ``ceil_mode``, less a window that would start in the padding behind).
+    is_dense_3x3 : bool
+        Whether it has 3x3 taps, and stride and dilation are 1.
     packed : ndarray of intp, shape (2, 8)
         All numbers of both axes for the kernels, in the order of ``struct Axis`` in ``window.h``.
     """
 
-    __slots__ = ("out_h", "out_w", "packed")
+    __slots__ = ("is_dense_3x3", "out_h", "out_w", "packed")
 
     def __init__(
         self,
@@ -82,6 +84,7 @@ class Window:
             dtype=np.intp,
         )
         self.packed.flags.writeable = False
+        self.is_dense_3x3 = bool((self.packed[:, 2:5] == (3, 1, 1)).all())
 
 
 def _out_size(size: int, padding: Pair, stride: int, span: int, ceil_mode: bool) -> int:
@@ -115,8 +118,7 @@ def window(
     padding_name: str = "padding",
 ) -> Window:
     """Return the window of a convolution over an image of `size` (height, width)."""
-    if type(pad_mode) is not str or pad_mode not in PAD_MODES:
-        raise _not_one_of("pad_mode", pad_mode, PAD_MODES)
+    pad_mode = one_of(pad_mode, "pad_mode", PAD_MODES)
     return _window(
         size,
         kernel,
@@ -341,6 +343,9 @@ def _integer(value: Any, name: str, accepted: str, shown: Any = None) -> int:
         raise TypeError(f"{name} must be {accepted}, got {shown!r}") from None
 
 
-def _not_one_of(name: str, value: object, choices: tuple[str, ...]) -> Exception:
+def one_of(value: str, name: str, choices: tuple[str, ...]) -> str:
+    """Read one of several words."""
+    if type(value) is str and value in choices:
+        return value
     kind = ValueError if isinstance(value, str) else TypeError
-    return kind(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    raise kind(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import SupportsIndex
 
 import numpy as np
@@ -25,11 +27,13 @@ from fastconv._window import (
     IntPair,
     Padding,
     Window,
+    integers,
     is_sequence,
     positive,
     transposed_window,
     window,
 )
+from fastconv._winograd import tile_size
 
 FLOAT32_PIXELS = 1 << 18  # of gradients on their way to float16
 
@@ -44,13 +48,14 @@ def conv2d(
     groups: SupportsIndex = 1,
     *,
     pad_mode: str = "constant",
+    algorithm: str = "auto",
     out: Array | None = None,
 ) -> Array:
     """Correlate a batch of images with filters, as `torch.nn.functional.conv2d`.
 
     ``out[n, f, oh, ow] = bias[f] + sum over (c, kh, kw) of
     weight[f, c, kh, kw] * padded(input[n, c])[oh*stride + kh*dilation, ow*stride + kw*dilation]``,
-    computed directly [1]_: no columns are stored.
+    computed directly [1]_, or on tiles in fewer multiplications [2]_: no columns are stored.
 
     Parameters
     ----------
@@ -69,6 +74,10 @@ def conv2d(
         with ``groups=C`` the convolution is called depthwise.
     pad_mode : {"constant", "edge", "reflect", "symmetric", "wrap"}, default "constant"
         What padding shows, as in `numpy.pad`; "constant" is zeros.
+    algorithm : {"auto", "direct", "winograd"}, default "auto"
+        "winograd", for 3x3 windows of stride and dilation 1, multiplies less often; "auto" takes it
+        where it is faster. `set_precision` says how exact it is (for 16 channels and more; sums
+        over more than 2048 are computed directly), and `plan_conv2d` tells what runs.
     out : ndarray, optional
         Where to write the result: of its shape and dtype, C-contiguous, not overlapping an input.
 
@@ -85,7 +94,8 @@ def conv2d(
     TypeError
         If an argument is of the wrong type, or a dtype is none of those named.
     ValueError
-        If an argument is out of range, shapes do not match, or the window does not fit.
+        If an argument is out of range, shapes do not match, the window does not fit, or the
+        algorithm is not for it.
     MemoryError
         If the result, or a copy of the weight, is too large to allocate.
 
@@ -93,16 +103,20 @@ def conv2d(
     --------
     conv2d_backward : The gradients.
     conv_transpose2d : The adjoint.
+    plan_conv2d : Which algorithm runs.
 
     Notes
     -----
     NaN and infinity reach exactly the outputs whose windows hold them. Results are bit-identical
-    for every number of threads.
+    for every number of threads, and an image's result does not depend on its place in the batch.
+    Algorithms round differently, and "auto" looks at the shapes of all, the batch's too.
 
     References
     ----------
     .. [1] E. Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD
        Architectures", SC18, https://arxiv.org/abs/1808.05567
+    .. [2] A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016,
+       https://arxiv.org/abs/1509.09308
 
     Examples
     --------
@@ -130,11 +144,103 @@ def conv2d(
     offsets = None if bias is None else _bias(bias, f)
     inputs = (images, filters) if offsets is None else (images, filters, offsets)
     shape = n, f, win.out_h, win.out_w
+    tile = tile_size(algorithm, n, channels, f // count, count, (win.out_h, win.out_w), win)
     out = result(out, shape[4 - array.ndim :], computed_dtype(*inputs), *inputs)
-    _kernels.convolution.forward(
-        images, filters, offsets, as_shape(out, shape), win.packed, count, _threads.count
-    )
+    _convolve(images, filters, offsets, as_shape(out, shape), win, count, tile)
     return out
+
+
+@dataclass(frozen=True)
+class ConvolutionPlan:
+    """What `conv2d` would do; see `plan_conv2d`.
+
+    Attributes
+    ----------
+    algorithm : {"direct", "winograd"}
+        What runs.
+    tile : int
+        Rows and columns of outputs that are computed together, 2 or 4; 1 if directly.
+    workspace_bytes : int
+        What is allocated besides the result, with the number of threads in use.
+    flops : int
+        Multiplications and additions of the products that are computed, at 3x3 windows those of the
+        transformed tiles, whole ones at the edges too.
+    definition_flops : int
+        The same of the sums in the definition, ``2 * N * F * OH * OW * C/groups * KH * KW``.
+    """
+
+    algorithm: str
+    tile: int
+    workspace_bytes: int
+    flops: int
+    definition_flops: int
+
+
+def plan_conv2d(
+    input_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    stride: IntPair = 1,
+    padding: Padding = 0,
+    dilation: IntPair = 1,
+    groups: SupportsIndex = 1,
+    *,
+    pad_mode: str = "constant",
+    algorithm: str = "auto",
+    dtype: npt.DTypeLike = np.float32,
+) -> ConvolutionPlan:
+    """Tell how `conv2d` would compute contiguous arrays, with the precision and threads in use.
+
+    Parameters
+    ----------
+    input_shape : sequence of 3 or 4 int
+        Shape of the images.
+    weight_shape : sequence of 4 int
+        Shape of the filters.
+    stride, padding, dilation, groups, pad_mode, algorithm
+        What `conv2d` would be given.
+    dtype : dtype, default float32
+        Of images and filters.
+
+    Returns
+    -------
+    ConvolutionPlan
+        The algorithm, its memory, and what it computes.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong type, or the dtype is none of those accepted by `conv2d`.
+    ValueError
+        If an argument is out of range, shapes do not match, the window does not fit, or the
+        algorithm is not for it.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> plan = fastconv.plan_conv2d((8, 256, 56, 56), (256, 256, 3, 3), padding=1)
+    >>> plan.algorithm, plan.tile, plan.definition_flops / plan.flops
+    ('winograd', 2, 2.25)
+    """
+    images = _images(_placeholder(input_shape, "input_shape", dtype), "input")
+    filters = _filters(_placeholder(weight_shape, "weight_shape", dtype))
+    n, c, h, w = images.shape
+    f, channels, kernel_h, kernel_w = filters.shape
+    count = _groups(groups, f, "filters")
+    if c != channels * count:
+        raise _mismatch(images, c, channels * count, filters, count)
+    win = window((h, w), (kernel_h, kernel_w), stride, padding, dilation, pad_mode)
+    tile = tile_size(algorithm, n, channels, f // count, count, (win.out_h, win.out_w), win)
+    shape = n, f, win.out_h, win.out_w
+    out = _placeholder(shape, "out", computed_dtype(images, filters))
+    definition = 2 * prod(shape) * channels * kernel_h * kernel_w
+    threads = _threads.count
+    if tile:
+        workspace, flops = _kernels.winograd.plan(
+            images, filters, out, win.packed, count, tile, threads
+        )
+        return ConvolutionPlan("winograd", tile, workspace, flops, definition)
+    workspace = _kernels.convolution.workspace(images, filters, out, win.packed, count, threads)
+    return ConvolutionPlan("direct", 1, workspace, definition, definition)
 
 
 def conv2d_backward(
@@ -147,6 +253,7 @@ def conv2d_backward(
     groups: SupportsIndex = 1,
     *,
     pad_mode: str = "constant",
+    algorithm: str = "auto",
     output_mask: Sequence[bool] = (True, True, True),
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Compute the gradients of `conv2d` for its input, weight and bias.
@@ -159,8 +266,8 @@ def conv2d_backward(
         What `conv2d` was given.
     weight : array_like, shape (F, C/groups, KH, KW)
         What `conv2d` was given.
-    stride, padding, dilation, groups, pad_mode
-        What `conv2d` was given.
+    stride, padding, dilation, groups, pad_mode, algorithm
+        What `conv2d` was given. The gradient of the weight is always computed directly.
     output_mask : sequence of 3 bool, default (True, True, True)
         Which of the gradients to compute.
 
@@ -179,7 +286,8 @@ def conv2d_backward(
     TypeError
         If an argument is of the wrong type, or a dtype is none of those accepted by `conv2d`.
     ValueError
-        If an argument is out of range, shapes do not match, or the window does not fit.
+        If an argument is out of range, shapes do not match, the window does not fit, or the
+        algorithm is not for it.
     MemoryError
         If a result, or a copy of the weight, is too large to allocate.
 
@@ -220,6 +328,7 @@ def conv2d_backward(
             f"got {grad_array.shape}"
         )
     wanted = _mask(output_mask)
+    tile = tile_size(algorithm, n, f // count, channels, count, (h, w), win, True)
     dtype = computed_dtype(grads, images, filters)
     shapes = array.shape, filters.shape, (f,)
     grad_input, grad_weight, grad_bias = (
@@ -229,7 +338,7 @@ def conv2d_backward(
     if grad_input is not None:
         target = as_shape(grad_input, images.shape)
         adjoint = _adjoint_of_halves if dtype == np.float16 and pad_mode != "constant" else _adjoint
-        adjoint(grads, filters, target, win, count)
+        adjoint(grads, filters, target, win, count, tile)
     if grad_weight is not None:
         kernels.weight_gradient(grads, images, grad_weight, win.packed, count, threads)
     if grad_bias is not None:
@@ -247,6 +356,7 @@ def conv_transpose2d(
     groups: SupportsIndex = 1,
     dilation: IntPair = 1,
     *,
+    algorithm: str = "auto",
     out: Array | None = None,
 ) -> Array:
     """Spread every pixel over a window: `conv2d`'s adjoint, as torch's `conv_transpose2d`.
@@ -271,6 +381,8 @@ def conv_transpose2d(
         dilation: of several sizes that `conv2d` brings to one, it tells which.
     groups : int, default 1
         The channels and the filters are cut into so many groups, each of which sees only its own.
+    algorithm : {"auto", "direct", "winograd"}, default "auto"
+        As for `conv2d`.
     out : ndarray, optional
         Where to write the result: of its shape and dtype, C-contiguous, not overlapping an input.
 
@@ -286,7 +398,8 @@ def conv_transpose2d(
     TypeError
         If an argument is of the wrong type, or a dtype is none of those named.
     ValueError
-        If an argument is out of range, shapes do not match, or nothing is left.
+        If an argument is out of range, shapes do not match, nothing is left, or the algorithm is
+        not for it.
     MemoryError
         If the result, or a copy of the weight, is too large to allocate.
 
@@ -317,18 +430,45 @@ def conv_transpose2d(
     offsets = None if bias is None else _bias(bias, f)
     inputs = (images, filters) if offsets is None else (images, filters, offsets)
     shape = n, f, *size
+    tile = tile_size(algorithm, n, expected // count, f // count, count, size, win, True)
     out = result(out, shape[4 - array.ndim :], computed_dtype(*inputs), *inputs)
-    _kernels.convolution.transposed(
-        images, filters, offsets, as_shape(out, shape), win.packed, count, _threads.count
-    )
+    _convolve(images, filters, offsets, as_shape(out, shape), win, count, tile, True)
     return out
 
 
-def _adjoint(grads: Array, filters: Array, out: Array, win: Window, groups: int) -> None:
-    _kernels.convolution.transposed(grads, filters, None, out, win.packed, groups, _threads.count)
+def _convolve(
+    images: Array,
+    filters: Array,
+    bias: Array | None,
+    out: Array,
+    win: Window,
+    groups: int,
+    tile: int,
+    transposed: bool = False,
+) -> None:
+    """Run the kernel: on tiles, or directly."""
+    kernels, threads = _kernels.convolution, _threads.count
+    direct = kernels.transposed if transposed else kernels.forward
+    if not tile:
+        direct(images, filters, bias, out, win.packed, groups, threads)
+        return
+    marks = np.zeros(len(images), np.uint8)
+    _kernels.winograd.convolve_tiles(
+        images, filters, bias, out, win.packed, groups, tile, transposed, marks, threads
+    )
+    if transposed:
+        kernels.fold(images, filters, out, win.packed, groups, threads)
+    for n in np.flatnonzero(marks).tolist():
+        direct(images[n : n + 1], filters, bias, out[n : n + 1], win.packed, groups, threads)
 
 
-def _adjoint_of_halves(grads: Array, filters: Array, out: Array, win: Window, groups: int) -> None:
+def _adjoint(grads: Array, filters: Array, out: Array, win: Window, groups: int, tile: int) -> None:
+    _convolve(grads, filters, None, out, win, groups, tile, True)
+
+
+def _adjoint_of_halves(
+    grads: Array, filters: Array, out: Array, win: Window, groups: int, tile: int
+) -> None:
     """Compute some channels at a time in float32.
 
     What padding adds to a pixel must be added before the sum is rounded.
@@ -342,9 +482,21 @@ def _adjoint_of_halves(grads: Array, filters: Array, out: Array, win: Window, gr
         for first in range(0, c, some):
             last = min(first + some, c)
             part = wide[:, : last - first]
-            _adjoint(grads[image : image + 1, own], filters[own, first:last], part, win, 1)
+            _adjoint(grads[image : image + 1, own], filters[own, first:last], part, win, 1, tile)
             with np.errstate(over="ignore"):
                 out[image, g * c + first : g * c + last] = part[0]
+
+
+def _placeholder(shape: Sequence[int], name: str, dtype: npt.DTypeLike) -> Array:
+    """Make what looks like a contiguous array, of one element in memory."""
+    if not is_sequence(shape):
+        raise TypeError(f"{name} must be a sequence of ints, got {shape!r}")
+    sizes = integers(shape, name, "a sequence of ints")
+    if min(sizes, default=0) < 0:
+        raise ValueError(f"{name} must not have negative sizes, got {shape!r}")
+    element = np.empty(1, dtype)
+    strides = [element.itemsize * prod(sizes[i + 1 :]) for i in range(len(sizes))]
+    return np.lib.stride_tricks.as_strided(element, sizes, strides)
 
 
 def _images(array: Array, name: str) -> Array:

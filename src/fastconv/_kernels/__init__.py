@@ -8,7 +8,7 @@ import os
 from types import ModuleType
 from typing import Any
 
-KERNELS = ("activation", "columns", "convolution", "pooling", "product", "roofline")
+KERNELS = ("activation", "columns", "convolution", "pooling", "product", "roofline", "winograd")
 
 # Compiled modules have no types: mypy sees their attributes as Any.
 cpu: Any = importlib.import_module(f"{__name__}.cpu")
@@ -19,6 +19,7 @@ convolution: Any
 pooling: Any
 product: Any
 roofline: Any
+winograd: Any
 level: str
 """The CPU level in use."""
 

@@ -1,0 +1,234 @@
+/* Winograd's transforms for windows of 3x3 taps, one source for every vector width and type.
+ *
+ * A tile of m x m outputs sees (m+2) x (m+2) pixels d. With a filter g,
+ *
+ *     outputs = A' [(G g G') * (B' d B)] A        (* position by position, ' transposed)
+ *
+ * where the matrices follow from m + 1 points p and one at infinity (Toom and Cook's interpolation
+ * of polynomials; A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR
+ * 2016): row j of G is (1, p, p^2) / N, N the product of p's distances to the other points; row j
+ * of B' holds the coefficients of the polynomial that is zero at all other points; column j of A' is
+ * (1, p, p^2, ...). The last rows and columns stand for infinity.
+ *
+ * a. m = 2: points 0, 1, -1. About as exact as the direct sum. G is doubled and the outputs are
+ *    divided by 4: with halves in G, products of the least numbers would vanish.
+ * b. m = 4: points 0, 3/4, -3/4, 3/2, -3/2, which err half as much as 0, 1, -1, 2, -2.
+ * c. Lanes are tiles, side by side in a row: pixels are dealt to lanes by shuffles on their way in,
+ *    and outputs interleaved on their way out. Filters' lanes are filters; they are transformed in
+ *    float64 and rounded once.
+ */
+#ifndef T
+#ifndef FASTCONV_WINOGRAD_H
+#define FASTCONV_WINOGRAD_H
+
+#include <stdint.h>
+
+#include "window.h"
+
+enum { WINOGRAD_TAPS = 3, LARGEST_TILE = 4, MOST_POSITIONS = 6 };
+
+/* Squares of the points of b., and what follows from them. */
+#define NEAR 0.75
+#define FAR 1.5
+#define NEAR_2 (NEAR * NEAR)
+#define FAR_2 (FAR * FAR)
+
+typedef struct {
+    /* to[position*step + t] = (B' d B)[position] of `tiles` neighbours, the t-th of which begins at
+     * from[t*m], in rows `pitch` apart. Up to lanes - 1 more are read and written. */
+    void (*pixels)(void *to, Index step, const void *from, Index pitch, Index tiles);
+    /* to[position*step + f] = (G g G')[position] of `lanes` filters from[tap][f]. */
+    void (*filters)(void *to, Index step, const void *from, Index lanes);
+    /* to[y*pitch + x] = start + (A' m A)[y][x % m] of tile x / m, whose products lie at
+     * from[position*step + tile]. `bad` becomes NaN where an output of a tile is not finite. */
+    void (*outputs)(void *to, Index pitch, const void *from, Index step, Index vectors,
+                    const void *start, void *bad);
+} Transforms;
+
+#define TEMPLATE "winograd.h"
+#include "vectors.h"
+
+/* For tiles of 2 x 2 or 4 x 4 outputs. */
+static const Transforms *transforms_of(Index bytes, Index tile) {
+    if (bytes == 4) return tile == 2 ? &transforms_2_float : &transforms_4_float;
+    return tile == 2 ? &transforms_2_double : &transforms_4_double;
+}
+
+#endif
+#else /* the template */
+
+typedef T NAMED(Half) __attribute__((vector_size(VECTOR_BYTES / 8 * sizeof(T)),
+                                     aligned(sizeof(T)), may_alias)); /* becomes Vec_double */
+
+/* to[j] = from[j], from[j + M], from[j + 2*M] ...: column j of the tiles' pixels. */
+ALWAYS_INLINE void NAMED(deal)(NAMED(Vec) *to, const T *from, const int M) {
+    typedef NAMED(Vec) Vec;
+    typedef NAMED(Loose) Loose;
+    UNROLL for (int first = 0; first < M + 2; first += M) {
+        Vec pixels[LARGEST_TILE];
+        UNROLL for (int i = 0; i < M; i++)
+            pixels[i] = *(const Loose *)(from + first + i * LANES);
+        Vec even = SHUFFLE(pixels[0], pixels[1], EVEN), odd = SHUFFLE(pixels[0], pixels[1], ODD);
+        if (M == 2) {
+            to[first] = even, to[first + 1] = odd;
+        } else {
+            Vec even_2 = SHUFFLE(pixels[2], pixels[3], EVEN);
+            Vec odd_2 = SHUFFLE(pixels[2], pixels[3], ODD);
+            to[first] = SHUFFLE(even, even_2, EVEN);
+            to[first + 1] = SHUFFLE(odd, odd_2, EVEN);
+            if (first == 0) {
+                to[2] = SHUFFLE(even, even_2, ODD);
+                to[3] = SHUFFLE(odd, odd_2, ODD);
+            }
+        }
+    }
+}
+
+/* v = B' v */
+ALWAYS_INLINE void NAMED(transform_pixels)(NAMED(Vec) *v, const int M) {
+    typedef NAMED(Vec) Vec;
+    if (M == 2) {
+        Vec sum = v[1] + v[2], difference = v[2] - v[1];
+        v[0] -= v[2];
+        v[3] = v[1] - v[3];
+        v[1] = sum, v[2] = difference;
+    } else {
+        const T near = (T)NEAR, far = (T)FAR, near_2 = (T)NEAR_2, far_2 = (T)FAR_2;
+        Vec even_near = v[4] - far_2 * v[2], odd_near = v[3] - far_2 * v[1];
+        Vec even_far = v[4] - near_2 * v[2], odd_far = v[3] - near_2 * v[1];
+        v[0] = near_2 * (far_2 * v[0] - v[2]) + even_near;
+        v[5] = near_2 * (far_2 * v[1] - v[3]) + (v[5] - far_2 * v[3]);
+        v[1] = even_near + near * odd_near, v[2] = even_near - near * odd_near;
+        v[3] = even_far + far * odd_far, v[4] = even_far - far * odd_far;
+    }
+}
+
+ALWAYS_INLINE void NAMED(pixels_of)(T *restrict to, Index step, const T *restrict from,
+                                    Index pitch, Index tiles, const int M) {
+    typedef NAMED(Vec) Vec;
+    for (Index t = 0; t < tiles; t += LANES) {
+        Vec rows[MOST_POSITIONS][MOST_POSITIONS], column[MOST_POSITIONS];
+        UNROLL for (int i = 0; i < M + 2; i++) {
+            NAMED(deal)(rows[i], from + i * pitch + t * M, M);
+            NAMED(transform_pixels)(rows[i], M);
+        }
+        UNROLL for (int j = 0; j < M + 2; j++) {
+            UNROLL for (int i = 0; i < M + 2; i++) column[i] = rows[i][j];
+            NAMED(transform_pixels)(column, M);
+            UNROLL for (int i = 0; i < M + 2; i++)
+                *(NAMED(Loose) *)(to + (i * (M + 2) + j) * step + t) = column[i];
+        }
+    }
+}
+
+/* v = G g */
+ALWAYS_INLINE void NAMED(transform_filters)(Vec_double *v, const Vec_double *g, const int M) {
+    if (M == 2) {
+        Vec_double outer = g[0] + g[2];
+        v[0] = 2 * g[0], v[3] = 2 * g[2];
+        v[1] = outer + g[1], v[2] = outer - g[1];
+    } else {
+        const double at_0 = 1 / (NEAR_2 * FAR_2), at_near = 1 / (2 * NEAR_2 * (NEAR_2 - FAR_2));
+        const double at_far = 1 / (2 * FAR_2 * (FAR_2 - NEAR_2));
+        Vec_double near = at_near * (g[0] + NEAR_2 * g[2]), far = at_far * (g[0] + FAR_2 * g[2]);
+        v[0] = at_0 * g[0];
+        v[1] = near + at_near * NEAR * g[1], v[2] = near - at_near * NEAR * g[1];
+        v[3] = far + at_far * FAR * g[1], v[4] = far - at_far * FAR * g[1];
+        v[5] = g[2];
+    }
+}
+
+ALWAYS_INLINE void NAMED(filters_of)(T *restrict to, Index step, const T *restrict from,
+                                     Index lanes, const int M) {
+    typedef NAMED(Half) Half;
+    for (Index f = 0; f < lanes; f += VECTOR_BYTES / 8) {
+        Vec_double rows[WINOGRAD_TAPS][MOST_POSITIONS], column[WINOGRAD_TAPS];
+        Vec_double positions[MOST_POSITIONS];
+        UNROLL for (int i = 0; i < WINOGRAD_TAPS; i++) {
+            UNROLL for (int j = 0; j < WINOGRAD_TAPS; j++)
+                column[j] = __builtin_convertvector(
+                    *(const Half *)(from + (i * WINOGRAD_TAPS + j) * lanes + f), Vec_double);
+            NAMED(transform_filters)(rows[i], column, M);
+        }
+        UNROLL for (int j = 0; j < M + 2; j++) {
+            UNROLL for (int i = 0; i < WINOGRAD_TAPS; i++) column[i] = rows[i][j];
+            NAMED(transform_filters)(positions, column, M);
+            UNROLL for (int i = 0; i < M + 2; i++)
+                *(Half *)(to + (i * (M + 2) + j) * step + f) =
+                    __builtin_convertvector(positions[i], Half);
+        }
+    }
+}
+
+/* v = A' v */
+ALWAYS_INLINE void NAMED(transform_outputs)(NAMED(Vec) *v, const int M) {
+    typedef NAMED(Vec) Vec;
+    Vec sum = v[1] + v[2], difference = v[1] - v[2];
+    if (M == 2) {
+        v[0] += sum;
+        v[1] = difference - v[3];
+    } else {
+        const T near = (T)NEAR, far = (T)FAR, near_2 = (T)NEAR_2, far_2 = (T)FAR_2;
+        Vec far_sum = v[3] + v[4], far_difference = v[3] - v[4];
+        v[0] = v[0] + sum + far_sum;
+        v[1] = near * difference + far * far_difference;
+        v[2] = near_2 * sum + far_2 * far_sum;
+        v[3] = near_2 * near * difference + far_2 * far * far_difference + v[5];
+    }
+}
+
+ALWAYS_INLINE void NAMED(outputs_of)(T *restrict to, Index pitch, const T *restrict from,
+                                     Index step, Index vectors, T start,
+                                     NAMED(Vec) *restrict bad, const int M) {
+    typedef NAMED(Vec) Vec;
+    typedef NAMED(Loose) Loose;
+    for (Index i = 0; i < vectors; i++) {
+        Vec columns[MOST_POSITIONS][MOST_POSITIONS], row[MOST_POSITIONS];
+        UNROLL for (int x = 0; x < M + 2; x++) {
+            UNROLL for (int y = 0; y < M + 2; y++)
+                columns[x][y] = *(const Vec *)(from + (y * (M + 2) + x) * step + i * LANES);
+            NAMED(transform_outputs)(columns[x], M);
+        }
+        UNROLL for (int y = 0; y < M; y++) {
+            T *line = to + y * pitch + i * M * LANES;
+            UNROLL for (int x = 0; x < M + 2; x++) row[x] = columns[x][y];
+            NAMED(transform_outputs)(row, M);
+            UNROLL for (int x = 0; x < M; x++) {
+                row[x] = start + (M == 2 ? (T)0.25 : (T)1) * row[x];
+                bad[i] += (T)0 * row[x];
+            }
+            if (M == 4) {
+                Vec even = SHUFFLE(row[0], row[2], ZIP_FIRST);
+                Vec even_2 = SHUFFLE(row[0], row[2], ZIP_SECOND);
+                Vec odd = SHUFFLE(row[1], row[3], ZIP_FIRST);
+                Vec odd_2 = SHUFFLE(row[1], row[3], ZIP_SECOND);
+                *(Loose *)(line + 2 * LANES) = SHUFFLE(even_2, odd_2, ZIP_FIRST);
+                *(Loose *)(line + 3 * LANES) = SHUFFLE(even_2, odd_2, ZIP_SECOND);
+                row[0] = even, row[1] = odd;
+            }
+            *(Loose *)line = SHUFFLE(row[0], row[1], ZIP_FIRST);
+            *(Loose *)(line + LANES) = SHUFFLE(row[0], row[1], ZIP_SECOND);
+        }
+    }
+}
+
+#define DEFINE(M)                                                                               \
+    static void NAMED(pixels_##M)(void *to, Index step, const void *from, Index pitch,          \
+                                  Index tiles) {                                                \
+        NAMED(pixels_of)((T *)to, step, (const T *)from, pitch, tiles, M);                      \
+    }                                                                                           \
+    static void NAMED(filters_##M)(void *to, Index step, const void *from, Index lanes) {       \
+        NAMED(filters_of)((T *)to, step, (const T *)from, lanes, M);                            \
+    }                                                                                           \
+    static void NAMED(outputs_##M)(void *to, Index pitch, const void *from, Index step,         \
+                                   Index vectors, const void *start, void *bad) {               \
+        NAMED(outputs_of)((T *)to, pitch, (const T *)from, step, vectors, *(const T *)start,    \
+                          (NAMED(Vec) *)bad, M);                                                \
+    }                                                                                           \
+    static const Transforms NAMED(transforms_##M) = {NAMED(pixels_##M), NAMED(filters_##M),     \
+                                                     NAMED(outputs_##M)};
+DEFINE(2)
+DEFINE(4)
+#undef DEFINE
+
+#endif

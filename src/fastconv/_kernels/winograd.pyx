@@ -1,0 +1,556 @@
+"""Convolution with 3x3 windows in fewer multiplications, and its adjoint.
+
+    outputs of a tile = A' [sum over c of (G weight[f, c] G') * (B' pixels[c] B)] A
+
+The matrices and their vectors are in winograd.h. For every position of the transformed tiles, the
+sum over channels is a product of two matrices, [filter][channel] and [channel][tile], done by the
+register tiles of tile.h: here their lanes are tiles, and the "pixels" that they broadcast are
+filters.
+
+a. Tiles are counted through all rows and images, so that no lane is empty but at the very end. An
+   item is some blocks of tiles, which fill two vectors each, and a range of filters. A block consists
+   of segments, tiles of one row.
+b. An item's pixels are copied to scratch (L1) with their padding, some channels at a time, as for any
+   other convolution (`band`), transformed to scratch (L2), [position][channel][tile], and multiplied;
+   the sums, in scratch too, are transformed to outputs. A thread keeps what it has transformed for
+   the next item of the same tiles. If that does not fit, it is done for some channels after the
+   other, and the sums stay.
+c. Filters are transformed first: [strip][position][channel][filter], where a strip is what one call
+   of the tile broadcasts. If all of them need more than WEIGHT_BYTES, some strips follow the others.
+d. Sums over channels are taken in short blocks: a long one in a register loses digits.
+e. An output that is not finite (a NaN or infinity in the tile, or an overflow on the way) marks its
+   image; the caller computes marked images directly. A tile's outputs depend on its own pixels
+   alone, so nothing else is affected.
+f. An item owns what it writes, and no sum's order depends on the lane, the item or the thread.
+"""
+
+from libc.stdint cimport int32_t, uintptr_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+cimport numpy as cnp
+
+from fastconv._kernels.band cimport *
+from fastconv._kernels.common cimport *
+from fastconv._kernels.parallel cimport LINE, for_each, useful_threads
+from fastconv._kernels.tile cimport *
+from fastconv._kernels.transforms cimport *
+from fastconv._kernels.weights cimport *
+
+cnp.import_array()
+
+level = LEVEL.decode()
+
+cdef enum:
+    # Terms that are summed in one register: as many as keep the error, which is mostly that of the
+    # transforms for large tiles, below what `set_precision` promises; the adjoint's is compared with
+    # NumPy's, which sums taps apart. 64, 32 and 16 differ by 3 % of the time each.
+    SMALL_TILE_TERMS = 32
+    SMALL_TILE_ADJOINT_TERMS = 16
+    LARGE_TILE_TERMS = 64
+    WEIGHT_BYTES = 12 << 20  # of transformed filters
+    PIXEL_BYTES = 1280 << 10  # of transformed pixels of an item
+    SUM_BYTES = 768 << 10  # of an item's sums
+    ITEM_TILES = 128
+    STAGED_BYTES = 24 << 10  # of pixels that are copied to L1 together
+    STAGE_CHANNELS = 8  # of them at most
+    AHEAD_BYTES = 1024  # that are asked for in front of a strip's filters
+    PIXEL_COST = 10  # a tile's pixels take as long to transform as so many filters a row to multiply
+    FILTER_COST = 40  # filters from beyond L2 take as long to read as to multiply with so many tiles
+    NEAR_BYTES = 1 << 20  # of filters that lie in L2
+
+
+cdef struct Segment:
+    Py_ssize_t n, row, column, tiles  # tiles in a row of an image
+    Py_ssize_t lane  # of the first, in the block
+    Py_ssize_t stage  # bytes from the first channel's pixels in the stage to the segment's
+
+
+cdef struct Run:
+    # Rows of tiles of one image whose pixels are copied together.
+    Py_ssize_t n, row, rows, column, columns
+
+
+cdef struct Tiling:
+    # Where an item's tiles lie.
+    Run runs[ITEM_TILES]
+    Segment segments[ITEM_TILES]
+    Py_ssize_t n_runs, blocks
+    Py_ssize_t first[ITEM_TILES + 1]  # segment of every block, and behind the last
+    Py_ssize_t vectors[ITEM_TILES]  # of every block
+
+
+cdef struct Job:
+    Band band  # a tile is a window: tile + 2 pixels wide, `tile` apart
+    Weights weights
+    Phase taps  # of either axis
+    const Transforms *transforms
+    const Tiles *tiles
+    Py_ssize_t tile, positions, terms
+    Py_ssize_t bytes
+    Py_ssize_t batch, groups, filters, channels  # filters, channels: of a group
+    Py_ssize_t out_h, out_w
+    Format out_format
+    char *out
+    char *bias  # of all filters
+    char *marks  # of images with an output that is not finite
+    Py_ssize_t row_tiles, image_tiles, all_tiles
+    Py_ssize_t block, blocks  # tiles of a block; blocks of an item
+    Py_ssize_t chunk  # of channels that are transformed together
+    Py_ssize_t stage  # of channels that are copied together
+    Py_ssize_t strips, strip, strip_lanes  # of a group; filters of one, and room for so many
+    Py_ssize_t strip_step  # from one position of a strip to the next
+    Py_ssize_t first_strip, last_strip  # that are transformed
+    Py_ssize_t split, splits  # strips of an item; items along the strips
+    Py_ssize_t channel_bytes  # of the stage
+    Py_ssize_t stage_bytes, pixel_bytes, sum_bytes  # in scratch; the last two of a block
+    char *packed
+    int32_t *offsets  # of channels in a strip
+
+
+cdef inline Py_ssize_t strip_begin(const Job *job, Py_ssize_t strip) noexcept nogil:
+    return strip * job.filters // job.strips
+
+
+# ---- filters -----------------------------------------------------------------------------------
+
+cdef void transform_filters(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    """Transform PACK_CHANNELS channels of a strip."""
+    cdef const Job *job = <const Job *>data
+    cdef Py_ssize_t pieces = ceil_div(job.channels, PACK_CHANNELS)
+    cdef Py_ssize_t first = item % pieces * PACK_CHANNELS
+    cdef Py_ssize_t last = smaller(first + PACK_CHANNELS, job.channels), c
+    cdef Py_ssize_t strip = (
+        job.first_strip + item // pieces % (job.last_strip - job.first_strip)
+    )
+    cdef Py_ssize_t g = item // (pieces * (job.last_strip - job.first_strip))
+    cdef Py_ssize_t row_bytes = job.strip_lanes * job.bytes
+    cdef Py_ssize_t taps_bytes = WINOGRAD_TAPS * WINOGRAD_TAPS * row_bytes
+    cdef char *to = strip_of(job, g, strip) + first * row_bytes
+    pack_channels(
+        &job.weights, &job.taps, &job.taps, g, strip_begin(job, strip), job.strip_lanes, first,
+        last, scratch, scratch + PACK_CHANNELS * taps_bytes,
+    )
+    for c in range(last - first):
+        job.transforms.filters(
+            to + c * row_bytes, job.strip_step, scratch + c * taps_bytes, job.strip_lanes
+        )
+
+
+cdef inline char *strip_of(const Job *job, Py_ssize_t g, Py_ssize_t strip) noexcept nogil:
+    """A strip's transformed filters."""
+    return job.packed + (
+        (g * (job.last_strip - job.first_strip) + strip - job.first_strip)
+        * job.positions * job.strip_step * job.bytes
+    )
+
+
+# ---- one item ----------------------------------------------------------------------------------
+
+cdef void find_tiles(
+    const Job *job, Py_ssize_t first, Py_ssize_t last, Tiling *tiling
+) noexcept nogil:
+    """Cut the tiles first to last into blocks of segments, and say what pixels they need."""
+    cdef Py_ssize_t tile = first, lane = 0, s = 0
+    cdef bint whole = job.row_tiles <= job.blocks * job.block  # rows are copied whole
+    cdef Run *run = NULL
+    cdef Segment *segment
+    tiling.n_runs = tiling.blocks = 0
+    while tile < last:
+        if lane == 0:
+            tiling.first[tiling.blocks] = s
+            tiling.blocks += 1
+        segment = tiling.segments + s
+        segment.n, segment.row = tile // job.image_tiles, tile % job.image_tiles // job.row_tiles
+        segment.column = tile % job.row_tiles
+        segment.tiles = smaller(
+            smaller(job.row_tiles - segment.column, last - tile), job.block - lane
+        )
+        segment.lane = lane
+        if run == NULL or not whole or run.n != segment.n:
+            run = tiling.runs + tiling.n_runs
+            tiling.n_runs += 1
+            run.n, run.row, run.column, run.columns = segment.n, segment.row, 0, job.row_tiles
+            if not whole:
+                run.column, run.columns = segment.column, segment.tiles
+        run.rows = segment.row - run.row + 1
+        segment.stage = (
+            (tiling.n_runs - 1) * job.stage * job.channel_bytes
+            + job.tile * job.bytes * (
+                (segment.row - run.row) * job.band.pitch + segment.column - run.column
+            )
+        )
+        lane += segment.tiles
+        tiling.vectors[tiling.blocks - 1] = ceil_div(lane, job.tiles.lanes)
+        if lane == job.block:
+            lane = 0
+        tile += segment.tiles
+        s += 1
+    tiling.first[tiling.blocks] = s
+
+
+cdef void transform_pixels(
+    const Job *job, Py_ssize_t g, const Tiling *tiling, Py_ssize_t first, Py_ssize_t last,
+    char *stage, char *pixels,
+) noexcept nogil:
+    """Transform the channels first to last of all blocks: [block][position][channel][tile]."""
+    cdef Py_ssize_t c = first, channels, i, b, s, step, lanes = job.tiles.lanes
+    cdef const Run *run
+    cdef const Segment *segment
+    cdef char *to
+    while c < last:
+        channels = smaller(job.stage, last - c)
+        for i in range(tiling.n_runs):
+            run = tiling.runs + i
+            load_band(
+                &job.band, run.n, g * job.channels + c, channels, run.row, run.rows,
+                run.column, run.columns, stage + i * job.stage * job.channel_bytes,
+            )
+        for b in range(tiling.blocks):
+            step = ((last - first) * tiling.vectors[b] + 1) * lanes
+            to = pixels + b * job.pixel_bytes + (c - first) * tiling.vectors[b] * VECTOR_BYTES
+            # In ascending order: what is overwritten behind a segment is written again.
+            for i in range(channels):
+                for s in range(tiling.first[b], tiling.first[b + 1]):
+                    segment = tiling.segments + s
+                    job.transforms.pixels(
+                        to + segment.lane * job.bytes, step,
+                        stage + segment.stage + i * job.channel_bytes, job.band.pitch,
+                        segment.tiles,
+                    )
+                to += tiling.vectors[b] * VECTOR_BYTES
+        c += channels
+
+
+cdef void multiply(
+    const Job *job, Py_ssize_t g, Py_ssize_t split, const Tiling *tiling, Py_ssize_t first,
+    Py_ssize_t last, const char *zeros, const char *pixels, char *sums,
+) noexcept nogil:
+    """Add the products of some channels at all positions of all blocks."""
+    cdef Py_ssize_t position, b, s, begin, vectors
+    cdef Py_ssize_t from_strip = job.first_strip + split * job.split
+    cdef Py_ssize_t to_strip = smaller(from_strip + job.split, job.last_strip)
+    cdef Py_ssize_t before = strip_begin(job, from_strip)
+    cdef const void *row[1]
+    for position in range(job.positions):
+        for b in range(tiling.blocks):
+            vectors = tiling.vectors[b]
+            for s in range(from_strip, to_strip):
+                begin = strip_begin(job, s)
+                row[0] = strip_of(job, g, s) + (
+                    position * job.strip_step + first * job.strip_lanes
+                ) * job.bytes
+                job.tiles.multiply(
+                    sums + b * job.sum_bytes + position * sums_step(job, vectors)
+                    + (begin - before) * vectors * VECTOR_BYTES,
+                    zeros if first == 0 else NULL,
+                    pixels + b * job.pixel_bytes
+                    + position * ((last - first) * vectors + 1) * VECTOR_BYTES,
+                    row, job.offsets, last - first, job.terms, 1, strip_begin(job, s + 1) - begin,
+                    vectors, AHEAD_BYTES // job.bytes,
+                )
+
+
+cdef inline Py_ssize_t sums_step(const Job *job, Py_ssize_t vectors) noexcept nogil:
+    """Bytes from one position's sums to the next."""
+    return job.split * job.strip * vectors * VECTOR_BYTES + VECTOR_BYTES
+
+
+cdef void store_outputs(
+    const Job *job, Py_ssize_t g, Py_ssize_t f, const Segment *segments, Py_ssize_t count,
+    Py_ssize_t pitch, const char *staged,
+) noexcept nogil:
+    """Write a filter's outputs of a block to the rows they belong to."""
+    cdef Py_ssize_t s, y, top, left, columns
+    cdef const Segment *segment
+    cdef const char *source
+    cdef char *to
+    for s in range(count):
+        segment = segments + s
+        top, left = segment.row * job.tile, segment.column * job.tile
+        columns = smaller(segment.tiles * job.tile, job.out_w - left)
+        source = staged + segment.lane * job.tile * job.bytes
+        to = job.out + job.out_format.bytes * (
+            (((segment.n * job.groups + g) * job.filters + f) * job.out_h + top) * job.out_w + left
+        )
+        for y in range(smaller(job.tile, job.out_h - top)):
+            if job.out_format.conversion == AS_IS:
+                copy_bytes(to, source, columns * job.bytes)
+            else:
+                store_row(to, source, columns, job.out_format)
+            source += pitch * job.bytes
+            to += job.out_w * job.out_format.bytes
+
+
+cdef void transform_outputs(
+    const Job *job, Py_ssize_t g, Py_ssize_t split, const Segment *segments, Py_ssize_t count,
+    Py_ssize_t vectors, const char *sums, char *staged, char *bad,
+) noexcept nogil:
+    """Write all outputs of a block of tiles for the item's filters."""
+    cdef Py_ssize_t first = strip_begin(job, job.first_strip + split * job.split), f, i, lane
+    cdef Py_ssize_t last = strip_begin(
+        job, smaller(job.first_strip + (split + 1) * job.split, job.last_strip)
+    )
+    cdef Py_ssize_t pitch = vectors * job.tiles.lanes * job.tile
+    cdef Py_ssize_t step = sums_step(job, vectors) // job.bytes
+    memset(bad, 0, vectors * VECTOR_BYTES)
+    for f in range(first, last):
+        job.transforms.outputs(
+            staged, pitch, sums + (f - first) * vectors * VECTOR_BYTES, step, vectors,
+            job.bias + (g * job.filters + f) * job.bytes, bad,
+        )
+        store_outputs(job, g, f, segments, count, pitch, staged)
+    for i in range(count):
+        for lane in range(segments[i].lane, segments[i].lane + segments[i].tiles):
+            if (
+                (<float *>bad)[lane] != 0 if job.bytes == 4 else (<double *>bad)[lane] != 0
+            ):
+                job.marks[segments[i].n] = True
+
+
+cdef void convolve(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    cdef const Job *job = <const Job *>data
+    cdef Py_ssize_t split = item % job.splits, g = item // job.splits % job.groups
+    cdef Py_ssize_t *held = <Py_ssize_t *>scratch  # whose pixels an earlier item has transformed
+    cdef Py_ssize_t which = 1 + item // job.splits, b, c = 0, last
+    cdef char *zeros = scratch + LINE
+    cdef char *bad = zeros + TILE_VECTORS * VECTOR_BYTES
+    cdef char *staged = bad + TILE_VECTORS * VECTOR_BYTES
+    cdef char *stage = staged + job.tile * job.tile * TILE_VECTORS * VECTOR_BYTES
+    cdef char *pixels = stage + job.stage_bytes
+    cdef Tiling tiling
+    cdef char *sums
+    item = item // (job.splits * job.groups) * job.blocks * job.block
+    find_tiles(job, item, smaller(item + job.blocks * job.block, job.all_tiles), &tiling)
+    sums = pixels + job.blocks * job.pixel_bytes
+    memset(zeros, 0, TILE_VECTORS * VECTOR_BYTES)
+    while c < job.channels:
+        last = smaller(c + job.chunk, job.channels)
+        if held[0] != which or job.chunk < job.channels:
+            held[0] = which
+            transform_pixels(job, g, &tiling, c, last, stage, pixels)
+        multiply(job, g, split, &tiling, c, last, zeros, pixels, sums)
+        c = last
+    for b in range(tiling.blocks):
+        transform_outputs(
+            job, g, split, tiling.segments + tiling.first[b],
+            tiling.first[b + 1] - tiling.first[b], tiling.vectors[b], sums + b * job.sum_bytes,
+            staged, bad,
+        )
+
+
+# ---- the plan ----------------------------------------------------------------------------------
+
+cdef void plan_axis(Side *side, const Axis *axis, Py_ssize_t tile, bint transposed) noexcept:
+    """Tiles are windows over what the outputs see."""
+    cdef Axis tiles = axis[0]
+    cdef Py_ssize_t outputs = axis.out
+    if transposed:
+        outputs = axis.size
+        tiles.size = axis.out
+        tiles.before = WINOGRAD_TAPS - 1 - axis.before
+        tiles.pad_mode = PAD_CONSTANT
+    tiles.out = ceil_div(outputs, tile)
+    tiles.kernel, tiles.stride, tiles.dilation = tile + WINOGRAD_TAPS - 1, tile, 1
+    plan_forward(side, &tiles)
+
+
+cdef double items_cost(
+    const Job *job, Py_ssize_t blocks, Py_ssize_t split, int threads
+) noexcept:
+    """What the items of a thread take, in products of a tile with a filter."""
+    cdef Py_ssize_t filters = split * job.strip, tiles = blocks * job.block
+    cdef Py_ssize_t items = (
+        ceil_div(job.all_tiles, tiles) * job.groups
+        * ceil_div(job.last_strip - job.first_strip, split)
+    )
+    cdef bint far = filters * job.positions * job.channels * job.bytes > NEAR_BYTES
+    return <double>ceil_div(items, threads) * (
+        tiles * job.tile * PIXEL_COST + filters * larger(tiles, FILTER_COST if far else 0)
+    )
+
+
+cdef size_t plan_sizes(Job *job, int threads) noexcept:
+    """Cut tiles and filters into items; return the bytes of scratch that one takes."""
+    cdef Py_ssize_t row_bytes = TILE_VECTORS * VECTOR_BYTES, strips, blocks, split, runs, rows
+    cdef Py_ssize_t position_bytes = job.positions * row_bytes
+    cdef double cost, least = -1
+    job.block = TILE_VECTORS * job.tiles.lanes
+    job.row_tiles, job.image_tiles = job.band.w.last, job.band.h.last * job.band.w.last
+    job.all_tiles = job.batch * job.image_tiles
+    job.chunk = ceil_div(
+        job.channels, ceil_div(job.channels * position_bytes, PIXEL_BYTES)
+    )
+    strips = job.last_strip - job.first_strip
+    blocks = smaller(
+        smaller(ITEM_TILES // job.block, ceil_div(job.all_tiles, job.block)),
+        larger(1, PIXEL_BYTES // (job.chunk * position_bytes)),
+    )
+    while blocks:
+        split = smaller(
+            strips, larger(1, SUM_BYTES // (blocks * position_bytes * job.strip))
+        )
+        while split:
+            cost = items_cost(job, blocks, split, threads)
+            if least < 0 or cost < least:
+                least, job.blocks, job.split = cost, blocks, split
+            split //= 2
+        blocks -= 1
+    job.splits = ceil_div(strips, job.split)
+
+    # Rows that an item of so many tiles can touch, of one image, and of how many images.
+    rows = runs = smaller(
+        job.blocks * job.block, (job.blocks * job.block - 2) // job.row_tiles + 2
+    )
+    if job.row_tiles <= job.blocks * job.block:
+        rows = smaller(rows, job.band.h.last)
+        runs = (job.blocks * job.block - 2) // job.image_tiles + 2
+        job.band.h.size, job.band.w.size = rows, job.row_tiles
+    else:
+        runs = job.blocks + 1
+        job.band.h.size, job.band.w.size = 1, job.block
+    lay_out(&job.band)
+    job.channel_bytes = job.band.channel_rows * job.band.pitch * job.bytes
+    job.stage = larger(1, smaller(STAGE_CHANNELS, STAGED_BYTES // (runs * job.channel_bytes)))
+    job.stage_bytes = ceil_div(
+        runs * job.stage * job.channel_bytes + (job.tile + 1) * VECTOR_BYTES, LINE
+    ) * LINE
+    job.pixel_bytes = job.chunk * position_bytes + job.positions * VECTOR_BYTES
+    job.sum_bytes = job.positions * (job.split * job.strip * row_bytes + VECTOR_BYTES)
+    return (
+        LINE + (2 + job.tile * job.tile) * row_bytes + job.stage_bytes
+        + job.blocks * (job.pixel_bytes + job.sum_bytes)
+    )
+
+
+cdef size_t plan_strips(Job *job) noexcept:
+    """Cut filters into strips, and as many of these as are transformed together; return the bytes
+    that they take."""
+    cdef Py_ssize_t lanes = job.tiles.lanes, strips
+    job.strips = ceil_div(job.filters, TILE_PIXELS)
+    job.strip = ceil_div(job.filters, job.strips)
+    job.strip_lanes = ceil_div(job.strip, lanes) * lanes
+    job.strip_step = job.channels * job.strip_lanes + lanes
+    strips = WEIGHT_BYTES // (job.groups * job.positions * job.strip_step * job.bytes)
+    strips = smaller(job.strips, larger(1, strips))
+    job.first_strip, job.last_strip = 0, ceil_div(job.strips, ceil_div(job.strips, strips))
+    return <size_t>(
+        job.groups * job.last_strip * job.positions * job.strip_step * job.bytes
+    )
+
+
+cdef inline size_t table_bytes(const Job *job) noexcept nogil:
+    """Bytes of the bias and of the table of offsets."""
+    return (
+        job.groups * job.filters * job.bytes + job.channels * sizeof(int32_t) + 3 * VECTOR_BYTES
+    )
+
+
+cdef inline double flops_of(const Job *job) noexcept nogil:
+    return (
+        2.0 * job.batch * job.groups * job.filters * job.channels * job.positions
+        * job.band.h.last * job.band.w.last
+    )
+
+
+cdef void describe(
+    Job *job, cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, const Window *window,
+    Py_ssize_t groups, Py_ssize_t tile, bint transposed,
+) noexcept:
+    job.out_format = computed_format(out)
+    job.bytes = job.out_format.scratch_bytes
+    job.out = <char *>cnp.PyArray_DATA(out)
+    job.tiles, job.transforms = tiles_of(job.bytes), transforms_of(job.bytes, tile)
+    job.tile, job.positions = tile, (tile + WINOGRAD_TAPS - 1) * (tile + WINOGRAD_TAPS - 1)
+    job.band.source = planes_of(source, converted_format(source, job.bytes))
+    job.weights = weights_of(weight, groups, transposed, job.bytes, job.tiles)
+    job.batch, job.groups = cnp.PyArray_DIM(source, 0), groups
+    job.filters = job.weights.filters
+    job.channels = job.band.channels = cnp.PyArray_DIM(source, 1) // groups
+    job.out_h, job.out_w = cnp.PyArray_DIM(out, 2), cnp.PyArray_DIM(out, 3)
+    job.taps.taps = WINOGRAD_TAPS
+    job.taps.tap, job.taps.tap_step = 0, 1
+    job.terms = SMALL_TILE_TERMS if tile == 2 else LARGE_TILE_TERMS
+    if transposed:
+        job.taps.tap, job.taps.tap_step = WINOGRAD_TAPS - 1, -1
+        job.terms = SMALL_TILE_ADJOINT_TERMS if tile == 2 else LARGE_TILE_TERMS
+    plan_axis(&job.band.h, &window.h, tile, transposed)
+    plan_axis(&job.band.w, &window.w, tile, transposed)
+    job.band.w.deal = job.band.w.rests = 1  # what the transforms deal lies in one row
+
+
+cdef int run(Job *job, object bias, int threads) except -1:
+    cdef size_t bytes = plan_strips(job), scratch_bytes
+    cdef double flops = flops_of(job)
+    cdef Py_ssize_t strips = job.last_strip, pieces = ceil_div(job.channels, PACK_CHANNELS), c
+    cdef char *memory = <char *>malloc(bytes + table_bytes(job))
+    cdef cnp.ndarray bias_array
+    threads = useful_threads(flops / FLOPS_PER_BYTE, threads)
+    if memory == NULL:
+        raise MemoryError(f"no memory for {bytes} bytes of transformed weights")
+    try:
+        job.packed = memory + (-<uintptr_t>memory) % VECTOR_BYTES
+        job.bias = job.packed + bytes
+        job.offsets = <int32_t *>(job.bias + job.groups * job.filters * job.bytes)
+        memset(job.bias, 0, job.groups * job.filters * job.bytes)
+        if bias is not None:
+            bias_array = bias
+            load_row(
+                job.bias, <const char *>cnp.PyArray_DATA(bias_array), job.groups * job.filters,
+                cnp.PyArray_STRIDE(bias_array, 0), converted_format(bias_array, job.bytes),
+            )
+        for c in range(job.channels):
+            job.offsets[c] = <int32_t>(c * job.strip_lanes)
+        while job.first_strip < job.strips:
+            job.last_strip = smaller(job.first_strip + strips, job.strips)
+            for_each(
+                transform_filters, job, job.groups * (job.last_strip - job.first_strip) * pieces,
+                (PACK_CHANNELS * WINOGRAD_TAPS * WINOGRAD_TAPS + PACK_TAPS)
+                * job.strip_lanes * job.bytes,
+                bytes, useful_threads(bytes, threads),
+            )
+            scratch_bytes = plan_sizes(job, threads)
+            for_each(
+                convolve, job,
+                job.splits * job.groups * ceil_div(job.all_tiles, job.blocks * job.block),
+                scratch_bytes, flops / FLOPS_PER_BYTE, threads,
+            )
+            job.first_strip = job.last_strip
+    finally:
+        free(memory)
+    return 0
+
+
+def convolve_tiles(
+    cnp.ndarray source, cnp.ndarray weight, bias, cnp.ndarray out, cnp.ndarray window,
+    Py_ssize_t groups, Py_ssize_t tile, bint transposed, cnp.ndarray marks, int threads,
+):
+    """Write the convolution of images (n, c, h, w) with weight (f, c/groups, 3, 3) or, transposed,
+    the adjoint of the one that brings `out` to `source`, its padding taken for zeros.
+
+    Tiles are of 2 x 2 or 4 x 4 outputs. What is not finite is not right: `marks` of the images
+    where that occurs, bytes, become 1."""
+    cdef Job job
+    cdef Phase phases[2]
+    if cnp.PyArray_DIM(source, 0) == 0:
+        return
+    job.band.h.phases, job.band.w.phases = phases, phases + 1
+    job.marks = <char *>cnp.PyArray_DATA(marks)
+    describe(&job, source, weight, out, window_of(window), groups, tile, transposed)
+    run(&job, bias, threads)
+
+
+def plan(
+    cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, cnp.ndarray window,
+    Py_ssize_t groups, Py_ssize_t tile, int threads,
+):
+    """The bytes that `convolve_tiles` allocates for arrays of such shapes, which are not read, and
+    the FLOPs of its products."""
+    cdef Job job
+    cdef Phase phases[2]
+    cdef size_t bytes
+    job.band.h.phases, job.band.w.phases = phases, phases + 1
+    describe(&job, source, weight, out, window_of(window), groups, tile, False)
+    bytes = plan_strips(&job) + table_bytes(&job)
+    threads = useful_threads(flops_of(&job) / FLOPS_PER_BYTE, threads)
+    return bytes + threads * plan_sizes(&job, threads), int(flops_of(&job))
