@@ -26,7 +26,7 @@ from bench.shapes import (
     NetworkTask,
     Workload,
 )
-from bench.targets import TORCH_LAYOUTS
+from bench.targets import HIGH, TORCH_LAYOUTS
 from bench.totals import network_totals
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -254,7 +254,7 @@ def _table(cases: list[list[Row]], threads: bool = False, micros: bool = False) 
                 *([row.threads] if threads else []),
                 _with_quartiles(row, 1e6 if micros else 1e3),
                 _share(row, rows),
-                *(_beside(find(rows, name, row.mode), row) for name in peers),
+                *(_beside(find(rows, name, _mode_of_peers(row)), row) for name in peers),
                 ", ".join(f"{error:.1e}" for error in row.errors) or "–",
             )
             for row, rows in ours
@@ -329,7 +329,9 @@ def page(results: Results, pictures: Sequence[Picture] = ()) -> str:
         "# Performance",
         "Medians of times with the quartiles behind them; of peers their time / ours, **bold** "
         f"where they are faster by more than {LESS:.0%}. (N, C, size) are square images, float32; "
-        "the limit is the slower of multiplying and of moving each byte once.",
+        "the limit is the slower of multiplying and of moving each byte once. Shares of more than "
+        "100% are of 3×3 windows that are computed in fewer multiplications ([how](winograd.md)); "
+        f'the mode `{HIGH}` is `fastconv.precision("{HIGH}")`, beside peers that know no such.',
         *_lost(results),
         *_missed(results),
         *_totals(results),
@@ -436,6 +438,10 @@ def _images(count: int) -> str:
 def _what(row: Row) -> str:
     mode = "" if row.mode == "fresh" else f", {_code(row.mode)}"
     return f"`{row.operation}` {shape(row.workload)}{mode}"
+
+
+def _mode_of_peers(row: Row) -> str:
+    return "fresh" if row.mode == HIGH else row.mode
 
 
 def _code(text: str) -> str:

@@ -24,7 +24,8 @@ class Row:
     """One contender on one workload; `timing` is None where `note` says why it was not timed.
 
     mode: "fresh", the result is allocated by the call and dropped; "out=", written into memory
-    that exists already; "limit", what the machine can do at best.
+    that exists already; "high", the first with that precision; "limit", what the machine can do
+    at best.
     """
 
     operation: str
@@ -152,7 +153,7 @@ class Results:
         ratios = []
         for workload in target.workloads:
             rows = self.of_case(target.operation, workload.name)
-            ours = find(rows, OURS, target.mode)
+            ours = find(rows, OURS, target.own_mode or target.mode)
             if ours is None:
                 continue
             bound = bound_of(ours, rows)

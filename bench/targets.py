@@ -19,6 +19,8 @@ from bench.shapes import (
 class Target:
     """The best contender's time divided by ours, both in this mode, must reach `at_least`.
 
+    Ours may be in another mode, `own_mode`.
+
     Without contenders what counts is the share that we reach of the limit that binds.
     """
 
@@ -28,10 +30,13 @@ class Target:
     at_least: float | None  # None: only shown
     over: str  # "mean": the geometric mean over the workloads; "worst": every one of them
     mode: str = "fresh"
+    own_mode: str = ""
+    of: str = ""  # the workloads, where several targets differ in nothing else
 
     @property
     def name(self) -> str:
-        return f"{self.operation} {self.mode} beside {'/'.join(self.contenders) or 'the limit'}"
+        what = " ".join(filter(None, (self.operation, self.own_mode or self.mode, self.of)))
+        return f"{what} beside {'/'.join(self.contenders) or 'the limit'}"
 
 
 @dataclass(frozen=True)
@@ -102,8 +107,16 @@ STEPS, INFERENCES = (
     )
     for operation in ("network_step", "network_inference")
 )
+HIGH = "high"  # the mode of `fastconv.set_precision`
 TORCH_LAYOUTS = ("torch", "torch channels_last")
 CONV_PEERS = (*TORCH_LAYOUTS, "onnxruntime")
+# (n, c, size, filters) of 3x3 windows, and what is wanted with the default precision and "high".
+WINOGRAD = (
+    (((8, 256, 56, 256),), 1.6, 2.2),
+    (((16, 128, 28, 128),), 1.3, 1.8),
+    (((16, 64, 56, 64), (4, 64, 224, 64)), 1.15, 1.5),
+    (((16, 256, 14, 256),), 1.5, 1.6),
+)
 TARGETS = (
     Target("im2col", COLUMNS, ("numpy",), 20.0, "mean"),
     Target("im2col", COLUMNS, ("torch",), 5.0, "mean"),
@@ -127,4 +140,17 @@ TARGETS = (
     Target("network_step", STEPS, ("numpy",), 15.0, "worst"),
     Target("network_inference", INFERENCES, ("torch",), 1.5, "worst"),
     Target("network_inference", INFERENCES, ("numpy",), 15.0, "worst"),
+    *(
+        Target(
+            "conv2d",
+            tuple(Workload(n, c, size, 3, 1, 1, filters=f) for n, c, size, f in shapes),
+            CONV_PEERS,
+            wanted,
+            "worst",
+            own_mode=own_mode,
+            of=", ".join(f"3x3 {shape}" for shape in shapes),
+        )
+        for shapes, *both in WINOGRAD
+        for own_mode, wanted in zip(("fresh", HIGH), both, strict=True)
+    ),
 )

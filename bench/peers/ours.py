@@ -1,6 +1,7 @@
 """fastconv itself."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from bench import networks
 from bench.cases import Case
 from bench.networks import NetworkCase
 from bench.peers import Contender, one
+from bench.targets import HIGH
 
 
 class Peer:
@@ -80,6 +82,16 @@ class Peer:
         yield _contender(
             "out=", lambda: fastconv.conv2d(x, weight, bias, s, p, groups=groups, out=out)
         )
+
+        def high() -> Any:
+            with fastconv.precision("high"):
+                return fastconv.conv2d(x, weight, bias, s, p, groups=groups)
+
+        plan = partial(fastconv.plan_conv2d, x.shape, weight.shape, s, p, groups=groups)
+        with fastconv.precision("high"):
+            tile = plan().tile
+        if tile != plan().tile:
+            yield _contender(HIGH, high)
 
     def conv2d_backward(self, case: Case) -> Iterator[Contender]:
         grad, x, weight, groups = case.grad, case.image, case.weight, case.workload.groups
