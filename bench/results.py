@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -172,6 +172,9 @@ class Results:
         self.memory = _replaced(self.memory, newer.memory, "operation", "workload", "threads")
         self.accuracy = _replaced(self.accuracy, newer.accuracy, "result", "terms")
         self.command += f" && {newer.command}"
+        if newer.machine.commit != self.machine.commit:
+            commits = f"{self.machine.commit}, in part {newer.machine.commit}"
+            self.machine = replace(self.machine, commit=commits)
 
     def save(self, path: Path) -> None:
         bounds = [

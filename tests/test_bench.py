@@ -333,7 +333,7 @@ def test_what_is_measured_again_replaces_what_was() -> None:
     old.limits = [LimitRow("copy", 1, 10.0, "GB/s")]
     old.accuracy = [AccuracyRow("output", terms, {OURS: 1.0}) for terms in (9, 72)]
     old.command = "first"
-    newer = results([row(OURS, 3.0), row(OURS, 4.0, threads=1)])
+    newer = results([row(OURS, 3.0), row(OURS, 4.0, threads=1)], commit="4567def")
     newer.accuracy = [AccuracyRow("output", 72, {OURS: 2.0})]
     newer.command = "second"
     old.replace(newer)
@@ -345,7 +345,7 @@ def test_what_is_measured_again_replaces_what_was() -> None:
     assert [(sums.terms, sums.errors[OURS]) for sums in old.accuracy] == [(9, 1.0), (72, 2.0)]
     assert old.limits == [LimitRow("copy", 1, 10.0, "GB/s")]
     assert old.command == "first && second"
-    assert old.machine.load == 0.5
+    assert (old.machine.load, old.machine.commit) == (0.5, "0123abc, in part 4567def")
 
 
 @pytest.mark.parametrize(
