@@ -61,6 +61,7 @@ cdef enum:
     STREAM_BYTES = 4 << 20  # results of this size leave the caches: 18 % for (100,30,24,24)
     BAND_BYTES = 768 << 10  # of source in scratch: with a block of weights, less than a 1 MiB L2
     LIMIT_BYTES = 3 << 20  # of scratch for a band that cannot be smaller
+    IMAGES_BYTES = 1536 << 10  # that are read where they lie, once for every block of weights
     GROUP_PIXELS = 112  # outputs whose sums lie in scratch, in L1: 224 take 1.11 for one channel
     MOST_PIXELS = 4096  # the same where lanes are pixels: few filters have few sums
     MOST_COLUMNS = 1024  # of outputs in an item
@@ -120,6 +121,7 @@ cdef struct Job:
     Py_ssize_t run, chunk  # of outputs that are gathered; of steps that are taken together
     Py_ssize_t ahead  # of the numbers that a tile reads are what it asks for
     Py_ssize_t source_bytes  # of the band or what is gathered
+    Py_ssize_t image_bytes  # from one image of an item to the next
     const Tiles *tiles
     const Sums *sums
     bint only_planned
@@ -166,6 +168,11 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
         side_by_side = smaller(TILE_ROWS, TILE_PIXELS // columns)
         if job.images > side_by_side:
             job.images -= job.images % side_by_side
+    if job.reading == IN_PLACE and job.band.w.size == columns and has_heavy_weights(job):
+        # A block of weights, on its way from beyond L2, serves as many images as lie there.
+        job.images = even_size(
+            job.batch, larger(1, IMAGES_BYTES // (job.band.channels * columns * job.bytes)), 1
+        )
 
     job.whole_planes = (
         job.planes and job.reading == IN_BAND and not job.folds and job.band.channels == 1
@@ -221,12 +228,13 @@ cdef void plan_sizes(Job *job, int threads) noexcept:
     job.ahead, job.chunk = 0, PY_SSIZE_T_MAX // 2
     if job.reading == IN_PLACE:
         job.ahead, job.chunk = AHEAD_PIXELS, CHUNK_CHANNELS
+    job.image_bytes = job.band.source.stride_n
     if job.reading == IN_BAND:
-        # Vectors of pixels are read beyond the last row.
-        job.source_bytes = (
-            job.images * job.band.channels * job.band.channel_rows * job.band.pitch * job.bytes
-            + PLANE_VECTORS * VECTOR_BYTES
+        job.image_bytes = (
+            job.band.channels * job.band.channel_rows * job.band.pitch * job.bytes
         )
+        # Vectors of pixels are read beyond the last row.
+        job.source_bytes = job.images * job.image_bytes + PLANE_VECTORS * VECTOR_BYTES
     elif job.reading == GATHERED:
         job.run = job.band.w.size
         job.chunk = LIMIT_BYTES // (job.run * job.bytes)
@@ -371,9 +379,8 @@ cdef struct Rows:
 
 cdef inline const char *row_in_band(const Job *job, const Rows *rows, Py_ssize_t i) noexcept nogil:
     """Where the outputs of row i find the offset 0."""
-    return rows.band + job.bytes * (
-        i // rows.per_image * job.band.channels * job.band.channel_rows * job.band.pitch
-        + (rows.row + i % rows.per_image) * job.band.h.rests * job.band.pitch + rows.column
+    return rows.band + i // rows.per_image * job.image_bytes + job.bytes * (
+        (rows.row + i % rows.per_image) * job.band.h.rests * job.band.pitch + rows.column
     )
 
 
@@ -611,7 +618,7 @@ cdef void convolve_band(
             load_band(
                 &job.band, n + i, g * job.band.channels, job.band.channels, top, bottom - top, left,
                 right - left,
-                band + i * job.band.channels * job.band.channel_rows * job.band.pitch * job.bytes,
+                band + i * job.image_bytes,
             )
         memset(
             band + job.source_bytes - PLANE_VECTORS * VECTOR_BYTES, 0,
