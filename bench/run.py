@@ -157,7 +157,9 @@ def main(options: argparse.Namespace) -> int:
     about = machine.describe({n: v for n, v in team.versions.items() if v}, options.threads)
     effort = timing.QUICK if options.quick else timing.FULL
     results = Results(about, effort, team.missing)
-    results.command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+    files = {str(path): path.name for path in (options.json, options.update) if path}
+    arguments = [files.get(argument, argument) for argument in sys.argv[1:]]
+    results.command = shlex.join(["python", "-m", "bench", *arguments])
     print(report.machine(about, team.missing))
     print(report.NOTE)
     if options.quick:
