@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.command import facts, fail, results_file
 from bench.plot import SUMMARY, Picture, draw, is_depthwise, two_digits
-from bench.reasons import WORKLOADS, reason_for
+from bench.reasons import WORKLOADS, reason_for, why_missed
 from bench.results import LIMIT, OURS, Results, Row, bound_of, find
 from bench.shapes import (
     BATCHES,
@@ -163,9 +163,16 @@ def _missed(results: Results) -> Iterator[str]:
     yield f"{len(missed)} of {len(verdicts)}; ratios to peers are their time / ours."
     if missed:
         yield markdown(
-            ("target", "mean", "worst", "wanted", "cases"),
+            ("target", "mean", "worst", "wanted", "cases", "why"),
             [
-                (v.target, digits(v.mean), digits(v.worst), _code(v.condition), v.cases)
+                (
+                    v.target,
+                    digits(v.mean),
+                    digits(v.worst),
+                    _code(v.condition),
+                    v.cases,
+                    why_missed(v.target),
+                )
                 for v in missed
             ],
         )
