@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
+from fastconv._setting import Setting
 from fastconv._window import one_of
 
 PRECISIONS = ("highest", "high")
@@ -63,7 +62,7 @@ def get_precision() -> str:
     return current
 
 
-class precision:
+class precision(Setting[str]):
     """Set how exact convolutions must be within a ``with`` block, for the whole process.
 
     Parameters
@@ -87,17 +86,4 @@ class precision:
     """
 
     def __init__(self, precision: str) -> None:
-        self._precision = one_of(precision, "precision", PRECISIONS)
-        self._before: list[str] = []
-
-    def __enter__(self) -> None:
-        self._before.append(current)
-        set_precision(self._precision)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        set_precision(self._before.pop())
+        super().__init__(one_of(precision, "precision", PRECISIONS), get_precision, set_precision)

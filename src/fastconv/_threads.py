@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import SupportsIndex
 
 from fastconv._kernels import cpu
+from fastconv._setting import Setting
 from fastconv._window import positive
 
 MAX_THREADS = 1024
@@ -107,7 +107,7 @@ def get_num_threads() -> int:
     return count
 
 
-class num_threads:
+class num_threads(Setting[int]):
     """Set the number of threads within a ``with`` block, for the whole process.
 
     Parameters
@@ -131,20 +131,7 @@ class num_threads:
     """
 
     def __init__(self, n: SupportsIndex) -> None:
-        self._n = _checked(n)
-        self._before: list[int] = []
-
-    def __enter__(self) -> None:
-        self._before.append(count)
-        set_num_threads(self._n)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        set_num_threads(self._before.pop())
+        super().__init__(_checked(n), get_num_threads, set_num_threads)
 
 
 # OpenMP's idle threads do not exist in a forked child, which would wait for them for ever.

@@ -135,12 +135,8 @@ def conv2d(
     array = np.asarray(input)
     images = _images(array, "input")
     filters = _filters(weight)
-    n, c, h, w = images.shape
-    f, channels, kernel_h, kernel_w = filters.shape
-    count = _groups(groups, f, "filters")
-    if c != channels * count:
-        raise _mismatch(array, c, channels * count, filters, count)
-    win = window((h, w), (kernel_h, kernel_w), stride, padding, dilation, pad_mode)
+    n, (f, channels, _, _) = len(images), filters.shape
+    count, win = _geometry(array, filters, stride, padding, dilation, groups, pad_mode)
     offsets = None if bias is None else _bias(bias, f)
     inputs = (images, filters) if offsets is None else (images, filters, offsets)
     shape = n, f, win.out_h, win.out_w
@@ -223,16 +219,12 @@ def plan_conv2d(
     """
     images = _images(_placeholder(input_shape, "input_shape", dtype), "input")
     filters = _filters(_placeholder(weight_shape, "weight_shape", dtype))
-    n, c, h, w = images.shape
-    f, channels, kernel_h, kernel_w = filters.shape
-    count = _groups(groups, f, "filters")
-    if c != channels * count:
-        raise _mismatch(images, c, channels * count, filters, count)
-    win = window((h, w), (kernel_h, kernel_w), stride, padding, dilation, pad_mode)
+    n, (f, channels, *kernel) = len(images), filters.shape
+    count, win = _geometry(images, filters, stride, padding, dilation, groups, pad_mode)
     tile = tile_size(algorithm, n, channels, f // count, count, (win.out_h, win.out_w), win)
     shape = n, f, win.out_h, win.out_w
     out = _placeholder(shape, "out", computed_dtype(images, filters))
-    definition = 2 * prod(shape) * channels * kernel_h * kernel_w
+    definition = 2 * prod(shape) * channels * prod(kernel)
     threads = _threads.count
     if tile:
         workspace, flops = _kernels.winograd.plan(
@@ -314,12 +306,8 @@ def conv2d_backward(
     array, grad_array = np.asarray(input), np.asarray(grad_output)
     images, grads = _images(array, "input"), _images(grad_array, "grad_output")
     filters = _filters(weight)
-    n, c, h, w = images.shape
-    f, channels, kernel_h, kernel_w = filters.shape
-    count = _groups(groups, f, "filters")
-    if c != channels * count:
-        raise _mismatch(array, c, channels * count, filters, count)
-    win = window((h, w), (kernel_h, kernel_w), stride, padding, dilation, pad_mode)
+    (n, _, h, w), (f, channels, _, _) = images.shape, filters.shape
+    count, win = _geometry(array, filters, stride, padding, dilation, groups, pad_mode)
     expected = (n, f, win.out_h, win.out_w)[4 - array.ndim :]
     if grad_array.shape != expected:
         raise ValueError(
@@ -527,6 +515,24 @@ def _groups(groups: SupportsIndex, of: int, what: str) -> int:
     if of % count:
         raise ValueError(f"groups must divide weight's {of} {what}, got {count}")
     return count
+
+
+def _geometry(
+    array: Array,
+    filters: Array,
+    stride: IntPair,
+    padding: Padding,
+    dilation: IntPair,
+    groups: SupportsIndex,
+    pad_mode: str,
+) -> tuple[int, Window]:
+    """Read the number of groups and the window of filters over images, with or without a batch."""
+    f, channels, kernel_h, kernel_w = filters.shape
+    c, h, w = array.shape if array.ndim == 3 else array.shape[1:]
+    count = _groups(groups, f, "filters")
+    if c != channels * count:
+        raise _mismatch(array, c, channels * count, filters, count)
+    return count, window((h, w), (kernel_h, kernel_w), stride, padding, dilation, pad_mode)
 
 
 def _mismatch(array: Array, channels: int, expected: int, weight: Array, groups: int) -> ValueError:
