@@ -3,7 +3,6 @@
 cdef extern from "winograd.h":
     enum:
         WINOGRAD_TAPS
-        LARGEST_TILE
 
     ctypedef struct Transforms:
         void (*pixels)(

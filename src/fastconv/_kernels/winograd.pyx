@@ -398,12 +398,9 @@ cdef size_t plan_sizes(Job *job, int threads) noexcept:
         blocks -= 1
     job.splits = ceil_div(strips, job.split)
 
-    # Rows that an item of so many tiles can touch, of one image, and of how many images.
-    rows = runs = smaller(
-        job.blocks * job.block, (job.blocks * job.block - 2) // job.row_tiles + 2
-    )
     if job.row_tiles <= job.blocks * job.block:
-        rows = smaller(rows, job.band.h.last)
+        # Rows that an item of so many tiles can touch, of one image, and of how many images.
+        rows = smaller((job.blocks * job.block - 2) // job.row_tiles + 2, job.band.h.last)
         runs = (job.blocks * job.block - 2) // job.image_tiles + 2
         job.band.h.size, job.band.w.size = rows, job.row_tiles
     else:
