@@ -38,8 +38,8 @@ def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
     return size
 
 
-TILED = (0, 1, 4)
-"""Which results of a convolution are computed on tiles: all but the gradients of parameters."""
+TILED = (0, 1, 2, 4)
+"""Which results of a convolution are computed on tiles: all but the gradient of the bias."""
 
 
 def check_close(case: Case, dtype: DTypeLike = np.float32) -> None:

@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 from fastconv import _precision
 from fastconv._window import Pair, Window, one_of
 
 ALGORITHMS = ("auto", "direct", "winograd")
 
-# What tiles of 2x2 and 4x4 outputs take, in multiplications of the direct kernel, as
-# `docs/winograd.md` fits it to measurements: of a product at one position of a tile; of a tile's
-# pixels as much as so many more filters, of its outputs as so many more channels, of the weights as
-# so many more tiles; and of every call, as of the direct kernel's.
-PRODUCT = {2: 1.3, 4: 1.4}
-PIXELS_AS_FILTERS = {2: 2, 4: 24}
-OUTPUTS_AS_CHANNELS = {2: 8, 4: 16}
-WEIGHTS_AS_TILES = {2: 50, 4: 100}
-CALL = 12e6
-GAIN = 1.07  # that is expected where tiles are taken
 
-# For fewer channels the transforms err more than NumPy's sums: of the forward convolution, and of
-# the adjoint, whose terms NumPy sums tap by tap.
-LEAST_CHANNELS = 16
-LEAST_ADJOINT_CHANNELS = 128
-MOST_CHANNELS = 2048  # and for more of them: short sums are added to one, which becomes long
+@dataclass(frozen=True)
+class Cost:
+    """What tiles take, in multiplications of the direct kernel, as `docs/winograd.md` fits it."""
+
+    product: float  # at one position of a tile
+    pixels: int  # of a tile: as much as so many more filters,
+    outputs: int  # as so many more channels,
+    weights: int  # as so many more tiles
+
+
+@dataclass(frozen=True)
+class Task:
+    """A result of a convolution.
+
+    `least` and `most` are the terms of its sums (channels; of the weight's gradient, outputs)
+    between which tiles are as exact as promised: with fewer of them the transforms err more than
+    NumPy's sums, and with precision "high", `least_high`.
+    """
+
+    costs: dict[int, Cost]  # by the size of a tile
+    call: float  # of tiles as of the direct kernel
+    least: int
+    least_high: int
+    most: float
+
+
+FORWARD_COSTS = {2: Cost(1.3, 2, 8, 50), 4: Cost(1.4, 24, 16, 100)}
+GRADIENT_COSTS = {2: Cost(1.44, 4, 4, 36), 4: Cost(1.83, 7, 7, 10)}
+
+# Short sums of channels are added to one, which becomes long: for more than 2048, with "high", too
+# long. NumPy sums the adjoint's taps apart.
+FORWARD = Task(FORWARD_COSTS, 12e6, least=16, least_high=16, most=2048)
+ADJOINT = Task(FORWARD_COSTS, 12e6, least=128, least_high=16, most=2048)
+WEIGHT_GRADIENT = Task(GRADIENT_COSTS, 2e6, least=512, least_high=1, most=math.inf)
+
+GAIN = 1.07  # that is expected where tiles are taken
 LEAST_FILTERS = 5  # the direct kernel has another way for fewer
 
 
 def tile_size(
+    task: Task,
     algorithm: str,
     batch: int,
     channels: int,
@@ -34,18 +59,19 @@ def tile_size(
     groups: int,
     outputs: Pair,
     win: Window,
-    transposed: bool = False,
 ) -> int:
     """Return how many rows and columns of outputs a tile has; 0: no tiles, compute directly.
 
-    `channels`, which are summed over, and `filters` are a group's.
+    `channels` and `filters` are a group's; of the adjoint, those of what it is given and of its
+    result.
     """
     if one_of(algorithm, "algorithm", ALGORITHMS) == "direct":
         return 0
     high = _precision.current == "high"
+    terms = batch * outputs[0] * outputs[1] if task is WEIGHT_GRADIENT else channels
     if algorithm == "auto":
-        least = LEAST_ADJOINT_CHANNELS if transposed and not high else LEAST_CHANNELS
-        if not win.is_dense_3x3 or channels < least or filters < LEAST_FILTERS:
+        least = task.least_high if high else task.least
+        if not win.is_dense_3x3 or terms < least or filters < LEAST_FILTERS:
             return 0
     if not win.is_dense_3x3:
         (_, _, *h), (_, _, *w) = win.packed.tolist()
@@ -54,15 +80,15 @@ def tile_size(
             f"{h[0], w[0]}, stride {h[1], w[1]} and dilation {h[2], w[2]}"
         )
 
-    if channels > MOST_CHANNELS:
+    if terms > task.most:
         return 0
 
     def work(m: int) -> float:
-        tiles = batch * -(-outputs[0] // m) * -(-outputs[1] // m)
-        products = channels * (filters + PIXELS_AS_FILTERS[m]) + OUTPUTS_AS_CHANNELS[m] * filters
-        products = tiles * products + WEIGHTS_AS_TILES[m] * channels * filters
-        return PRODUCT[m] * groups * (m + 2) ** 2 * products + CALL
+        cost, tiles = task.costs[m], batch * -(-outputs[0] // m) * -(-outputs[1] // m)
+        products = channels * (filters + cost.pixels) + cost.outputs * filters
+        products = tiles * products + cost.weights * channels * filters
+        return cost.product * groups * (m + 2) ** 2 * products + task.call
 
     size = min((2, 4) if high else (2,), key=work)
-    direct = 9.0 * batch * groups * channels * filters * outputs[0] * outputs[1] + CALL
+    direct = 9.0 * batch * groups * channels * filters * outputs[0] * outputs[1] + task.call
     return size if algorithm == "winograd" or direct > GAIN * work(size) else 0

@@ -33,7 +33,7 @@ from fastconv._window import (
     transposed_window,
     window,
 )
-from fastconv._winograd import tile_size
+from fastconv._winograd import ADJOINT, FORWARD, WEIGHT_GRADIENT, tile_size
 
 FLOAT32_PIXELS = 1 << 18  # of gradients on their way to float16
 
@@ -139,8 +139,9 @@ def conv2d(
     count, win = _geometry(array, filters, stride, padding, dilation, groups, pad_mode)
     offsets = None if bias is None else _bias(bias, f)
     inputs = (images, filters) if offsets is None else (images, filters, offsets)
-    shape = n, f, win.out_h, win.out_w
-    tile = tile_size(algorithm, n, channels, f // count, count, (win.out_h, win.out_w), win)
+    outputs = win.out_h, win.out_w
+    shape = n, f, *outputs
+    tile = tile_size(FORWARD, algorithm, n, channels, f // count, count, outputs, win)
     out = result(out, shape[4 - array.ndim :], computed_dtype(*inputs), *inputs)
     _convolve(images, filters, offsets, as_shape(out, shape), win, count, tile)
     return out
@@ -221,8 +222,9 @@ def plan_conv2d(
     filters = _filters(_placeholder(weight_shape, "weight_shape", dtype))
     n, (f, channels, *kernel) = len(images), filters.shape
     count, win = _geometry(images, filters, stride, padding, dilation, groups, pad_mode)
-    tile = tile_size(algorithm, n, channels, f // count, count, (win.out_h, win.out_w), win)
-    shape = n, f, win.out_h, win.out_w
+    outputs = win.out_h, win.out_w
+    shape = n, f, *outputs
+    tile = tile_size(FORWARD, algorithm, n, channels, f // count, count, outputs, win)
     out = _placeholder(shape, "out", computed_dtype(images, filters))
     definition = 2 * prod(shape) * channels * prod(kernel)
     threads = _threads.count
@@ -259,7 +261,7 @@ def conv2d_backward(
     weight : array_like, shape (F, C/groups, KH, KW)
         What `conv2d` was given.
     stride, padding, dilation, groups, pad_mode, algorithm
-        What `conv2d` was given. The gradient of the weight is always computed directly.
+        What `conv2d` was given.
     output_mask : sequence of 3 bool, default (True, True, True)
         Which of the gradients to compute.
 
@@ -308,7 +310,8 @@ def conv2d_backward(
     filters = _filters(weight)
     (n, _, h, w), (f, channels, _, _) = images.shape, filters.shape
     count, win = _geometry(array, filters, stride, padding, dilation, groups, pad_mode)
-    expected = (n, f, win.out_h, win.out_w)[4 - array.ndim :]
+    outputs = win.out_h, win.out_w
+    expected = (n, f, *outputs)[4 - array.ndim :]
     if grad_array.shape != expected:
         raise ValueError(
             f"grad_output must have shape {expected} for input {array.shape}, weight "
@@ -316,7 +319,8 @@ def conv2d_backward(
             f"got {grad_array.shape}"
         )
     wanted = _mask(output_mask)
-    tile = tile_size(algorithm, n, f // count, channels, count, (h, w), win, True)
+    adjoint_tile = tile_size(ADJOINT, algorithm, n, f // count, channels, count, (h, w), win)
+    tile = tile_size(WEIGHT_GRADIENT, algorithm, n, channels, f // count, count, outputs, win)
     dtype = computed_dtype(grads, images, filters)
     shapes = array.shape, filters.shape, (f,)
     grad_input, grad_weight, grad_bias = (
@@ -326,9 +330,11 @@ def conv2d_backward(
     if grad_input is not None:
         target = as_shape(grad_input, images.shape)
         adjoint = _adjoint_of_halves if dtype == np.float16 and pad_mode != "constant" else _adjoint
-        adjoint(grads, filters, target, win, count, tile)
+        adjoint(grads, filters, target, win, count, adjoint_tile)
     if grad_weight is not None:
-        kernels.weight_gradient(grads, images, grad_weight, win.packed, count, threads)
+        arguments = grads, images, grad_weight, win.packed, count
+        if not tile or not _kernels.winograd.weight_gradient(*arguments, tile, threads):
+            kernels.weight_gradient(*arguments, threads)
     if grad_bias is not None:
         kernels.bias_gradient(grads, grad_bias, threads)
     return grad_input, grad_weight, grad_bias
@@ -418,7 +424,7 @@ def conv_transpose2d(
     offsets = None if bias is None else _bias(bias, f)
     inputs = (images, filters) if offsets is None else (images, filters, offsets)
     shape = n, f, *size
-    tile = tile_size(algorithm, n, expected // count, f // count, count, size, win, True)
+    tile = tile_size(ADJOINT, algorithm, n, expected // count, f // count, count, size, win)
     out = result(out, shape[4 - array.ndim :], computed_dtype(*inputs), *inputs)
     _convolve(images, filters, offsets, as_shape(out, shape), win, count, tile, True)
     return out

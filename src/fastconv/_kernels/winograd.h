@@ -16,6 +16,11 @@
  * c. Lanes are tiles, side by side in a row: pixels are dealt to lanes by shuffles on their way in,
  *    and outputs interleaved on their way out. Filters' lanes are filters; they are transformed in
  *    float64 and rounded once.
+ * d. The gradient of the filter is the transposed map, given those of the outputs, e:
+ *
+ *        G' [sum over all tiles of (A e A') * (B' d B)] G
+ *
+ *    Its lanes are planes, filters of e and channels of d, and nothing is dealt to them.
  */
 #ifndef T
 #ifndef FASTCONV_WINOGRAD_H
@@ -27,11 +32,16 @@
 
 enum { WINOGRAD_TAPS = 3, LARGEST_TILE = 4, MOST_POSITIONS = 6 };
 
-/* Squares of the points of b., and what follows from them. */
+/* The points of b., their squares, and 1 / N of them. */
 #define NEAR 0.75
 #define FAR 1.5
 #define NEAR_2 (NEAR * NEAR)
 #define FAR_2 (FAR * FAR)
+#define AT_0 (1 / (NEAR_2 * FAR_2))
+#define AT_NEAR (1 / (2 * NEAR_2 * (NEAR_2 - FAR_2)))
+#define AT_FAR (1 / (2 * FAR_2 * (FAR_2 - NEAR_2)))
+
+typedef void (*Spread)(void *to, Index pitch, Index step, const void *const *rows, Index tiles);
 
 typedef struct {
     /* to[position*step + t] = (B' d B)[position] of `tiles` neighbours, the t-th of which begins at
@@ -43,6 +53,11 @@ typedef struct {
      * from[position*step + tile]. `bad` becomes NaN where an output of a tile is not finite. */
     void (*outputs)(void *to, Index pitch, const void *from, Index step, Index vectors,
                     const void *start, void *bad);
+    /* d. above, of a row of tiles: to[position*step + t*pitch] = B' d B, or A d A' of m x m numbers,
+     * a vector of planes for each column of the rows that they see. */
+    Spread plane_pixels, plane_grads;
+    /* to[i][tap][vector] = G' m G, whose sums lie at from[position*step] as [i][vector]. */
+    void (*taps)(void *to, const void *from, Index step, Index count, Index vectors, void *bad);
 } Transforms;
 
 #define TEMPLATE "winograd.h"
@@ -128,12 +143,10 @@ ALWAYS_INLINE void NAMED(transform_filters)(Vec_double *v, const Vec_double *g, 
         v[0] = 2 * g[0], v[3] = 2 * g[2];
         v[1] = outer + g[1], v[2] = outer - g[1];
     } else {
-        const double at_0 = 1 / (NEAR_2 * FAR_2), at_near = 1 / (2 * NEAR_2 * (NEAR_2 - FAR_2));
-        const double at_far = 1 / (2 * FAR_2 * (FAR_2 - NEAR_2));
-        Vec_double near = at_near * (g[0] + NEAR_2 * g[2]), far = at_far * (g[0] + FAR_2 * g[2]);
-        v[0] = at_0 * g[0];
-        v[1] = near + at_near * NEAR * g[1], v[2] = near - at_near * NEAR * g[1];
-        v[3] = far + at_far * FAR * g[1], v[4] = far - at_far * FAR * g[1];
+        Vec_double near = AT_NEAR * (g[0] + NEAR_2 * g[2]), far = AT_FAR * (g[0] + FAR_2 * g[2]);
+        v[0] = AT_0 * g[0];
+        v[1] = near + AT_NEAR * NEAR * g[1], v[2] = near - AT_NEAR * NEAR * g[1];
+        v[3] = far + AT_FAR * FAR * g[1], v[4] = far - AT_FAR * FAR * g[1];
         v[5] = g[2];
     }
 }
@@ -212,6 +225,110 @@ ALWAYS_INLINE void NAMED(outputs_of)(T *restrict to, Index pitch, const T *restr
     }
 }
 
+ALWAYS_INLINE void NAMED(plane_pixels_of)(T *restrict to, Index pitch, Index step,
+                                          const void *const *rows, Index tiles,
+                                          const int M) {
+    typedef NAMED(Vec) Vec;
+    const Vec *pixels[MOST_POSITIONS];
+    Vec columns[MOST_POSITIONS][MOST_POSITIONS], line[MOST_POSITIONS];
+    UNROLL for (int y = 0; y < M + 2; y++) pixels[y] = (const Vec *)rows[y];
+    UNROLL for (int x = 0; x < 2; x++) { /* neighbouring tiles share two columns */
+        UNROLL for (int y = 0; y < M + 2; y++) columns[M + x][y] = pixels[y][x];
+        NAMED(transform_pixels)(columns[M + x], M);
+    }
+    for (Index t = 0; t < tiles; t++, to += pitch) {
+        UNROLL for (int x = 0; x < M + 2; x++) {
+            UNROLL for (int y = 0; y < M + 2; y++)
+                columns[x][y] = x < 2 ? columns[M + x][y] : pixels[y][t * M + x];
+            if (x >= 2) NAMED(transform_pixels)(columns[x], M);
+        }
+        UNROLL for (int y = 0; y < M + 2; y++) {
+            UNROLL for (int x = 0; x < M + 2; x++) line[x] = columns[x][y];
+            NAMED(transform_pixels)(line, M);
+            UNROLL for (int x = 0; x < M + 2; x++)
+                *(Vec *)(to + (y * (M + 2) + x) * step) = line[x];
+        }
+    }
+}
+
+/* v = A v */
+ALWAYS_INLINE void NAMED(transform_grads)(NAMED(Vec) *v, const int M) {
+    typedef NAMED(Vec) Vec;
+    if (M == 2) {
+        Vec last = v[1];
+        v[1] = v[0] + last, v[2] = v[0] - last;
+        v[3] = -last;
+    } else {
+        const T near = (T)NEAR, far = (T)FAR, near_2 = (T)NEAR_2, far_2 = (T)FAR_2;
+        Vec even_near = v[0] + near_2 * v[2], odd_near = near * (v[1] + near_2 * v[3]);
+        Vec even_far = v[0] + far_2 * v[2], odd_far = far * (v[1] + far_2 * v[3]);
+        v[5] = v[3];
+        v[1] = even_near + odd_near, v[2] = even_near - odd_near;
+        v[3] = even_far + odd_far, v[4] = even_far - odd_far;
+    }
+}
+
+ALWAYS_INLINE void NAMED(plane_grads_of)(T *restrict to, Index pitch, Index step,
+                                         const void *const *rows, Index tiles,
+                                         const int M) {
+    typedef NAMED(Vec) Vec;
+    const Vec *grads[LARGEST_TILE];
+    UNROLL for (int y = 0; y < M; y++) grads[y] = (const Vec *)rows[y];
+    for (Index t = 0; t < tiles; t++, to += pitch) {
+        Vec columns[LARGEST_TILE][MOST_POSITIONS], line[MOST_POSITIONS];
+        UNROLL for (int x = 0; x < M; x++) {
+            UNROLL for (int y = 0; y < M; y++) columns[x][y] = grads[y][t * M + x];
+            NAMED(transform_grads)(columns[x], M);
+        }
+        UNROLL for (int y = 0; y < M + 2; y++) {
+            UNROLL for (int x = 0; x < M; x++) line[x] = columns[x][y];
+            NAMED(transform_grads)(line, M);
+            UNROLL for (int x = 0; x < M + 2; x++)
+                *(Vec *)(to + (y * (M + 2) + x) * step) = line[x];
+        }
+    }
+}
+
+/* v = G' v */
+ALWAYS_INLINE void NAMED(transform_taps)(NAMED(Vec) *v, const int M) {
+    typedef NAMED(Vec) Vec;
+    Vec sum = v[1] + v[2], difference = v[1] - v[2];
+    if (M == 2) {
+        v[0] = 2 * v[0] + sum;
+        v[1] = difference;
+        v[2] = sum + 2 * v[3];
+    } else {
+        const T at_0 = (T)AT_0, at_near = (T)AT_NEAR, at_far = (T)AT_FAR;
+        const T near = (T)NEAR, far = (T)FAR, near_2 = (T)NEAR_2, far_2 = (T)FAR_2;
+        Vec near_sum = at_near * sum, far_sum = at_far * (v[3] + v[4]);
+        v[0] = at_0 * v[0] + (near_sum + far_sum);
+        v[1] = at_near * near * difference + at_far * far * (v[3] - v[4]);
+        v[2] = (near_2 * near_sum + far_2 * far_sum) + v[5];
+    }
+}
+
+ALWAYS_INLINE void NAMED(taps_of)(T *restrict to, const T *restrict from, Index step, Index count,
+                                  Index vectors, NAMED(Vec) *restrict bad, const int M) {
+    typedef NAMED(Vec) Vec;
+    for (Index i = 0; i < count * vectors; i++) {
+        Vec columns[MOST_POSITIONS][MOST_POSITIONS], row[MOST_POSITIONS];
+        Vec *taps = (Vec *)to + i / vectors * (WINOGRAD_TAPS * WINOGRAD_TAPS * vectors) + i % vectors;
+        UNROLL for (int x = 0; x < M + 2; x++) {
+            UNROLL for (int y = 0; y < M + 2; y++)
+                columns[x][y] = *(const Vec *)(from + (y * (M + 2) + x) * step + i * LANES);
+            NAMED(transform_taps)(columns[x], M);
+        }
+        UNROLL for (int y = 0; y < WINOGRAD_TAPS; y++) {
+            UNROLL for (int x = 0; x < M + 2; x++) row[x] = columns[x][y];
+            NAMED(transform_taps)(row, M);
+            UNROLL for (int x = 0; x < WINOGRAD_TAPS; x++, taps += vectors) {
+                *taps = (M == 2 ? (T)0.25 : (T)1) * row[x];
+                *bad += (T)0 * *taps;
+            }
+        }
+    }
+}
+
 #define DEFINE(M)                                                                               \
     static void NAMED(pixels_##M)(void *to, Index step, const void *from, Index pitch,          \
                                   Index tiles) {                                                \
@@ -225,8 +342,21 @@ ALWAYS_INLINE void NAMED(outputs_of)(T *restrict to, Index pitch, const T *restr
         NAMED(outputs_of)((T *)to, pitch, (const T *)from, step, vectors, *(const T *)start,    \
                           (NAMED(Vec) *)bad, M);                                                \
     }                                                                                           \
-    static const Transforms NAMED(transforms_##M) = {NAMED(pixels_##M), NAMED(filters_##M),     \
-                                                     NAMED(outputs_##M)};
+    static void NAMED(plane_pixels_##M)(void *to, Index pitch, Index step,                      \
+                                        const void *const *rows, Index tiles) {                 \
+        NAMED(plane_pixels_of)((T *)to, pitch, step, rows, tiles, M);                           \
+    }                                                                                           \
+    static void NAMED(plane_grads_##M)(void *to, Index pitch, Index step,                       \
+                                       const void *const *rows, Index tiles) {                  \
+        NAMED(plane_grads_of)((T *)to, pitch, step, rows, tiles, M);                            \
+    }                                                                                           \
+    static void NAMED(taps_##M)(void *to, const void *from, Index step, Index count,            \
+                                Index vectors, void *bad) {                                     \
+        NAMED(taps_of)((T *)to, (const T *)from, step, count, vectors, (NAMED(Vec) *)bad, M);   \
+    }                                                                                           \
+    static const Transforms NAMED(transforms_##M) = {                                           \
+        NAMED(pixels_##M),       NAMED(filters_##M),     NAMED(outputs_##M),                    \
+        NAMED(plane_pixels_##M), NAMED(plane_grads_##M), NAMED(taps_##M)};
 DEFINE(2)
 DEFINE(4)
 #undef DEFINE

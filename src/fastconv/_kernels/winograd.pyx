@@ -58,6 +58,18 @@ cdef enum:
     PIXEL_COST = 10  # a tile's pixels take as long to transform as so many filters a row to multiply
     FILTER_COST = 40  # filters from beyond L2 take as long to read as to multiply with so many tiles
     NEAR_BYTES = 1 << 20  # of filters that lie in L2
+    # Of the gradient of the weight:
+    GRADIENT_TERMS = 32  # summed in one register,
+    PART_TILES = 2048  # whose sums are added up before they join the others
+    BLOCK_BYTES = 1200 << 10  # of an item's sums
+    BLOCK_FILTERS = 128  # of an item, if they fit,
+    BLOCK_CHANNELS = 64  # and channels,
+    FEW_ITEMS = 16  # and if there are more of them: else as few planes
+    LEAST_PLANES = 16  # as this
+    RECTANGLE_COLUMNS = 32  # of tiles that are transformed together
+    PIECE_CHANNELS = 16  # whose gradients are joined and written together
+    SLICES = 32  # of all tiles that are summed apart, times blocks
+    SLICE_BYTES = 12 << 20  # of their sums
 
 
 cdef struct Segment:
@@ -282,6 +294,10 @@ cdef void store_outputs(
             to += job.out_w * job.out_format.bytes
 
 
+cdef inline bint is_bad(const char *bad, Py_ssize_t lane, Py_ssize_t bytes) noexcept nogil:
+    return (<float *>bad)[lane] != 0 if bytes == 4 else (<double *>bad)[lane] != 0
+
+
 cdef void transform_outputs(
     const Job *job, Py_ssize_t g, Py_ssize_t split, const Segment *segments, Py_ssize_t count,
     Py_ssize_t vectors, const char *sums, char *staged, char *bad,
@@ -302,9 +318,7 @@ cdef void transform_outputs(
         store_outputs(job, g, f, segments, count, pitch, staged)
     for i in range(count):
         for lane in range(segments[i].lane, segments[i].lane + segments[i].tiles):
-            if (
-                (<float *>bad)[lane] != 0 if job.bytes == 4 else (<double *>bad)[lane] != 0
-            ):
+            if is_bad(bad, lane, job.bytes):
                 job.marks[segments[i].n] = True
 
 
@@ -341,7 +355,7 @@ cdef void convolve(const void *data, Py_ssize_t item, char *scratch) noexcept no
 
 # ---- the plan ----------------------------------------------------------------------------------
 
-cdef void plan_axis(Side *side, const Axis *axis, Py_ssize_t tile, bint transposed) noexcept:
+cdef Axis axis_of_tiles(const Axis *axis, Py_ssize_t tile, bint transposed) noexcept:
     """Tiles are windows over what the outputs see."""
     cdef Axis tiles = axis[0]
     cdef Py_ssize_t outputs = axis.out
@@ -352,7 +366,23 @@ cdef void plan_axis(Side *side, const Axis *axis, Py_ssize_t tile, bint transpos
         tiles.pad_mode = PAD_CONSTANT
     tiles.out = ceil_div(outputs, tile)
     tiles.kernel, tiles.stride, tiles.dilation = tile + WINOGRAD_TAPS - 1, tile, 1
-    plan_forward(side, &tiles)
+    return tiles
+
+
+cdef Axis axis_of_outputs(const Axis *axis, Py_ssize_t tile) noexcept:
+    """Tiles of the outputs themselves, zeros behind the last one."""
+    cdef Axis tiles
+    tiles.size, tiles.out, tiles.pad_mode = axis.out, ceil_div(axis.out, tile), PAD_CONSTANT
+    tiles.kernel, tiles.stride, tiles.dilation = tile, tile, 1
+    tiles.before = tiles.after = 0
+    return tiles
+
+
+cdef void plan_band(Band *band, Axis h, Axis w, Phase *phases) noexcept:
+    band.h.phases, band.w.phases = phases, phases + 1
+    plan_forward(&band.h, &h)
+    plan_forward(&band.w, &w)
+    band.w.deal = band.w.rests = 1  # all that a tile sees of a row lies side by side
 
 
 cdef double items_cost(
@@ -452,7 +482,7 @@ cdef inline double flops_of(const Job *job) noexcept nogil:
 
 cdef void describe(
     Job *job, cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, const Window *window,
-    Py_ssize_t groups, Py_ssize_t tile, bint transposed,
+    Py_ssize_t groups, Py_ssize_t tile, bint transposed, Phase *phases,
 ) noexcept:
     job.out_format = computed_format(out)
     job.bytes = job.out_format.scratch_bytes
@@ -471,9 +501,10 @@ cdef void describe(
     if transposed:
         job.taps.tap, job.taps.tap_step = WINOGRAD_TAPS - 1, -1
         job.terms = SMALL_TILE_ADJOINT_TERMS if tile == 2 else LARGE_TILE_TERMS
-    plan_axis(&job.band.h, &window.h, tile, transposed)
-    plan_axis(&job.band.w, &window.w, tile, transposed)
-    job.band.w.deal = job.band.w.rests = 1  # what the transforms deal lies in one row
+    plan_band(
+        &job.band, axis_of_tiles(&window.h, tile, transposed),
+        axis_of_tiles(&window.w, tile, transposed), phases,
+    )
 
 
 cdef int run(Job *job, object bias, int threads) except -1:
@@ -531,9 +562,8 @@ def convolve_tiles(
     cdef Phase phases[2]
     if cnp.PyArray_DIM(source, 0) == 0:
         return
-    job.band.h.phases, job.band.w.phases = phases, phases + 1
     job.marks = <char *>cnp.PyArray_DATA(marks)
-    describe(&job, source, weight, out, window_of(window), groups, tile, transposed)
+    describe(&job, source, weight, out, window_of(window), groups, tile, transposed, phases)
     run(&job, bias, threads)
 
 
@@ -546,8 +576,445 @@ def plan(
     cdef Job job
     cdef Phase phases[2]
     cdef size_t bytes
-    job.band.h.phases, job.band.w.phases = phases, phases + 1
-    describe(&job, source, weight, out, window_of(window), groups, tile, False)
+    describe(&job, source, weight, out, window_of(window), groups, tile, False, phases)
     bytes = plan_strips(&job) + table_bytes(&job)
     threads = useful_threads(flops_of(&job) / FLOPS_PER_BYTE, threads)
     return bytes + threads * plan_sizes(&job, threads), int(flops_of(&job))
+
+
+# ---- the gradient of the weight ----------------------------------------------------------------
+
+cdef struct Factor:
+    # What the image's channels, or the gradient's filters, are transformed to: for an item's planes
+    # [position][run of vectors][tile][vector].
+    Band band
+    Spread transform
+    const char *end  # up to which all may be read
+    Py_ssize_t planes  # of a group
+    Py_ssize_t block, splits  # planes of an item; items along the planes
+    Py_ssize_t run, pitch  # vectors that lie side by side; from one tile to the next
+    bint shrinks  # the pitch of a run that is not full
+    Py_ssize_t step  # from one position to the next
+
+
+cdef struct Rectangle:
+    # Tiles of some images that are transformed and multiplied together.
+    Py_ssize_t n, images, top, rows, left, columns
+
+
+cdef struct Block:
+    # The filters and channels of an item.
+    Py_ssize_t g, f, filters, c, channels
+
+
+cdef struct Piece:
+    # Of a block, what is joined and written together.
+    Py_ssize_t f, filters, c, channels, vectors
+    Py_ssize_t sums  # bytes from a position's sums of the block to its
+
+
+cdef struct GradientJob:
+    Factor pixels, grads
+    const Transforms *transforms
+    const Tiles *tiles
+    const Sums *add
+    Py_ssize_t tile, positions, bytes
+    Py_ssize_t batch, groups, blocks  # blocks: of filters and channels, of all groups
+    Py_ssize_t images, chunk  # of a rectangle; its tiles
+    Py_ssize_t rectangles, slices  # of which so many are summed apart
+    Py_ssize_t part  # rectangles whose sums are added up before they join the others
+    Py_ssize_t sum_step  # from one position's sums to the next, in bytes
+    size_t stage_bytes, packed_bytes, sum_bytes  # sum_bytes: of an item
+    Format out_format
+    char *out
+    char *sums  # [block][slice], if there are several slices
+    char *not_finite
+    int32_t *offsets  # of the tiles in a run of channels
+
+
+cdef inline Rectangle rectangle_of(const GradientJob *job, Py_ssize_t index) noexcept nogil:
+    cdef const Side *h = &job.pixels.band.h
+    cdef const Side *w = &job.pixels.band.w
+    cdef Rectangle it
+    it.left, it.top = index % w.items * w.size, index // w.items % h.items * h.size
+    it.n = index // (w.items * h.items) * job.images
+    it.columns, it.rows = smaller(w.size, w.last - it.left), smaller(h.size, h.last - it.top)
+    it.images = smaller(job.images, job.batch - it.n)
+    return it
+
+
+cdef inline Block block_of(const GradientJob *job, Py_ssize_t index) noexcept nogil:
+    cdef const Factor *pixels = &job.pixels
+    cdef const Factor *grads = &job.grads
+    cdef Block it
+    it.g = index // (pixels.splits * grads.splits)
+    it.f = index // pixels.splits % grads.splits * grads.block
+    it.c = index % pixels.splits * pixels.block
+    it.filters = smaller(grads.block, grads.planes - it.f)
+    it.channels = smaller(pixels.block, pixels.planes - it.c)
+    return it
+
+
+cdef void pack_row(
+    const GradientJob *job, const Factor *factor, const char *plane, Py_ssize_t planes,
+    Py_ssize_t y, Py_ssize_t left, Py_ssize_t columns, char *stage, char *to,
+) noexcept nogil:
+    """Turn what some tiles see of a padded row to [column][plane]."""
+    cdef const Planes *source = &factor.band.source
+    cdef const Axis *w = &factor.band.w.source
+    cdef Py_ssize_t bytes = job.bytes, x = left * w.stride, c
+    cdef Py_ssize_t length = stored_columns(&factor.band.w, columns)
+    cdef Py_ssize_t before = smaller(length, larger(0, w.before - x))
+    cdef Py_ssize_t behind = smaller(
+        length - before, larger(0, x + length - w.before - w.size)
+    )
+    cdef Py_ssize_t inner = length - before - behind
+    cdef const char *row = padded_row(source, plane, &factor.band.h.source, y)
+    if row == NULL:
+        memset(to, 0, length * VECTOR_BYTES)
+    elif (
+        is_plain(source.format, source.stride_w, row) and source.stride_c % bytes == 0
+        and (w.pad_mode == PAD_CONSTANT or inner == length)
+    ):
+        row += (x - w.before + before) * bytes
+        memset(to, 0, before * VECTOR_BYTES)
+        job.tiles.pack(
+            to + before * VECTOR_BYTES, row, source.stride_c // bytes, planes, inner, 1,
+            (factor.end - row) // bytes,
+        )
+        memset(to + (before + inner) * VECTOR_BYTES, 0, behind * VECTOR_BYTES)
+    else:
+        for c in range(planes):
+            load_padded_row(
+                stage + c * factor.band.pitch * bytes, row + c * source.stride_c, x, 1, length,
+                source.stride_w, w, source.format, NULL,
+            )
+        job.tiles.pack(
+            to, stage, factor.band.pitch, planes, length, 1, job.stage_bytes // bytes
+        )
+
+
+cdef void transform_planes(
+    const GradientJob *job, const Factor *factor, const Rectangle *tiles, Py_ssize_t first,
+    Py_ssize_t planes, char *stage, char *to,
+) noexcept nogil:
+    """Transform so many planes of some tiles."""
+    cdef const Band *band = &factor.band
+    cdef Py_ssize_t lanes = job.tiles.lanes, vectors = ceil_div(planes, lanes), extent = band.h.extent
+    cdef Py_ssize_t v, i, t, y, end, first_of_run, pitch, row_bytes = band.pitch * VECTOR_BYTES
+    cdef char *packed = stage + job.stage_bytes  # the last rows, in turn
+    cdef char *target
+    cdef const char *plane
+    cdef const void *rows[MOST_POSITIONS]
+    for v in range(vectors):
+        first_of_run = v // factor.run * factor.run
+        pitch = factor.pitch
+        if factor.shrinks:
+            pitch = smaller(pitch, vectors - first_of_run)
+        target = to + (first_of_run * job.chunk + v - first_of_run) * VECTOR_BYTES
+        for i in range(tiles.images):
+            plane = band.source.data + (tiles.n + i) * band.source.stride_n + (
+                (first + v * lanes) * band.source.stride_c
+            )
+            end = 0
+            for t in range(tiles.rows):
+                for y in range(end, t * job.tile + extent):
+                    pack_row(
+                        job, factor, plane, smaller(lanes, planes - v * lanes),
+                        tiles.top * job.tile + y, tiles.left, tiles.columns, stage,
+                        packed + y % extent * row_bytes,
+                    )
+                end = t * job.tile + extent
+                for y in range(extent):
+                    rows[y] = packed + (t * job.tile + y) % extent * row_bytes
+                factor.transform(target, pitch * lanes, factor.step, rows, tiles.columns)
+                target += tiles.columns * pitch * VECTOR_BYTES
+
+
+cdef void multiply_planes(
+    const GradientJob *job, const Block *block, Py_ssize_t tiles, const char *pixels,
+    const char *grads, char *sums,
+) noexcept nogil:
+    """Add the products of an item's filters and channels over some tiles."""
+    cdef Py_ssize_t channels = block.channels, filters = block.filters
+    cdef Py_ssize_t strips = ceil_div(channels, TILE_PIXELS), strip, c, position, run, v, count
+    cdef Py_ssize_t vectors = ceil_div(filters, job.tiles.lanes)
+    cdef const void *row[1]
+    for position in range(job.positions):
+        for run in range(ceil_div(vectors, TILE_VECTORS)):
+            v = run * TILE_VECTORS
+            count = smaller(TILE_VECTORS, vectors - v)
+            for strip in range(strips):
+                c = strip * channels // strips
+                row[0] = pixels + (position * job.pixels.step + c) * job.bytes
+                job.tiles.multiply(
+                    sums + position * job.sum_step + (v * channels + c * count) * VECTOR_BYTES,
+                    NULL,
+                    grads + position * job.grads.step * job.bytes + v * job.chunk * VECTOR_BYTES,
+                    row, job.offsets, tiles, GRADIENT_TERMS, 1,
+                    (strip + 1) * channels // strips - c, count, 0,
+                )
+
+
+cdef inline Py_ssize_t runs_of(const GradientJob *job, Py_ssize_t filters) noexcept nogil:
+    return ceil_div(filters, TILE_VECTORS * job.tiles.lanes)
+
+
+cdef inline Py_ssize_t pieces_of(Py_ssize_t channels) noexcept nogil:
+    return ceil_div(channels, PIECE_CHANNELS)
+
+
+cdef inline Piece piece_of(
+    const GradientJob *job, const Block *block, Py_ssize_t run, Py_ssize_t piece
+) noexcept nogil:
+    cdef Py_ssize_t lanes = job.tiles.lanes
+    cdef Piece it
+    it.f, it.c = run * TILE_VECTORS * lanes, piece * PIECE_CHANNELS
+    it.filters = smaller(TILE_VECTORS * lanes, block.filters - it.f)
+    it.channels = smaller(PIECE_CHANNELS, block.channels - it.c)
+    it.vectors = ceil_div(it.filters, lanes)
+    it.sums = (it.f // lanes * block.channels + it.c * it.vectors) * VECTOR_BYTES
+    it.f += block.f
+    it.c += block.c
+    return it
+
+
+cdef void store_taps(
+    const GradientJob *job, Py_ssize_t g, const Piece *piece, const char *sums, char *scratch
+) noexcept nogil:
+    """Write the gradients of a piece of a block that has these sums."""
+    cdef Py_ssize_t lanes = job.tiles.lanes, lane, taps = WINOGRAD_TAPS * WINOGRAD_TAPS
+    cdef Py_ssize_t count = piece.channels * taps, pitch = count + lanes
+    cdef char *bad = scratch + PIECE_CHANNELS * taps * TILE_VECTORS * VECTOR_BYTES
+    cdef char *rows = bad + VECTOR_BYTES
+    cdef char *to = job.out + job.out_format.bytes * taps * (
+        (g * job.grads.planes + piece.f) * job.pixels.planes + piece.c
+    )
+    memset(bad, 0, VECTOR_BYTES)
+    job.transforms.taps(
+        scratch, sums + piece.sums, job.sum_step // job.bytes, piece.channels, piece.vectors, bad
+    )
+    for lane in range(lanes):
+        if is_bad(bad, lane, job.bytes):
+            job.not_finite[0] = True
+    job.tiles.unpack(rows, pitch, scratch, count, piece.vectors)
+    for lane in range(piece.filters):
+        store_row(to, rows + lane * pitch * job.bytes, count, job.out_format)
+        to += job.pixels.planes * taps * job.out_format.bytes
+
+
+cdef void sum_tiles(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    """Sum a slice of the tiles for a block."""
+    cdef const GradientJob *job = <const GradientJob *>data
+    cdef Py_ssize_t slice = item % job.slices, run, i = slice * job.rectangles // job.slices
+    cdef Py_ssize_t end = (slice + 1) * job.rectangles // job.slices, part = 0
+    cdef Piece piece
+    cdef Block block = block_of(job, item // job.slices)
+    cdef char *pixels = scratch + job.stage_bytes + job.packed_bytes
+    cdef char *grads = pixels + job.positions * job.pixels.step * job.bytes
+    cdef char *sums = grads + job.positions * job.grads.step * job.bytes
+    cdef char *all_sums = sums + job.sum_bytes
+    cdef Rectangle tiles
+    if job.slices > 1:
+        all_sums = job.sums + item * job.sum_bytes
+    if end - i <= job.part:
+        sums = all_sums
+    else:
+        memset(all_sums, 0, job.sum_bytes)
+    memset(sums, 0, job.sum_bytes)
+    for i in range(i, end):
+        tiles = rectangle_of(job, i)
+        transform_planes(
+            job, &job.pixels, &tiles, block.g * job.pixels.planes + block.c, block.channels,
+            scratch, pixels,
+        )
+        transform_planes(
+            job, &job.grads, &tiles, block.g * job.grads.planes + block.f, block.filters, scratch,
+            grads,
+        )
+        multiply_planes(
+            job, &block, tiles.images * tiles.rows * tiles.columns, pixels, grads, sums
+        )
+        part += 1
+        if sums != all_sums and (part == job.part or i == end - 1):
+            job.add.add_row(all_sums, sums, job.sum_bytes // job.bytes)
+            memset(sums, 0, job.sum_bytes)
+            part = 0
+    if job.slices > 1:
+        return
+    for run in range(runs_of(job, block.filters)):
+        for i in range(pieces_of(block.channels)):
+            piece = piece_of(job, &block, run, i)
+            store_taps(job, block.g, &piece, all_sums, scratch)
+
+
+cdef void join_slices(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    """Add the slices of a piece of a block pairwise, and write its gradient."""
+    cdef const GradientJob *job = <const GradientJob *>data
+    cdef Py_ssize_t runs = runs_of(job, job.grads.block), pieces = pieces_of(job.pixels.block)
+    cdef Py_ssize_t index = item // (pieces * runs), distance = 1, slice, position
+    cdef Block block = block_of(job, index)
+    cdef Piece piece = piece_of(job, &block, item // pieces % runs, item % pieces)
+    cdef char *sums = job.sums + index * job.slices * job.sum_bytes
+    cdef char *to
+    if piece.filters <= 0 or piece.channels <= 0:
+        return
+    while distance < job.slices:
+        slice = 0
+        while slice < job.slices - distance:
+            for position in range(job.positions):
+                to = sums + slice * job.sum_bytes + position * job.sum_step + piece.sums
+                job.add.add_row(
+                    to, to + distance * job.sum_bytes,
+                    piece.channels * piece.vectors * job.tiles.lanes,
+                )
+            slice += 2 * distance
+        distance *= 2
+    store_taps(job, block.g, &piece, sums, scratch)
+
+
+cdef void read_from(Factor *factor, cnp.ndarray array, Py_ssize_t bytes) noexcept:
+    factor.band.source = planes_of(array, converted_format(array, bytes))
+    factor.end = factor.band.source.data
+    if cnp.PyArray_IS_C_CONTIGUOUS(array):
+        factor.end += cnp.PyArray_NBYTES(array)
+
+
+cdef void plan_factor(
+    const GradientJob *job, Factor *factor, Py_ssize_t planes, Py_ssize_t most,
+    Py_ssize_t together,
+) noexcept:
+    """Cut planes into blocks of at most so many, a multiple of `together` vectors if that fits."""
+    cdef Py_ssize_t lanes = job.tiles.lanes
+    cdef Py_ssize_t vectors = even_size(ceil_div(planes, lanes), most // lanes, together)
+    factor.planes, factor.block = planes, vectors * lanes
+    factor.splits = ceil_div(planes, factor.block)
+    factor.run, factor.pitch, factor.shrinks = vectors, vectors | 1, False  # odd: no sets collide
+
+
+cdef void plan_gradient(GradientJob *job, const Window *window, Phase *phases) noexcept:
+    """Cut tiles into rectangles and slices: a sum's order must not depend on threads."""
+    cdef Side *side_h = &job.pixels.band.h
+    cdef Side *side_w = &job.pixels.band.w
+    cdef Py_ssize_t rows, columns, tile_bytes
+    cdef Py_ssize_t filters = BLOCK_FILTERS, channels = BLOCK_CHANNELS
+    plan_band(
+        &job.pixels.band, axis_of_tiles(&window.h, job.tile, False),
+        axis_of_tiles(&window.w, job.tile, False), phases,
+    )
+    plan_band(
+        &job.grads.band, axis_of_outputs(&window.h, job.tile),
+        axis_of_outputs(&window.w, job.tile), phases + 2,
+    )
+    rows, columns = side_h.last, side_w.last
+    while filters * BLOCK_CHANNELS * job.positions * job.bytes > BLOCK_BYTES:
+        filters //= 2
+    while True:
+        plan_factor(job, &job.pixels, job.pixels.band.channels, channels, 1)
+        plan_factor(job, &job.grads, job.grads.band.channels, filters, TILE_VECTORS)
+        job.blocks = job.groups * job.grads.splits * job.pixels.splits
+        if filters <= LEAST_PLANES or (
+            job.blocks * ceil_div(job.batch * rows * columns, ITEM_TILES) >= FEW_ITEMS
+        ):
+            break
+        if filters > channels:
+            filters //= 2
+        else:
+            channels //= 2
+    job.grads.run = job.grads.pitch = TILE_VECTORS  # as the register tile wants it
+    job.grads.shrinks = True
+    tile_bytes = job.positions * (job.pixels.block + job.grads.block) * job.bytes
+    job.chunk = smaller(ITEM_TILES, larger(1, PIXEL_BYTES // tile_bytes))
+    side_w.size = even_size(columns, smaller(RECTANGLE_COLUMNS, job.chunk), 1)
+    side_h.size = even_size(rows, job.chunk // side_w.size, 1)
+    side_h.items, side_w.items = ceil_div(rows, side_h.size), ceil_div(columns, side_w.size)
+    job.images = 1
+    if side_h.items == side_w.items == 1:
+        job.images = smaller(job.batch, job.chunk // (rows * columns))
+    job.chunk = job.images * side_h.size * side_w.size
+    job.part = larger(1, PART_TILES // job.chunk)
+    job.rectangles = ceil_div(job.batch, job.images) * side_h.items * side_w.items
+    lay_out(&job.pixels.band)
+    job.grads.band.h.size, job.grads.band.w.size = side_h.size, side_w.size
+    lay_out(&job.grads.band)
+
+    # A vector more: else the transforms would write to one set of the cache.
+    job.pixels.step = (job.pixels.pitch * job.chunk + 1) * job.tiles.lanes
+    job.grads.step = job.grads.block * job.chunk + job.tiles.lanes
+    job.packed_bytes = VECTOR_BYTES * job.pixels.band.h.extent * job.pixels.band.pitch
+    job.stage_bytes = VECTOR_BYTES * (job.pixels.band.pitch + 1)
+    job.sum_step = (
+        job.grads.block // job.tiles.lanes * job.pixels.block + 1
+    ) * VECTOR_BYTES
+    job.sum_bytes = job.positions * job.sum_step
+    job.slices = smaller(
+        smaller(SLICES // job.blocks, SLICE_BYTES // (job.blocks * job.sum_bytes)),
+        job.rectangles,
+    )
+    job.slices = larger(1, job.slices)
+
+
+def weight_gradient(
+    cnp.ndarray grad, cnp.ndarray image, cnp.ndarray out, cnp.ndarray window, Py_ssize_t groups,
+    Py_ssize_t tile, int threads,
+):
+    """Write the gradient of the weight (f, c/groups, 3, 3), given that of the output, and return
+    whether all of it is finite; if not, it is not right."""
+    cdef GradientJob job
+    cdef Phase phases[4]
+    cdef char not_finite = False
+    cdef size_t bytes, scratch, piece_bytes
+    cdef Py_ssize_t i
+    cdef double moved
+    cdef char *memory
+    if cnp.PyArray_DIM(image, 0) == 0 or cnp.PyArray_SIZE(out) == 0:
+        memset(cnp.PyArray_DATA(out), 0, cnp.PyArray_NBYTES(out))
+        return True
+    job.out_format = computed_format(out)
+    job.bytes = job.out_format.scratch_bytes
+    job.out, job.not_finite = <char *>cnp.PyArray_DATA(out), &not_finite
+    job.tiles, job.transforms = tiles_of(job.bytes), transforms_of(job.bytes, tile)
+    job.add = sums_of(True, job.bytes)
+    job.tile, job.positions = tile, (tile + WINOGRAD_TAPS - 1) * (tile + WINOGRAD_TAPS - 1)
+    job.batch, job.groups = cnp.PyArray_DIM(image, 0), groups
+    job.pixels.transform = job.transforms.plane_pixels
+    job.grads.transform = job.transforms.plane_grads
+    read_from(&job.pixels, image, job.bytes)
+    read_from(&job.grads, grad, job.bytes)
+    job.pixels.band.channels = cnp.PyArray_DIM(out, 1)
+    job.grads.band.channels = cnp.PyArray_DIM(out, 0) // groups
+    plan_gradient(&job, window_of(window), phases)
+    moved = 2.0 / FLOPS_PER_BYTE * job.positions * cnp.PyArray_DIM(out, 0) * job.pixels.planes * (
+        <double>job.batch * job.pixels.band.h.last * job.pixels.band.w.last
+    )
+    threads = useful_threads(moved, threads)
+    piece_bytes = (
+        PIECE_CHANNELS * WINOGRAD_TAPS * WINOGRAD_TAPS * TILE_VECTORS * VECTOR_BYTES * 2
+        + (1 + TILE_VECTORS * job.tiles.lanes) * VECTOR_BYTES
+    )
+    job.stage_bytes = max(job.stage_bytes, piece_bytes)
+    scratch = job.stage_bytes + job.packed_bytes + job.bytes * <size_t>(
+        job.positions * (job.pixels.step + job.grads.step)
+    )
+    bytes = 0
+    scratch += 2 * job.sum_bytes
+    if job.slices > 1:
+        bytes = job.blocks * job.slices * job.sum_bytes
+    memory = <char *>malloc(bytes + job.chunk * sizeof(int32_t) + VECTOR_BYTES)
+    if memory == NULL:
+        raise MemoryError(f"no memory for {bytes} bytes of sums")
+    try:
+        job.sums = memory + (-<uintptr_t>memory) % VECTOR_BYTES
+        job.offsets = <int32_t *>(job.sums + bytes)
+        for i in range(job.chunk):
+            job.offsets[i] = <int32_t>(i * job.pixels.pitch * job.tiles.lanes)
+        for_each(sum_tiles, &job, job.blocks * job.slices, scratch, moved, threads)
+        if job.slices > 1:
+            for_each(
+                join_slices, &job,
+                job.blocks * runs_of(&job, job.grads.block) * pieces_of(job.pixels.block),
+                piece_bytes, bytes, useful_threads(bytes, threads),
+            )
+    finally:
+        free(memory)
+    return not not_finite
