@@ -17,6 +17,7 @@ from bench.results import LIMIT, OURS, Results, Row, bound_of, find
 from bench.shapes import (
     BATCHES,
     COLUMNS,
+    CONVOLUTION_OPERATIONS,
     LAYERS,
     LAYERS_OF_NETWORKS,
     POOLING,
@@ -79,6 +80,7 @@ HEADLINES: tuple[Headline | TotalHeadline, ...] = (
     Headline("`col2im` (8, 256, 56), 3×3", "col2im", COLUMNS[2]),
     Headline("`max_pool2d` (8, 64, 112), 3×3/2, with indices", "max_pool2d_indices", POOLING[1]),
 )
+PASSES = {"forward": ("conv2d",), "forward and backward": CONVOLUTION_OPERATIONS}
 # The README's columns and the contenders of which the better one counts.
 PEERS = {
     "NumPy": ("numpy",),
@@ -183,31 +185,34 @@ def _missed(results: Results) -> Iterator[str]:
 
 def _totals(results: Results) -> Iterator[str]:
     found = {
-        (network, batch): totals
+        (network, batch, what): totals
+        for what, operations in PASSES.items()
         for network in LAYERS_OF_NETWORKS
         for batch in BATCHES
-        if OURS in (totals := network_totals(results, network, batch))
+        if OURS in (totals := network_totals(results, network, batch, operations))
     }
     if not found:
         return
     peers = list(dict.fromkeys(name for totals in found.values() for name in totals))
-    peers = [name for name in peers if name not in (OURS, LIMIT)]
+    peers = [name for name in peers if name not in (OURS, HIGH, LIMIT)]
     yield "## All convolutions of networks"
     yield (
         "Every layer as often as the network has it; of peers their time / ours, if they have all "
         "layers. The limit is the sum of what binds each layer."
     )
     yield markdown(
-        ("network", "images", "ours, ms", "of the limit", *peers),
+        ("network", "images", "", "ours, ms", f"`{HIGH}`, ms", "of the limit", *peers),
         [
             (
                 network,
                 batch,
+                what,
                 digits(totals[OURS] * 1e3),
+                digits(totals[HIGH] * 1e3),
                 f"{totals[LIMIT] / totals[OURS]:.0%}" if LIMIT in totals else "–",
                 *(_ratio(totals.get(name), totals[OURS]) for name in peers),
             )
-            for (network, batch), totals in found.items()
+            for (network, batch, what), totals in found.items()
         ],
     )
 

@@ -40,6 +40,7 @@ from bench.results import (
 )
 from bench.shapes import (
     BATCHES,
+    CONVOLUTION_OPERATIONS,
     LAYERS_OF_NETWORKS,
     SECTIONS,
     THREADED,
@@ -47,6 +48,7 @@ from bench.shapes import (
     Workload,
     thread_counts,
 )
+from bench.targets import HIGH
 from bench.timing import Effort, Timing, is_disturbed
 
 VERSIONS = {"numpy": "2.4.6", "torch": "2.13.0", "onnxruntime": "1.31.0", "jax": "0.8"}
@@ -393,7 +395,17 @@ def test_totals_count_every_layer_as_often_as_the_network_has_it() -> None:
         ]
     rows.append(row("numpy", 9.0, LAYERS_OF_NETWORKS["ResNet-50"][0].workload.name))
     found = totals.network_totals(results(rows), "ResNet-50", 1)
-    assert found == pytest.approx({OURS: 53.0, "torch": 106.0, LIMIT: 53 * 0.49})
+    expected = {OURS: 53.0, HIGH: 53.0, "torch": 106.0, LIMIT: 53 * 0.49}
+    assert found == pytest.approx(expected)
+    first = LAYERS_OF_NETWORKS["ResNet-50"][0].workload.name
+    found = totals.network_totals(
+        results([*rows, row(OURS, 0.5, first, mode=HIGH)]), "ResNet-50", 1
+    )
+    assert found == pytest.approx({**expected, HIGH: 52.5})
+    assert totals.network_totals(results(rows), "ResNet-50", 1, CONVOLUTION_OPERATIONS) == {}
+    backward = [replace(row, operation="conv2d_backward") for row in rows]
+    found = totals.network_totals(results(rows + backward), "ResNet-50", 1, CONVOLUTION_OPERATIONS)
+    assert found == pytest.approx({name: 2 * seconds for name, seconds in expected.items()})
     assert totals.network_totals(results(rows), "ResNet-50", 16) == {}
     assert totals.network_totals(results(rows, threads=2), "ResNet-50", 1) == {}
 

@@ -94,8 +94,10 @@ LARGE = [
     Case((1, 512, 8, 8), 512, (3, 3), 1, 1),
     Case((3, 700, 5, 6), 20, (3, 3), 1, 1),
     Case((2, 1300, 4, 4), 40, (3, 3), 1, 1, groups=2),
+    Case((2, 32, 260, 258), 32, (3, 3), 1, 1, groups=32),
 ]
-"""More weights than are transformed at once, and more channels than an item holds."""
+"""More weights than are transformed at once, more channels than an item holds, and more tiles than
+the gradient of the weight adds up in one part."""
 
 
 @pytest.mark.parametrize("case", LARGE, ids=str)
@@ -149,8 +151,10 @@ def test_nothing_beside_out_is_written(level: str, tile: int) -> None:
 
 
 def test_no_images(level: str, tile: int) -> None:
-    empty = np.empty((0, 3, 5, 5), np.float32)
-    assert fastconv.conv2d(empty, np.ones((4, 3, 3, 3), np.float32)).shape == (0, 4, 3, 3)
+    empty, weight = np.empty((0, 3, 5, 5), np.float32), np.ones((4, 3, 3, 3), np.float32)
+    assert fastconv.conv2d(empty, weight).shape == (0, 4, 3, 3)
+    grad = np.empty((0, 4, 5, 5), np.float32)
+    assert_same(grad_of_weight(grad, empty), np.zeros_like(weight))
 
 
 # ------------------------------------------------------------------------------------- the choice
@@ -294,6 +298,50 @@ def test_highest_precision(level: str, kind: str, channels: int) -> None:
     assert rms(result - exact) <= most * error_of_numpy
 
 
+FEW_COUNT = ("one pixel", *WILD)
+"""Where few terms of the gradient of the weight count."""
+
+
+@cache
+def numbers_backward(kind: str) -> tuple[Array, Array, Array, float]:
+    """Return a gradient, images, the gradient of the weight in float64, and NumPy's error."""
+    images, weight, *_ = numbers(kind, 64)
+    rng = np.random.default_rng(1)
+    grad = rng.standard_normal((2, 32, 24, 24)).astype(np.float32)
+    if kind == "post-ReLU":
+        grad *= rng.uniform(size=grad.shape) < 0.5
+    wide = [array.astype(np.float64) for array in (grad, images, weight)]
+    exact = reference.textbook_conv2d_backward(wide[0], wide[1], wide[2], 1, 1)[1]
+    result = reference.textbook_conv2d_backward(grad, images, weight, 1, 1)[1]
+    return grad, images, exact, rms(result - exact)
+
+
+def grad_of_weight(grad: Array, images: Array) -> Array:
+    weight = np.empty((grad.shape[1], images.shape[1], 3, 3), images.dtype)
+    wanted = (False, True, False)
+    _, result, _ = fastconv.conv2d_backward(grad, images, weight, padding=1, output_mask=wanted)
+    assert result is not None
+    return result
+
+
+@pytest.mark.parametrize("kind", [*SCALES, *WILD])
+def test_precision_of_the_gradient_of_the_weight(level: str, tile: int, kind: str) -> None:
+    grad, images, exact, error_of_numpy = numbers_backward(kind)
+    error = rms(grad_of_weight(grad, images) - exact)
+    most = (2 if kind in FEW_COUNT else 1.1) * (1.15 if level == "base" else 1)
+    assert error <= (most * error_of_numpy if tile == 2 else 1.2e-6 * rms(exact))
+
+
+def test_precision_of_long_sums(level: str, tile: int) -> None:
+    """Of a million terms, which are added up in parts."""
+    rng = np.random.default_rng(0)
+    images, grad = rng.standard_normal((2, 4, 8, 512, 512)).astype(np.float32)
+    exact = grad_of_weight(grad.astype("f8"), images.astype("f8"))
+    error_of_numpy = 4e-7 * rms(exact)  # and more, for half a million
+    most = error_of_numpy if tile == 2 else 1.2e-6 * rms(exact)
+    assert rms(grad_of_weight(grad, images) - exact) <= most
+
+
 @pytest.mark.parametrize("channels", [16, 64, 200, 2048])
 @pytest.mark.parametrize("kind", [*SCALES, *WILD])
 def test_high_precision(
@@ -348,6 +396,26 @@ def test_weights_that_are_not_finite(level: str, tile: int) -> None:
     np.testing.assert_array_equal(np.isinf(result), np.isinf(expected))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf], ids=str)
+def test_gradient_of_the_weight_that_is_not_finite(
+    level: str, threads: int, tile: int, value: float
+) -> None:
+    """It is computed directly, all of it."""
+    case = Case((3, 5, 9, 11), 6, (3, 3), 1, 1)
+    images, _, _, grad = case.arrays(integer_values)
+    images[images == 0] = 1
+    for array, place in product((images, grad), ((0, 0, 0, 0), (1, 3, 4, 5), (2, 4, 8, 10))):
+        before, array[place] = array[place], value
+        result = grad_of_weight(grad, images)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fastconv.convolution.tile_size", lambda *arguments: 0)
+            expected = grad_of_weight(grad, images)
+        assert np.isfinite(expected).any()
+        assert not np.isfinite(expected).all()
+        assert_same(result, expected)
+        array[place] = before
+
+
 @pytest.mark.parametrize(("dtype", "large"), [("f4", 3e38), ("f8", 1.7e308)])
 def test_what_overflows_on_the_way_is_computed_directly(
     level: str, tile: int, dtype: str, large: float
@@ -356,6 +424,9 @@ def test_what_overflows_on_the_way_is_computed_directly(
     weight = np.zeros((5, 3, 3, 3), dtype)
     weight[:, 1, 1, 1] = 1
     assert_same(fastconv.conv2d(images, weight, padding=1), np.full((2, 5, 9, 9), large, dtype))
+    grad = np.zeros((2, 5, 9, 9), dtype)
+    grad[1, :, 4, 4] = 1
+    assert_same(grad_of_weight(grad, images), np.full((5, 3, 3, 3), large, dtype))
 
 
 # --------------------------------------------------------------------------------------- the plan

@@ -83,25 +83,20 @@ class Peer:
             "out=", lambda: fastconv.conv2d(x, weight, bias, s, p, groups=groups, out=out)
         )
 
-        def high() -> Any:
-            with fastconv.precision("high"):
-                return fastconv.conv2d(x, weight, bias, s, p, groups=groups)
-
-        plan = partial(fastconv.plan_conv2d, x.shape, weight.shape, s, p, groups=groups)
-        with fastconv.precision("high"):
-            tile = plan().tile
-        if tile != plan().tile:
+        if _differs_in_precision(case):
+            high = _with_high(lambda: fastconv.conv2d(x, weight, bias, s, p, groups=groups))
             yield _contender(HIGH, high)
 
     def conv2d_backward(self, case: Case) -> Iterator[Contender]:
         grad, x, weight, groups = case.grad, case.image, case.weight, case.workload.groups
         _, s, p = case.window
-        yield Contender(
-            "fastconv",
-            "fresh",
-            lambda: fastconv.conv2d_backward(grad, x, weight, s, p, groups=groups),
-            tuple,
-        )
+
+        def call() -> Any:
+            return fastconv.conv2d_backward(grad, x, weight, s, p, groups=groups)
+
+        yield Contender("fastconv", "fresh", call, tuple)
+        if _differs_in_precision(case):
+            yield Contender("fastconv", HIGH, _with_high(call), tuple)
 
     def conv_transpose2d(self, case: Case) -> Iterator[Contender]:
         x, weight, groups, (_, s, p) = case.grad, case.weight, case.workload.groups, case.window
@@ -113,6 +108,22 @@ class Peer:
         yield from networks.ours(case)
 
     network_inference = network_step
+
+
+def _differs_in_precision(case: Case) -> bool:
+    """Tell whether `case` is computed on larger tiles with precision "high"."""
+    (_, s, p), groups = case.window, case.workload.groups
+    shapes = case.workload.image_shape, case.weight.shape
+    plan = partial(fastconv.plan_conv2d, *shapes, s, p, groups=groups)
+    return bool(_with_high(plan)().tile != plan().tile)
+
+
+def _with_high(call: Callable[[], Any]) -> Callable[[], Any]:
+    def high() -> Any:
+        with fastconv.precision("high"):
+            return call()
+
+    return high
 
 
 def _contender(mode: str, call: Callable[[], Any]) -> Contender:

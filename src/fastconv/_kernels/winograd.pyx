@@ -1,4 +1,4 @@
-"""Convolution with 3x3 windows in fewer multiplications, and its adjoint.
+"""3x3 convolution in fewer multiplications, its adjoint, and the gradient of the weight.
 
     outputs of a tile = A' [sum over c of (G weight[f, c] G') * (B' pixels[c] B)] A
 
@@ -22,6 +22,11 @@ e. An output that is not finite (a NaN or infinity in the tile, or an overflow o
    image; the caller computes marked images directly. A tile's outputs depend on its own pixels
    alone, so nothing else is affected.
 f. An item owns what it writes, and no sum's order depends on the lane, the item or the thread.
+g. The gradient of the weight is a sum over tiles instead of channels: an item is a block of filters and
+   channels, whose planes are the lanes and which it transforms for a rectangle of tiles at a time,
+   [position][tile][plane]; the register tile's lanes are filters, its steps tiles. Sums of some
+   rectangles join the others, because a long sum loses digits; slices of all tiles, whose number the
+   shape determines, are added pairwise.
 """
 
 from libc.stdint cimport int32_t, uintptr_t
@@ -66,7 +71,8 @@ cdef enum:
     BLOCK_CHANNELS = 64  # and channels,
     FEW_ITEMS = 16  # and if there are more of them: else as few planes
     LEAST_PLANES = 16  # as this
-    RECTANGLE_COLUMNS = 32  # of tiles that are transformed together
+    RECTANGLE_BYTES = 1 << 20  # of tiles that are transformed together
+    RECTANGLE_COLUMNS = 32
     PIECE_CHANNELS = 16  # whose gradients are joined and written together
     SLICES = 32  # of all tiles that are summed apart, times blocks
     SLICE_BYTES = 12 << 20  # of their sums
@@ -700,8 +706,9 @@ cdef void transform_planes(
 ) noexcept nogil:
     """Transform so many planes of some tiles."""
     cdef const Band *band = &factor.band
-    cdef Py_ssize_t lanes = job.tiles.lanes, vectors = ceil_div(planes, lanes), extent = band.h.extent
-    cdef Py_ssize_t v, i, t, y, end, first_of_run, pitch, row_bytes = band.pitch * VECTOR_BYTES
+    cdef Py_ssize_t lanes = job.tiles.lanes, vectors = ceil_div(planes, lanes)
+    cdef Py_ssize_t extent = band.h.extent, row_bytes = band.pitch * VECTOR_BYTES
+    cdef Py_ssize_t v, i, t, y, end, first_of_run, pitch
     cdef char *packed = stage + job.stage_bytes  # the last rows, in turn
     cdef char *target
     cdef const char *plane
@@ -924,7 +931,7 @@ cdef void plan_gradient(GradientJob *job, const Window *window, Phase *phases) n
     job.grads.run = job.grads.pitch = TILE_VECTORS  # as the register tile wants it
     job.grads.shrinks = True
     tile_bytes = job.positions * (job.pixels.block + job.grads.block) * job.bytes
-    job.chunk = smaller(ITEM_TILES, larger(1, PIXEL_BYTES // tile_bytes))
+    job.chunk = smaller(ITEM_TILES, larger(1, RECTANGLE_BYTES // tile_bytes))
     side_w.size = even_size(columns, smaller(RECTANGLE_COLUMNS, job.chunk), 1)
     side_h.size = even_size(rows, job.chunk // side_w.size, 1)
     side_h.items, side_w.items = ceil_div(rows, side_h.size), ceil_div(columns, side_w.size)
@@ -967,7 +974,7 @@ def weight_gradient(
     cdef Py_ssize_t i
     cdef double moved
     cdef char *memory
-    if cnp.PyArray_DIM(image, 0) == 0 or cnp.PyArray_SIZE(out) == 0:
+    if cnp.PyArray_DIM(image, 0) == 0:
         memset(cnp.PyArray_DATA(out), 0, cnp.PyArray_NBYTES(out))
         return True
     job.out_format = computed_format(out)
