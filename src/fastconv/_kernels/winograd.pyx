@@ -628,9 +628,11 @@ cdef struct GradientJob:
     Py_ssize_t batch, groups, blocks  # blocks: of filters and channels, of all groups
     Py_ssize_t images, chunk  # of a rectangle; its tiles
     Py_ssize_t rectangles, slices  # of which so many are summed apart
-    Py_ssize_t part  # rectangles whose sums are added up before they join the others
+    Py_ssize_t part  # rectangles whose sums are added up before they join the others,
+    bint in_parts  # if a slice has more
     Py_ssize_t sum_step  # from one position's sums to the next, in bytes
-    size_t stage_bytes, packed_bytes, sum_bytes  # sum_bytes: of an item
+    size_t stage_bytes, packed_bytes, sum_bytes, scratch_bytes  # sum_bytes: of an item
+    size_t slices_bytes  # of the sums of all items, if there are several slices
     Format out_format
     char *out
     char *sums  # [block][slice], if there are several slices
@@ -786,6 +788,12 @@ cdef inline Piece piece_of(
     return it
 
 
+cdef inline size_t piece_bytes(const GradientJob *job) noexcept nogil:
+    """Bytes of scratch to write a piece: its gradients, `bad`, and the same transposed."""
+    cdef Py_ssize_t rows = PIECE_CHANNELS * WINOGRAD_TAPS * WINOGRAD_TAPS
+    return <size_t>((2 * rows + job.tiles.lanes) * TILE_VECTORS * VECTOR_BYTES + VECTOR_BYTES)
+
+
 cdef void store_taps(
     const GradientJob *job, Py_ssize_t g, const Piece *piece, const char *sums, char *scratch
 ) noexcept nogil:
@@ -819,16 +827,16 @@ cdef void sum_tiles(const void *data, Py_ssize_t item, char *scratch) noexcept n
     cdef Block block = block_of(job, item // job.slices)
     cdef char *pixels = scratch + job.stage_bytes + job.packed_bytes
     cdef char *grads = pixels + job.positions * job.pixels.step * job.bytes
-    cdef char *sums = grads + job.positions * job.grads.step * job.bytes
-    cdef char *all_sums = sums + job.sum_bytes
+    cdef char *part_sums = grads + job.positions * job.grads.step * job.bytes
+    cdef char *sums = part_sums + job.in_parts * job.sum_bytes
     cdef Rectangle tiles
     if job.slices > 1:
-        all_sums = job.sums + item * job.sum_bytes
-    if end - i <= job.part:
-        sums = all_sums
-    else:
-        memset(all_sums, 0, job.sum_bytes)
+        sums = job.sums + item * job.sum_bytes
     memset(sums, 0, job.sum_bytes)
+    if job.in_parts:
+        memset(part_sums, 0, job.sum_bytes)
+    else:
+        part_sums = sums
     for i in range(i, end):
         tiles = rectangle_of(job, i)
         transform_planes(
@@ -840,19 +848,19 @@ cdef void sum_tiles(const void *data, Py_ssize_t item, char *scratch) noexcept n
             grads,
         )
         multiply_planes(
-            job, &block, tiles.images * tiles.rows * tiles.columns, pixels, grads, sums
+            job, &block, tiles.images * tiles.rows * tiles.columns, pixels, grads, part_sums
         )
         part += 1
-        if sums != all_sums and (part == job.part or i == end - 1):
-            job.add.add_row(all_sums, sums, job.sum_bytes // job.bytes)
-            memset(sums, 0, job.sum_bytes)
+        if job.in_parts and (part == job.part or i == end - 1):
+            job.add.add_row(sums, part_sums, job.sum_bytes // job.bytes)
+            memset(part_sums, 0, job.sum_bytes)
             part = 0
     if job.slices > 1:
         return
     for run in range(runs_of(job, block.filters)):
         for i in range(pieces_of(block.channels)):
             piece = piece_of(job, &block, run, i)
-            store_taps(job, block.g, &piece, all_sums, scratch)
+            store_taps(job, block.g, &piece, sums, scratch)
 
 
 cdef void join_slices(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
@@ -949,7 +957,7 @@ cdef void plan_gradient(GradientJob *job, const Window *window, Phase *phases) n
     job.pixels.step = (job.pixels.pitch * job.chunk + 1) * job.tiles.lanes
     job.grads.step = job.grads.block * job.chunk + job.tiles.lanes
     job.packed_bytes = VECTOR_BYTES * job.pixels.band.h.extent * job.pixels.band.pitch
-    job.stage_bytes = VECTOR_BYTES * (job.pixels.band.pitch + 1)
+    job.stage_bytes = max(piece_bytes(job), <size_t>(VECTOR_BYTES * (job.pixels.band.pitch + 1)))
     job.sum_step = (
         job.grads.block // job.tiles.lanes * job.pixels.block + 1
     ) * VECTOR_BYTES
@@ -959,6 +967,15 @@ cdef void plan_gradient(GradientJob *job, const Window *window, Phase *phases) n
         job.rectangles,
     )
     job.slices = larger(1, job.slices)
+    job.in_parts = ceil_div(job.rectangles, job.slices) > job.part
+    job.scratch_bytes = (
+        job.stage_bytes + job.packed_bytes
+        + job.positions * (job.pixels.step + job.grads.step) * job.bytes
+        + (job.in_parts + (job.slices == 1)) * job.sum_bytes
+    )
+    job.slices_bytes = 0
+    if job.slices > 1:
+        job.slices_bytes = job.blocks * job.slices * job.sum_bytes
 
 
 def weight_gradient(
@@ -970,7 +987,6 @@ def weight_gradient(
     cdef GradientJob job
     cdef Phase phases[4]
     cdef char not_finite = False
-    cdef size_t bytes, scratch, piece_bytes
     cdef Py_ssize_t i
     cdef double moved
     cdef char *memory
@@ -995,32 +1011,20 @@ def weight_gradient(
         <double>job.batch * job.pixels.band.h.last * job.pixels.band.w.last
     )
     threads = useful_threads(moved, threads)
-    piece_bytes = (
-        PIECE_CHANNELS * WINOGRAD_TAPS * WINOGRAD_TAPS * TILE_VECTORS * VECTOR_BYTES * 2
-        + (1 + TILE_VECTORS * job.tiles.lanes) * VECTOR_BYTES
-    )
-    job.stage_bytes = max(job.stage_bytes, piece_bytes)
-    scratch = job.stage_bytes + job.packed_bytes + job.bytes * <size_t>(
-        job.positions * (job.pixels.step + job.grads.step)
-    )
-    bytes = 0
-    scratch += 2 * job.sum_bytes
-    if job.slices > 1:
-        bytes = job.blocks * job.slices * job.sum_bytes
-    memory = <char *>malloc(bytes + job.chunk * sizeof(int32_t) + VECTOR_BYTES)
+    memory = <char *>malloc(job.slices_bytes + job.chunk * sizeof(int32_t) + VECTOR_BYTES)
     if memory == NULL:
-        raise MemoryError(f"no memory for {bytes} bytes of sums")
+        raise MemoryError(f"no memory for {job.slices_bytes} bytes of sums")
     try:
         job.sums = memory + (-<uintptr_t>memory) % VECTOR_BYTES
-        job.offsets = <int32_t *>(job.sums + bytes)
+        job.offsets = <int32_t *>(job.sums + job.slices_bytes)
         for i in range(job.chunk):
             job.offsets[i] = <int32_t>(i * job.pixels.pitch * job.tiles.lanes)
-        for_each(sum_tiles, &job, job.blocks * job.slices, scratch, moved, threads)
+        for_each(sum_tiles, &job, job.blocks * job.slices, job.scratch_bytes, moved, threads)
         if job.slices > 1:
             for_each(
                 join_slices, &job,
                 job.blocks * runs_of(&job, job.grads.block) * pieces_of(job.pixels.block),
-                piece_bytes, bytes, useful_threads(bytes, threads),
+                piece_bytes(&job), job.slices_bytes, useful_threads(job.slices_bytes, threads),
             )
     finally:
         free(memory)
