@@ -201,7 +201,7 @@ def _totals(results: Results) -> Iterator[str]:
         "layers. The limit is the sum of what binds each layer."
     )
     yield markdown(
-        ("network", "images", "", "ours, ms", f"`{HIGH}`, ms", "of the limit", *peers),
+        ("network", "images", "passes", "ours, ms", f"`{HIGH}`, ms", "of the limit", *peers),
         [
             (
                 network,

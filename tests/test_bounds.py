@@ -11,6 +11,7 @@ import mmap
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -91,22 +92,26 @@ def results_at_edge(end: bool) -> Iterator[None]:
         yield
 
 
-def check_filters(kernel: int, stride: int, padding: int, filters: int, end: bool) -> None:
+def check_filters(
+    kernel: int, stride: int, padding: int, filters: int, end: bool, algorithm: str = "direct"
+) -> None:
     """All filters on all channels, and one a channel, in rows of as many outputs."""
     for channels, groups in ((3, 1), (filters, filters)):
         images = integer_values((2, channels, kernel + 1, kernel + (filters - 1) * stride))
         weight = integer_values((filters, channels // groups, kernel, kernel), seed=1)
         bias, more = integer_values((filters,), seed=2), integer_values((channels,), seed=3)
         window = (stride, padding, 1, groups)
-        grad = same_at_edge(end, fastconv.conv2d, [images, weight, bias], *window)
-        spread = (stride, padding, 0, groups, 1)
-        same_at_edge(end, fastconv.conv_transpose2d, [grad, weight, more], *spread)
-        expected = fastconv.conv2d_backward(grad, images, weight, *window)
+        conv2d = partial(fastconv.conv2d, algorithm=algorithm)
+        transposed = partial(fastconv.conv_transpose2d, algorithm=algorithm)
+        backward = partial(fastconv.conv2d_backward, algorithm=algorithm)
+        grad = same_at_edge(end, conv2d, [images, weight, bias], *window)
+        same_at_edge(end, transposed, [grad, weight, more], stride, padding, 0, groups, 1)
+        expected = backward(grad, images, weight, *window)
         for axes in ((), (0, 1)):
             flipped = (np.flip(array, axes) for array in (grad, images, weight))
             g, x, w = (np.flip(at_edge(array, end), axes) for array in flipped)
             with results_at_edge(end):
-                results = fastconv.conv2d_backward(g, x, w, *window)
+                results = backward(g, x, w, *window)
             for result, same in zip(results, expected):
                 np.testing.assert_array_equal(result, same)
 
@@ -125,6 +130,11 @@ def check_level(level: str) -> None:
             for end in (True, False):
                 check_window(kernel, stride, padding, width, end)
                 check_filters(kernel, stride, padding, width, end)
+    for precision in ("highest", "high"):
+        with fastconv.precision(precision):
+            for width in EDGE_SIZES:
+                for end in (True, False):
+                    check_filters(3, 1, 1, width, end, "winograd")
     print("windows")
 
 

@@ -23,11 +23,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Task:
-    """A result of a convolution.
+    """A result of a convolution, and how many terms its sums may have on tiles.
 
-    `least` and `most` are the terms of its sums (channels; of the weight's gradient, outputs)
-    between which tiles are as exact as promised: with fewer of them the transforms err more than
-    NumPy's sums, and with precision "high", `least_high`.
+    Terms are channels or, of the weight's gradient, the outputs that a corner's tap sees. With less
+    than `least` the transforms err more than NumPy's sums (`least_high`: with precision "high"),
+    with more than `most` short sums, added up, become a long one.
     """
 
     costs: dict[int, Cost]  # by the size of a tile
@@ -40,11 +40,10 @@ class Task:
 FORWARD_COSTS = {2: Cost(1.3, 2, 8, 50), 4: Cost(1.4, 24, 16, 100)}
 GRADIENT_COSTS = {2: Cost(1.44, 4, 4, 36), 4: Cost(1.83, 7, 7, 10)}
 
-# Short sums of channels are added to one, which becomes long: for more than 2048, with "high", too
-# long. NumPy sums the adjoint's taps apart.
+# NumPy sums the adjoint's taps apart.
 FORWARD = Task(FORWARD_COSTS, 12e6, least=16, least_high=16, most=2048)
 ADJOINT = Task(FORWARD_COSTS, 12e6, least=128, least_high=16, most=2048)
-WEIGHT_GRADIENT = Task(GRADIENT_COSTS, 2e6, least=512, least_high=1, most=math.inf)
+WEIGHT_GRADIENT = Task(GRADIENT_COSTS, 2e6, least=1024, least_high=1, most=math.inf)
 
 GAIN = 1.07  # that is expected where tiles are taken
 LEAST_FILTERS = 5  # the direct kernel has another way for fewer
@@ -68,7 +67,8 @@ def tile_size(
     if one_of(algorithm, "algorithm", ALGORITHMS) == "direct":
         return 0
     high = _precision.current == "high"
-    terms = batch * outputs[0] * outputs[1] if task is WEIGHT_GRADIENT else channels
+    seen = batch * (outputs[0] - 1) * (outputs[1] - 1)
+    terms = seen if task is WEIGHT_GRADIENT else channels
     if algorithm == "auto":
         least = task.least_high if high else task.least
         if not win.is_dense_3x3 or terms < least or filters < LEAST_FILTERS:

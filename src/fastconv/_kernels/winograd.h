@@ -16,7 +16,7 @@
  * c. Lanes are tiles, side by side in a row: pixels are dealt to lanes by shuffles on their way in,
  *    and outputs interleaved on their way out. Filters' lanes are filters; they are transformed in
  *    float64 and rounded once.
- * d. The gradient of the filter is the transposed map, given those of the outputs, e:
+ * d. The gradient of the filter follows from that of the outputs, e, by the transposed map:
  *
  *        G' [sum over all tiles of (A e A') * (B' d B)] G
  *
@@ -56,7 +56,8 @@ typedef struct {
     /* d. above, of a row of tiles: to[position*step + t*pitch] = B' d B, or A d A' of m x m numbers,
      * a vector of planes for each column of the rows that they see. */
     Spread plane_pixels, plane_grads;
-    /* to[i][tap][vector] = G' m G, whose sums lie at from[position*step] as [i][vector]. */
+    /* to[i][tap][vector] = G' m G of sums from[position*step + ...], [i][vector]. `bad`, a vector,
+     * becomes NaN in the lanes of what is not finite. */
     void (*taps)(void *to, const void *from, Index step, Index count, Index vectors, void *bad);
 } Transforms;
 

@@ -22,11 +22,11 @@ e. An output that is not finite (a NaN or infinity in the tile, or an overflow o
    image; the caller computes marked images directly. A tile's outputs depend on its own pixels
    alone, so nothing else is affected.
 f. An item owns what it writes, and no sum's order depends on the lane, the item or the thread.
-g. The gradient of the weight is a sum over tiles instead of channels: an item is a block of filters and
-   channels, whose planes are the lanes and which it transforms for a rectangle of tiles at a time,
-   [position][tile][plane]; the register tile's lanes are filters, its steps tiles. Sums of some
-   rectangles join the others, because a long sum loses digits; slices of all tiles, whose number the
-   shape determines, are added pairwise.
+g. The gradient of the weight is a sum over tiles instead of channels. An item is a block of filters
+   and channels, whose planes are the lanes, and a slice of all tiles, which it transforms a
+   rectangle at a time, [position][tile][plane]; the register tile's lanes are filters, its steps
+   tiles. Sums of some rectangles join the others, because a long sum loses digits; slices, whose
+   number follows from the shape, are added pairwise.
 """
 
 from libc.stdint cimport int32_t, uintptr_t
@@ -64,13 +64,13 @@ cdef enum:
     FILTER_COST = 40  # filters from beyond L2 take as long to read as to multiply with so many tiles
     NEAR_BYTES = 1 << 20  # of filters that lie in L2
     # Of the gradient of the weight:
-    GRADIENT_TERMS = 32  # summed in one register,
-    PART_TILES = 2048  # whose sums are added up before they join the others
-    BLOCK_BYTES = 1200 << 10  # of an item's sums
-    BLOCK_FILTERS = 128  # of an item, if they fit,
-    BLOCK_CHANNELS = 64  # and channels,
-    FEW_ITEMS = 16  # and if there are more of them: else as few planes
-    LEAST_PLANES = 16  # as this
+    GRADIENT_TERMS = 32  # as above; 64 err a tenth more, 16 a twentieth less
+    PART_TILES = 2048  # that are added up before they join the others
+    BLOCK_FILTERS = 128  # of an item, at most
+    BLOCK_CHANNELS = 64
+    BLOCK_BYTES = 1200 << 10  # of its sums
+    ITEMS_OF_THREAD = 4  # for fewer, blocks are halved
+    LEAST_PLANES = 16  # of a block
     RECTANGLE_BYTES = 1 << 20  # of tiles that are transformed together
     RECTANGLE_COLUMNS = 32
     PIECE_CHANNELS = 16  # whose gradients are joined and written together
@@ -907,67 +907,64 @@ cdef void plan_factor(
     factor.run, factor.pitch, factor.shrinks = vectors, vectors | 1, False  # odd: no sets collide
 
 
-cdef void plan_gradient(GradientJob *job, const Window *window, Phase *phases) noexcept:
-    """Cut tiles into rectangles and slices: a sum's order must not depend on threads."""
-    cdef Side *side_h = &job.pixels.band.h
-    cdef Side *side_w = &job.pixels.band.w
-    cdef Py_ssize_t rows, columns, tile_bytes
+cdef void plan_blocks(GradientJob *job, Py_ssize_t filters, Py_ssize_t channels) noexcept:
+    """Cut filters and channels into blocks of at most so many."""
+    plan_factor(job, &job.pixels, job.pixels.band.channels, channels, 1)
+    plan_factor(job, &job.grads, job.grads.band.channels, filters, TILE_VECTORS)
+    job.grads.run = job.grads.pitch = TILE_VECTORS  # as the register tile wants it
+    job.grads.shrinks = True
+    job.blocks = job.groups * job.grads.splits * job.pixels.splits
+    job.sum_step = VECTOR_BYTES * (job.grads.block // job.tiles.lanes * job.pixels.block + 1)
+    job.sum_bytes = job.positions * job.sum_step
+
+
+cdef void plan_rectangles(GradientJob *job) noexcept:
+    """Cut the tiles into rectangles that fit into scratch, and these into slices."""
+    cdef Side *h = &job.pixels.band.h
+    cdef Side *w = &job.pixels.band.w
+    cdef Py_ssize_t tile_bytes = job.positions * job.bytes * (job.pixels.block + job.grads.block)
+    cdef Py_ssize_t chunk = smaller(ITEM_TILES, larger(1, RECTANGLE_BYTES // tile_bytes)), most
+    w.size = even_size(w.last, smaller(RECTANGLE_COLUMNS, chunk), 1)
+    h.size = even_size(h.last, chunk // w.size, 1)
+    h.items, w.items = ceil_div(h.last, h.size), ceil_div(w.last, w.size)
+    job.images = 1
+    if h.items == w.items == 1:
+        job.images = smaller(job.batch, chunk // (h.last * w.last))
+    lay_out(&job.pixels.band)
+    job.grads.band.h.size, job.grads.band.w.size = h.size, w.size
+    lay_out(&job.grads.band)
+    job.chunk = job.images * h.size * w.size
+    job.part = larger(1, PART_TILES // job.chunk)
+    job.rectangles = ceil_div(job.batch, job.images) * h.items * w.items
+    most = smaller(SLICES, SLICE_BYTES // <Py_ssize_t>job.sum_bytes) // job.blocks
+    most = smaller(most, job.rectangles)
+    job.slices = 1
+    while 2 * job.slices <= most:  # a power of two: threads have equal shares
+        job.slices *= 2
+    job.in_parts = ceil_div(job.rectangles, job.slices) > job.part
+
+
+cdef void plan_gradient(GradientJob *job, int threads) noexcept:
+    """Cut everything into items. A sum's order, that of rectangles and slices, follows from the
+    shape; the blocks are smaller for more threads."""
     cdef Py_ssize_t filters = BLOCK_FILTERS, channels = BLOCK_CHANNELS
-    plan_band(
-        &job.pixels.band, axis_of_tiles(&window.h, job.tile, False),
-        axis_of_tiles(&window.w, job.tile, False), phases,
-    )
-    plan_band(
-        &job.grads.band, axis_of_outputs(&window.h, job.tile),
-        axis_of_outputs(&window.w, job.tile), phases + 2,
-    )
-    rows, columns = side_h.last, side_w.last
-    while filters * BLOCK_CHANNELS * job.positions * job.bytes > BLOCK_BYTES:
+    while filters * channels * job.positions * job.bytes > BLOCK_BYTES:
         filters //= 2
-    while True:
-        plan_factor(job, &job.pixels, job.pixels.band.channels, channels, 1)
-        plan_factor(job, &job.grads, job.grads.band.channels, filters, TILE_VECTORS)
-        job.blocks = job.groups * job.grads.splits * job.pixels.splits
-        if filters <= LEAST_PLANES or (
-            job.blocks * ceil_div(job.batch * rows * columns, ITEM_TILES) >= FEW_ITEMS
-        ):
-            break
+    plan_blocks(job, filters, channels)
+    plan_rectangles(job)
+    while job.blocks * job.slices < ITEMS_OF_THREAD * threads and filters > LEAST_PLANES:
         if filters > channels:
             filters //= 2
         else:
             channels //= 2
-    job.grads.run = job.grads.pitch = TILE_VECTORS  # as the register tile wants it
-    job.grads.shrinks = True
-    tile_bytes = job.positions * (job.pixels.block + job.grads.block) * job.bytes
-    job.chunk = smaller(ITEM_TILES, larger(1, RECTANGLE_BYTES // tile_bytes))
-    side_w.size = even_size(columns, smaller(RECTANGLE_COLUMNS, job.chunk), 1)
-    side_h.size = even_size(rows, job.chunk // side_w.size, 1)
-    side_h.items, side_w.items = ceil_div(rows, side_h.size), ceil_div(columns, side_w.size)
-    job.images = 1
-    if side_h.items == side_w.items == 1:
-        job.images = smaller(job.batch, job.chunk // (rows * columns))
-    job.chunk = job.images * side_h.size * side_w.size
-    job.part = larger(1, PART_TILES // job.chunk)
-    job.rectangles = ceil_div(job.batch, job.images) * side_h.items * side_w.items
-    lay_out(&job.pixels.band)
-    job.grads.band.h.size, job.grads.band.w.size = side_h.size, side_w.size
-    lay_out(&job.grads.band)
+        plan_blocks(job, filters, channels)
 
     # A vector more: else the transforms would write to one set of the cache.
     job.pixels.step = (job.pixels.pitch * job.chunk + 1) * job.tiles.lanes
     job.grads.step = job.grads.block * job.chunk + job.tiles.lanes
     job.packed_bytes = VECTOR_BYTES * job.pixels.band.h.extent * job.pixels.band.pitch
+    # A row of planes, and in the end a piece.
     job.stage_bytes = max(piece_bytes(job), <size_t>(VECTOR_BYTES * (job.pixels.band.pitch + 1)))
-    job.sum_step = (
-        job.grads.block // job.tiles.lanes * job.pixels.block + 1
-    ) * VECTOR_BYTES
-    job.sum_bytes = job.positions * job.sum_step
-    job.slices = smaller(
-        smaller(SLICES // job.blocks, SLICE_BYTES // (job.blocks * job.sum_bytes)),
-        job.rectangles,
-    )
-    job.slices = larger(1, job.slices)
-    job.in_parts = ceil_div(job.rectangles, job.slices) > job.part
     job.scratch_bytes = (
         job.stage_bytes + job.packed_bytes
         + job.positions * (job.pixels.step + job.grads.step) * job.bytes
@@ -985,6 +982,7 @@ def weight_gradient(
     """Write the gradient of the weight (f, c/groups, 3, 3), given that of the output, and return
     whether all of it is finite; if not, it is not right."""
     cdef GradientJob job
+    cdef const Window *win = window_of(window)
     cdef Phase phases[4]
     cdef char not_finite = False
     cdef Py_ssize_t i
@@ -1006,11 +1004,19 @@ def weight_gradient(
     read_from(&job.grads, grad, job.bytes)
     job.pixels.band.channels = cnp.PyArray_DIM(out, 1)
     job.grads.band.channels = cnp.PyArray_DIM(out, 0) // groups
-    plan_gradient(&job, window_of(window), phases)
-    moved = 2.0 / FLOPS_PER_BYTE * job.positions * cnp.PyArray_DIM(out, 0) * job.pixels.planes * (
-        <double>job.batch * job.pixels.band.h.last * job.pixels.band.w.last
+    plan_band(
+        &job.pixels.band, axis_of_tiles(&win.h, tile, False), axis_of_tiles(&win.w, tile, False),
+        phases,
+    )
+    plan_band(
+        &job.grads.band, axis_of_outputs(&win.h, tile), axis_of_outputs(&win.w, tile), phases + 2
+    )
+    moved = (
+        2.0 / FLOPS_PER_BYTE * job.positions * cnp.PyArray_DIM(out, 0) * cnp.PyArray_DIM(out, 1)
+        * <double>job.batch * job.pixels.band.h.last * job.pixels.band.w.last
     )
     threads = useful_threads(moved, threads)
+    plan_gradient(&job, threads)
     memory = <char *>malloc(job.slices_bytes + job.chunk * sizeof(int32_t) + VECTOR_BYTES)
     if memory == NULL:
         raise MemoryError(f"no memory for {job.slices_bytes} bytes of sums")
