@@ -247,7 +247,11 @@ def _measure_accuracy(results: Results, team: Team, options: argparse.Namespace)
     for sums in ACCURACY[-1:] if options.quick else ACCURACY:
         if _is_chosen(f"accuracy {sums.operation} {sums.result}", options):
             offers = team.offers(Measurement(sums.operation, sums.workload)).values()
-            errors = {offer.name: offer.errors[sums.index] for offer in offers if offer.errors}
+            errors = {
+                offer.name: offer.errors[sums.index]
+                for offer in offers
+                if offer.errors and offer.mode == "fresh"
+            }
             results.accuracy.append(AccuracyRow(sums.result, sums.terms, errors))
     if results.accuracy:
         print(report.title("error of sums of so many terms, relative rms, float32"))

@@ -20,7 +20,8 @@ def set_precision(precision: str) -> None:
         "highest", the default: the error is not larger than 1.1 times that of NumPy's
         ``im2col(...) @ weight``. "high": a relative root-mean-square error of at most 1.2e-6 in
         float32, which lets 3x3 convolutions of stride 1 multiply a quarter as often, instead of
-        at most half as often.
+        at most half as often. Where few of a sum's terms count, as most are zero or much smaller,
+        both may be exceeded: ``docs/winograd.md`` tells by how much.
 
     Raises
     ------

@@ -260,8 +260,12 @@ def conv2d_backward(
         What `conv2d` was given.
     weight : array_like, shape (F, C/groups, KH, KW)
         What `conv2d` was given.
-    stride, padding, dilation, groups, pad_mode, algorithm
+    stride, padding, dilation, groups, pad_mode
         What `conv2d` was given.
+    algorithm : {"auto", "direct", "winograd"}, default "auto"
+        As for `conv2d`. `set_precision` says how exact "winograd" is for the gradient of the input if
+        it sums 128 filters and more, and for that of the weight if it sums 1024 outputs and more;
+        "auto" does not take it for fewer.
     output_mask : sequence of 3 bool, default (True, True, True)
         Which of the gradients to compute.
 

@@ -188,6 +188,21 @@ cdef inline Py_ssize_t plane_count(cnp.ndarray array) noexcept:
     return cnp.PyArray_DIM(array, 0) * cnp.PyArray_DIM(array, 1)
 
 
+cdef inline void add_slices(
+    const Sums *add, char *sums, Py_ssize_t slices, Py_ssize_t slice_bytes, Py_ssize_t count
+) noexcept nogil:
+    """Add `count` sums of all slices to the first one's, pairwise: fewer digits are lost."""
+    cdef Py_ssize_t distance = 1, slice
+    while distance < slices:
+        slice = 0
+        while slice < slices - distance:
+            add.add_row(
+                sums + slice * slice_bytes, sums + (slice + distance) * slice_bytes, count
+            )
+            slice += 2 * distance
+        distance *= 2
+
+
 cdef inline char *plane_at(const Planes *planes, Py_ssize_t plane) noexcept nogil:
     """The first pixel of a plane, counted through all images."""
     return (

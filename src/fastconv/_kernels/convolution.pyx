@@ -1437,20 +1437,12 @@ cdef void join_slices(const void *data, Py_ssize_t item, char *scratch) noexcept
     cdef Py_ssize_t g = item // blocks, f = item % blocks * job.block
     cdef Py_ssize_t lanes = smaller(job.block, job.padded_filters - f)
     cdef Py_ssize_t filters = smaller(lanes, job.filters - f)
-    cdef Py_ssize_t distance = 1, slice, piece, k, i, count, pitch = STEP_PIXELS + job.tiles.lanes
+    cdef Py_ssize_t piece, k, i, count, pitch = STEP_PIXELS + job.tiles.lanes
     cdef char *sums = job.sums + (g * job.padded_filters + f) * job.steps * job.bytes
     cdef char *to = job.out + (
         (g * job.filters + f) * job.steps * job.out_format.bytes
     )
-    while distance < job.slices:
-        slice = 0
-        while slice < job.slices - distance:
-            job.add.add_row(
-                sums + slice * job.slice_bytes, sums + (slice + distance) * job.slice_bytes,
-                lanes * job.steps,
-            )
-            slice += 2 * distance
-        distance *= 2
+    add_slices(job.add, sums, job.slices, job.slice_bytes, lanes * job.steps)
     if job.planes:
         store_row(to, sums, job.steps, job.out_format)
         return

@@ -867,24 +867,17 @@ cdef void join_slices(const void *data, Py_ssize_t item, char *scratch) noexcept
     """Add the slices of a piece of a block pairwise, and write its gradient."""
     cdef const GradientJob *job = <const GradientJob *>data
     cdef Py_ssize_t runs = runs_of(job, job.grads.block), pieces = pieces_of(job.pixels.block)
-    cdef Py_ssize_t index = item // (pieces * runs), distance = 1, slice, position
+    cdef Py_ssize_t index = item // (pieces * runs), position
     cdef Block block = block_of(job, index)
     cdef Piece piece = piece_of(job, &block, item // pieces % runs, item % pieces)
     cdef char *sums = job.sums + index * job.slices * job.sum_bytes
-    cdef char *to
     if piece.filters <= 0 or piece.channels <= 0:
         return
-    while distance < job.slices:
-        slice = 0
-        while slice < job.slices - distance:
-            for position in range(job.positions):
-                to = sums + slice * job.sum_bytes + position * job.sum_step + piece.sums
-                job.add.add_row(
-                    to, to + distance * job.sum_bytes,
-                    piece.channels * piece.vectors * job.tiles.lanes,
-                )
-            slice += 2 * distance
-        distance *= 2
+    for position in range(job.positions):
+        add_slices(
+            job.add, sums + position * job.sum_step + piece.sums, job.slices, job.sum_bytes,
+            piece.channels * piece.vectors * job.tiles.lanes,
+        )
     store_taps(job, block.g, &piece, sums, scratch)
 
 
