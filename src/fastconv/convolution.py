@@ -263,9 +263,9 @@ def conv2d_backward(
     stride, padding, dilation, groups, pad_mode
         What `conv2d` was given.
     algorithm : {"auto", "direct", "winograd"}, default "auto"
-        As for `conv2d`. `set_precision` says how exact "winograd" is for the gradient of the input if
-        it sums 128 filters and more, and for that of the weight if it sums 1024 outputs and more;
-        "auto" does not take it for fewer.
+        As for `conv2d`. "winograd" is as exact as `set_precision` says if the gradient of the input
+        sums 128 filters and more, and that of the weight 1024 outputs and more; with precision
+        "highest", "auto" does not take it for fewer.
     output_mask : sequence of 3 bool, default (True, True, True)
         Which of the gradients to compute.
 
