@@ -172,7 +172,7 @@ class Results:
         self.memory = _replaced(self.memory, newer.memory, "operation", "workload", "threads")
         self.accuracy = _replaced(self.accuracy, newer.accuracy, "result", "terms")
         self.command += f" && {newer.command}"
-        if newer.machine.commit != self.machine.commit:
+        if newer.machine.commit not in self.machine.commit.split(", in part "):
             commits = f"{self.machine.commit}, in part {newer.machine.commit}"
             self.machine = replace(self.machine, commit=commits)
 
