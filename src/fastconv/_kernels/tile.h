@@ -349,8 +349,9 @@ ALWAYS_INLINE void NAMED(correlate_taps_of)(T *restrict to, const T *restrict gr
                 acc[t] += g * *(const Loose *)(image + taps[t] + i);
         }
         if (whole == count) continue;
-        Vec g = *(const Loose *)(grad + whole);
-        UNROLL for (int t = 0; t < N; t++) { /* what lies behind the row may be NaN: masked */
+        /* What lies behind the row may be NaN, or a subnormal, which takes a hundred cycles. */
+        Vec g = (Vec)((Mask) * (const Loose *)(grad + whole) & inside);
+        UNROLL for (int t = 0; t < N; t++) {
             Vec product = g * *(const Loose *)(image + taps[t] + whole);
             acc[t] += (Vec)((Mask)product & inside);
         }
