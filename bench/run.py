@@ -8,7 +8,7 @@ import math
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import fastconv
@@ -247,15 +247,20 @@ def _measure_accuracy(results: Results, team: Team, options: argparse.Namespace)
     for sums in ACCURACY[-1:] if options.quick else ACCURACY:
         if _is_chosen(f"accuracy {sums.operation} {sums.result}", options):
             offers = team.offers(Measurement(sums.operation, sums.workload)).values()
-            errors = {
-                offer.name: offer.errors[sums.index]
-                for offer in offers
-                if offer.errors and offer.mode == "fresh"
-            }
+            errors = errors_of(offers, sums.index)
             results.accuracy.append(AccuracyRow(sums.result, sums.terms, errors))
     if results.accuracy:
         print(report.title("error of sums of so many terms, relative rms, float32"))
         print(report.accuracy(results.accuracy), flush=True)
+
+
+def errors_of(offers: Iterable[Offer], index: int) -> dict[str, float]:
+    """Give every contender's error of one result, with the default precision."""
+    return {
+        offer.name: offer.errors[index]
+        for offer in offers
+        if offer.errors and offer.mode == "fresh"
+    }
 
 
 def _measure_memory(results: Results, options: argparse.Namespace) -> None:

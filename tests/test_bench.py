@@ -22,7 +22,7 @@ from fastconv.models import VGG, AlexNet, LeNet, Sequential
 
 pytest.importorskip("bench", reason="bench/ is in no wheel: python -m pytest, in a checkout")
 
-from bench import compare, plot, publish, reasons, totals
+from bench import compare, plot, publish, reasons, run, totals
 from bench.command import facts, results_file
 from bench.machine import Machine
 from bench.results import (
@@ -50,6 +50,7 @@ from bench.shapes import (
 )
 from bench.targets import HIGH
 from bench.timing import Effort, Timing, is_disturbed
+from bench.worker import Offer
 
 VERSIONS = {"numpy": "2.4.6", "torch": "2.13.0", "onnxruntime": "1.31.0", "jax": "0.8"}
 # Times beside ours, about; "opencv dnn" is of a library that no version is known of.
@@ -382,6 +383,16 @@ def test_the_limit_that_binds() -> None:
     assert bound(slow, fast, peak) == Bound(FMA_PEAK, seconds(peak) / 4)
     assert bound(slow, fast, low_peak) == Bound("moving, past caches", seconds(fast) / 4)
     assert bound_of(replace(ours, timing=None), [slow]) is None
+
+
+def test_errors_are_those_of_the_default_precision() -> None:
+    offers = [
+        Offer(OURS, "fresh", "", [1e-7, 2e-7]),
+        Offer(OURS, HIGH, "", [1e-6, 2e-6]),
+        Offer("numpy", "fresh", "", [3e-7, 4e-7]),
+        Offer("torch", "fresh", "failed", []),
+    ]
+    assert run.errors_of(offers, 1) == {OURS: 2e-7, "numpy": 4e-7}
 
 
 def test_totals_count_every_layer_as_often_as_the_network_has_it() -> None:

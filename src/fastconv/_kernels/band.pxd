@@ -163,6 +163,23 @@ cdef inline void lay_out(Band *band) noexcept:
     band.pitch = band.phase_length * band.w.rests
 
 
+cdef inline Py_ssize_t padding_before(
+    const Axis *axis, Py_ssize_t first, Py_ssize_t count
+) noexcept nogil:
+    """How many of `count` padded positions, from `first` on, lie before the first pixel."""
+    return smaller(count, larger(0, axis.before - first))
+
+
+cdef inline Py_ssize_t padding_behind(
+    const Axis *axis, Py_ssize_t first, Py_ssize_t count
+) noexcept nogil:
+    """How many of them lie behind the last pixel."""
+    return smaller(
+        count - padding_before(axis, first, count),
+        larger(0, first + count - axis.before - axis.size),
+    )
+
+
 cdef inline void load_band(
     const Band *band, Py_ssize_t n, Py_ssize_t first_channel, Py_ssize_t channels,
     Py_ssize_t first, Py_ssize_t rows, Py_ssize_t first_column, Py_ssize_t columns, char *to,
@@ -178,10 +195,8 @@ cdef inline void load_band(
     cdef const char *plane
     cdef const char *source
     cdef char *row
-    above = smaller(all_rows, larger(0, h.before - top))
-    below = smaller(all_rows - above, larger(0, top + all_rows - h.before - h.size))
-    before = smaller(length, larger(0, w.before - x))
-    behind = smaller(length - before, larger(0, x + length - w.before - w.size))
+    above, below = padding_before(h, top, all_rows), padding_behind(h, top, all_rows)
+    before, behind = padding_before(w, x, length), padding_behind(w, x, length)
     for c in range(channels):
         plane = (
             band.source.data + n * band.source.stride_n

@@ -184,6 +184,12 @@ cdef inline Planes planes_of(cnp.ndarray array, Format format) noexcept:
     return planes
 
 
+cdef inline const char *readable_end(cnp.ndarray array) noexcept:
+    """Up to where everything from the first element on may be read; that itself if unknown."""
+    cdef const char *data = <const char *>cnp.PyArray_DATA(array)
+    return data + cnp.PyArray_NBYTES(array) if cnp.PyArray_IS_C_CONTIGUOUS(array) else data
+
+
 cdef inline Py_ssize_t plane_count(cnp.ndarray array) noexcept:
     return cnp.PyArray_DIM(array, 0) * cnp.PyArray_DIM(array, 1)
 

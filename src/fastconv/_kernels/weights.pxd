@@ -34,9 +34,7 @@ cdef inline Weights weights_of(
         weights.planes.stride_n, weights.planes.stride_c = strides[1], strides[0]
         weights.filters = cnp.PyArray_DIM(weight, 1)
     weights.group = strides[0] * cnp.PyArray_DIM(weight, 0) // groups
-    weights.end = weights.planes.data
-    if cnp.PyArray_IS_C_CONTIGUOUS(weight):
-        weights.end += cnp.PyArray_NBYTES(weight)
+    weights.end = readable_end(weight)
     weights.kernel_h, weights.kernel_w = cnp.PyArray_DIM(weight, 2), cnp.PyArray_DIM(weight, 3)
     weights.bytes, weights.tiles = bytes, tiles
     return weights

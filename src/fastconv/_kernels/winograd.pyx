@@ -672,10 +672,8 @@ cdef void pack_row(
     cdef const Axis *w = &factor.band.w.source
     cdef Py_ssize_t bytes = job.bytes, x = left * w.stride, c
     cdef Py_ssize_t length = stored_columns(&factor.band.w, columns)
-    cdef Py_ssize_t before = smaller(length, larger(0, w.before - x))
-    cdef Py_ssize_t behind = smaller(
-        length - before, larger(0, x + length - w.before - w.size)
-    )
+    cdef Py_ssize_t before = padding_before(w, x, length)
+    cdef Py_ssize_t behind = padding_behind(w, x, length)
     cdef Py_ssize_t inner = length - before - behind
     cdef const char *row = padded_row(source, plane, &factor.band.h.source, y)
     if row == NULL:
@@ -821,8 +819,8 @@ cdef void store_taps(
 cdef void sum_tiles(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     """Sum a slice of the tiles for a block."""
     cdef const GradientJob *job = <const GradientJob *>data
-    cdef Py_ssize_t slice = item % job.slices, run, i = slice * job.rectangles // job.slices
-    cdef Py_ssize_t end = (slice + 1) * job.rectangles // job.slices, part = 0
+    cdef Py_ssize_t slice = item % job.slices, begin = slice * job.rectangles // job.slices
+    cdef Py_ssize_t end = (slice + 1) * job.rectangles // job.slices, run, i
     cdef Piece piece
     cdef Block block = block_of(job, item // job.slices)
     cdef char *pixels = scratch + job.stage_bytes + job.packed_bytes
@@ -837,7 +835,7 @@ cdef void sum_tiles(const void *data, Py_ssize_t item, char *scratch) noexcept n
         memset(part_sums, 0, job.sum_bytes)
     else:
         part_sums = sums
-    for i in range(i, end):
+    for i in range(begin, end):
         tiles = rectangle_of(job, i)
         transform_planes(
             job, &job.pixels, &tiles, block.g * job.pixels.planes + block.c, block.channels,
@@ -850,11 +848,9 @@ cdef void sum_tiles(const void *data, Py_ssize_t item, char *scratch) noexcept n
         multiply_planes(
             job, &block, tiles.images * tiles.rows * tiles.columns, pixels, grads, part_sums
         )
-        part += 1
-        if job.in_parts and (part == job.part or i == end - 1):
+        if job.in_parts and ((i + 1 - begin) % job.part == 0 or i + 1 == end):
             job.add.add_row(sums, part_sums, job.sum_bytes // job.bytes)
             memset(part_sums, 0, job.sum_bytes)
-            part = 0
     if job.slices > 1:
         return
     for run in range(runs_of(job, block.filters)):
@@ -883,9 +879,7 @@ cdef void join_slices(const void *data, Py_ssize_t item, char *scratch) noexcept
 
 cdef void read_from(Factor *factor, cnp.ndarray array, Py_ssize_t bytes) noexcept:
     factor.band.source = planes_of(array, converted_format(array, bytes))
-    factor.end = factor.band.source.data
-    if cnp.PyArray_IS_C_CONTIGUOUS(array):
-        factor.end += cnp.PyArray_NBYTES(array)
+    factor.end = readable_end(array)
 
 
 cdef void plan_factor(
