@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from math import prod
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastconv import _limits
 from fastconv._kernels import memory
 
 # Page faults are not what smaller results wait for.
@@ -32,9 +34,10 @@ def new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 def empty_cache() -> None:
     """Give memory that is kept for further large results back to the operating system.
 
-    The memory of results of 1 MiB and more is kept when they are deleted, for the next result of
-    the same size: at most a sixteenth of the machine's memory and 1 GiB, or what the environment
-    variable ``FASTCONV_CACHE_MIB`` says (0: none).
+    The memory of results of 1 MiB and more is kept for some seconds when they are deleted, for the
+    next result of about the same size: at most 1 GiB and a sixteenth of what this process may use
+    (the machine's memory, the container's, ``RLIMIT_AS``), or what the environment variable
+    ``FASTCONV_CACHE_MIB`` says (0: none).
 
     Examples
     --------
@@ -44,6 +47,18 @@ def empty_cache() -> None:
     memory.release()
 
 
+def _idle_limit() -> int:
+    """Return how many bytes may be idle: FASTCONV_CACHE_MIB, if it is set and not empty."""
+    setting = os.environ.get("FASTCONV_CACHE_MIB")
+    if not setting:
+        return min(1 << 30, _limits.memory() // 16)
+    if not setting.isdecimal():
+        raise ValueError(f"FASTCONV_CACHE_MIB must be a non-negative integer, got {setting!r}")
+    return min(int(setting), 1 << 30) << 20
+
+
+memory.set_limit(_idle_limit())
+gc.callbacks.append(memory.expire)
 # A forked child would copy idle memory page by page, which costs more than fresh memory.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=memory.release)

@@ -1,0 +1,69 @@
+"""What the container and the operating system allow this process: processors, memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+GROUPS = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+def cpu_quota() -> float:
+    """Return how many processors' time the container may use, infinity if there is no limit."""
+    quota = float("inf")
+    for limit, period in (
+        *(text.split() for text in _settings("cpu.max") if len(text.split()) == 2),
+        *zip(_settings("cpu.cfs_quota_us", "cpu"), _settings("cpu.cfs_period_us", "cpu")),
+    ):
+        if limit.isdecimal() and period.isdecimal() and int(period):  # not "max", not -1
+            quota = min(quota, int(limit) / int(period))
+    return quota
+
+
+def memory() -> int:
+    """Return how many bytes this process may use: the machine's, the container's, its own limit."""
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for texts in (
+        _settings("memory.max"),
+        _settings("memory.high"),
+        _settings("memory.limit_in_bytes", "memory"),
+    ):
+        sizes += [int(text) for text in texts if text.isdecimal()]
+    try:
+        import resource
+
+        sizes += [
+            size
+            for size in resource.getrlimit(resource.RLIMIT_AS)
+            if size != resource.RLIM_INFINITY
+        ]
+    except ImportError:  # not on Windows
+        pass
+    return min(sizes)
+
+
+def _settings(name: str, controller: str = "") -> Iterator[str]:
+    """Yield a setting of this process's control group and of all above it, which bind it too.
+
+    MEMBERSHIP names the groups, "0::/path" in version 2 and "4:memory,...:/path" in version
+    1, whose controllers have trees of their own. A container may see its own group as the root.
+    """
+    try:
+        lines = MEMBERSHIP.read_text().splitlines()
+    except OSError:
+        return
+    top = GROUPS / controller
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controller not in controllers.split(","):
+            continue
+        group = Path(f"{top}{path}")
+        for folder in [group, *group.parents]:
+            # A group may have no such limit, or lie outside of the container.
+            with suppress(OSError):
+                yield (folder / name).read_text().strip()
+            if folder == top:
+                break
