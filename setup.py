@@ -42,7 +42,8 @@ KERNELS = (
     "roofline",
     "winograd",
 )  # built once per level, as <kernel>_<level>
-RUNTIME = ("cpu", "memory")  # built once, with no level flags: they run before a level is chosen
+# Built once, with no level flags: they run before a level is chosen.
+RUNTIME = ("cpu", "memory", "threads")
 
 COMPILE_FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wno-unused-function"]
 LINK_FLAGS = ["-Wl,-s"] if sys.platform == "linux" else []

@@ -203,8 +203,8 @@ def test_lists() -> None:
 
 
 MIXED = [
-    *(("f4", "f8", None, "f8"), ("f8", "f4", None, "f8"), ("f4", "f4", "f8", "f8")),
-    *(("f2", "f4", None, "f4"), ("f2", "f2", "f4", "f4"), ("f2", "f2", "u1", "f2")),
+    *(("f4", "f8", None, "f8"), ("f8", "f4", None, "f8"), ("f4", "f4", "f8", "f4")),
+    *(("f2", "f4", None, "f4"), ("f2", "f2", "f4", "f2"), ("f2", "f2", "u1", "f2")),
     *(("i2", "f2", None, "f4"), ("i4", "f4", None, "f8"), ("?", "f2", "?", "f2")),
     *(("u1", "i1", None, "f8"), (">f4", "<f8", ">i2", "f8"), (">f4", "<f2", ">i2", "f4")),
 ]
@@ -212,7 +212,7 @@ MIXED = [
 
 @pytest.mark.parametrize(("first", "second", "third", "expected"), MIXED)
 def test_mixed_dtypes(first: str, second: str, third: str | None, expected: str) -> None:
-    """What numpy.result_type says of all arguments."""
+    """What numpy.result_type says of the matrices; the bias follows them."""
     a, b = integer_values((9, 30), first), integer_values((30, 7), second, seed=1)
     bias = None if third is None else integer_values((7,), third, seed=2)
     known = a.astype("f8") @ b.astype("f8") + (0 if bias is None else bias)
@@ -367,7 +367,7 @@ def test_shapes_that_do_not_match(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("shape", [(), (1,), (4,), (6,), (1, 5), (3, 5), (5, 1)], ids=str)
 def test_shapes_of_the_bias(shape: tuple[int, ...]) -> None:
-    message = re.escape(f"bias must have shape (5,), got {shape}")
+    message = re.escape(f"bias must have shape (5,), one a column, got {shape}")
     refused(ValueError, f"^{message}$", A, B, np.ones(shape))
 
 

@@ -17,6 +17,10 @@ from helpers import OPERATIONS, Operation, Shape, each_operation, normal_values,
 import fastconv
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+needs_openmp = pytest.mark.skipif(
+    not (fastconv._kernels.threads.openmp_date and sys.platform == "linux"),
+    reason="this build has no libgomp",
+)
 needs_affinity = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity"), reason="this system cannot bind processes to CPUs"
 )
@@ -46,7 +50,6 @@ def test_context_manager_restores() -> None:
         with fastconv.num_threads(7):
             assert fastconv.get_num_threads() == 7
         assert fastconv.get_num_threads() == 2
-        fastconv.set_num_threads(9)
     assert fastconv.get_num_threads() == 5
 
 
@@ -104,6 +107,105 @@ def test_show_config(capsys: pytest.CaptureFixture[str]) -> None:
     level = lines["cpu"]
     assert fastconv._kernels.level in level
     assert all(name in level for name in fastconv._kernels.available_levels())
+
+
+# ------------------------------------------------------------------- what OpenMP and the OS allow
+
+# libgomp's function, which threadpoolctl calls.
+LOWER = """
+import ctypes, fastconv
+openmp = ctypes.CDLL("libgomp.so.1")
+print(fastconv.get_num_threads())
+fastconv.set_num_threads(4)
+openmp.omp_set_num_threads(1)
+print(fastconv.get_num_threads())
+with fastconv.num_threads(3):
+    print(fastconv.get_num_threads())
+from concurrent.futures import ThreadPoolExecutor
+print(ThreadPoolExecutor(1).submit(fastconv.get_num_threads).result())
+fastconv.show_config()
+openmp.omp_set_num_threads(2)
+print(fastconv.get_num_threads())
+"""
+
+
+@needs_openmp
+def test_a_lowered_number_of_openmp_is_respected() -> None:
+    """In the thread that lowered it, until it is what it was at first."""
+    result = run_python(LOWER, OMP_NUM_THREADS="2")
+    lines = result.stdout.splitlines()
+    assert [line for line in lines if line.isdecimal()] == ["2", "1", "1", "4", "4"], result.stderr
+    [threads] = [line for line in lines if line.startswith("threads")]
+    assert threads.split(maxsplit=1)[1] == "1 (of 4; OpenMP allows no more)"
+
+
+@needs_openmp
+def test_threadpoolctl() -> None:
+    """In a block of its, and if the library is imported within one."""
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
+    fastconv.set_num_threads(2)
+    with threadpoolctl.threadpool_limits(1):
+        assert fastconv.get_num_threads() == 1
+    assert fastconv.get_num_threads() == 2
+    result = run_python(
+        "import ctypes, threadpoolctl; ctypes.CDLL('libgomp.so.1')\n"
+        "with threadpoolctl.threadpool_limits(1):\n"
+        "    import fastconv; print(fastconv.get_num_threads())\n"
+        "print(fastconv.get_num_threads())",
+        OMP_NUM_THREADS="3",
+    )
+    assert result.stdout.split() == ["1", "3"], result.stderr
+
+
+@needs_openmp
+def test_omp_thread_limit_is_respected() -> None:
+    code = (
+        "import numpy as np, os, fastconv\n"
+        "fastconv.set_num_threads(5)\n"
+        "print(fastconv.get_num_threads())\n"
+        "x = np.random.default_rng(0).random((16, 16, 64, 64))\n"
+        "known = fastconv.im2col(x, 3, 3)\n"
+        "with fastconv.num_threads(1):\n"
+        "    print((fastconv.im2col(x, 3, 3) == known).all(), len(os.listdir('/proc/self/task')))"
+    )
+    result = run_python(code, OMP_THREAD_LIMIT="2", OPENBLAS_NUM_THREADS="1")
+    assert result.stdout.split() == ["2", "True", "2"], result.stderr
+
+
+# Leaves the process so little address space that few threads can be started.
+STARVED = """
+import resource, sys
+import numpy as np
+import fastconv
+from helpers import OPERATIONS, integer_values
+
+shape = (3, 16, 64, 61)
+cases = [
+    (operation, arrays, operation.expected(arrays, shape))
+    for operation in OPERATIONS.values()
+    for arrays in [operation.arrays(shape)]
+]
+fastconv.empty_cache()
+used = int(open("/proc/self/status").read().split("VmSize:")[1].split()[0]) << 10
+resource.setrlimit(resource.RLIMIT_AS, (used + ({room} << 20), resource.RLIM_INFINITY))
+fastconv.set_num_threads({threads})
+for operation, arrays, expected in cases:
+    for _ in range(3):
+        np.testing.assert_array_equal(operation.call(arrays, shape), expected)
+assert fastconv.get_num_threads() == {threads}
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+for operation, arrays, expected in cases:
+    np.testing.assert_array_equal(operation.call(arrays, shape), expected)
+print("done")
+"""
+
+
+@needs_openmp
+@pytest.mark.parametrize(("threads", "room"), [(1024, 200), (1024, 60), (16, 60), (3, 30)])
+def test_threads_that_cannot_be_started(threads: int, room: int) -> None:
+    """Fewer compute the same; libgomp by itself would end the process."""
+    result = run_python(STARVED.format(threads=threads, room=room), FASTCONV_CACHE_MIB="0")
+    assert (result.returncode, result.stdout.split()) == (0, ["done"]), result.stderr
 
 
 # ------------------------------------------------------------------------------------ same bits

@@ -1,9 +1,10 @@
 """The convolution kernels NumPy never had."""
 
-from fastconv._config import __version__, show_config
+from fastconv._config import show_config
 from fastconv._memory import empty_cache
 from fastconv._precision import get_precision, precision, set_precision
 from fastconv._threads import get_num_threads, num_threads, set_num_threads
+from fastconv._version import __version__
 from fastconv.activation import relu, relu_backward
 from fastconv.columns import col2im, fold, im2col, unfold
 from fastconv.convolution import conv2d, conv2d_backward, conv_transpose2d, plan_conv2d

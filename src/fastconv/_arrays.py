@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,44 +18,74 @@ Shape: TypeAlias = tuple[int, ...]
 FLOATS = frozenset("efd")
 INTEGERS = frozenset("bhilqBHILQ")
 BOOL = frozenset("?")
+REALS = FLOATS | INTEGERS
+NUMBERS = REALS | BOOL
 
 _NAMES = {FLOATS: "float16, float32, float64", INTEGERS: "integers", BOOL: "bool"}
 
 
-def as_array(value: npt.ArrayLike, name: str, ndim: int, unbatched: bool = True) -> Array:
-    """Return `value` as a batch of `ndim` dimensions, without zero-size axes but the first.
+def read(value: npt.ArrayLike, name: str, accepted: frozenset[str]) -> Array:
+    """Convert `value` to an array, and raise a TypeError unless its dtype is accepted."""
+    array = _converted(value, name)
+    if array.dtype.char not in accepted:
+        names = ", ".join(text for chars, text in _NAMES.items() if chars <= accepted)
+        _refuse(value, array, f"{name} must be of {names}")
+    return array
+
+
+def read_movable(value: npt.ArrayLike, name: str) -> Array:
+    """Convert `value` to an array, and refuse elements that hold Python objects or nothing."""
+    array = _converted(value, name)
+    if array.dtype.hasobject or array.dtype.itemsize == 0 or isinstance(value, (str, bytes)):
+        what = "an array of a dtype of fixed size that holds no Python objects"
+        _refuse(value, array, f"{name} must be {what}")
+    return array
+
+
+def _converted(value: npt.ArrayLike, name: str) -> Array:
+    if type(value) is np.ndarray:
+        return value
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # nested sequences of different lengths
+        raise ValueError(f"{name} cannot be made an array: {error}") from None
+
+
+def _refuse(value: npt.ArrayLike, array: Array, message: str) -> NoReturn:
+    """Raise a TypeError with the dtype or, of what is no array, with the type."""
+    is_array = array.ndim or isinstance(value, (np.ndarray, np.generic))
+    raise TypeError(
+        f"{message}; got {f'dtype {array.dtype}' if is_array else type(value).__name__}"
+    )
+
+
+def as_batch(array: Array, name: str, ndim: int, unbatched: bool = True) -> Array:
+    """Return `array` as a batch of `ndim` dimensions, without zero-size axes but the first.
 
     With `unbatched`, one dimension less is accepted and a batch of one made of it.
     """
-    array = np.asarray(value)
     if array.ndim != ndim:
         if not unbatched or array.ndim != ndim - 1:
             wanted = f"{ndim} dimensions" + f" or {ndim - 1} (no batch)" * unbatched
-            raise ValueError(f"{name} must have {wanted}, got shape {array.shape}")
+            hint = _hint(array, name, unbatched) if ndim == 4 else ""
+            raise ValueError(f"{name} must have {wanted}, got shape {array.shape}{hint}")
         array = array[None]
     if 0 in array.shape[1:]:
         raise ValueError(f"{name} must not be empty but in its batch, got shape {array.shape}")
     return array
 
 
-def check_dtype(array: Array, name: str, *accepted: frozenset[str]) -> None:
-    """Raise a TypeError unless the dtype is in one of the sets."""
-    for chars in accepted:
-        if array.dtype.char in chars:
-            return
-    raise TypeError(
-        f"{name} must be of {', '.join(_NAMES[chars] for chars in accepted)}; "
-        f"got dtype {array.dtype}"
-    )
-
-
-def check_movable(array: Array, name: str) -> None:
-    """Raise a TypeError for elements that hold Python objects or nothing."""
-    if array.dtype.hasobject or array.dtype.itemsize == 0:
-        raise TypeError(
-            f"{name} must be of a dtype of fixed size that holds no Python objects; "
-            f"got dtype {array.dtype}"
-        )
+def _hint(array: Array, name: str, unbatched: bool) -> str:
+    """Say what makes images or filters of an array of another number of dimensions."""
+    if array.ndim == 5:
+        return "; windows over three dimensions are not covered, scipy.ndimage.correlate has them"
+    if array.ndim == 3 and name == "weight":
+        return "; weight[:, None] are filters of one channel each, weight[None] is one filter"
+    if array.ndim == 3:
+        return f"; {name}[None] is a batch of one"
+    if array.ndim == 2:
+        return f"; {name}[None{', None' * (not unbatched)}] is one with one channel"
+    return ""
 
 
 def native_dtype(array: Array) -> np.dtype[Any]:
@@ -64,12 +94,27 @@ def native_dtype(array: Array) -> np.dtype[Any]:
     return dtype if dtype.isnative else dtype.newbyteorder("=")
 
 
-def computed_dtype(*arrays: Array) -> np.dtype[Any]:
+def computed_dtype(first: Array, *others: Array) -> np.dtype[Any]:
     """Return the dtype that arrays are computed in together: float64 for integers."""
-    dtype = arrays[0].dtype
-    if not dtype.isnative or any(array.dtype is not dtype for array in arrays):
-        dtype = np.result_type(*[array.dtype for array in arrays])
-    return dtype if dtype.char in FLOATS else np.dtype(np.float64)
+    dtype = first.dtype
+    for array in others:
+        if array.dtype is not dtype:
+            dtype = np.result_type(first.dtype, *[other.dtype for other in others])
+            break
+    if dtype.char not in FLOATS:
+        return np.dtype(np.float64)
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
+def read_bias(value: npt.ArrayLike, count: int, each: str, dtype: np.dtype[Any]) -> Array:
+    """Read one number for each filter or column, in the dtype that the other arguments decide."""
+    array = read(value, "bias", NUMBERS)
+    if array.shape != (count,):
+        raise ValueError(f"bias must have shape {(count,)}, one a {each}, got {array.shape}")
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(dtype)
 
 
 def as_shape(array: Array, shape: Shape) -> Array:

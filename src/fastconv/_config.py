@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import numpy as np
 
 from fastconv import _kernels, _threads
-from fastconv._kernels import cpu, memory
-
-__version__ = version("fastconv")
+from fastconv._kernels import cpu, memory, threads
+from fastconv._version import __version__
 
 
 def show_config() -> None:
@@ -27,13 +24,13 @@ def show_config() -> None:
     compiler      ...
     idle memory   ...
     """
-    openmp = cpu.openmp_date or "none: this build is single-threaded"
+    openmp = threads.openmp_date or "none: this build is single-threaded"
     rows = {
         "fastconv": __version__,
         "NumPy": np.__version__,
         "CPU level": f"{_kernels.level} (available: {', '.join(_kernels.available_levels())})",
         "OpenMP": openmp,
-        "threads": _threads.count,
+        "threads": _threads.described(),
         "compiler": cpu.compiler,
         "idle memory": f"{memory.held() >> 20} of at most {memory.limit() >> 20} MiB",
     }

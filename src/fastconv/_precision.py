@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from fastconv._setting import Setting
+from fastconv._setting import Block, Setting
 from fastconv._window import one_of
 
 PRECISIONS = ("highest", "high")
 
-current = "highest"
-"""The precision in use; `set_precision` changes it."""
+_setting = Setting("fastconv.precision", "highest")
 
 
 def set_precision(precision: str) -> None:
-    """Set how exact convolutions must be, for the whole process.
+    """Set how exact convolutions must be, for the whole process but within blocks of `precision`.
 
     Parameters
     ----------
@@ -42,8 +41,7 @@ def set_precision(precision: str) -> None:
     'high'
     >>> fastconv.set_precision("highest")
     """
-    global current
-    current = one_of(precision, "precision", PRECISIONS)
+    _setting.everywhere = one_of(precision, "precision", PRECISIONS)
 
 
 def get_precision() -> str:
@@ -52,7 +50,8 @@ def get_precision() -> str:
     Returns
     -------
     str
-        What `set_precision` or `precision` set last; "highest" at first.
+        That of the block of `precision` around the call; or what `set_precision` set last, at first
+        "highest".
 
     Examples
     --------
@@ -60,11 +59,14 @@ def get_precision() -> str:
     >>> fastconv.get_precision()
     'highest'
     """
-    return current
+    return _setting.get()
 
 
-class precision(Setting[str]):
-    """Set how exact convolutions must be within a ``with`` block, for the whole process.
+class precision(Block[str]):
+    """Set how exact convolutions must be within a ``with`` block.
+
+    It holds in the context of the block, as of `numpy.errstate`: in its thread, or in its asyncio
+    task and those that this one starts. Other threads keep theirs.
 
     Parameters
     ----------
@@ -87,4 +89,4 @@ class precision(Setting[str]):
     """
 
     def __init__(self, precision: str) -> None:
-        super().__init__(one_of(precision, "precision", PRECISIONS), get_precision, set_precision)
+        super().__init__(_setting, one_of(precision, "precision", PRECISIONS))

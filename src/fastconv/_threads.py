@@ -3,48 +3,33 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import SupportsIndex
 
-from fastconv._kernels import cpu
-from fastconv._setting import Setting
+from fastconv import _limits
+from fastconv._kernels import threads
+from fastconv._setting import Block, Setting
 from fastconv._window import positive
 
 MAX_THREADS = 1024
 
 
-def _cgroup_quota(root: str = "/sys/fs/cgroup") -> float:
-    """Return how many CPUs' time the container may use (Linux cgroups), infinity if all."""
-    quota = float("inf")
-    try:
-        # Version 2: "0::/path" names this process's group; every group above limits it too.
-        paths = [line.split(":")[2] for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    except OSError:
-        return quota
-    for path in paths:
-        group = Path(root + path)
-        for folder in [group, *group.parents]:
-            try:
-                limit, period = (folder / "cpu.max").read_text().split()
-                quota = min(quota, int(limit) / int(period))
-            except (OSError, ValueError):  # no such file, or "max" for no limit
-                continue
-    try:  # version 1
-        limit = Path(root, "cpu/cpu.cfs_quota_us").read_text()
-        period = Path(root, "cpu/cpu.cfs_period_us").read_text()
-        if int(limit) > 0:
-            quota = min(quota, int(limit) / int(period))
-    except (OSError, ValueError):
-        pass
-    return quota
+def _openmp_threads() -> int:
+    """Return OpenMP's own number of threads: OMP_NUM_THREADS, or the processors it may use.
+
+    What OpenMP itself tells is not asked, as something may have lowered it for a while.
+    """
+    setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if setting.isdecimal() and int(setting) > 0:
+        return min(int(setting), MAX_THREADS)
+    processors: int = threads.processors()
+    return processors
 
 
-def _default_threads() -> int:
-    """Return OpenMP's number (OMP_NUM_THREADS, affinity, cores), within the container's quota."""
-    threads: int = cpu.max_threads()
-    if "OMP_NUM_THREADS" not in os.environ:
-        threads = int(min(threads, -(-_cgroup_quota() // 1)))
-    return max(1, min(threads, MAX_THREADS))
+def _default_threads(openmp: int) -> int:
+    """Return OpenMP's number of threads, within the container's quota."""
+    if not os.environ.get("OMP_NUM_THREADS"):
+        openmp = int(min(openmp, -(-_limits.cpu_quota() // 1)))
+    return max(1, min(openmp, MAX_THREADS))
 
 
 def _checked(n: SupportsIndex) -> int:
@@ -54,8 +39,21 @@ def _checked(n: SupportsIndex) -> int:
     return number
 
 
-count = _default_threads()
-"""The number of threads in use; `set_num_threads` changes it."""
+_own = _openmp_threads()
+threads.set_unlimited(_own)
+_setting = Setting("fastconv.num_threads", _default_threads(_own))
+
+
+def count() -> int:
+    """Return how many threads a call may use now."""
+    number: int = threads.allowed(_setting.get())
+    return number
+
+
+def described() -> str:
+    """Say how many threads a call may use, and how many were wanted if OpenMP allows fewer."""
+    wanted, number = _setting.get(), count()
+    return str(number) if number == wanted else f"{number} (of {wanted}; OpenMP allows no more)"
 
 
 def set_num_threads(n: SupportsIndex) -> None:
@@ -63,7 +61,11 @@ def set_num_threads(n: SupportsIndex) -> None:
 
     Results do not depend on it: they are bit-identical for every number. Small calls stay on one
     thread. The default is OpenMP's (``OMP_NUM_THREADS``, CPU affinity, cores), limited by the
-    container's CPU quota.
+    container's CPU quota. Within a block of `num_threads` the block's number holds.
+
+    OpenMP's own limits are respected: ``OMP_THREAD_LIMIT``, and a number that was lowered by
+    ``omp_set_num_threads``, as ``threadpoolctl.threadpool_limits`` does, in the thread that called
+    it. Where the operating system refuses to start so many threads, fewer are used.
 
     Parameters
     ----------
@@ -86,8 +88,7 @@ def set_num_threads(n: SupportsIndex) -> None:
     2
     >>> fastconv.set_num_threads(before)
     """
-    global count
-    count = _checked(n)
+    _setting.everywhere = _checked(n)
 
 
 def get_num_threads() -> int:
@@ -96,7 +97,8 @@ def get_num_threads() -> int:
     Returns
     -------
     int
-        What `set_num_threads` or `num_threads` set last, or the default.
+        That of the block of `num_threads` around the call; or what `set_num_threads` set last, or
+        the default. At most what OpenMP allows.
 
     Examples
     --------
@@ -104,11 +106,14 @@ def get_num_threads() -> int:
     >>> fastconv.get_num_threads() >= 1
     True
     """
-    return count
+    return count()
 
 
-class num_threads(Setting[int]):
-    """Set the number of threads within a ``with`` block, for the whole process.
+class num_threads(Block[int]):
+    """Set the number of threads within a ``with`` block.
+
+    It holds in the context of the block, as of `numpy.errstate`: in its thread, or in its asyncio
+    task and those that this one starts. Other threads keep theirs.
 
     Parameters
     ----------
@@ -131,9 +136,9 @@ class num_threads(Setting[int]):
     """
 
     def __init__(self, n: SupportsIndex) -> None:
-        super().__init__(_checked(n), get_num_threads, set_num_threads)
+        super().__init__(_setting, _checked(n))
 
 
 # OpenMP's idle threads do not exist in a forked child, which would wait for them for ever.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=cpu.pause_threads)
+    os.register_at_fork(before=threads.pause)

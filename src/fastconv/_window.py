@@ -219,6 +219,12 @@ def unpooled_size(
     pads = _padding(padding, "padding")
     if pads == "same":
         raise ValueError('padding must not be "same" here: it does not tell the size')
+    sides = _explicit_padding(pads)
+    if max(*kernel, *steps, *sides[0], *sides[1]) > LARGEST:
+        raise ValueError(
+            f"kernel {kernel}, stride {steps} or padding {padding!r} is too large: the limit is "
+            f"{LARGEST} positions"
+        )
     if output_size is not None:
         whole = tuple(output_size) if is_sequence(output_size) else ()  # type: ignore[arg-type]
         if len(whole) == len(shape):
@@ -230,7 +236,7 @@ def unpooled_size(
                 )
             output_size = h, w
         return pair(output_size, "output_size")
-    h, w = _spread_size((shape[-2], shape[-1]), steps, _explicit_padding(pads), kernel)
+    h, w = _spread_size((shape[-2], shape[-1]), steps, sides, kernel)
     if h < 1 or w < 1:
         raise ValueError(
             f"padding {padding!r} leaves nothing: the size for input {shape}, kernel_size "

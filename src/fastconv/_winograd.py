@@ -66,7 +66,7 @@ def tile_size(
     """
     if one_of(algorithm, "algorithm", ALGORITHMS) == "direct":
         return 0
-    high = _precision.current == "high"
+    high = _precision.get_precision() == "high"
     seen = batch * (outputs[0] - 1) * (outputs[1] - 1)
     terms = seen if task is WEIGHT_GRADIENT else channels
     if algorithm == "auto":

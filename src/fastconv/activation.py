@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
-from fastconv._arrays import BOOL, FLOATS, Array, check_dtype, native_dtype, result
+from fastconv._arrays import BOOL, FLOATS, Array, native_dtype, read, result
 
 MASK = np.dtype(np.bool_)
 
@@ -55,11 +55,10 @@ def relu(
     >>> fastconv.relu([-1.0, 2.0])
     array([0., 2.])
     """
-    array = np.asarray(input)
-    check_dtype(array, "input", FLOATS)
+    array = read(input, "input", FLOATS)
     out = result(out, array.shape, native_dtype(array), array)
     mask = result(None, array.shape, MASK) if return_mask else None
-    _kernels.activation.relu(_contiguous(array, out.dtype), mask, out, _threads.count)
+    _kernels.activation.relu(_contiguous(array, out.dtype), mask, out, _threads.count())
     return out if mask is None else (out, mask)
 
 
@@ -96,16 +95,14 @@ def relu_backward(
     >>> fastconv.relu_backward([3.0, 4.0], mask)
     array([0., 4.])
     """
-    grads, masked = np.asarray(grad_output), np.asarray(mask)
-    check_dtype(grads, "grad_output", FLOATS)
-    check_dtype(masked, "mask", BOOL)
+    grads, masked = read(grad_output, "grad_output", FLOATS), read(mask, "mask", BOOL)
     if grads.shape != masked.shape:
         raise ValueError(
             f"grad_output must have the shape of mask, {masked.shape}, got {grads.shape}"
         )
     out = result(out, grads.shape, native_dtype(grads), grads, masked)
     _kernels.activation.relu_backward(
-        _contiguous(grads, out.dtype), _contiguous(masked, MASK), out, _threads.count
+        _contiguous(grads, out.dtype), _contiguous(masked, MASK), out, _threads.count()
     )
     return out
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import SupportsIndex
 
-import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
 from fastconv._arrays import (
-    FLOATS,
-    INTEGERS,
+    REALS,
     Array,
-    as_array,
+    as_batch,
     as_shape,
-    check_dtype,
-    check_movable,
     check_shape,
     native_dtype,
+    read,
+    read_movable,
     result,
 )
 from fastconv._window import IntPair, Padding, pair, positive, window
@@ -90,14 +88,13 @@ def im2col(
            [3., 4., 6., 7.],
            [4., 5., 7., 8.]])
     """
-    images = as_array(input_data, "input_data", 4, unbatched=False)
-    check_movable(images, "input_data")
+    images = as_batch(read_movable(input_data, "input_data"), "input_data", 4, unbatched=False)
     n, c, h, w = images.shape
     kernel = positive(filter_h, "filter_h"), positive(filter_w, "filter_w")
     win = window((h, w), kernel, stride, pad, dilation, pad_mode, padding_name="pad")
     shape = n * win.out_h * win.out_w, c * kernel[0] * kernel[1]
     out = result(out, shape, images.dtype, images)
-    _kernels.columns.gather(images, out, win.packed, _threads.count)
+    _kernels.columns.gather(images, out, win.packed, _threads.count())
     return out
 
 
@@ -160,8 +157,7 @@ def col2im(
              [2., 4., 2.],
              [1., 2., 1.]]]])
     """
-    columns = as_array(col, "col", 2, unbatched=False)
-    check_dtype(columns, "col", FLOATS, INTEGERS)
+    columns = as_batch(read(col, "col", REALS), "col", 2, unbatched=False)
     n, c, h, w = check_shape(input_shape, "input_shape", 4)
     kernel = positive(filter_h, "filter_h"), positive(filter_w, "filter_w")
     win = window((h, w), kernel, stride, pad, dilation, pad_mode, padding_name="pad")
@@ -172,7 +168,7 @@ def col2im(
             f"and output size {(win.out_h, win.out_w)}, got {columns.shape}"
         )
     out = result(out, (n, c, h, w), native_dtype(columns), columns)
-    _kernels.columns.scatter(columns, out, win.packed, _threads.count)
+    _kernels.columns.scatter(columns, out, win.packed, _threads.count())
     return out
 
 
@@ -230,15 +226,14 @@ def unfold(
            [3., 4., 6., 7.],
            [4., 5., 7., 8.]])
     """
-    array = np.asarray(input)
-    images = as_array(array, "input", 4)
-    check_movable(images, "input")
+    array = read_movable(input, "input")
+    images = as_batch(array, "input", 4)
     n, c, h, w = images.shape
     kernel = pair(kernel_size, "kernel_size")
     win = window((h, w), kernel, stride, padding, dilation, pad_mode)
     shape = n, c * kernel[0] * kernel[1], win.out_h * win.out_w
     out = result(out, shape[4 - array.ndim :], images.dtype, images)
-    _kernels.columns.gather(images, as_shape(out, shape), win.packed, _threads.count)
+    _kernels.columns.gather(images, as_shape(out, shape), win.packed, _threads.count())
     return out
 
 
@@ -299,9 +294,8 @@ def fold(
             [2., 4., 2.],
             [1., 2., 1.]]])
     """
-    array = np.asarray(input)
-    columns = as_array(array, "input", 3)
-    check_dtype(columns, "input", FLOATS, INTEGERS)
+    array = read(input, "input", REALS)
+    columns = as_batch(array, "input", 3)
     size, kernel = pair(output_size, "output_size"), pair(kernel_size, "kernel_size")
     win = window(size, kernel, stride, padding, dilation, pad_mode)
     n, rows, windows = columns.shape
@@ -313,5 +307,5 @@ def fold(
         )
     shape = n, rows // taps, *size
     out = result(out, shape[3 - array.ndim :], native_dtype(columns), columns)
-    _kernels.columns.scatter(columns, as_shape(out, shape), win.packed, _threads.count)
+    _kernels.columns.scatter(columns, as_shape(out, shape), win.packed, _threads.count())
     return out

@@ -13,14 +13,13 @@ import numpy.typing as npt
 
 from fastconv import _kernels, _threads
 from fastconv._arrays import (
-    BOOL,
-    FLOATS,
-    INTEGERS,
+    NUMBERS,
     Array,
-    as_array,
+    as_batch,
     as_shape,
-    check_dtype,
     computed_dtype,
+    read,
+    read_bias,
     result,
 )
 from fastconv._window import (
@@ -84,10 +83,10 @@ def conv2d(
     Returns
     -------
     ndarray, shape (N, F, OH, OW) or (F, OH, OW)
-        Of the dtype that `numpy.result_type` gives for the arguments, float64 for integers. float16
-        is computed in float32. Long sums are taken in blocks, so that their rounding error is not
-        larger than that of ``im2col(...) @ weight``. ``OH = (H + top + bottom - dilation*(KH - 1)
-        - 1) // stride + 1`` and OW likewise.
+        Of the dtype that `numpy.result_type` gives for input and weight, float64 for integers;
+        the bias is converted to it. float16 is computed in float32. Long sums are taken in blocks,
+        so that their rounding error is not larger than that of ``im2col(...) @ weight``.
+        ``OH = (H + top + bottom - dilation*(KH - 1) - 1) // stride + 1`` and OW likewise.
 
     Raises
     ------
@@ -132,17 +131,18 @@ def conv2d(
             [ 1., -4.,  1.],
             [ 0.,  1.,  0.]]])
     """
-    array = np.asarray(input)
-    images = _images(array, "input")
+    array = _numbers(input, "input")
+    images = as_batch(array, "input", 4)
     filters = _filters(weight)
     n, (f, channels, _, _) = len(images), filters.shape
     count, win = _geometry(array, filters, stride, padding, dilation, groups, pad_mode)
-    offsets = None if bias is None else _bias(bias, f)
+    dtype = computed_dtype(images, filters)
+    offsets = None if bias is None else read_bias(bias, f, "filter", dtype)
     inputs = (images, filters) if offsets is None else (images, filters, offsets)
     outputs = win.out_h, win.out_w
     shape = n, f, *outputs
     tile = tile_size(FORWARD, algorithm, n, channels, f // count, count, outputs, win)
-    out = result(out, shape[4 - array.ndim :], computed_dtype(*inputs), *inputs)
+    out = result(out, shape[4 - array.ndim :], dtype, *inputs)
     _convolve(images, filters, offsets, as_shape(out, shape), win, count, tile)
     return out
 
@@ -218,7 +218,8 @@ def plan_conv2d(
     >>> plan.algorithm, plan.tile, plan.definition_flops / plan.flops
     ('winograd', 2, 2.25)
     """
-    images = _images(_placeholder(input_shape, "input_shape", dtype), "input")
+    array = _numbers(_placeholder(input_shape, "input_shape", dtype), "input")
+    images = as_batch(array, "input", 4)
     filters = _filters(_placeholder(weight_shape, "weight_shape", dtype))
     n, (f, channels, *kernel) = len(images), filters.shape
     count, win = _geometry(images, filters, stride, padding, dilation, groups, pad_mode)
@@ -227,7 +228,7 @@ def plan_conv2d(
     tile = tile_size(FORWARD, algorithm, n, channels, f // count, count, outputs, win)
     out = _placeholder(shape, "out", computed_dtype(images, filters))
     definition = 2 * prod(shape) * channels * prod(kernel)
-    threads = _threads.count
+    threads = _threads.count()
     if tile:
         workspace, flops = _kernels.winograd.plan(
             images, filters, out, win.packed, count, tile, threads
@@ -309,8 +310,8 @@ def conv2d_backward(
     >>> grad_b
     array([2.])
     """
-    array, grad_array = np.asarray(input), np.asarray(grad_output)
-    images, grads = _images(array, "input"), _images(grad_array, "grad_output")
+    array, grad_array = _numbers(input, "input"), _numbers(grad_output, "grad_output")
+    images, grads = as_batch(array, "input", 4), as_batch(grad_array, "grad_output", 4)
     filters = _filters(weight)
     (n, _, h, w), (f, channels, _, _) = images.shape, filters.shape
     count, win = _geometry(array, filters, stride, padding, dilation, groups, pad_mode)
@@ -330,7 +331,7 @@ def conv2d_backward(
     grad_input, grad_weight, grad_bias = (
         result(None, shape, dtype) if want else None for shape, want in zip(shapes, wanted)
     )
-    kernels, threads = _kernels.convolution, _threads.count
+    kernels, threads = _kernels.convolution, _threads.count()
     if grad_input is not None:
         target = as_shape(grad_input, images.shape)
         adjoint = _adjoint_of_halves if dtype == np.float16 and pad_mode != "constant" else _adjoint
@@ -387,9 +388,9 @@ def conv_transpose2d(
     Returns
     -------
     ndarray, shape (N, F, OH, OW) or (F, OH, OW)
-        Of the dtype that `numpy.result_type` gives for the arguments, float64 for integers; float16
-        is computed in float32. ``OH = (H - 1)*stride - top - bottom + dilation*(KH - 1) + 1 +
-        output_padding`` and OW likewise.
+        Of the dtype that `numpy.result_type` gives for input and weight, float64 for integers;
+        the bias is converted to it. float16 is computed in float32. ``OH = (H - 1)*stride - top -
+        bottom + dilation*(KH - 1) + 1 + output_padding`` and OW likewise.
 
     Raises
     ------
@@ -413,8 +414,8 @@ def conv_transpose2d(
     >>> fastconv.conv_transpose2d(x, np.array([[[[1.0, 10.0]]]]), stride=2)
     array([[[ 1., 10.,  2., 20.]]])
     """
-    array = np.asarray(input)
-    images = _images(array, "input")
+    array = _numbers(input, "input")
+    images = as_batch(array, "input", 4)
     filters = _filters(weight)
     n, c, h, w = images.shape
     expected, f, kernel_h, kernel_w = filters.shape
@@ -425,11 +426,12 @@ def conv_transpose2d(
     size, win = transposed_window(
         (h, w), (kernel_h, kernel_w), stride, padding, output_padding, dilation
     )
-    offsets = None if bias is None else _bias(bias, f)
+    dtype = computed_dtype(images, filters)
+    offsets = None if bias is None else read_bias(bias, f, "filter", dtype)
     inputs = (images, filters) if offsets is None else (images, filters, offsets)
     shape = n, f, *size
     tile = tile_size(ADJOINT, algorithm, n, expected // count, f // count, count, size, win)
-    out = result(out, shape[4 - array.ndim :], computed_dtype(*inputs), *inputs)
+    out = result(out, shape[4 - array.ndim :], dtype, *inputs)
     _convolve(images, filters, offsets, as_shape(out, shape), win, count, tile, True)
     return out
 
@@ -445,7 +447,7 @@ def _convolve(
     transposed: bool = False,
 ) -> None:
     """Run the kernel: on tiles, or directly."""
-    kernels, threads = _kernels.convolution, _threads.count
+    kernels, threads = _kernels.convolution, _threads.count()
     direct = kernels.transposed if transposed else kernels.forward
     if not tile:
         direct(images, filters, bias, out, win.packed, groups, threads)
@@ -497,26 +499,15 @@ def _placeholder(shape: Sequence[int], name: str, dtype: npt.DTypeLike) -> Array
     return np.lib.stride_tricks.as_strided(element, sizes, strides)
 
 
-def _images(array: Array, name: str) -> Array:
-    images = as_array(array, name, 4)
-    check_dtype(images, name, FLOATS, INTEGERS, BOOL)
-    return images
+def _numbers(value: npt.ArrayLike, name: str) -> Array:
+    return read(value, name, NUMBERS)
 
 
 def _filters(weight: npt.ArrayLike) -> Array:
-    filters = as_array(weight, "weight", 4, unbatched=False)
-    check_dtype(filters, "weight", FLOATS, INTEGERS, BOOL)
+    filters = as_batch(_numbers(weight, "weight"), "weight", 4, unbatched=False)
     if len(filters) == 0:
         raise ValueError(f"weight must not be empty, got shape {filters.shape}")
     return filters
-
-
-def _bias(bias: npt.ArrayLike, filters: int) -> Array:
-    array = np.asarray(bias)
-    check_dtype(array, "bias", FLOATS, INTEGERS, BOOL)
-    if array.shape != (filters,):
-        raise ValueError(f"bias must have shape {(filters,)}, one a filter, got {array.shape}")
-    return array
 
 
 def _groups(groups: SupportsIndex, of: int, what: str) -> int:
@@ -546,9 +537,13 @@ def _geometry(
 
 
 def _mismatch(array: Array, channels: int, expected: int, weight: Array, groups: int) -> ValueError:
+    hint = ""
+    if array.shape[-1] == expected:
+        order = (2, 0, 1) if array.ndim == 3 else (0, 3, 1, 2)
+        hint = f"; if its last axis are the channels, pass input.transpose{order}"
     return ValueError(
         f"input has {channels} channels but weight expects {expected} (input {array.shape}, "
-        f"weight {weight.shape}, groups {groups})"
+        f"weight {weight.shape}, groups {groups}){hint}"
     )
 
 

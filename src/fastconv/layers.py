@@ -21,14 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv._arrays import (
-    BOOL,
-    FLOATS,
     INTEGERS,
+    NUMBERS,
     Array,
     Shape,
-    as_array,
-    check_dtype,
+    as_batch,
     computed_dtype,
+    read,
 )
 from fastconv._window import IntPair, Padding, positive
 from fastconv.activation import relu, relu_backward
@@ -746,8 +745,7 @@ def class_indices(t: npt.ArrayLike, count: int, classes: int) -> npt.NDArray[np.
     ValueError
         If the shape does not fit, a label is no class, or a row is not one-hot.
     """
-    labels = np.asarray(t)
-    check_dtype(labels, "t", FLOATS, INTEGERS, BOOL)
+    labels = read(t, "t", NUMBERS)
     if labels.shape == (count, classes) and (classes > 1 or labels.any()):
         places: npt.NDArray[np.intp] = labels.argmax(axis=1)
         if np.count_nonzero(labels) != count or not (labels[np.arange(count), places] == 1).all():
@@ -775,8 +773,7 @@ def _saved(value: Saved | None, layer: object) -> Saved:
 
 def _floats(value: npt.ArrayLike, name: str = "x") -> Array:
     """Read an array of native floats; of integers float64 is made."""
-    array = np.asarray(value)
-    check_dtype(array, name, FLOATS, INTEGERS, BOOL)
+    array = read(value, name, NUMBERS)
     return array.astype(computed_dtype(array), copy=False)
 
 
@@ -792,7 +789,7 @@ def _narrowed(array: Array, like: Array) -> Array:
 
 
 def _images(x: npt.ArrayLike) -> Array:
-    return as_array(_floats(x), "x", 4, unbatched=False)
+    return as_batch(_floats(x), "x", 4, unbatched=False)
 
 
 def _rows(x: Array) -> Array:

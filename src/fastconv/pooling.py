@@ -10,16 +10,17 @@ import numpy.typing as npt
 
 from fastconv import _kernels, _threads
 from fastconv._arrays import (
-    BOOL,
     FLOATS,
     INTEGERS,
+    NUMBERS,
+    REALS,
     Array,
     Shape,
-    as_array,
+    as_batch,
     as_shape,
-    check_dtype,
     check_shape,
     native_dtype,
+    read,
     result,
 )
 from fastconv._window import IntPair, Padding, pair, pooling_window, unpooled_size
@@ -125,9 +126,8 @@ def max_pool2d(
     >>> fastconv.max_pool2d(x, 2, return_indices=True)
     (array([[[9, 6]]]), array([[[1, 6]]]))
     """
-    array = np.asarray(input)
-    images = as_array(array, "input", 4)
-    check_dtype(images, "input", FLOATS, INTEGERS)
+    array = read(input, "input", REALS)
+    images = as_batch(array, "input", 4)
     n, c, h, w = images.shape
     kernel = pair(kernel_size, "kernel_size")
     win = pooling_window((h, w), kernel, stride, padding, dilation, ceil_mode)
@@ -140,7 +140,7 @@ def max_pool2d(
         as_shape(out, shape),
         None if indices is None else as_shape(indices, shape),
         win.packed,
-        _threads.count,
+        _threads.count(),
     )
     return out if indices is None else (out, indices)
 
@@ -188,9 +188,8 @@ def max_pool2d_backward(
     array([[[ 0., 10.,  0.,  0.],
             [ 0.,  0., 20.,  0.]]])
     """
-    array = np.asarray(grad_output)
-    grads = as_array(array, "grad_output", 4)
-    check_dtype(grads, "grad_output", FLOATS)
+    array = read(grad_output, "grad_output", FLOATS)
+    grads = as_batch(array, "grad_output", 4)
     where = _indices(indices, array, grads, "grad_output")
     shape = check_shape(input_shape, "input_shape", array.ndim)
     if shape[:-2] != array.shape[:-2]:
@@ -251,9 +250,8 @@ def max_unpool2d(
     array([[[0, 9, 0, 0],
             [0, 0, 6, 0]]])
     """
-    array = np.asarray(input)
-    values = as_array(array, "input", 4)
-    check_dtype(values, "input", FLOATS, INTEGERS)
+    array = read(input, "input", REALS)
+    values = as_batch(array, "input", 4)
     where = _indices(indices, array, values, "input")
     size = unpooled_size(array.shape, kernel_size, stride, padding, output_size)
     return _place(_kernels.pooling.max_unpool, values, where, (*array.shape[:-2], *size), None)
@@ -309,16 +307,15 @@ def avg_pool2d(
     >>> fastconv.avg_pool2d(np.array([[[1, 9, 2, 3], [4, 6, 6, 5]]]), 2)
     array([[[5., 4.]]])
     """
-    array = np.asarray(input)
-    images = as_array(array, "input", 4)
-    check_dtype(images, "input", FLOATS, INTEGERS, BOOL)
+    array = read(input, "input", NUMBERS)
+    images = as_batch(array, "input", 4)
     n, c, h, w = images.shape
     kernel = pair(kernel_size, "kernel_size")
     win = pooling_window((h, w), kernel, stride, padding, 1, ceil_mode)
     shape = n, c, win.out_h, win.out_w
     out = result(out, shape[4 - array.ndim :], _mean_dtype(images), images)
     _kernels.pooling.avg_pool(
-        images, as_shape(out, shape), win.packed, bool(count_include_pad), _threads.count
+        images, as_shape(out, shape), win.packed, bool(count_include_pad), _threads.count()
     )
     return out
 
@@ -368,9 +365,8 @@ def avg_pool2d_backward(
     array([[[1., 1., 2., 2.],
             [1., 1., 2., 2.]]])
     """
-    array = np.asarray(grad_output)
-    grads = as_array(array, "grad_output", 4)
-    check_dtype(grads, "grad_output", FLOATS, INTEGERS, BOOL)
+    array = read(grad_output, "grad_output", NUMBERS)
+    grads = as_batch(array, "grad_output", 4)
     shape = check_shape(input_shape, "input_shape", array.ndim)
     kernel = pair(kernel_size, "kernel_size")
     h, w = shape[-2:]
@@ -386,7 +382,7 @@ def avg_pool2d_backward(
         as_shape(out, (*grads.shape[:2], h, w)),
         win.packed,
         bool(count_include_pad),
-        _threads.count,
+        _threads.count(),
     )
     return out
 
@@ -397,8 +393,7 @@ def _mean_dtype(array: Array) -> np.dtype[Any]:
 
 def _indices(indices: npt.ArrayLike, array: Array, batch: Array, name: str) -> Array:
     """Check the indices that belong to `array`, in a batch or not."""
-    where = np.asarray(indices)
-    check_dtype(where, "indices", INTEGERS)
+    where = read(indices, "indices", INTEGERS)
     if where.shape != array.shape:
         raise ValueError(f"indices must have {name}'s shape {array.shape}, got {where.shape}")
     return as_shape(where, batch.shape)
@@ -412,7 +407,7 @@ def _place(kernel: Any, values: Array, indices: Array, shape: Shape, out: Array 
     planes = as_shape(out, (*values.shape[:2], h, w))
     # A given array must stay as it is if an index is bad; a new one may be thrown away.
     for target in (None, planes) if given else (planes,):
-        if kernel(values, indices, target, h * w, _threads.count):
+        if kernel(values, indices, target, h * w, _threads.count()):
             bad = np.argwhere((indices < 0) | (indices >= h * w))[0]
             raise ValueError(
                 f"indices must lie in [0, {h * w}) for planes of {h, w}, "

@@ -8,7 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
-from fastconv._arrays import BOOL, FLOATS, INTEGERS, Array, check_dtype, computed_dtype, result
+from fastconv._arrays import (
+    NUMBERS,
+    Array,
+    computed_dtype,
+    read,
+    read_bias,
+    result,
+)
+from fastconv._memory import new_array
+
+WIDE = np.dtype(np.float32)  # what products of float16 are computed in
 
 
 def matmul(
@@ -36,9 +46,9 @@ def matmul(
     Returns
     -------
     ndarray, shape (M, N)
-        Of the dtype that `numpy.result_type` gives for the arguments, float64 for integers. float16
-        is computed in float32. Long sums are taken in blocks of 256 terms. Bit-identical for every
-        number of threads.
+        Of the dtype that `numpy.result_type` gives for `a` and `b`, float64 for integers; the bias
+        is converted to it. float16 is computed in float32. Long sums are taken in blocks of 256
+        terms. Bit-identical for every number of threads.
 
     Raises
     ------
@@ -61,48 +71,42 @@ def matmul(
     array([[111.]])
     """
     left, right = _matrix(a, "a"), _matrix(b, "b")
-    if left.shape[1] != right.shape[0]:
+    (m, inner), (rows, n) = left.shape, right.shape
+    if inner != rows:
         raise ValueError(
             f"a's columns must be as many as b's rows, got shapes {left.shape} and {right.shape}"
         )
-    inputs: tuple[Array, ...] = (left, right)
-    if bias is not None:
-        row = np.asarray(bias)
-        check_dtype(row, "bias", FLOATS, INTEGERS, BOOL)
-        if row.shape != right.shape[1:]:
-            raise ValueError(f"bias must have shape {right.shape[1:]}, got {row.shape}")
-        inputs = (left, right, row)
-    dtype = computed_dtype(*inputs)
-    out = result(out, (len(left), right.shape[1]), dtype, *inputs)
-    if dtype == np.float16:
+    dtype = computed_dtype(left, right)
+    row = None if bias is None else read_bias(bias, n, "column", dtype)
+    out = result(out, (m, n), dtype, left, right, *(() if row is None else (row,)))
+    if not inner:
+        out[...] = 0 if row is None else row
+    elif dtype.char == "e":
+        wide = new_array((m, n), WIDE)
+        _multiply(left, right, row, wide, WIDE)
         with np.errstate(over="ignore"):
-            out[...] = _multiply(np.dtype(np.float32), None, *inputs)
+            out[...] = wide
     else:
-        _multiply(dtype, out, *inputs)
+        _multiply(left, right, row, out, dtype)
     return out
 
 
 def _multiply(
-    dtype: np.dtype[Any], out: Array | None, left: Array, right: Array, row: Array | None = None
-) -> Array:
-    target = result(None, (len(left), right.shape[1]), dtype) if out is None else out
+    left: Array, right: Array, row: Array | None, out: Array, dtype: np.dtype[Any]
+) -> None:
+    """Run the kernel, on copies of what it cannot read."""
+    kernel = _kernels.product
+    if left.dtype is not dtype or not kernel.reads(left):
+        left = left.astype(dtype, "C")
+    if right.dtype is not dtype or not kernel.reads(right):
+        right = right.astype(dtype, "C")
     if row is not None:
         row = np.require(row, dtype, ["C", "A"])
-    if not left.shape[1]:
-        target[...] = 0 if row is None else row
-        return target
-    kernel = _kernels.product
-    left, right = (
-        array if array.dtype == dtype and kernel.reads(array) else array.astype(dtype, "C")
-        for array in (left, right)
-    )
-    kernel.multiply(left, right, row, target, _threads.count)
-    return target
+    kernel.multiply(left, right, row, out, _threads.count())
 
 
 def _matrix(value: npt.ArrayLike, name: str) -> Array:
-    array = np.asarray(value)
-    check_dtype(array, name, FLOATS, INTEGERS, BOOL)
+    array = read(value, name, NUMBERS)
     if array.ndim != 2:
         raise ValueError(f"{name} must have 2 dimensions, got shape {array.shape}")
     return array

@@ -17,7 +17,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._arrays import BOOL, FLOATS, INTEGERS, Array, check_dtype
+from fastconv._arrays import NUMBERS, Array, read
 from fastconv._filters import FILTERS, as_bytes, convolve, response_as_bytes
 from fastconv._window import Padding, positive
 from fastconv.layers import Convolution
@@ -468,8 +468,7 @@ def show_history(history: Iterable[Any]) -> Figure:
 
 def _finite(name: str, value: npt.ArrayLike) -> Array:
     """Read an array of finite numbers; float16 becomes float32, which all drawing takes."""
-    array = np.asarray(value)
-    check_dtype(array, name, FLOATS, INTEGERS, BOOL)
+    array = read(value, name, NUMBERS)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got NaN or infinity")
     return array.astype(np.result_type(array.dtype, np.float32), copy=False)

@@ -13,6 +13,7 @@ KERNELS = ("activation", "columns", "convolution", "pooling", "product", "roofli
 # Compiled modules have no types: mypy sees their attributes as Any.
 cpu: Any = importlib.import_module(f"{__name__}.cpu")
 memory: Any = importlib.import_module(f"{__name__}.memory")
+threads: Any = importlib.import_module(f"{__name__}.threads")
 activation: Any
 columns: Any
 convolution: Any

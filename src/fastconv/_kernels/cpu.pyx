@@ -21,16 +21,6 @@ cdef extern from *:
     static int has_v4(void) { return 0; }
     #endif
 
-    #if defined(_OPENMP)
-    #include <omp.h>
-    #define OPENMP_DATE _OPENMP
-    static void openmp_pause(void) { omp_pause_resource_all(omp_pause_soft); }
-    #else
-    #define OPENMP_DATE 0
-    static int omp_get_max_threads(void) { return 1; }
-    static void openmp_pause(void) {}
-    #endif
-
     #if defined(__clang__)
     #define COMPILER __VERSION__
     #elif defined(__GNUC__)
@@ -41,29 +31,11 @@ cdef extern from *:
     """
     bint has_v3()
     bint has_v4()
-    const int OPENMP_DATE
-    int omp_get_max_threads()
-    void openmp_pause()
     const char *COMPILER
 
 compiler = COMPILER.decode()
-openmp_date = OPENMP_DATE
-"""Date (yyyymm) of the OpenMP specification the kernels were built with; 0: none."""
 
 
 def supported_levels():
     """Return the CPU levels that this processor can run, best first."""
     return (("v4",) if has_v4() else ()) + (("v3",) if has_v3() else ()) + ("base",)
-
-
-def max_threads():
-    """Return the number of threads OpenMP would use: OMP_NUM_THREADS, affinity, cores."""
-    return omp_get_max_threads()
-
-
-def pause_threads():
-    """End OpenMP's idle threads; the next parallel region starts new ones.
-
-    A child forked while they exist would wait for them for ever.
-    """
-    openmp_pause()

@@ -5,6 +5,8 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
+from fastconv._kernels.threads cimport startable
+
 cdef extern from *:
     """
     /* The first of the next items, of which `*count` are taken: a share of what is left. */
@@ -78,8 +80,14 @@ cdef inline int for_each(
         threads = 1
     scratch_bytes = (scratch_bytes + LINE - 1) // LINE * LINE
     memory = <char *>malloc(threads * scratch_bytes + LINE)
+    while memory == NULL and threads > 1:  # Fewer threads need less.
+        threads //= 2
+        memory = <char *>malloc(threads * scratch_bytes + LINE)
     if memory == NULL:
-        raise MemoryError(f"no memory for {threads} x {scratch_bytes} bytes of scratch")
+        raise MemoryError(f"no memory for {scratch_bytes} bytes of scratch")
+    if threads > 1:
+        # Asked for behind the allocation, which may take what the threads would need.
+        threads = startable(threads)
     scratch = memory + (LINE - <uintptr_t>memory % LINE)
     for thread in range(threads if scratch_bytes else 0):
         memset(scratch + thread * scratch_bytes, 0, LINE)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._arrays import FLOATS, Array, Shape, check_dtype
+from fastconv._arrays import FLOATS, Array, Shape, read
 from fastconv._text import table
 from fastconv._window import IntPair, Padding, integers, pair, positive
 from fastconv.layers import (
@@ -86,7 +86,7 @@ class Sequential:
             raise ValueError(f"input_dim must be a sequence of positive ints, got {input_dim}")
         self.output_dim = self.input_dim
         self.dtype = np.dtype(dtype)
-        check_dtype(np.empty(0, self.dtype), "a network", FLOATS)
+        read(np.empty(0, self.dtype), "a network", FLOATS)
         if seed is None:
             seed = int(np.random.randint(2**32, dtype=np.uint64))  # noqa: NPY002
         self.rng = np.random.default_rng(seed)

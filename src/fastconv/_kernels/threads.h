@@ -1,0 +1,87 @@
+/* OpenMP's settings, and whether the threads of a team can be started. */
+#ifndef FASTCONV_THREADS_H
+#define FASTCONV_THREADS_H
+
+#if defined(_OPENMP)
+#include <omp.h>
+#define OPENMP_DATE _OPENMP
+static void openmp_pause(void) { omp_pause_resource_all(omp_pause_soft); }
+#else
+#define OPENMP_DATE 0
+static int omp_get_max_threads(void) { return 1; }
+static int omp_get_num_procs(void) { return 1; }
+static int omp_get_thread_limit(void) { return 1; }
+static void openmp_pause(void) {}
+#endif
+
+#if defined(_OPENMP) && defined(__unix__)
+#include <pthread.h>
+#include <stdlib.h>
+
+/* libgomp keeps the team of each thread that calls it, so these facts are a thread's own. */
+static __thread struct {
+    int team;       /* The size of the team that libgomp keeps for this thread. */
+    int refused;    /* The size that could not be had the last time, or 0. */
+    int patience;   /* The number of calls until it is asked for again. */
+    unsigned pause; /* The pause since which `team` holds; a pause ends all teams. */
+} own = {1, 0, 0, 0};
+
+static unsigned pauses;
+
+enum {
+    PATIENCE = 256,
+    TEAM_BYTES = 4096, /* More than libgomp allocates for a member of a team. */
+};
+
+static void *pass_gate(void *gate) {
+    pthread_mutex_lock((pthread_mutex_t *)gate);
+    pthread_mutex_unlock((pthread_mutex_t *)gate);
+    return NULL;
+}
+
+/* Start threads that all exist at the same time, end them, and return how many a team may have. */
+static int try_team(int wanted) {
+    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    pthread_t *members = (pthread_t *)malloc((size_t)wanted * (sizeof *members + TEAM_BYTES));
+    int started = 0, i;
+    if (!members) return 1;
+    pthread_mutex_lock(&gate);
+    while (started < wanted - 1 && !pthread_create(&members[started], NULL, pass_gate, &gate))
+        started++;
+    pthread_mutex_unlock(&gate);
+    for (i = 0; i < started; i++) pthread_join(members[i], NULL);
+    free(members);
+    /* At the limit, the rest of the process needs some of what is left. */
+    return started == wanted - 1 ? wanted : 1 + started / 2;
+}
+
+static int team_size(int wanted) {
+    unsigned now = __atomic_load_n(&pauses, __ATOMIC_RELAXED);
+    if (own.pause != now) {
+        own.pause = now;
+        own.team = 1;
+        own.refused = 0;
+    }
+    if (wanted > own.team && wanted == own.refused && own.patience-- > 0) return own.team;
+    own.refused = 0;
+    if (wanted > own.team) {
+        int found = try_team(wanted);
+        if (found < wanted) {
+            own.refused = wanted;
+            own.patience = PATIENCE;
+        }
+        wanted = found;
+    }
+    return own.team = wanted;
+}
+
+static void pause_teams(void) {
+    __atomic_add_fetch(&pauses, 1, __ATOMIC_RELAXED);
+    openmp_pause();
+}
+#else
+static int team_size(int wanted) { return wanted; }
+static void pause_teams(void) { openmp_pause(); }
+#endif
+
+#endif

@@ -1,0 +1,59 @@
+"""OpenMP's own numbers of threads, and teams that can be started.
+
+libgomp ends the process when it cannot start a thread (`ulimit -v`, a container's limit of
+processes). So the first time that a caller wants a larger team than it has, as many threads are
+started and ended here, where failure is an answer. That costs about what libgomp's own start of the
+team costs, which then finds the stacks in the C library's cache.
+"""
+
+cdef extern from "threads.h":
+    const int OPENMP_DATE
+    int omp_get_max_threads() noexcept nogil
+    int omp_get_num_procs() noexcept nogil
+    int omp_get_thread_limit() noexcept nogil
+    int team_size(int wanted) noexcept nogil
+    void pause_teams() noexcept nogil
+
+openmp_date = OPENMP_DATE
+"""Date (yyyymm) of the OpenMP specification the kernels were built with; 0: none."""
+
+cdef int unlimited = 1 << 30  # OpenMP's number of threads while nobody has lowered it.
+
+
+cdef int startable(int wanted) noexcept nogil:
+    """Return how many threads a parallel region of the calling thread may have; at least 1."""
+    return team_size(wanted)
+
+
+def processors():
+    """Return the number of processors that OpenMP may use."""
+    return omp_get_num_procs()
+
+
+def set_unlimited(int n):
+    """Say how many threads OpenMP has by itself; fewer are a limit."""
+    global unlimited
+    unlimited = n
+
+
+cdef int allowed_now() noexcept:
+    cdef int most = omp_get_thread_limit(), now = omp_get_max_threads()
+    return now if now < unlimited and now < most else most
+
+
+def allowed(int n):
+    """Return the smaller of `n` and of what OpenMP allows the calling thread now.
+
+    `omp_set_num_threads`, which threadpoolctl calls, lowers the number of the thread that calls
+    it; OMP_THREAD_LIMIT is a limit for all.
+    """
+    cdef int most = allowed_now()
+    return n if n < most else most
+
+
+def pause():
+    """End OpenMP's idle threads; the next parallel region starts new ones.
+
+    A child forked while they exist would wait for them for ever.
+    """
+    pause_teams()
