@@ -3,6 +3,7 @@
 from fastconv.models._networks import VGG, AlexNet, DeepConvNet, LeNet, SimpleConvNet
 from fastconv.models._parameters import Parameters, read_pickle
 from fastconv.models._sequential import Sequential
+from fastconv.models._state_dict import load_state_dict
 
 __all__ = [
     "VGG",
@@ -12,5 +13,6 @@ __all__ = [
     "Parameters",
     "Sequential",
     "SimpleConvNet",
+    "load_state_dict",
     "read_pickle",
 ]
