@@ -1,31 +1,20 @@
 """Independent items of work, on one thread or many: the only parallel loop there is."""
 
-from cython.parallel cimport prange
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastconv._kernels.threads cimport startable
+from fastconv._kernels.threads cimport report_team, team_size
 
-cdef extern from *:
-    """
-    /* The first of the next items, of which `*count` are taken: a share of what is left. */
-    static inline ptrdiff_t take_items(ptrdiff_t *next, ptrdiff_t items, ptrdiff_t shares,
-                                       ptrdiff_t *count) {
-        ptrdiff_t first = __atomic_load_n(next, __ATOMIC_RELAXED);
-        do {
-            *count = (items - first) / shares;
-            if (*count < 1) *count = first < items;
-        } while (!__atomic_compare_exchange_n(next, &first, first + *count, 1, __ATOMIC_RELAXED,
-                                              __ATOMIC_RELAXED));
-        return first;
-    }
-    """
-    Py_ssize_t take_items(
-        Py_ssize_t *next, Py_ssize_t items, Py_ssize_t shares, Py_ssize_t *count
+cdef extern from "parallel.h":
+    ctypedef void (*Task)(const void *job, Py_ssize_t item, char *scratch) noexcept nogil
+    ctypedef struct Team:
+        Py_ssize_t items, shares
+
+    void run_items(Task task, const void *job, Team *team, char *scratch) noexcept nogil
+    double run_team(
+        Task task, const void *job, Team *team, char *scratch, size_t scratch_bytes, int threads
     ) noexcept nogil
-
-ctypedef void (*Task)(const void *job, Py_ssize_t item, char *scratch) noexcept nogil
 
 cdef enum:
     # A parallel region costs some microseconds, as long as it takes to move this much.
@@ -48,18 +37,6 @@ cdef inline Py_ssize_t wanted_items(int threads) noexcept:
     return 1 if threads == 1 else ITEMS_PER_THREAD * threads
 
 
-cdef inline void run_items(
-    Task task, const void *job, Py_ssize_t items, Py_ssize_t shares, Py_ssize_t *next, char *scratch
-) noexcept nogil:
-    cdef Py_ssize_t count, item = take_items(next, items, shares, &count)
-    while count:
-        while count:
-            task(job, item, scratch)
-            item += 1
-            count -= 1
-        item = take_items(next, items, shares, &count)
-
-
 cdef inline int for_each(
     Task task, const void *job, Py_ssize_t items, size_t scratch_bytes, double moved_bytes,
     int threads,
@@ -70,8 +47,9 @@ cdef inline int for_each(
     `threads` comes from `useful_threads`. An item's result must depend on nothing but the item:
     that is what makes results the same for every number of threads.
     """
-    cdef Py_ssize_t next = 0, shares
+    cdef Team team
     cdef int thread
+    cdef double lost
     cdef char *memory
     cdef char *scratch
     if items <= 0:
@@ -87,22 +65,23 @@ cdef inline int for_each(
         raise MemoryError(f"no memory for {scratch_bytes} bytes of scratch")
     if threads > 1:
         # Asked for behind the allocation, which may take what the threads would need.
-        threads = startable(threads)
+        threads = team_size(threads)
     scratch = memory + (LINE - <uintptr_t>memory % LINE)
     for thread in range(threads if scratch_bytes else 0):
         memset(scratch + thread * scratch_bytes, 0, LINE)
+    memset(&team, 0, sizeof(team))
+    team.items = items
     # Several items are taken at a time, fewer and fewer: neighbours share what lies in the caches,
     # and the counter's cache line travels between cores.
-    shares = SHARES_PER_THREAD * threads if threads > 1 else 1
+    team.shares = SHARES_PER_THREAD * threads if threads > 1 else 1
     if threads > 1:
-        for thread in prange(
-            threads, nogil=True, num_threads=threads, schedule="static", chunksize=1
-        ):
-            run_items(task, job, items, shares, &next, scratch + thread * scratch_bytes)
+        with nogil:
+            lost = run_team(task, job, &team, scratch, scratch_bytes, threads)
+        report_team(lost)
     elif moved_bytes > BYTES_WITHOUT_GIL:
         with nogil:
-            run_items(task, job, items, shares, &next, scratch)
+            run_items(task, job, &team, scratch)
     else:
-        run_items(task, job, items, shares, &next, scratch)
+        run_items(task, job, &team, scratch)
     free(memory)
     return 0

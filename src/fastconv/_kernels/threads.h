@@ -17,21 +17,35 @@ static void openmp_pause(void) {}
 #if defined(_OPENMP) && defined(__unix__)
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 /* libgomp keeps the team of each thread that calls it, so these facts are a thread's own. */
 static __thread struct {
-    int team;       /* The size of the team that libgomp keeps for this thread. */
-    int refused;    /* The size that could not be had the last time, or 0. */
-    int patience;   /* The number of calls until it is asked for again. */
-    unsigned pause; /* The pause since which `team` holds; a pause ends all teams. */
-} own = {1, 0, 0, 0};
+    int team;           /* The size of the team that libgomp keeps for this thread. */
+    int refused;        /* The size that could not be had the last time, or 0. */
+    int patience;       /* The number of calls until it is asked for again. */
+    unsigned pause;     /* The pause since which `team` holds; a pause ends all teams. */
+    double lost;        /* How many seconds the last teams have lost; at least 0. */
+    double alone;       /* For how many seconds this thread computes alone after the next. */
+    double alone_until; /* The end of that time. */
+} own = {.team = 1, .alone = 1e-3};
 
 static unsigned pauses;
+static int adaptive_teams = 1;
 
 enum {
     PATIENCE = 256,
     TEAM_BYTES = 4096, /* More than libgomp allocates for a member of a team. */
+    GAINS = 4,         /* Seconds that teams must gain for one that they lose: it comes at once. */
 };
+/* Seconds. What may be lost before a thread computes alone, and for how long it then does. */
+static const double MOST_LOST = 200e-6, LEAST_ALONE = 1e-3, MOST_ALONE = 0.25;
+
+static double monotonic_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
 
 static void *pass_gate(void *gate) {
     pthread_mutex_lock((pthread_mutex_t *)gate);
@@ -55,7 +69,7 @@ static int try_team(int wanted) {
     return started == wanted - 1 ? wanted : 1 + started / 2;
 }
 
-static int team_size(int wanted) {
+static int startable_team(int wanted) {
     unsigned now = __atomic_load_n(&pauses, __ATOMIC_RELAXED);
     if (own.pause != now) {
         own.pause = now;
@@ -75,12 +89,31 @@ static int team_size(int wanted) {
     return own.team = wanted;
 }
 
+static int useful_team(int wanted) {
+    if (adaptive_teams && own.lost >= MOST_LOST && monotonic_seconds() < own.alone_until) return 1;
+    return startable_team(wanted);
+}
+
+static void note_team(double lost) {
+    own.lost += lost > 0 ? lost : lost / GAINS;
+    if (own.lost >= MOST_LOST) {
+        own.lost = MOST_LOST;
+        own.alone_until = monotonic_seconds() + own.alone;
+        own.alone = 2 * own.alone < MOST_ALONE ? 2 * own.alone : MOST_ALONE;
+    } else if (own.lost < 0) {
+        own.lost = 0;
+        own.alone = own.alone / 2 > LEAST_ALONE ? own.alone / 2 : LEAST_ALONE;
+    }
+}
+
 static void pause_teams(void) {
     __atomic_add_fetch(&pauses, 1, __ATOMIC_RELAXED);
     openmp_pause();
 }
 #else
-static int team_size(int wanted) { return wanted; }
+static int adaptive_teams;
+static int useful_team(int wanted) { return wanted; }
+static void note_team(double lost) { (void)lost; }
 static void pause_teams(void) { openmp_pause(); }
 #endif
 

@@ -1,4 +1,5 @@
-"""What every parallel loop asks before it starts a team of threads."""
+"""What every parallel loop asks before it starts a team of threads, and tells behind it."""
 
 
-cdef int startable(int wanted) noexcept nogil
+cdef int team_size(int wanted) noexcept nogil
+cdef void report_team(double lost) noexcept nogil

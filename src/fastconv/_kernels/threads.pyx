@@ -1,9 +1,12 @@
-"""OpenMP's own numbers of threads, and teams that can be started.
+"""OpenMP's own numbers of threads, and how many threads of a team are worth their start.
 
-libgomp ends the process when it cannot start a thread (`ulimit -v`, a container's limit of
-processes). So the first time that a caller wants a larger team than it has, as many threads are
-started and ended here, where failure is an answer. That costs about what libgomp's own start of the
-team costs, which then finds the stacks in the C library's cache.
+a. libgomp ends the process when it cannot start a thread (`ulimit -v`, a container's limit of
+   processes). So the first time that a caller wants a larger team than it has, as many threads are
+   started and ended here, where failure is an answer. That costs about what libgomp's own start of
+   the team costs, which then finds the stacks in the C library's cache.
+b. Where other programs have the processors, a team may take many times as long as one thread, as
+   each call waits until all members have had their turn. A caller whose teams have lost time in
+   this way computes alone for a while, which doubles each time that it happens again.
 """
 
 cdef extern from "threads.h":
@@ -11,8 +14,10 @@ cdef extern from "threads.h":
     int omp_get_max_threads() noexcept nogil
     int omp_get_num_procs() noexcept nogil
     int omp_get_thread_limit() noexcept nogil
-    int team_size(int wanted) noexcept nogil
+    int useful_team(int wanted) noexcept nogil
+    void note_team(double lost) noexcept nogil
     void pause_teams() noexcept nogil
+    int adaptive "adaptive_teams"
 
 openmp_date = OPENMP_DATE
 """Date (yyyymm) of the OpenMP specification the kernels were built with; 0: none."""
@@ -20,9 +25,20 @@ openmp_date = OPENMP_DATE
 cdef int unlimited = 1 << 30  # OpenMP's number of threads while nobody has lowered it.
 
 
-cdef int startable(int wanted) noexcept nogil:
-    """Return how many threads a parallel region of the calling thread may have; at least 1."""
-    return team_size(wanted)
+cdef int team_size(int wanted) noexcept nogil:
+    """Return how many threads a parallel region of the calling thread shall have; at least 1."""
+    return useful_team(wanted)
+
+
+cdef void report_team(double lost) noexcept nogil:
+    """Say how many seconds longer the calling thread's last team took than one thread."""
+    note_team(lost)
+
+
+def adapt(bint teams):
+    """Say whether callers whose teams are slow compute alone; tests want whole teams always."""
+    global adaptive
+    adaptive = teams
 
 
 def processors():

@@ -1,0 +1,149 @@
+/* A team of threads: how its members share items, and keep out of each other's way.
+ *
+ * libgomp lets threads wait busily at the end of a region, and for the next one, for 300,000
+ * pauses, which are 5 to 50 ms. If two of them are on one processor, the one that waits keeps the
+ * other from its work for so long. A virtual machine's scheduler often wakes a thread on the
+ * processor of the one that calls it, although another is idle; and other programs may have the
+ * processors. Therefore
+ *
+ * a. a member that begins on the processor of another moves to one where there is none;
+ * b. members wait for each other before the region's end, and soon sleep instead of waiting busily;
+ * c. it is counted how much longer a team took than one thread would have taken, for threads.h, which
+ *    makes such teams rarer.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#ifndef FASTCONV_PARALLEL_H
+#define FASTCONV_PARALLEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+#if defined(_OPENMP)
+#include <omp.h>
+#else
+static inline int omp_get_num_threads(void) { return 1; }
+static inline int omp_get_thread_num(void) { return 0; }
+#endif
+
+typedef void (*Task)(const void *job, ptrdiff_t item, char *scratch);
+
+enum { PROCESSORS = 1024, WORD = 64 };
+
+typedef struct {
+    ptrdiff_t items, shares; /* Shares of what is left are taken at a time. */
+    ptrdiff_t next;          /* The first item that nobody has taken. */
+    int arrived;             /* How many members have found nothing left. */
+    double started, worked;  /* When the calling member began, and for how long it had items. */
+    int64_t lost;            /* The most that another member lost, in nanoseconds; at least 0. */
+    uint64_t processors[PROCESSORS / WORD]; /* Those on which members have begun. */
+} Team;
+
+static const double LEAST_SPIN = 20e-6, MOST_SPIN = 200e-6; /* Seconds. */
+
+static inline double seconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* The first of the next items, of which `*count` are taken. */
+static inline ptrdiff_t take_items(Team *team, ptrdiff_t *count) {
+    ptrdiff_t first = __atomic_load_n(&team->next, __ATOMIC_RELAXED);
+    do {
+        *count = (team->items - first) / team->shares;
+        if (*count < 1) *count = first < team->items;
+    } while (!__atomic_compare_exchange_n(&team->next, &first, first + *count, 1, __ATOMIC_RELAXED,
+                                          __ATOMIC_RELAXED));
+    return first;
+}
+
+/* Run the items that other members leave. */
+static inline void run_items(Task task, const void *job, Team *team, char *scratch) {
+    ptrdiff_t count, item = take_items(team, &count);
+    while (count) {
+        for (; count > 0; count--) task(job, item++, scratch);
+        item = take_items(team, &count);
+    }
+}
+
+static inline int all_arrived(const Team *team) {
+    return __atomic_load_n(&team->arrived, __ATOMIC_ACQUIRE) >= omp_get_num_threads();
+}
+
+/* How much longer a member of a team of `threads` took than alone, when it would not have waited but
+ * done the work of the others, too; negative if the team was faster. */
+static inline double lost_time(double waited, double worked, int threads) {
+    return waited - (threads - 1) * worked;
+}
+
+/* Say on which processor a member begins, and leave it if another has begun there. */
+static inline void settle(Team *team) {
+#if defined(__linux__)
+    int here = sched_getcpu(), others = 0;
+    uint64_t bit = (uint64_t)1 << here % WORD;
+    cpu_set_t allowed, free;
+    if (here < 0 || here >= PROCESSORS) return;
+    if (!(__atomic_fetch_or(&team->processors[here / WORD], bit, __ATOMIC_RELAXED) & bit)) return;
+    if (sched_getaffinity(0, sizeof allowed, &allowed)) return;
+    free = allowed;
+    for (int i = 0; i < PROCESSORS; i++)
+        if (team->processors[i / WORD] >> i % WORD & 1)
+            CPU_CLR(i, &free);
+        else
+            others |= CPU_ISSET(i, &free);
+    if (!others || sched_setaffinity(0, sizeof free, &free)) return;
+    sched_setaffinity(0, sizeof allowed, &allowed);
+    here = sched_getcpu();
+    if (here >= 0 && here < PROCESSORS)
+        __atomic_fetch_or(&team->processors[here / WORD], (uint64_t)1 << here % WORD,
+                          __ATOMIC_RELAXED);
+#else
+    (void)team;
+#endif
+}
+
+/* Wait for the other members; `started` is when the calling one began. */
+static inline void arrive(Team *team, double started) {
+    const struct timespec nap = {0, 50000};
+    double now = seconds_now(), worked = now - started, spin = worked / 4;
+    if (omp_get_thread_num() == 0) {
+        team->started = started;
+        team->worked = worked;
+    }
+    __atomic_add_fetch(&team->arrived, 1, __ATOMIC_RELEASE);
+    if (all_arrived(team)) return;
+    spin = now + (spin < LEAST_SPIN ? LEAST_SPIN : spin > MOST_SPIN ? MOST_SPIN : spin);
+    while (!all_arrived(team) && seconds_now() < spin) continue;
+    while (!all_arrived(team)) nanosleep(&nap, NULL);
+    if (omp_get_thread_num() != 0) {
+        double seconds = lost_time(seconds_now() - now, worked, omp_get_num_threads());
+        int64_t lost = (int64_t)(1e9 * seconds), most = __atomic_load_n(&team->lost, __ATOMIC_RELAXED);
+        while (lost > most && !__atomic_compare_exchange_n(&team->lost, &most, lost, 1,
+                                                           __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            continue;
+    }
+}
+
+/* Run all items on at most so many threads. Return the most seconds that a member has lost, waiting
+ * here or in OpenMP. There is one barrier, the region's end: a loop divided by OpenMP has more. */
+static inline double run_team(Task task, const void *job, Team *team, char *scratch,
+                              size_t scratch_bytes, int threads) {
+    double lost;
+#pragma omp parallel num_threads(threads)
+    {
+        double started = seconds_now();
+        settle(team);
+        run_items(task, job, team, scratch + (size_t)omp_get_thread_num() * scratch_bytes);
+        arrive(team, started);
+    }
+    lost = lost_time(seconds_now() - team->started - team->worked, team->worked, threads);
+    return 1e-9 * (double)team->lost > lost && team->lost ? 1e-9 * (double)team->lost : lost;
+}
+
+#endif
