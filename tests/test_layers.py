@@ -213,6 +213,66 @@ def test_textbook(ours: Any, theirs: Any) -> None:
             assert_same(ours.mask, theirs.mask)
 
 
+OFFSETS: dict[str, Any] = {
+    "int": 0,
+    "float": 0.5,
+    "array of one": np.array([0.25]),
+    "matrix of one": np.array([[0.25]]),
+    "array without axes": np.array(-1.5),
+    "integers": np.arange(6),
+    "row": np.arange(6.0)[None],
+    "row of integers": np.arange(6)[None],
+}
+
+
+@pytest.mark.parametrize("b", OFFSETS.values(), ids=OFFSETS.keys())
+@pytest.mark.parametrize("kind", ["Convolution", "Affine"])
+def test_b_is_broadcast_as_in_the_textbook(kind: str, b: Any) -> None:
+    """The book's own code adds a number or a row, as NumPy's sum with rows allows."""
+    weights = normal_values((6, 4, 3, 3), "f8", 1) if kind == "Convolution" else MATRIX
+    ours, theirs = getattr(layers, kind)(weights, b), getattr(textbook, kind)(weights, b)
+    x = normal_values(IMAGES, "f8")
+    out = theirs.forward(x)
+    assert_close(ours.forward(x), out, "f8", 200)
+    dout = normal_values(out.shape, "f8", 3)
+    assert_close(ours.backward(dout), theirs.backward(dout), "f8", 200)
+    assert ours.db.shape == ours.b.shape == np.shape(b)
+    every = (0, 2, 3) if kind == "Convolution" else (0,)
+    summed = dout.sum() if np.size(b) == 1 else dout.sum(axis=every)
+    assert_close(ours.db, np.reshape(summed, np.shape(b)), "f8", 200)
+
+
+@pytest.mark.parametrize("b", OFFSETS.values(), ids=OFFSETS.keys())
+@each_dtype
+def test_numbers_in_b_keep_the_dtype(dtype: str, b: Any) -> None:
+    """An integer does not make float64 of float32, and an optimiser can change it in place."""
+    if isinstance(b, np.ndarray) and b.dtype.kind == "f":
+        b = b.astype(dtype)
+    for layer in (
+        Convolution(normal_values((6, 4, 3, 3), dtype), b),
+        Affine(normal_values((120, 6), dtype), b),
+    ):
+        out = layer.forward(normal_values(IMAGES, dtype))
+        dx = layer.backward(out)
+        for array in (out, dx, layer.dW, layer.db, layer.b):
+            assert array is not None
+            assert array.dtype == dtype
+        assert layer.b is not None
+        assert layer.db is not None
+        layer.b -= layer.db
+
+
+def test_gradient_of_one_number_in_b() -> None:
+    """Against central differences: it reaches every output."""
+    x = normal_values((2, 3, 4, 4), "f8")
+    layer = Convolution(normal_values((5, 3, 3, 3), "f8", 1), np.array(0.3))
+    grads = normal_values(layer.forward(x).shape, "f8", 3)
+    layer.backward(grads)
+    assert layer.b is not None
+    assert layer.db is not None
+    assert_gradient(layer.db, lambda: (layer.forward(x) * grads).sum(), layer.b)
+
+
 def test_running_statistics_are_used_in_evaluation() -> None:
     ours, theirs = (
         BatchNormalization(GAMMA, BETA, 0.8),
@@ -848,12 +908,29 @@ FOUR = "x must have 4 dimensions, got shape (3, 4)"
 REFUSED_INPUTS: list[tuple[Any, Shape, str]] = [
     (Convolution(np.ones((2, 3, 3, 3)), None), (1, 4, 5, 5), "input has 4 channels"),
     (Convolution(np.ones((2, 3, 3, 3)), None), (1, 3, 2, 5), "does not fit the padded input"),
-    (Convolution(np.ones((2, 3, 3, 3)), np.ones(3)), (1, 3, 5, 5), "bias"),
+    *(
+        (
+            Convolution(np.ones((2, 3, 3, 3)), np.ones(shape)),
+            (1, 3, 5, 5),
+            re.escape(
+                "b must be a number or have shape (2,) or (1, 2), one for each output of W of "
+                f"shape (2, 3, 3, 3), got {shape}"
+            ),
+        )
+        for shape in [(3,), (2, 1), (1, 1, 2), (0,), (2, 2), (1, 1, 1)]
+    ),
     (Convolution(np.ones((2, 3)), None), (1, 3, 5, 5), "weight"),
     (Convolution(np.ones((2, 3, 3, 3)), None, 0), (1, 3, 5, 5), "stride must be a positive int"),
     (Convolution(np.ones((2, 3, 3, 3)), None, 1, -1), (1, 3, 5, 5), "padding must be"),
     (Affine(np.ones((4, 2)), None), (3, 5), re.escape("got shapes (3, 5) and (4, 2)")),
-    (Affine(np.ones((4, 2)), np.ones(3)), (3, 4), re.escape("bias must have shape (2,), got (3,)")),
+    (
+        Affine(np.ones((4, 2)), np.ones((3, 2))),
+        (3, 4),
+        re.escape(
+            "b must be a number or have shape (2,) or (1, 2), one for each output of W of shape "
+            "(4, 2), got (3, 2)"
+        ),
+    ),
     (Affine(np.ones((4, 2)), None), (), "x must be a batch, got a number"),
     (Affine(np.ones(4), None), (3, 4), "b must have 2 dimensions"),
     (Flatten(), (), "x must be a batch, got a number"),

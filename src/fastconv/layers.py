@@ -75,8 +75,9 @@ class Convolution:
     ----------
     W : array_like, shape (F, C/groups, FH, FW)
         Filters.
-    b : array_like, shape (F,), or None
-        What is added to every output of a filter.
+    b : array_like, shape (F,), (1, F), (1,) or (), or None
+        What is added to every output of a filter. One number is added to the outputs of all of
+        them.
     stride : int or pair of int, default 1
         Step between windows.
     pad : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
@@ -91,7 +92,7 @@ class Convolution:
     Attributes
     ----------
     dW, db : ndarray
-        Gradients of `W` and `b`, after `backward`.
+        Gradients of `W` and `b`, of their shapes, after `backward`.
 
     See Also
     --------
@@ -119,7 +120,7 @@ class Convolution:
         pad_mode: str = "constant",
     ) -> None:
         self.W = np.asarray(W)
-        self.b = None if b is None else np.asarray(b)
+        self.b = _offset(b, self.W)
         self.stride, self.pad = stride, pad
         self.dilation, self.groups, self.pad_mode = dilation, groups, pad_mode
         self.x: Array | None = None
@@ -132,7 +133,7 @@ class Convolution:
         return conv2d(
             self.x,
             self.W,
-            self.b,
+            _spread(self.b, self.W, axis=0),
             self.stride,
             self.pad,
             self.dilation,
@@ -142,7 +143,7 @@ class Convolution:
 
     def backward(self, dout: npt.ArrayLike, *, need_dx: bool = True) -> Array | None:
         """Compute `dW` and `db`; return the gradient of the input, None without `need_dx`."""
-        dx, self.dW, self.db = conv2d_backward(
+        dx, self.dW, db = conv2d_backward(
             dout,
             _saved(self.x, self),
             self.W,
@@ -153,6 +154,7 @@ class Convolution:
             pad_mode=self.pad_mode,
             output_mask=(need_dx, True, self.b is not None),
         )
+        self.db = _gathered(db, self.b)
         return dx
 
 
@@ -163,13 +165,13 @@ class Affine:
     ----------
     W : array_like, shape (D, M)
         Matrix.
-    b : array_like, shape (M,), or None
-        What is added to every row.
+    b : array_like, shape (M,), (1, M), (1,) or (), or None
+        What is added to every row. One number is added to all numbers.
 
     Attributes
     ----------
     dW, db : ndarray
-        Gradients of `W` and `b`, after `backward`.
+        Gradients of `W` and `b`, of their shapes, after `backward`.
 
     See Also
     --------
@@ -188,7 +190,7 @@ class Affine:
 
     def __init__(self, W: npt.ArrayLike, b: npt.ArrayLike | None) -> None:
         self.W = np.asarray(W)
-        self.b = None if b is None else np.asarray(b)
+        self.b = _offset(b, self.W)
         self.x: Array | None = None
         self.original_x_shape: Shape | None = None
         self.dW: Array | None = None
@@ -199,7 +201,7 @@ class Affine:
         array = np.asarray(x)
         self.original_x_shape = array.shape
         self.x = _rows(array)
-        return matmul(self.x, self.W, self.b)
+        return matmul(self.x, self.W, _spread(self.b, self.W, axis=1))
 
     def backward(self, dout: npt.ArrayLike, *, need_dx: bool = True) -> Array | None:
         """Compute `dW` and `db`; return the gradient of the input, None without `need_dx`."""
@@ -208,7 +210,8 @@ class Affine:
             raise ValueError(f"dout must have shape {(len(x), W.shape[1])}, got {grads.shape}")
         dx = matmul(grads, W.T) if need_dx else None
         self.dW = matmul(x.T, grads)
-        self.db = None if self.b is None else _narrowed(_widened(grads).sum(axis=0), grads)
+        db = None if self.b is None else _narrowed(_widened(grads).sum(axis=0), grads)
+        self.db = _gathered(db, self.b)
         return None if dx is None else dx.reshape(_saved(self.original_x_shape, self))
 
 
@@ -771,6 +774,44 @@ def _saved(value: Saved | None, layer: object) -> Saved:
     if value is None:
         raise RuntimeError(f"{type(layer).__name__}: backward needs a forward before it")
     return value
+
+
+def _offset(b: npt.ArrayLike | None, W: Array) -> Array | None:
+    """Read what a layer adds.
+
+    Python's numbers and integers become floats of the weights' dtype: as in NumPy's sums they must
+    not widen a float32 layer, and an optimiser cannot change integers in place.
+    """
+    if b is None:
+        return None
+    array = np.asarray(b)
+    if isinstance(b, (int, float)) or array.dtype.kind in "biu":
+        return array.astype(computed_dtype(W))
+    return array
+
+
+def _spread(b: npt.ArrayLike | None, W: npt.ArrayLike, axis: int) -> Array | None:
+    """Give every output of the weights its own number of `b`, as NumPy's sum with rows does."""
+    if b is None:
+        return None
+    array, outputs = np.asarray(b), np.shape(W)[axis : axis + 1]
+    if array.shape == outputs or not outputs:  # The function that is called refuses such weights.
+        return array
+    if array.ndim > 2 or array.shape not in ((), (1,), (1, 1), (1, *outputs)):
+        raise ValueError(
+            f"b must be a number or have shape {outputs} or {(1, *outputs)}, one for each output "
+            f"of W of shape {np.shape(W)}, got {array.shape}"
+        )
+    return np.broadcast_to(array.reshape(-1), outputs)
+
+
+def _gathered(db: Array | None, b: npt.ArrayLike | None) -> Array | None:
+    """Add up the gradients of the outputs that one number of `b` was added to."""
+    if db is None or b is None:
+        return None
+    if np.size(b) == 1:
+        db = _narrowed(_widened(db).sum(keepdims=True), db)
+    return db.reshape(np.shape(b))
 
 
 def _floats(value: npt.ArrayLike, name: str = "x") -> Array:
