@@ -150,6 +150,18 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
+PEAK = """
+def peak():
+    with open("/proc/self/status") as file:
+        [line] = [line for line in file if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+"""
+"""The most memory of a process so far; ru_maxrss begins with that of the process it came from."""
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="this system does not say what a process took"
+)
+
+
 # -------------------------------------------------------------------------------------- windows
 
 

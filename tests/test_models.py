@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import textbook
 from gradients import assert_gradient
-from helpers import Array, assert_close, assert_same, normal_values, run_python
+from helpers import PEAK, Array, assert_close, assert_same, needs_proc, normal_values, run_python
 
 from fastconv.layers import (
     Affine,
@@ -154,18 +154,6 @@ def test_numbers_of_parameters(
     assert all(array.dtype == np.float32 for array in net.params.values())
     assert repr(net).endswith(f"{count} parameters)")
     assert printed(net, capsys)[-1][5] == str(count)
-
-
-PEAK = """
-def peak():
-    with open("/proc/self/status") as file:
-        [line] = [line for line in file if line.startswith("VmHWM:")]
-    return int(line.split()[1]) * 1024
-"""
-"""The most memory of a process so far; ru_maxrss begins with that of the process it came from."""
-needs_proc = pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="this system does not say what a process took"
-)
 
 
 @needs_proc
