@@ -19,7 +19,18 @@ import numpy as np
 import pytest
 import textbook
 from gradients import assert_gradient
-from helpers import PEAK, Array, assert_close, assert_same, needs_proc, normal_values, run_python
+from helpers import (
+    PEAK,
+    Array,
+    assert_close,
+    assert_same,
+    memory_bounded,
+    needs_proc,
+    normal_values,
+    npy,
+    replace_member,
+    run_python,
+)
 
 from fastconv.layers import (
     Affine,
@@ -952,14 +963,93 @@ def test_damaged_files(tmp_path: Path, save: Callable[..., None]) -> None:
 
 def test_files_that_promise_too_much(tmp_path: Path) -> None:
     """Arrays far larger than their file."""
-    path, head = tmp_path / "params.npz", io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        head, {"descr": "<f4", "fortran_order": False, "shape": (10**14,)}
-    )
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("W1.npy", head.getvalue())
+    path, small = tmp_path / "params.npz", np.zeros(0, "f4")
+    net = Sequential((3,), seed=0).affine(2)
+    net.save_params(path)
+    replace_member(path, "W1.npy", npy(small, (10**14,)))
     with pytest.raises(ValueError, match=r"params.npz"):
-        Sequential((3,), seed=0).affine(2).load_params(path)
+        net.load_params(path)
+
+
+MANY = 1 << 26  # float32, which take 256 MiB and zipped 256 KiB
+B3 = np.zeros(3, "f4")
+BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
+    "shape": (
+        "b3.npy",
+        lambda: npy(np.zeros(MANY, "f4")),
+        rf"params.npz is of another network: its b3 has shape \({MANY},\), this network's \(3,\)$",
+    ),
+    "dtype": (
+        "b3.npy",
+        lambda: npy(np.zeros(3, f"S{MANY}")),
+        rf"params.npz: b3 is not of numbers but of dtype \|S{MANY}$",
+    ),
+    "one more": (
+        "junk.npy",
+        lambda: npy(np.zeros(MANY, "f4")),
+        "params.npz is of another network: it also has junk$",
+    ),
+    "longer than it says": (
+        "b3.npy",
+        lambda: npy(np.zeros(MANY, "f4"), (3,)),
+        rf"params.npz is damaged: b3: its header announces 12 bytes, but {4 * MANY} follow$",
+    ),
+    "shorter than it says": (
+        "b3.npy",
+        lambda: npy(B3)[:-1],
+        "params.npz is damaged: b3: its header announces 12 bytes, but 11 follow$",
+    ),
+    "header": (
+        "b3.npy",
+        lambda: b"\x93NUMPY\2\0" + (4 * MANY).to_bytes(4, "little") + b" " * 4 * MANY,
+        "params.npz is damaged: b3: EOF: reading array header, expected",
+    ),
+    "no array": ("b3.npy", lambda: bytes(4 * MANY), "params.npz is damaged: b3: .*magic"),
+    "version": (
+        "b3.npy",
+        lambda: b"\x93NUMPY\3\0" + npy(B3)[8:],
+        r"params.npz is damaged: b3: it is of version \(3, 0\), not",
+    ),
+    "negative shape": (
+        "b3.npy",
+        lambda: npy(B3, (-3, -1)),
+        r"params.npz is damaged: b3: its shape is \(-3, -1\)$",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "make", "message"), BOMBS.values(), ids=BOMBS.keys())
+def test_files_that_unpack_to_too_much(
+    tmp_path: Path, name: str, make: Callable[[], bytes], message: str
+) -> None:
+    """They are refused by what they announce, before anything large is unpacked."""
+    net, path = trained(seed=0), tmp_path / "params.npz"
+    net.save_params(path)
+    replace_member(path, name, make())
+    before = values(net)
+    with memory_bounded(4 << 20), pytest.raises(ValueError, match=message):
+        net.load_params(path)
+    assert_same_values(net, before)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_of_compression_without_a_bound(tmp_path: Path, method: int) -> None:
+    net, path = trained(seed=0), tmp_path / "params.npz"
+    net.save_params(path)
+    replace_member(path, "b3.npy", npy(B3), method)
+    with pytest.raises(ValueError, match=rf"params.npz is damaged: b3: .* by method {method}$"):
+        net.load_params(path)
+
+
+def test_loading_takes_no_more_than_the_parameters(tmp_path: Path) -> None:
+    """Compressed or not: what is read, and what is converted."""
+    net, path = Sequential((1000,), seed=0).affine(4000), tmp_path / "params.npz"
+    nbytes = net.params["W1"].nbytes
+    for save in (np.savez, np.savez_compressed):
+        save(path, W1=np.zeros((1000, 4000), "f4"), b1=np.zeros(4000, "f4"))
+        with memory_bounded(nbytes * 3 + (4 << 20)):
+            net.load_params(path)
+        assert not net.params["W1"].any()
 
 
 # --------------------------------------------------------------------------------------- pickles

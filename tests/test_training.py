@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, fields
 from math import cos, pi, sqrt
@@ -19,7 +20,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import FLOATS, LAYOUTS, Array, DType, Shape, normal_values
+from helpers import (
+    FLOATS,
+    LAYOUTS,
+    Array,
+    DType,
+    Shape,
+    memory_bounded,
+    normal_values,
+    npy,
+    replace_member,
+)
 
 from fastconv.layers import Affine, Dropout, Pooling, Relu, SoftmaxWithLoss
 from fastconv.models import Sequential
@@ -736,6 +747,66 @@ def test_checkpoint_that_lacks_a_part(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="is not a checkpoint of this training: "):
             training.load_checkpoint(path)
         assert everything(training) == before
+
+
+MANY = 1 << 25  # float64, which take 256 MiB and zipped 256 KiB
+BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
+    "about": (
+        "about.npy",
+        lambda: npy(np.array(" " * 2 * MANY)),
+        "is damaged: about is larger than the whole file of ",
+    ),
+    "losses": (
+        "losses.npy",
+        lambda: npy(np.zeros(MANY)),
+        "is damaged: losses is larger than the whole file of ",
+    ),
+    "losses of another kind": (
+        "losses.npy",
+        lambda: npy(np.array(["1.0"] * 4)),
+        re.escape("losses must be a row of float64, got (4,) of <U3"),
+    ),
+    "order": (
+        "order.npy",
+        lambda: npy(np.zeros(MANY, int)),
+        rf"order must be of shape \({COUNT},\) and int64, got \({MANY},\)",
+    ),
+    "network": (
+        "network/W1.npy",
+        lambda: npy(np.zeros(MANY)),
+        rf"network/W1 must be of shape \(4, 1, 3, 3\) and float32, got \({MANY},\)",
+    ),
+    "optimizer": (
+        "optimizer/v/b2.npy",
+        lambda: npy(np.zeros(MANY), (8,)),
+        rf"is damaged: optimizer/v/b2: its header announces 64 bytes, but {8 * MANY} follow",
+    ),
+    "one more": (
+        "junk.npy",
+        lambda: npy(np.zeros(MANY)),
+        "is not a checkpoint of this training: it is of another network, which differs in junk$",
+    ),
+    "nested": ("about.npy", lambda: npy(np.array("[" * 10**5)), "is not a checkpoint of this"),
+}
+
+
+@pytest.mark.parametrize(("name", "make", "message"), BOMBS.values(), ids=BOMBS.keys())
+def test_checkpoint_that_unpacks_to_too_much(
+    tmp_path: Path, name: str, make: Callable[[], bytes], message: str
+) -> None:
+    """It is refused by what it announces, before anything large is unpacked."""
+    path = tmp_path / "checkpoint.npz"
+    first, training = trainer(), trainer()
+    for _ in range(4):
+        first.train_step()
+    first.save_checkpoint(path)
+    method = zipfile.ZIP_STORED if make().count(b"[") > 10**5 - 1 else zipfile.ZIP_DEFLATED
+    replace_member(path, name, make(), method)
+    before = everything(training)
+    with memory_bounded(4 << 20), pytest.raises(ValueError, match=message) as caught:
+        training.load_checkpoint(path)
+    assert str(caught.value).startswith(str(path))
+    assert everything(training) == before
 
 
 def test_missing_checkpoint(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from fastconv.layers import (
     SoftmaxWithLoss,
     class_indices,
 )
-from fastconv.models._parameters import Parameters, assign, read_npz, write_npz
+from fastconv.models._npz import write_npz
+from fastconv.models._parameters import Parameters, assign, load
 
 __all__ = ["Sequential"]
 
@@ -440,7 +441,7 @@ class Sequential:
         if isinstance(file_name, Mapping):
             assign(self.state, file_name, "the mapping")
         else:
-            assign(self.state, read_npz(file_name), os.fspath(file_name))
+            load(self.state, file_name)
 
     # ---- summary -------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from fastconv._arrays import Array
 from fastconv._files import check_writable, replacing
 from fastconv._window import positive
 from fastconv.layers import class_indices
-from fastconv.models._parameters import read_npz, write_npz
+from fastconv.models._npz import Archive, DamagedFileError, open_npz, write_npz
 from fastconv.training._optimizers import OPTIMIZERS, Optimizer, kept_dtype
 
 __all__ = ["Epoch", "Network", "Trainer"]
@@ -326,29 +326,21 @@ class Trainer:
         ValueError
             If it is damaged or of another training; nothing is then changed.
         """
-        name = os.fspath(path)
-        arrays = read_npz(path)
-        try:
-            about = json.loads(str(arrays.pop("about")))
-            different = [
-                f"{key} {about.get(key)} instead of {value}"
-                for key, value in self._identity().items()
-                if about.get(key) != value
-            ]
-            if different:
-                raise ValueError(f"it has {', '.join(different)}")
-            order, losses = arrays.pop("order"), arrays.pop("losses").tolist()
-            history = [Epoch(*row) for row in about["history"]]
-            if not np.array_equal(np.sort(order), np.arange(len(self.x_train))):
-                raise ValueError("it lacks some of the images")
-            if not len(losses) == about["steps"] >= len(history) * self.steps_per_epoch:
-                raise ValueError(f"it has {len(losses)} losses of {about['steps']} steps")
-            self._check_arrays(arrays, about["iter"])
-            generators = self._generators()
-            for generator, state in zip(generators, about["random"], strict=True):
-                type(generator)().state = state
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{name} is not a checkpoint of this training: {error}") from error
+        with open_npz(path) as archive:
+            try:
+                about, arrays = self._read_checkpoint(archive)
+                history = [Epoch(*row) for row in about["history"]]
+                order, losses = arrays.pop("order"), arrays.pop("losses").tolist()
+                self._check_progress(about, order, losses, history)
+                generators = self._generators()
+                for generator, state in zip(generators, about["random"], strict=True):
+                    type(generator)().state = state
+            except DamagedFileError:
+                raise
+            except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{os.fspath(path)} is not a checkpoint of this training: {error}"
+                ) from error
         for key, array in _state(self.network).items():
             # In place: layers of networks with a plain dict hold the same array.
             array[...] = arrays[f"network/{key}"]
@@ -364,23 +356,56 @@ class Trainer:
             generator.state = state
         self.order, self.train_loss_list, self.history = order, losses, history
 
-    def _check_arrays(self, arrays: Mapping[str, Array], steps: int) -> None:
-        """Raise a ValueError unless these are the network's and, after a step, the optimiser's."""
+    def _read_checkpoint(self, archive: Archive) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Read the arrays once it is known that they are those of this training."""
+        about = json.loads(str(archive.read_uncompressed("about")))
+        different = [
+            f"{key} {about.get(key)} instead of {value}"
+            for key, value in self._identity().items()
+            if about.get(key) != value
+        ]
+        if different:
+            raise ValueError(f"it has {', '.join(different)}")
+        self._check_arrays(archive, about["iter"])
+        kept = archive.header("losses")
+        if len(kept.shape) != 1 or kept.dtype != np.float64:
+            raise ValueError(f"losses must be a row of float64, got {kept.shape} of {kept.dtype}")
+        arrays = {
+            name: archive.read(name) for name in archive.names if name not in ("about", "losses")
+        }
+        return about, {**arrays, "losses": archive.read_uncompressed("losses")}
+
+    def _check_progress(
+        self, about: Mapping[str, Any], order: Array, losses: list[float], history: list[Epoch]
+    ) -> None:
+        """Raise a ValueError unless order, losses and history are of as many steps."""
+        if not np.array_equal(np.sort(order), np.arange(len(self.x_train))):
+            raise ValueError("it lacks some of the images")
+        if not len(losses) == about["steps"] >= len(history) * self.steps_per_epoch:
+            raise ValueError(f"it has {len(losses)} losses of {about['steps']} steps")
+
+    def _check_arrays(self, archive: Archive, steps: int) -> None:
+        """Raise a ValueError unless the headers of arrays are those that this training writes.
+
+        After a step, there are the optimiser's, too.
+        """
         expected = {
             f"network/{name}": (array.shape, array.dtype)
             for name, array in _state(self.network).items()
         }
+        expected["order"] = self.order.shape, self.order.dtype
         if steps:
             expected |= {
                 f"optimizer/{variable}/{name}": (array.shape, kept_dtype(array))
                 for variable in self.optimizer.kept
                 for name, array in self.network.params.items()
             }
-        if expected.keys() != arrays.keys():
-            names = ", ".join(sorted(expected.keys() ^ arrays.keys()))
+        found = archive.names - {"about", "losses"}
+        if expected.keys() != found:
+            names = ", ".join(sorted(expected.keys() ^ found))
             raise ValueError(f"it is of another network, which differs in {names}")
         for name, (shape, dtype) in expected.items():
-            array = arrays[name]
+            array = archive.header(name)
             if (array.shape, array.dtype) != (shape, dtype):
                 raise ValueError(
                     f"{name} must be of shape {shape} and {dtype}, got {array.shape} and "
