@@ -163,7 +163,7 @@ def test_numbers_of_parameters(
     net = make()
     assert sum(array.size for array in net.params.values()) == count
     assert all(array.dtype == np.float32 for array in net.params.values())
-    assert repr(net).endswith(f"{count} parameters)")
+    assert str(net).endswith(f"{count} parameters)")
     assert printed(net, capsys)[-1][5] == str(count)
 
 
@@ -485,13 +485,66 @@ def test_refused_accuracies() -> None:
 @pytest.mark.parametrize("shape", [(), (2,), (2, 9, 8), (3, 1, 9, 8), (3, 144), (3, 2, 8, 9)])
 def test_inputs_of_other_shapes(shape: tuple[int, ...]) -> None:
     net = SMALL["SimpleConvNet"](seed=0)
-    message = re.escape(f"inputs of this network must have shape (N, 2, 9, 8), got {shape}")
+    message = re.escape(f"x must have shape (N, 2, 9, 8) for this network, got {shape}")
     x, t = np.ones(shape), np.zeros(3, int)
-    for call in (net.predict, net.activations, lambda x: net.loss(x, t)):
+    calls: list[Callable[[Any], Any]] = [
+        *(net.predict, net.predict_proba, net.activations),
+        *(lambda x: net.loss(x, t), lambda x: net.accuracy(x, t)),
+    ]
+    for call in calls:
         with pytest.raises(ValueError, match=message):
             call(x)
     with pytest.raises(ValueError, match=message):
         net.gradient(x, t)
+
+
+@pytest.mark.parametrize("dtype", ["F", "U3", "M8[s]", object])
+def test_inputs_that_are_no_numbers(dtype: Any) -> None:
+    net = SMALL["SimpleConvNet"](seed=0)
+    message = f"x must be of float16, .*; got dtype {re.escape(str(np.dtype(dtype)))}"
+    for call in (net.predict, net.predict_proba, net.activations):
+        with pytest.raises(TypeError, match=message):
+            call(np.zeros((3, 2, 9, 8), dtype))
+
+
+@each_small
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_probabilities(make: Callable[..., Sequential], dtype: str) -> None:
+    net = make(dtype=dtype, seed=0)
+    if make is normalized:  # What it divides by is close to 0 before it is trained.
+        net.gradient(*batch(net))
+    for count in (0, 1, 6):
+        x, _ = batch(net, count)
+        probabilities = net.predict_proba(5 * x)
+        assert probabilities.dtype == ("f8" if dtype == "f8" else "f4")
+        assert probabilities.shape == (count, *net.output_dim)
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+        scores = net.predict(5 * x).astype("f8")
+        powers = np.exp(scores - scores.max(axis=1, keepdims=True, initial=0))
+        expected = powers / powers.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-6)
+
+
+def test_probabilities_of_other_outputs() -> None:
+    net = Sequential((3, 4, 4), seed=0).convolution(5, 3)
+    message = re.escape("must end in a row of scores for classes, its output is (5, 2, 2)")
+    with pytest.raises(ValueError, match=message):
+        net.predict_proba(np.ones((1, 3, 4, 4)))
+    with pytest.raises(ValueError, match=message):
+        net.accuracy(np.ones((1, 3, 4, 4)), [0])
+
+
+def test_representation() -> None:
+    """A line about the network, then its layers by their names."""
+    net = normalized(seed=0)
+    first, *lines = repr(net).splitlines()
+    assert first == str(net)
+    count = sum(array.size for array in net.params.values())
+    assert str(net) == f"Sequential(input (2, 6, 6), output (3,), 9 layers, {count} parameters)"
+    assert lines == [f"  {name}: {layer!r}" for name, layer in net.layers.items()]
+    assert "  Pool1: Pooling(2, 2, stride=2)" in lines
+    assert "  Dropout1: Dropout(0.3)" in lines
+    assert repr(Sequential((3,), seed=0)) == str(Sequential((3,), seed=0))
 
 
 @each_small
@@ -577,6 +630,27 @@ def test_copies(make: Callable[..., Sequential], duplicate: Callable[[Any], Any]
     assert (other.predict(x) != net.predict(x)).any()
     for name in net.params:
         assert_same(net.params[name], before[name])
+
+
+def test_copies_of_trained_networks_lack_the_last_batch() -> None:
+    """They are about as large as the parameters, whatever the batch was."""
+    net = Sequential((1, 28, 28), seed=0).convolution(8, 5).batch_normalization()
+    net.add(Relu(), Pooling(2, 2, 2), Dropout(0.3)).affine(20).add(Sigmoid()).affine(10)
+    net.gradient(*batch(net, 200))
+    size = sum(array.nbytes for array in net.state.values())
+    for other in (net, copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert size < len(pickle.dumps(other)) < size + 10_000
+    other = copy.deepcopy(net)
+    with pytest.raises(RuntimeError, match="Affine: backward needs a forward before it"):
+        other.backward(np.ones((200, 10), "f4"))
+    with pytest.raises(RuntimeError, match="SoftmaxWithLoss: backward needs a forward"):
+        other.last_layer.backward()
+    assert all(grad is None for grad in other.params.gradients().values())
+    x, t = batch(net, 5)
+    for name, grad in net.gradient(x, t).items():  # dropout, too, goes on as in the original
+        if name == "W1":
+            grads = other.gradient(x, t)
+        assert_same(grads[name], grad)
 
 
 @each_small
