@@ -453,7 +453,8 @@ def show_history(history: Iterable[Any]) -> Figure:
     left.plot(epochs, losses, marker=marker)
     left.set_ylabel("loss")
     right.plot(epochs, 100 * train, marker=marker, label="training")
-    right.plot(epochs, 100 * test, marker=marker, label="test")
+    if not np.isnan(test).all():
+        right.plot(epochs, 100 * test, marker=marker, label="test")
     right.set_ylabel("accuracy in %")
     right.legend()
     for axes in (left, right):
