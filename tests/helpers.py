@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import tracemalloc
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,6 +151,54 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
         timeout=120,
         check=False,
     )
+
+
+PEAK = """
+def peak():
+    with open("/proc/self/status") as file:
+        [line] = [line for line in file if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+"""
+"""The most memory of a process so far; ru_maxrss begins with that of the process it came from."""
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="this system does not say what a process took"
+)
+
+
+@contextmanager
+def memory_bounded(most: int) -> Iterator[None]:
+    """Assert that Python and NumPy reserve no more bytes than this within the block."""
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak <= most
+
+
+def npy(array: Array, shape: Shape | None = None) -> bytes:
+    """Write an array as an .npy file, whose header may announce another shape."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        file,
+        {
+            "descr": array.dtype.str,
+            "fortran_order": False,
+            "shape": array.shape if shape is None else shape,
+        },
+    )
+    return file.getvalue() + array.tobytes()
+
+
+def replace_member(path: Path, name: str, data: bytes, method: int = zipfile.ZIP_DEFLATED) -> None:
+    """Write one file within a .npz file anew, or one more, compressed."""
+    with zipfile.ZipFile(path) as archive:
+        members = {key: archive.read(key) for key in archive.namelist() if key != name}
+    with zipfile.ZipFile(path, "w") as archive:
+        for key, content in members.items():
+            archive.writestr(key, content)
+        archive.writestr(name, data, method)
 
 
 # -------------------------------------------------------------------------------------- windows

@@ -5,14 +5,15 @@ from __future__ import annotations
 import gzip
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import PAD_MODES, Array
+from helpers import PAD_MODES, PEAK, Array, needs_proc, run_python
 
-from fastconv import _filters
+from fastconv import _filter, _filters, _images
 from fastconv.__main__ import main
 
 Image: Any = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
@@ -30,16 +31,19 @@ def naive(plane: Array, kernel: Array, pad_mode: Any) -> Array:
     return result
 
 
-def expected(pixels: Array, name: str, pad_mode: str, largest_pixel: int = 255) -> Array:
+def expected(
+    pixels: Array, name: str, pad_mode: str, largest_pixel: int = 255, white: int = 255
+) -> Array:
     """Filter pixels (H, W, C) as the command's help says."""
     kernel = np.array(_filters.FILTERS[name])
     response = np.stack(
         [naive(pixels[..., c], kernel, pad_mode) for c in range(pixels.shape[-1])], -1
     )
     if name in AROUND_GRAY:
-        response = 128 + response * (127 / np.abs(response).max())
+        gray = (white + 1) // 2
+        response = gray + response * ((white - gray) / np.abs(response).max())
     else:
-        response = np.clip(response * (255 / largest_pixel), 0, 255)
+        response = np.clip(response * (white / largest_pixel), 0, white)
     result: Array = np.rint(response)
     return result
 
@@ -94,7 +98,7 @@ def test_pixels(
     captured = capsys.readouterr()
     assert captured.err == ""
     assert captured.out == (
-        f"{out}: 7 x 9 pixels, channels: {channels}, kernel: {kernel}, pad mode: {pad_mode}\n"
+        f"{out}: 9 x 7 pixels, channels: {channels}, kernel: {kernel}, pad mode: {pad_mode}\n"
     )
 
 
@@ -115,11 +119,207 @@ def test_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kernel", ["laplacian", "sharpen", "blur"])
-def test_16_bits(tmp_path: Path, kernel: str) -> None:
+@pytest.mark.parametrize("source", ["png", "tiff"])
+@pytest.mark.parametrize(("target", "white"), [("png", 65535), ("tiff", 65535), ("bmp", 255)])
+def test_16_bits(tmp_path: Path, kernel: str, source: str, target: str, white: int) -> None:
+    """They are kept where the format holds them."""
     pixels = np.random.default_rng(3).integers(0, 65536, (6, 8, 1), np.uint16)
-    image, out = save(tmp_path / "deep.png", pixels), tmp_path / "out.png"
+    image, out = save(tmp_path / f"deep.{source}", pixels), tmp_path / f"out.{target}"
     assert main(["filter", image, "--kernel", kernel, "-o", str(out)]) == 0
-    np.testing.assert_array_equal(load(out), expected(pixels, kernel, "constant", 65535))
+    np.testing.assert_array_equal(load(out), expected(pixels, kernel, "constant", 65535, white))
+
+
+def test_16_bits_in_either_byte_order(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(3).integers(0, 65536, (6, 8, 1), np.uint16)
+    picture = Image.frombytes("I;16B", (8, 6), pixels.astype(">u2").tobytes())
+    picture.save(tmp_path / "in.tiff")
+    out = tmp_path / "out.png"
+    assert main(["filter", str(tmp_path / "in.tiff"), "--kernel", "emboss", "-o", str(out)]) == 0
+    np.testing.assert_array_equal(load(out), expected(pixels, "emboss", "constant", 65535, 65535))
+
+
+def test_conversions_that_pillow_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no such conversion")
+
+    arguments = [save(tmp_path / "in.png", drawn()), "-o", str(tmp_path / "out.png")]
+    monkeypatch.setattr(Image.Image, "convert", fail)
+    words = "in.png: cannot read an image of mode RGB: no such conversion"
+    assert_refused(capsys, tmp_path, [*arguments, "--kernel", "blur"], words)
+
+
+@pytest.mark.parametrize("kernel", ["laplacian", "sharpen", "blur"])
+def test_floats(tmp_path: Path, kernel: str) -> None:
+    """A TIFF file gets the response itself; NaN stays where it belongs."""
+    pixels = np.random.default_rng(3).standard_normal((6, 8, 1)).astype(np.float32)
+    pixels[1, 1] = np.nan
+    image, out = save(tmp_path / "in.tiff", pixels), tmp_path / "out.tiff"
+    assert main(["filter", image, "--kernel", kernel, "-o", str(out)]) == 0
+    result = load(out)
+    assert result.dtype == np.float32
+    known = naive(pixels[..., 0], np.array(_filters.FILTERS[kernel]), "constant")
+    np.testing.assert_allclose(result[..., 0], known, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", ["laplacian", "blur"])
+def test_floats_in_other_formats(tmp_path: Path, kernel: str) -> None:
+    """The smallest pixel is black, the largest white."""
+    pixels = np.arange(-24.0, 24).reshape(6, 8, 1).astype(np.float32) / 8
+    image, out = save(tmp_path / "in.tiff", pixels), tmp_path / "out.png"
+    arguments = ["--kernel", kernel, "-o", str(out), "--pad-mode", "edge"]
+    assert main(["filter", image, *arguments]) == 0
+    scaled = pixels if kernel == "laplacian" else (pixels + 3) * (255 / (pixels.max() + 3))
+    np.testing.assert_array_equal(load(out), expected(scaled, kernel, "edge"))
+
+
+def test_floats_that_are_no_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = np.ones((6, 8, 1), np.float32)
+    pixels[2, 3] = np.inf
+    arguments = [save(tmp_path / "in.tiff", pixels), "-o", str(tmp_path / "out.png")]
+    words = "in.tiff: it holds NaN or infinity, which only a TIFF file can show"
+    assert_refused(capsys, tmp_path, [*arguments, "--kernel", "blur"], words)
+
+
+def test_integers_that_are_no_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = np.array([[[-1], [70000]]], np.int32)
+    arguments = [save(tmp_path / "in.tiff", pixels), "-o", str(tmp_path / "out.png")]
+    words = "in.tiff: pixels that are integers must be from 0 to 65535, got -1 to 70000"
+    assert_refused(capsys, tmp_path, [*arguments, "--kernel", "blur"], words)
+
+
+@pytest.mark.parametrize("pad_mode", PAD_MODES)
+@pytest.mark.parametrize("kernel", ["laplacian", "emboss"])
+def test_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: str, pad_mode: str) -> None:
+    """Where an image is cut does not show."""
+    pixels, out = drawn(7, 9), tmp_path / "out.png"
+    image = save(tmp_path / "in.png", pixels)
+    for size in (1, 18, 30):  # one, two and three rows
+        monkeypatch.setattr(_filter, "BAND_PIXELS", size)
+        arguments = ["--kernel", kernel, "-o", str(out), "--pad-mode", pad_mode]
+        assert main(["filter", image, *arguments]) == 0
+        np.testing.assert_array_equal(load(out), expected(pixels, kernel, pad_mode))
+
+
+# --- Orientation, transparency, size --------------------------------------------------------
+
+# How each of EXIF's orientations turns what is stored, as pixels (H, W, C), into what is seen.
+UPRIGHT: dict[int, Callable[[Array], Array]] = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: pixels[::-1].transpose(1, 0, 2),
+    7: lambda pixels: pixels[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda pixels: pixels[:, ::-1].transpose(1, 0, 2),
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("extension", ["png", "tiff"])
+def test_photographs_are_turned_upright(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], orientation: int, extension: str
+) -> None:
+    pixels, image, out = drawn(), tmp_path / f"in.{extension}", tmp_path / "out.png"
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(pixels).save(image, exif=exif)
+    assert main(["filter", str(image), "--kernel", "horizontal-edges", "-o", str(out)]) == 0
+    seen = UPRIGHT[orientation](pixels)
+    np.testing.assert_array_equal(load(out), expected(seen, "horizontal-edges", "constant"))
+    size = "9 x 7" if orientation < 5 else "7 x 9"
+    assert f"{out}: {size} pixels, " in capsys.readouterr().out
+    with Image.open(out) as picture:
+        assert 274 not in picture.getexif()
+
+
+def test_damaged_exif_data(tmp_path: Path) -> None:
+    pixels, image, out = drawn(), tmp_path / "in.png", tmp_path / "out.png"
+    Image.fromarray(pixels).save(image, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12")
+    assert main(["filter", str(image), "--kernel", "blur", "-o", str(out)]) == 0
+    np.testing.assert_array_equal(load(out), expected(pixels, "blur", "constant"))
+
+
+@pytest.mark.parametrize("channels", [2, 4], ids=["gray", "colour"])
+@pytest.mark.parametrize("kernel", ["laplacian", "blur"])
+def test_transparency_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], channels: int, kernel: str
+) -> None:
+    pixels, out = drawn(channels=channels), tmp_path / "out.png"
+    image = save(tmp_path / "in.png", pixels)
+    assert main(["filter", image, "--kernel", kernel, "-o", str(out)]) == 0
+    result = load(out)
+    np.testing.assert_array_equal(result[..., -1], pixels[..., -1])
+    np.testing.assert_array_equal(result[..., :-1], expected(pixels[..., :-1], kernel, "constant"))
+    words = f"channels: {channels - 1} and transparency, kernel: {kernel}, pad mode: constant\n"
+    assert capsys.readouterr().out.endswith(words)
+
+
+def test_transparent_colour_of_a_palette(tmp_path: Path) -> None:
+    picture = Image.fromarray(drawn()).quantize(8)
+    picture.save(tmp_path / "in.png", transparency=3)
+    with Image.open(tmp_path / "in.png") as stored:
+        assert stored.mode == "P"
+        pixels = np.asarray(stored.convert("RGBA"))
+    assert (pixels[..., 3] == 0).any()
+    out = tmp_path / "out.png"
+    assert main(["filter", str(tmp_path / "in.png"), "--kernel", "blur", "-o", str(out)]) == 0
+    result = load(out)
+    np.testing.assert_array_equal(result[..., 3], pixels[..., 3])
+    np.testing.assert_array_equal(result[..., :3], expected(pixels[..., :3], "blur", "constant"))
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(2, "L"), (4, "RGB")])
+def test_formats_without_transparency(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], channels: int, mode: str
+) -> None:
+    image, out = save(tmp_path / "in.png", drawn(channels=channels)), tmp_path / "out.jpg"
+    assert main(["filter", image, "--kernel", "blur", "-o", str(out)]) == 0
+    with Image.open(out) as picture:
+        assert picture.mode == mode
+    words = "pad mode: constant (transparency is left out: JPEG does not hold it)\n"
+    assert capsys.readouterr().out.endswith(words)
+
+
+@needs_proc
+def test_large_photograph(tmp_path: Path) -> None:
+    """Of 90 megapixels, where Pillow warns: no word of it, and less than 1 GB."""
+    image, out = tmp_path / "in.png", tmp_path / "out.png"
+    picture = Image.new("RGB", (10000, 9000), (10, 20, 30))
+    picture.save(image, compress_level=1)
+    del picture
+    result = run_python(
+        f"{PEAK}\n"
+        "from fastconv.__main__ import main\n"
+        f"code = main(['filter', {str(image)!r}, '--kernel', 'blur', '-o', {str(out)!r}])\n"
+        "print(code, peak())\n"
+    )
+    assert result.stderr == ""
+    printed, last = result.stdout.splitlines()
+    assert printed.startswith(f"{out}: 10000 x 9000 pixels, ")
+    code, most = map(int, last.split())
+    assert code == 0
+    assert most < 10**9
+
+
+@pytest.mark.parametrize("limit", [62, 40, 20])
+def test_images_that_are_too_large(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+) -> None:
+    usual = Image.MAX_IMAGE_PIXELS
+    image = save(tmp_path / "in.png", drawn())
+    monkeypatch.setattr(_images, "MOST_PIXELS", limit)
+    arguments = [image, "--kernel", "blur", "-o", str(tmp_path / "out.png")]
+    words = f"{image}: the image is too large: it has more than {limit} pixels"
+    assert_refused(capsys, tmp_path, arguments, words)
+    monkeypatch.setattr(_images, "MOST_PIXELS", 63)
+    assert main(["filter", *arguments]) == 0
+    assert usual == Image.MAX_IMAGE_PIXELS
 
 
 @pytest.mark.parametrize("kernel", AROUND_GRAY)
@@ -163,8 +363,23 @@ def test_extension_says_the_format(tmp_path: Path, extension: str, image_format:
 def test_image_can_be_replaced_by_the_result(tmp_path: Path) -> None:
     pixels = drawn()
     image = save(tmp_path / "in.png", pixels)
-    assert main(["filter", image, "--kernel", "blur", "-o", image]) == 0
+    assert main(["filter", image, "--kernel", "blur", "-o", image, "--overwrite"]) == 0
     np.testing.assert_array_equal(load(tmp_path / "in.png"), expected(pixels, "blur", "constant"))
+
+
+@pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
+def test_image_is_not_replaced_by_accident(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], link: str | None
+) -> None:
+    image = tmp_path / "in.png"
+    save(image, drawn())
+    out = tmp_path / "out.png" if link else image
+    if link:
+        getattr(out, link)(image)
+    arguments = [str(image), "--kernel", "blur", "-o", str(out)]
+    words = f"{out} is the image itself: add --overwrite to replace it"
+    assert_refused(capsys, tmp_path, arguments, words)
+    assert main(["filter", *arguments, "--overwrite"]) == 0
 
 
 # --- Errors ---------------------------------------------------------------------------------
@@ -179,9 +394,46 @@ def test_bad_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text.write_text("Hello")
     assert_refused(capsys, tmp_path, [str(damaged), *out], str(damaged), "truncated")
     assert_refused(capsys, tmp_path, [str(text), *out], str(text), "nor an image")
+    lost = f"{damaged}: cannot read the PNG file: ", "its end is missing: copy or download it again"
+    assert_refused(capsys, tmp_path, [str(damaged), *out], *lost)
     no_file = f"{missing}: No such file or directory"
     assert_refused(capsys, tmp_path, [str(missing), *out], no_file)
     assert_refused(capsys, tmp_path, [str(tmp_path), *out], f"{tmp_path}: a folder, not an image")
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+DAMAGED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "signature alone": (lambda data: data[:8], "in.png: a damaged PNG file: "),
+    "header": (lambda data: PNG + b"\xff" * 40, "in.png: a damaged PNG file: "),
+    "header's check": (
+        lambda data: data[:29] + b"\0\0\0\0" + data[33:],
+        "make or download it again",
+    ),
+    "data": (
+        lambda data: data[:100] + bytes(byte ^ 0xFF for byte in data[100:200]) + data[200:],
+        "in.png: cannot read the PNG file: ",
+    ),
+    "end": (lambda data: data[: len(data) // 2], "its end is missing: copy or download it again"),
+}
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGED.values(), ids=DAMAGED.keys())
+def test_advice_for_damaged_images(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[bytes], bytes],
+    words: str,
+) -> None:
+    """It is about the damage, not about Pillow or other kinds of files."""
+    image = tmp_path / "in.png"
+    save(image, drawn(64, 64))
+    image.write_bytes(damage(image.read_bytes()))
+    arguments = [str(image), "--kernel", "blur", "-o", str(tmp_path / "out.png")]
+    assert_refused(capsys, tmp_path, arguments, words)
+    assert main(["filter", *arguments]) == 2
+    error = capsys.readouterr().err
+    for other in ("IDX", "Pillow", "install"):
+        assert other not in error
 
 
 @pytest.mark.parametrize(

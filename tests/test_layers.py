@@ -95,6 +95,9 @@ CASES = {
     "Relu": Case(lambda draw: Relu(), (3, 4, 5)),
     "Sigmoid": Case(lambda draw: Sigmoid(), (3, 4, 5)),
     "Dropout": Case(lambda draw: Dropout(0.4, rng=np.random.default_rng(0)), (3, 4, 5)),
+    "Dropout-inverted": Case(
+        lambda draw: Dropout(0.4, inverted=True, rng=np.random.default_rng(0)), (3, 4, 5)
+    ),
     "Dropout-evaluated": Case(lambda draw: Dropout(0.4), (3, 4, 5), (False,)),
     "BatchNormalization": Case(normalization(True, 4), (5, 4), (), empty=False),
     "BatchNormalization-channels": Case(normalization(True, 4), IMAGES, (), empty=False),
@@ -213,6 +216,66 @@ def test_textbook(ours: Any, theirs: Any) -> None:
             assert_same(ours.mask, theirs.mask)
 
 
+OFFSETS: dict[str, Any] = {
+    "int": 0,
+    "float": 0.5,
+    "array of one": np.array([0.25]),
+    "matrix of one": np.array([[0.25]]),
+    "array without axes": np.array(-1.5),
+    "integers": np.arange(6),
+    "row": np.arange(6.0)[None],
+    "row of integers": np.arange(6)[None],
+}
+
+
+@pytest.mark.parametrize("b", OFFSETS.values(), ids=OFFSETS.keys())
+@pytest.mark.parametrize("kind", ["Convolution", "Affine"])
+def test_b_is_broadcast_as_in_the_textbook(kind: str, b: Any) -> None:
+    """The book's own code adds a number or a row, as NumPy's sum with rows allows."""
+    weights = normal_values((6, 4, 3, 3), "f8", 1) if kind == "Convolution" else MATRIX
+    ours, theirs = getattr(layers, kind)(weights, b), getattr(textbook, kind)(weights, b)
+    x = normal_values(IMAGES, "f8")
+    out = theirs.forward(x)
+    assert_close(ours.forward(x), out, "f8", 200)
+    dout = normal_values(out.shape, "f8", 3)
+    assert_close(ours.backward(dout), theirs.backward(dout), "f8", 200)
+    assert ours.db.shape == ours.b.shape == np.shape(b)
+    every = (0, 2, 3) if kind == "Convolution" else (0,)
+    summed = dout.sum() if np.size(b) == 1 else dout.sum(axis=every)
+    assert_close(ours.db, np.reshape(summed, np.shape(b)), "f8", 200)
+
+
+@pytest.mark.parametrize("b", OFFSETS.values(), ids=OFFSETS.keys())
+@each_dtype
+def test_numbers_in_b_keep_the_dtype(dtype: str, b: Any) -> None:
+    """An integer does not make float64 of float32, and an optimiser can change it in place."""
+    if isinstance(b, np.ndarray) and b.dtype.kind == "f":
+        b = b.astype(dtype)
+    for layer in (
+        Convolution(normal_values((6, 4, 3, 3), dtype), b),
+        Affine(normal_values((120, 6), dtype), b),
+    ):
+        out = layer.forward(normal_values(IMAGES, dtype))
+        dx = layer.backward(out)
+        for array in (out, dx, layer.dW, layer.db, layer.b):
+            assert array is not None
+            assert array.dtype == dtype
+        assert layer.b is not None
+        assert layer.db is not None
+        layer.b -= layer.db
+
+
+def test_gradient_of_one_number_in_b() -> None:
+    """Against central differences: it reaches every output."""
+    x = normal_values((2, 3, 4, 4), "f8")
+    layer = Convolution(normal_values((5, 3, 3, 3), "f8", 1), np.array(0.3))
+    grads = normal_values(layer.forward(x).shape, "f8", 3)
+    layer.backward(grads)
+    assert layer.b is not None
+    assert layer.db is not None
+    assert_gradient(layer.db, lambda: (layer.forward(x) * grads).sum(), layer.b)
+
+
 def test_running_statistics_are_used_in_evaluation() -> None:
     ours, theirs = (
         BatchNormalization(GAMMA, BETA, 0.8),
@@ -236,6 +299,23 @@ def test_statistics_of_channels() -> None:
     assert_close(out, expected, "f8", 90)
     assert_close(layer.running_mean, 0.3 * mean, "f8", 90)
     assert_close(layer.running_var, 0.3 * var, "f8", 90)
+
+
+@pytest.mark.parametrize("train_flg", [True, False])
+def test_epsilon_of_the_variance(train_flg: bool) -> None:
+    x, var = normal_values((5, 4), "f8"), np.array([0.0, 1.0, 2.0, 3.0])
+    for eps in (0.0, 1e-5, 0.5):
+        layer = BatchNormalization(np.ones(4), np.zeros(4), 0.9, np.zeros(4), var + 1, eps=eps)
+        mean, divisor = (x.mean(axis=0), x.var(axis=0)) if train_flg else (0, var + 1)
+        expected = (x - mean) / np.sqrt(divisor + eps)
+        assert_close(layer.forward(x, train_flg), expected, "f8", 5)
+
+
+@pytest.mark.parametrize("eps", [-1e-5, float("nan"), float("inf")])
+def test_refused_epsilons(eps: float) -> None:
+    message = f"^eps must be a number from 0 on, got {eps}$"
+    with pytest.raises(ValueError, match=message):
+        BatchNormalization(np.ones(4), np.zeros(4), eps=eps)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 11])
@@ -274,6 +354,20 @@ def test_dropout_draws_what_the_textbook_draws(dtype: str) -> None:
     scaled = layer.forward(x, train_flg=False)
     assert_same(scaled, x * np.array(0.5, dtype))
     assert_same(layer.backward(dout), dout * np.array(0.5, dtype))
+
+
+@each_dtype
+@pytest.mark.parametrize("ratio", [0, 0.25, 1])
+def test_inverted_dropout(dtype: str, ratio: float) -> None:
+    """PyTorch's convention: what survives is scaled in training, and nothing otherwise."""
+    x, dout = normal_values((20, 3, 4), dtype), normal_values((20, 3, 4), dtype, 1)
+    layer = Dropout(ratio, inverted=True, rng=np.random.default_rng(3))
+    kept = np.random.default_rng(3).random(x.shape) > ratio
+    scale = 1 / (1 - ratio) if ratio < 1 else 0
+    assert_close(layer.forward(x), (x.astype("f8") * kept * scale).astype(dtype), dtype)
+    assert_close(layer.backward(dout), (dout.astype("f8") * kept * scale).astype(dtype), dtype)
+    assert_same(layer.forward(x, train_flg=False), x)
+    assert_same(layer.backward(dout), dout)
 
 
 @pytest.mark.parametrize("ratio", [0, 0.0, 1, 1.0])
@@ -582,27 +676,115 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 @each_case
 @pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES.keys())
 def test_copies(case: Case, duplicate: Callable[[Any], Any]) -> None:
-    """Before, between and after the two passes."""
+    """Before, between and after the two passes: they begin anew, as the original would."""
     x = case.input("f4")
     known = run(case, case.layer("f4"), x)
     assert_all_same(run(case, duplicate(case.layer("f4")), x), known)
     layer = duplicate(case.layer("f4"))
-    out = case.forward(layer, x)
-    other = duplicate(layer)
-    dout = normal_values(out.shape, out.dtype, 3)
-    assert_same(other.backward(dout), known[1])
-    later = duplicate(other)
-    for name, expected in zip(held(layer), known[2:]):
-        assert_same(getattr(other, GRADIENTS[name]), expected)
-        assert_same(getattr(later, GRADIENTS[name]), expected)
-        assert getattr(layer, GRADIENTS[name]) is None
+    message = f"^{type(layer).__name__}: backward needs a forward before it$"
+    for passes in range(3):
+        if passes == 1:
+            dout = normal_values(case.forward(layer, x).shape, "f4", 3)
+        elif passes == 2:
+            layer.backward(dout)
+        other = duplicate(layer)
+        with pytest.raises(RuntimeError, match=message):
+            other.backward(known[0])
+        for name in held(layer):
+            assert getattr(other, GRADIENTS[name]) is None
+            assert_same(getattr(other, name), getattr(layer, name))
+        assert_all_same(run(case, duplicate(other), x), run(case, duplicate(layer), x))
+
+
+@each_case
+def test_copies_lack_the_last_batch(case: Case) -> None:
+    """Whatever a layer keeps of it, and under whatever name."""
+    layer = case.layer("f4")
+    before = len(pickle.dumps(layer))
+    run(case, layer, case.input("f4", 2000 // case.input().size + 50))
+    for duplicate in COPIES.values():
+        assert len(pickle.dumps(duplicate(layer))) <= before + 100
+    assert len(pickle.dumps(layer)) <= before + 100
+    fresh = case.layer("f4")
+    assert vars(copy.deepcopy(layer)).keys() == vars(fresh).keys()
 
 
 def test_copies_of_the_loss() -> None:
     layer = SoftmaxWithLoss()
-    layer.forward(normal_values((3, 4)), [0, 1, 2])
+    before = len(pickle.dumps(layer))
+    layer.forward(normal_values((300, 4)), np.arange(300) % 4)
     for duplicate in COPIES.values():
-        assert_same(duplicate(layer).backward(), layer.backward())
+        other = duplicate(layer)
+        assert other.y is other.t is other.loss is None
+        with pytest.raises(RuntimeError, match="backward needs a forward"):
+            other.backward()
+    assert len(pickle.dumps(layer)) == before
+
+
+REPRESENTATIONS: list[tuple[Any, str]] = [
+    (Pooling(2, 2), "Pooling(2, 2)"),
+    (Pooling(2, 3, 2, "same"), "Pooling(2, 3, stride=2, pad='same')"),
+    (
+        Pooling(np.int64(2), 2, (1, 2), ((0, 1), (0, 1))),
+        "Pooling(2, 2, stride=(1, 2), pad=((0, 1), (0, 1)))",
+    ),
+    (AveragePooling(3, 3, np.array([2, 1])), "AveragePooling(3, 3, stride=[2, 1])"),
+    (GlobalAveragePooling(), "GlobalAveragePooling()"),
+    (Relu(), "Relu()"),
+    (Sigmoid(), "Sigmoid()"),
+    (Flatten(), "Flatten()"),
+    (SoftmaxWithLoss(), "SoftmaxWithLoss()"),
+    (Dropout(), "Dropout()"),
+    (Dropout(0.25), "Dropout(0.25)"),
+    (Dropout(inverted=True, rng=np.random.default_rng(0)), "Dropout(inverted=True)"),
+    (LocalResponseNormalization(), "LocalResponseNormalization()"),
+    (LocalResponseNormalization(7, beta=0.5), "LocalResponseNormalization(7, beta=0.5)"),
+    (
+        Convolution(np.zeros((30, 1, 5, 5), "f4"), np.zeros(30, "f4"), pad=2),
+        "Convolution(W=<(30, 1, 5, 5) float32>, b=<(30,) float32>, pad=2)",
+    ),
+    (
+        Convolution(np.zeros((4, 2, 3, 3)), None, dilation=2, groups=2, pad_mode="wrap"),
+        "Convolution(W=<(4, 2, 3, 3) float64>, b=None, dilation=2, groups=2, pad_mode='wrap')",
+    ),
+    (Affine([[1.0], [2.0]], 0), "Affine(W=<(2, 1) float64>, b=<() float64>)"),
+    (
+        BatchNormalization(np.ones(3, "f4"), np.ones(3, "f4"), 0.8, eps=1e-5),
+        "BatchNormalization(gamma=<(3,) float32>, beta=<(3,) float32>, momentum=0.8, eps=1e-05)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("layer", "text"), REPRESENTATIONS, ids=[r[1] for r in REPRESENTATIONS])
+def test_representations(layer: Any, text: str) -> None:
+    """What one would type to make the layer, with arrays by their shape; all layers have one."""
+    assert repr(layer) == text
+    assert {type(shown).__name__ for shown, _ in REPRESENTATIONS} == set(layers.__all__) - {"Layer"}
+    if "<" not in text:
+        assert repr(eval(text, vars(layers))) == text
+
+
+def test_representations_of_changed_layers() -> None:
+    """They show what a layer holds now."""
+    layer: Any = Affine(np.ones((2, 3), "f4"), np.ones(3, "f4"))
+    layer.forward(np.ones((5, 2), "f4"))
+    layer.W, layer.b = [[1.0], [2.0]], None
+    assert repr(layer) == "Affine(W=<(2, 1) float64>, b=None)"
+    norm = BatchNormalization(np.ones(2), np.ones(2))
+    norm.forward(np.ones((4, 2)))
+    assert repr(norm).endswith("running_mean=<(2,) float64>, running_var=<(2,) float64>)")
+
+
+class Doubled(Convolution):
+    """A layer of one's own, with arguments of its own."""
+
+    def __init__(self, filters: int, *more: Any, size: int = 3, **others: Any) -> None:
+        super().__init__(np.ones((2 * filters, 1, size, size)), None)
+        self.size = size
+
+
+def test_representations_of_layers_of_ones_own() -> None:
+    assert repr(Doubled(3, 4, size=5, other=6)) == "Doubled(size=5)"
 
 
 @each_case
@@ -848,12 +1030,29 @@ FOUR = "x must have 4 dimensions, got shape (3, 4)"
 REFUSED_INPUTS: list[tuple[Any, Shape, str]] = [
     (Convolution(np.ones((2, 3, 3, 3)), None), (1, 4, 5, 5), "input has 4 channels"),
     (Convolution(np.ones((2, 3, 3, 3)), None), (1, 3, 2, 5), "does not fit the padded input"),
-    (Convolution(np.ones((2, 3, 3, 3)), np.ones(3)), (1, 3, 5, 5), "bias"),
+    *(
+        (
+            Convolution(np.ones((2, 3, 3, 3)), np.ones(shape)),
+            (1, 3, 5, 5),
+            re.escape(
+                "b must be a number or have shape (2,) or (1, 2), one for each output of W of "
+                f"shape (2, 3, 3, 3), got {shape}"
+            ),
+        )
+        for shape in [(3,), (2, 1), (1, 1, 2), (0,), (2, 2), (1, 1, 1)]
+    ),
     (Convolution(np.ones((2, 3)), None), (1, 3, 5, 5), "weight"),
     (Convolution(np.ones((2, 3, 3, 3)), None, 0), (1, 3, 5, 5), "stride must be a positive int"),
     (Convolution(np.ones((2, 3, 3, 3)), None, 1, -1), (1, 3, 5, 5), "padding must be"),
     (Affine(np.ones((4, 2)), None), (3, 5), re.escape("got shapes (3, 5) and (4, 2)")),
-    (Affine(np.ones((4, 2)), np.ones(3)), (3, 4), re.escape("bias must have shape (2,), got (3,)")),
+    (
+        Affine(np.ones((4, 2)), np.ones((3, 2))),
+        (3, 4),
+        re.escape(
+            "b must be a number or have shape (2,) or (1, 2), one for each output of W of shape "
+            "(4, 2), got (3, 2)"
+        ),
+    ),
     (Affine(np.ones((4, 2)), None), (), "x must be a batch, got a number"),
     (Affine(np.ones(4), None), (3, 4), "b must have 2 dimensions"),
     (Flatten(), (), "x must be a batch, got a number"),
@@ -897,8 +1096,9 @@ def test_refused_gradients(case: Case) -> None:
         return
     shape = case.forward(layer, case.input()).shape
     for wrong in ((shape[0] + 1, *shape[1:]), (*shape[:-1], shape[-1] + 1)):
-        with pytest.raises(ValueError, match=r"\d"):
+        with pytest.raises(ValueError, match=r"dout|grad_output") as caught:
             layer.backward(np.ones(wrong))
+        assert str(wrong) in str(caught.value)
 
 
 def test_refused_gradients_without_dx() -> None:

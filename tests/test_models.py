@@ -19,7 +19,18 @@ import numpy as np
 import pytest
 import textbook
 from gradients import assert_gradient
-from helpers import Array, assert_close, assert_same, normal_values, run_python
+from helpers import (
+    PEAK,
+    Array,
+    assert_close,
+    assert_same,
+    memory_bounded,
+    needs_proc,
+    normal_values,
+    npy,
+    replace_member,
+    run_python,
+)
 
 from fastconv.layers import (
     Affine,
@@ -152,20 +163,8 @@ def test_numbers_of_parameters(
     net = make()
     assert sum(array.size for array in net.params.values()) == count
     assert all(array.dtype == np.float32 for array in net.params.values())
-    assert repr(net).endswith(f"{count} parameters)")
+    assert str(net).endswith(f"{count} parameters)")
     assert printed(net, capsys)[-1][5] == str(count)
-
-
-PEAK = """
-def peak():
-    with open("/proc/self/status") as file:
-        [line] = [line for line in file if line.startswith("VmHWM:")]
-    return int(line.split()[1]) * 1024
-"""
-"""The most memory of a process so far; ru_maxrss begins with that of the process it came from."""
-needs_proc = pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="this system does not say what a process took"
-)
 
 
 @needs_proc
@@ -486,13 +485,66 @@ def test_refused_accuracies() -> None:
 @pytest.mark.parametrize("shape", [(), (2,), (2, 9, 8), (3, 1, 9, 8), (3, 144), (3, 2, 8, 9)])
 def test_inputs_of_other_shapes(shape: tuple[int, ...]) -> None:
     net = SMALL["SimpleConvNet"](seed=0)
-    message = re.escape(f"inputs of this network must have shape (N, 2, 9, 8), got {shape}")
+    message = re.escape(f"x must have shape (N, 2, 9, 8) for this network, got {shape}")
     x, t = np.ones(shape), np.zeros(3, int)
-    for call in (net.predict, net.activations, lambda x: net.loss(x, t)):
+    calls: list[Callable[[Any], Any]] = [
+        *(net.predict, net.predict_proba, net.activations),
+        *(lambda x: net.loss(x, t), lambda x: net.accuracy(x, t)),
+    ]
+    for call in calls:
         with pytest.raises(ValueError, match=message):
             call(x)
     with pytest.raises(ValueError, match=message):
         net.gradient(x, t)
+
+
+@pytest.mark.parametrize("dtype", ["F", "U3", "M8[s]", object])
+def test_inputs_that_are_no_numbers(dtype: Any) -> None:
+    net = SMALL["SimpleConvNet"](seed=0)
+    message = f"x must be of float16, .*; got dtype {re.escape(str(np.dtype(dtype)))}"
+    for call in (net.predict, net.predict_proba, net.activations):
+        with pytest.raises(TypeError, match=message):
+            call(np.zeros((3, 2, 9, 8), dtype))
+
+
+@each_small
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_probabilities(make: Callable[..., Sequential], dtype: str) -> None:
+    net = make(dtype=dtype, seed=0)
+    if make is normalized:  # What it divides by is close to 0 before it is trained.
+        net.gradient(*batch(net))
+    for count in (0, 1, 6):
+        x, _ = batch(net, count)
+        probabilities = net.predict_proba(5 * x)
+        assert probabilities.dtype == ("f8" if dtype == "f8" else "f4")
+        assert probabilities.shape == (count, *net.output_dim)
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+        scores = net.predict(5 * x).astype("f8")
+        powers = np.exp(scores - scores.max(axis=1, keepdims=True, initial=0))
+        expected = powers / powers.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-6)
+
+
+def test_probabilities_of_other_outputs() -> None:
+    net = Sequential((3, 4, 4), seed=0).convolution(5, 3)
+    message = re.escape("must end in a row of scores for classes, its output is (5, 2, 2)")
+    with pytest.raises(ValueError, match=message):
+        net.predict_proba(np.ones((1, 3, 4, 4)))
+    with pytest.raises(ValueError, match=message):
+        net.accuracy(np.ones((1, 3, 4, 4)), [0])
+
+
+def test_representation() -> None:
+    """A line about the network, then its layers by their names."""
+    net = normalized(seed=0)
+    first, *lines = repr(net).splitlines()
+    assert first == str(net)
+    count = sum(array.size for array in net.params.values())
+    assert str(net) == f"Sequential(input (2, 6, 6), output (3,), 9 layers, {count} parameters)"
+    assert lines == [f"  {name}: {layer!r}" for name, layer in net.layers.items()]
+    assert "  Pool1: Pooling(2, 2, stride=2)" in lines
+    assert "  Dropout1: Dropout(0.3)" in lines
+    assert repr(Sequential((3,), seed=0)) == str(Sequential((3,), seed=0))
 
 
 @each_small
@@ -578,6 +630,27 @@ def test_copies(make: Callable[..., Sequential], duplicate: Callable[[Any], Any]
     assert (other.predict(x) != net.predict(x)).any()
     for name in net.params:
         assert_same(net.params[name], before[name])
+
+
+def test_copies_of_trained_networks_lack_the_last_batch() -> None:
+    """They are about as large as the parameters, whatever the batch was."""
+    net = Sequential((1, 28, 28), seed=0).convolution(8, 5).batch_normalization()
+    net.add(Relu(), Pooling(2, 2, 2), Dropout(0.3)).affine(20).add(Sigmoid()).affine(10)
+    net.gradient(*batch(net, 200))
+    size = sum(array.nbytes for array in net.state.values())
+    for other in (net, copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert size < len(pickle.dumps(other)) < size + 10_000
+    other = copy.deepcopy(net)
+    with pytest.raises(RuntimeError, match="Affine: backward needs a forward before it"):
+        other.backward(np.ones((200, 10), "f4"))
+    with pytest.raises(RuntimeError, match="SoftmaxWithLoss: backward needs a forward"):
+        other.last_layer.backward()
+    assert all(grad is None for grad in other.params.gradients().values())
+    x, t = batch(net, 5)
+    for name, grad in net.gradient(x, t).items():  # dropout, too, goes on as in the original
+        if name == "W1":
+            grads = other.gradient(x, t)
+        assert_same(grads[name], grad)
 
 
 @each_small
@@ -964,14 +1037,93 @@ def test_damaged_files(tmp_path: Path, save: Callable[..., None]) -> None:
 
 def test_files_that_promise_too_much(tmp_path: Path) -> None:
     """Arrays far larger than their file."""
-    path, head = tmp_path / "params.npz", io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        head, {"descr": "<f4", "fortran_order": False, "shape": (10**14,)}
-    )
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("W1.npy", head.getvalue())
+    path, small = tmp_path / "params.npz", np.zeros(0, "f4")
+    net = Sequential((3,), seed=0).affine(2)
+    net.save_params(path)
+    replace_member(path, "W1.npy", npy(small, (10**14,)))
     with pytest.raises(ValueError, match=r"params.npz"):
-        Sequential((3,), seed=0).affine(2).load_params(path)
+        net.load_params(path)
+
+
+MANY = 1 << 26  # float32, which take 256 MiB and zipped 256 KiB
+B3 = np.zeros(3, "f4")
+BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
+    "shape": (
+        "b3.npy",
+        lambda: npy(np.zeros(MANY, "f4")),
+        rf"params.npz is of another network: its b3 has shape \({MANY},\), this network's \(3,\)$",
+    ),
+    "dtype": (
+        "b3.npy",
+        lambda: npy(np.zeros(3, f"S{MANY}")),
+        rf"params.npz: b3 is not of numbers but of dtype \|S{MANY}$",
+    ),
+    "one more": (
+        "junk.npy",
+        lambda: npy(np.zeros(MANY, "f4")),
+        "params.npz is of another network: it also has junk$",
+    ),
+    "longer than it says": (
+        "b3.npy",
+        lambda: npy(np.zeros(MANY, "f4"), (3,)),
+        rf"params.npz is damaged: b3: its header announces 12 bytes, but {4 * MANY} follow$",
+    ),
+    "shorter than it says": (
+        "b3.npy",
+        lambda: npy(B3)[:-1],
+        "params.npz is damaged: b3: its header announces 12 bytes, but 11 follow$",
+    ),
+    "header": (
+        "b3.npy",
+        lambda: b"\x93NUMPY\2\0" + (4 * MANY).to_bytes(4, "little") + b" " * 4 * MANY,
+        "params.npz is damaged: b3: EOF: reading array header, expected",
+    ),
+    "no array": ("b3.npy", lambda: bytes(4 * MANY), "params.npz is damaged: b3: .*magic"),
+    "version": (
+        "b3.npy",
+        lambda: b"\x93NUMPY\3\0" + npy(B3)[8:],
+        r"params.npz is damaged: b3: it is of version \(3, 0\), not",
+    ),
+    "negative shape": (
+        "b3.npy",
+        lambda: npy(B3, (-3, -1)),
+        r"params.npz is damaged: b3: its shape is \(-3, -1\)$",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "make", "message"), BOMBS.values(), ids=BOMBS.keys())
+def test_files_that_unpack_to_too_much(
+    tmp_path: Path, name: str, make: Callable[[], bytes], message: str
+) -> None:
+    """They are refused by what they announce, before anything large is unpacked."""
+    net, path = trained(seed=0), tmp_path / "params.npz"
+    net.save_params(path)
+    replace_member(path, name, make())
+    before = values(net)
+    with memory_bounded(4 << 20), pytest.raises(ValueError, match=message):
+        net.load_params(path)
+    assert_same_values(net, before)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_of_compression_without_a_bound(tmp_path: Path, method: int) -> None:
+    net, path = trained(seed=0), tmp_path / "params.npz"
+    net.save_params(path)
+    replace_member(path, "b3.npy", npy(B3), method)
+    with pytest.raises(ValueError, match=rf"params.npz is damaged: b3: .* by method {method}$"):
+        net.load_params(path)
+
+
+def test_loading_takes_no_more_than_the_parameters(tmp_path: Path) -> None:
+    """Compressed or not: what is read, and what is converted."""
+    net, path = Sequential((1000,), seed=0).affine(4000), tmp_path / "params.npz"
+    nbytes = net.params["W1"].nbytes
+    for save in (np.savez, np.savez_compressed):
+        save(path, W1=np.zeros((1000, 4000), "f4"), b1=np.zeros(4000, "f4"))
+        with memory_bounded(nbytes * 3 + (4 << 20)):
+            net.load_params(path)
+        assert not net.params["W1"].any()
 
 
 # --------------------------------------------------------------------------------------- pickles

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, fields
 from math import cos, pi, sqrt
@@ -19,7 +20,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import FLOATS, LAYOUTS, Array, DType, Shape, normal_values
+from helpers import (
+    FLOATS,
+    LAYOUTS,
+    Array,
+    DType,
+    Shape,
+    memory_bounded,
+    normal_values,
+    npy,
+    replace_member,
+)
 
 from fastconv.layers import Affine, Dropout, Pooling, Relu, SoftmaxWithLoss
 from fastconv.models import Sequential
@@ -372,6 +383,40 @@ def test_history_and_lists() -> None:
     for values in (training.train_loss_list, *map(astuple, training.history)):
         assert {type(value) for value in values} <= {float, int}
     assert not training.interrupted
+
+
+def test_without_images_to_test_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Trained all the same, bit for bit; there is nothing to say about a test."""
+    path = tmp_path / "checkpoint"
+    expected, training = trainer(), trainer(data=images(), verbose=True, checkpoint=path)
+    expected.train()
+    training.train()
+    assert everything(training)["network"] == everything(expected)["network"]
+    assert training.x_test is training.t_test is None
+    assert training.test_acc_list == []
+    assert training.train_acc_list == expected.train_acc_list
+    assert [epoch.test_acc for epoch in training.history] == [None] * 3
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    for epoch, line in enumerate(lines, 1):
+        assert re.fullmatch(LINE.format(epoch).replace(r", test \d+\.\d\d%", ""), line)
+    training.write_history(tmp_path / "history.csv")
+    with (tmp_path / "history.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["test_acc"] for row in rows] == [""] * 3
+    assert [float(row["train_acc"]) for row in rows] == training.train_acc_list
+    resumed = trainer(network(seed=9), data=images())
+    resumed.load_checkpoint(path)
+    assert everything(resumed) == everything(training)
+
+
+@pytest.mark.parametrize("missing", ["x_test", "t_test"])
+def test_images_to_test_with_need_labels(missing: str) -> None:
+    test = dict(zip(("x_test", "t_test"), images(10, seed=1)))
+    test[missing] = None  # type: ignore[assignment]
+    message = f"^x_test and t_test must be given together, {missing} is None$"
+    with pytest.raises(ValueError, match=message):
+        Trainer(network(), *images(), **test)  # type: ignore[arg-type]
 
 
 def test_it_learns() -> None:
@@ -738,6 +783,66 @@ def test_checkpoint_that_lacks_a_part(tmp_path: Path) -> None:
         assert everything(training) == before
 
 
+MANY = 1 << 25  # float64, which take 256 MiB and zipped 256 KiB
+BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
+    "about": (
+        "about.npy",
+        lambda: npy(np.array(" " * 2 * MANY)),
+        "is damaged: about is larger than the whole file of ",
+    ),
+    "losses": (
+        "losses.npy",
+        lambda: npy(np.zeros(MANY)),
+        "is damaged: losses is larger than the whole file of ",
+    ),
+    "losses of another kind": (
+        "losses.npy",
+        lambda: npy(np.array(["1.0"] * 4)),
+        re.escape("losses must be a row of float64, got (4,) of <U3"),
+    ),
+    "order": (
+        "order.npy",
+        lambda: npy(np.zeros(MANY, int)),
+        rf"order must be of shape \({COUNT},\) and int64, got \({MANY},\)",
+    ),
+    "network": (
+        "network/W1.npy",
+        lambda: npy(np.zeros(MANY)),
+        rf"network/W1 must be of shape \(4, 1, 3, 3\) and float32, got \({MANY},\)",
+    ),
+    "optimizer": (
+        "optimizer/v/b2.npy",
+        lambda: npy(np.zeros(MANY), (8,)),
+        rf"is damaged: optimizer/v/b2: its header announces 64 bytes, but {8 * MANY} follow",
+    ),
+    "one more": (
+        "junk.npy",
+        lambda: npy(np.zeros(MANY)),
+        "is not a checkpoint of this training: it is of another network, which differs in junk$",
+    ),
+    "nested": ("about.npy", lambda: npy(np.array("[" * 10**5)), "is not a checkpoint of this"),
+}
+
+
+@pytest.mark.parametrize(("name", "make", "message"), BOMBS.values(), ids=BOMBS.keys())
+def test_checkpoint_that_unpacks_to_too_much(
+    tmp_path: Path, name: str, make: Callable[[], bytes], message: str
+) -> None:
+    """It is refused by what it announces, before anything large is unpacked."""
+    path = tmp_path / "checkpoint.npz"
+    first, training = trainer(), trainer()
+    for _ in range(4):
+        first.train_step()
+    first.save_checkpoint(path)
+    method = zipfile.ZIP_STORED if make().count(b"[") > 10**5 - 1 else zipfile.ZIP_DEFLATED
+    replace_member(path, name, make(), method)
+    before = everything(training)
+    with memory_bounded(4 << 20), pytest.raises(ValueError, match=message) as caught:
+        training.load_checkpoint(path)
+    assert str(caught.value).startswith(str(path))
+    assert everything(training) == before
+
+
 def test_missing_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="missing"):
         trainer().load_checkpoint(tmp_path / "missing")
@@ -805,12 +910,17 @@ def interrupted(step: int, times: int = 1, **changes: Any) -> Trainer:
 
 @pytest.mark.usefixtures("sigint")
 @pytest.mark.parametrize("step", [1, 3, 5])
-def test_interrupt_lets_the_step_end(tmp_path: Path, step: int) -> None:
+def test_interrupt_lets_the_step_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], step: int
+) -> None:
     path = tmp_path / "checkpoint"
-    training = interrupted(step, checkpoint=path)
+    training = interrupted(step, checkpoint=path, verbose=True)
     training.train()
     assert training.interrupted
     assert len(training.train_loss_list) == step
+    assert capsys.readouterr().err.splitlines()[step // 3 :] == [
+        f"interrupted after {step} of 9 steps, {step // 3} of 3 epochs"
+    ]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     expected = trainer()
     expected.train()
@@ -964,14 +1074,18 @@ BAD_LABELS: dict[str, tuple[type[Exception], Any, str]] = {
     "probabilities": (ValueError, np.full((COUNT, CLASSES), 1 / 3), "not one 1 in every row"),
 }
 
-SHAPE_ERROR = "inputs of this network must have shape (N, 1, 6, 6), got"
+SHAPE_ERROR = "x must have shape (N, 1, 6, 6) for this network, got"
 BAD_IMAGES: dict[str, tuple[type[Exception], Any, str]] = {
     "NaN": (ValueError, spoiled(X, np.nan), "x_{part} must be finite, it holds NaN or infinity"),
     "infinity": (ValueError, spoiled(X, np.inf), "x_{part} must be finite"),
     "-infinity": (ValueError, spoiled(X, -np.inf), "x_{part} must be finite"),
     "none": (ValueError, X[:0], "x_{part} must hold images, got shape (0, 1, 6, 6)"),
     "a number": (ValueError, 1.0, "x_{part} must hold images, got shape ()"),
-    "other size": (ValueError, np.zeros((COUNT, 1, 6, 7)), f"{SHAPE_ERROR} (1, 1, 6, 7)"),
+    "other size": (
+        ValueError,
+        np.zeros((COUNT, 1, 6, 7)),
+        "x_{part} of shape (23, 1, 6, 7) does not fit the network: " + SHAPE_ERROR,
+    ),
     "other channels": (ValueError, np.zeros((COUNT, 3, 6, 6)), f"{SHAPE_ERROR} (1, 3, 6, 6)"),
     "rows": (ValueError, X.reshape(COUNT, -1), f"{SHAPE_ERROR} (1, 36)"),
     "one image": (ValueError, X[0], f"{SHAPE_ERROR} (1, 6, 6)"),

@@ -337,10 +337,27 @@ def test_history(convert: Callable[[Epoch], Any]) -> None:
     png(figure)
 
 
-def test_history_of_one_epoch_is_a_point_and_none_is_a_gap() -> None:
-    figure = viz.show_history([{**vars(HISTORY[0]), "test_acc": None}])
+def test_history_of_one_epoch_is_a_point() -> None:
+    figure = viz.show_history(HISTORY[:1])
     assert figure.axes[0].lines[0].get_marker() == "o"
-    assert np.isnan(figure.axes[1].lines[1].get_xydata()).tolist() == [[False, True]]
+    png(figure)
+
+
+def test_none_in_a_history_is_a_gap() -> None:
+    figure = viz.show_history([{**vars(HISTORY[0]), "test_acc": None}, HISTORY[1]])
+    points = np.isnan(figure.axes[1].lines[1].get_xydata())
+    assert points.tolist() == [[False, True], [False, False]]
+    png(figure)
+
+
+def test_history_without_a_test() -> None:
+    """Neither a line nor an entry of the legend."""
+    figure = viz.show_history([{**vars(record), "test_acc": None} for record in HISTORY])
+    _, right = figure.axes
+    assert [line.get_label() for line in right.lines] == ["training"]
+    legend = right.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["training"]
     png(figure)
 
 

@@ -10,13 +10,15 @@ from helpers import Array
 
 
 class Convolution:
-    def __init__(self, W: Array, b: Array, stride: int = 1, pad: int = 0) -> None:
+    def __init__(self, W: Array, b: Any, stride: int = 1, pad: int = 0) -> None:
         self.W, self.b, self.stride, self.pad = W, b, stride, pad
 
     def forward(self, x: Array) -> Array:
         self.x = x
-        out: Array = reference.textbook_conv2d(x, self.W, self.stride, self.pad)
-        return out + self.b[:, None, None]
+        out = reference.textbook_conv2d(x, self.W, self.stride, self.pad)
+        rows = out.transpose(0, 2, 3, 1).reshape(-1, len(self.W)) + self.b
+        result: Array = rows.reshape(len(x), *out.shape[2:], -1).transpose(0, 3, 1, 2)
+        return result
 
     def backward(self, dout: Array) -> Array:
         window = (self.stride, self.pad)
@@ -48,7 +50,7 @@ class Pooling:
 
 
 class Affine:
-    def __init__(self, W: Array, b: Array) -> None:
+    def __init__(self, W: Array, b: Any) -> None:
         self.W, self.b = W, b
 
     def forward(self, x: Array) -> Array:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from fastconv._window import Padding
 from fastconv.convolution import conv2d
 
-__all__ = ["FILTERS", "as_bytes", "convolve", "response_as_bytes"]
+__all__ = ["FILTERS", "as_pixels", "convolve", "is_around_zero", "response_as_pixels"]
 
 Array = NDArray[Any]
 
@@ -23,7 +23,6 @@ FILTERS = {
     "emboss": ((-2, -1, 0), (-1, 1, 1), (0, 1, 2)),
 }
 
-MIDDLE_GRAY = 128
 ROUNDING = 1e-6  # of the weights' magnitudes: what their sum may be off, in float32
 
 
@@ -32,21 +31,37 @@ def convolve(image: Array, kernel: Array, padding: Padding, pad_mode: str) -> Ar
     return conv2d(image[:, None], kernel[None, None], padding=padding, pad_mode=pad_mode)[:, 0]
 
 
-def as_bytes(pixels: Array, low: float, high: float) -> NDArray[np.uint8]:
-    """Map the range `low` to `high` to 0 to 255, and what is beyond it to its ends."""
-    scale = 255 / (high - low) if high > low else 0
-    return np.rint(np.clip((pixels - low) * scale, 0, 255)).astype(np.uint8)
+def is_around_zero(kernel: Array) -> bool:
+    """Tell whether a filter gives as much below 0 as above: its weights sum to 0."""
+    return bool(abs(kernel.sum()) <= ROUNDING * np.abs(kernel).sum())
 
 
-def response_as_bytes(response: Array, kernel: Array, low: float, high: float) -> NDArray[np.uint8]:
+def as_pixels(pixels: Array, low: float, high: float, dtype: DTypeLike = np.uint8) -> Array:
+    """Map the range `low` to `high` to that of an integer dtype, and what is beyond to its ends."""
+    largest = np.iinfo(dtype).max
+    scale = largest / (high - low) if high > low else 0
+    return np.rint(np.clip((pixels - low) * scale, 0, largest)).astype(dtype)
+
+
+def response_as_pixels(
+    response: Array,
+    kernel: Array,
+    low: float,
+    high: float,
+    dtype: DTypeLike = np.uint8,
+    magnitude: float | None = None,
+) -> Array:
     """Make visible what a filter gave for an image with pixels from `low` to `high`.
 
-    Filters whose weights sum to 0 give as much below 0 as above: 0 becomes a mid-gray, 128, and
-    the largest magnitude 255 or 1. What all others give is pixels again.
+    Filters whose weights sum to 0 give as much below 0 as above: 0 becomes a mid-gray, 128 in 8
+    bits, and `magnitude` (by default the largest of the response) 255 or 1. What all others give
+    is pixels again.
     """
-    if abs(kernel.sum()) > ROUNDING * np.abs(kernel).sum():
-        return as_bytes(response, low, high)
-    largest = np.abs(response).max()
-    if largest == 0:
-        return np.full(response.shape, MIDDLE_GRAY, np.uint8)
-    return as_bytes(MIDDLE_GRAY + response * ((255 - MIDDLE_GRAY) / largest), 0, 255)
+    if not is_around_zero(kernel):
+        return as_pixels(response, low, high, dtype)
+    largest = np.iinfo(dtype).max
+    gray = (largest + 1) // 2
+    magnitude = float(np.abs(response).max()) if magnitude is None else magnitude
+    if magnitude == 0:
+        return np.full(response.shape, gray, dtype)
+    return as_pixels(gray + response * ((largest - gray) / magnitude), 0, largest, dtype)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,20 @@ from fastconv._idx import (
     read_idx,
 )
 
-__all__ = ["load_digits", "read_images"]
+__all__ = ["GRAY_MODES", "MOST_PIXELS", "load_digits", "read_images", "read_picture"]
+
+MOST_PIXELS = 1 << 28
+"""The most pixels that an image may have: in colour it then takes 1 GiB once it is decoded."""
+GRAY_MODES = ("1", "L", "LA", "La")
+"""Pillow's modes of grayscale images with 8 bits or less a channel."""
+SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF8": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}
+"""How image files begin, to tell damaged ones from files of other kinds."""
 
 
 class _NotAnImageError(CommandError):
@@ -73,15 +88,13 @@ def read_images(paths: Sequence[str]) -> tuple[NDArray[Any], list[str]]:
     parts: list[tuple[str, NDArray[Any]]] = []
     skipped: list[str] = []
     for path in map(Path, paths):
-        try:
+        with _errors_of(path):
             if path.is_dir():
                 found, others = _read_folder(path)
                 parts += found
                 skipped += others
             else:
                 parts.append((str(path), _read_file(path)))
-        except OSError as error:
-            raise CommandError(f"{error.filename or path}: {error.strerror or error}") from error
 
     first, images = parts[0]
     for name, part in parts:
@@ -111,12 +124,53 @@ def _size(images: NDArray[Any]) -> str:
     return "{} x {} pixels".format(*images.shape[2:])
 
 
+def read_picture(path: str) -> tuple[Any, int]:
+    """Read the first image of a file through Pillow, the way up that its EXIF data says.
+
+    Parameters
+    ----------
+    path : str
+        An IDX file or an image file.
+
+    Returns
+    -------
+    picture : PIL.Image.Image
+        The image.
+    count : int
+        The number of images in the file.
+
+    Raises
+    ------
+    CommandError
+        If it cannot be read.
+    """
+    place = Path(path)
+    with _errors_of(place):
+        if (idx := _read_idx_file(place)) is None:
+            return _load_picture(place), 1
+        return _pillow("reading an image").fromarray(idx[0, 0]), len(idx)
+
+
+@contextlib.contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Turn what the system says about a file into the error of a command."""
+    try:
+        yield
+    except OSError as error:
+        raise CommandError(f"{error.filename or path}: {error.strerror or error}") from error
+
+
 def _read_file(path: Path) -> NDArray[Any]:
     """Read one file of any supported kind, as (N, C, H, W)."""
+    images = _read_idx_file(path)
+    return _pixels_of(path, _load_picture(path)) if images is None else images
+
+
+def _read_idx_file(path: Path) -> NDArray[np.uint8] | None:
+    """Read an IDX file as (N, 1, H, W); None if the file is of another kind."""
     with path.open("rb") as file:
-        start = file.peek(4)[:4]
-        if not is_idx(start):
-            return _read_picture(path, file, start)
+        if not is_idx(file.peek(4)[:4]):
+            return None
     try:
         return read_idx(path, IMAGES)[:, np.newaxis]
     except IdxKindError as error:
@@ -125,33 +179,96 @@ def _read_file(path: Path) -> NDArray[Any]:
         raise CommandError(str(error)) from error
 
 
-def _read_picture(path: Path, file: IO[bytes], magic: bytes) -> NDArray[Any]:
-    """Read a PNG, JPEG, ... through Pillow: grayscale as one channel, all else as RGB."""
-    what = (
-        f"{path}: not an IDX file (it begins with {hexadecimal(magic)}, expected "
-        f"{expected_start(IMAGES)})"
-    )
+def _pillow(need: str) -> Any:
+    """Import Pillow, which is untyped here so that mypy needs no Pillow."""
     try:
-        Image = importlib.import_module("PIL.Image")  # untyped: mypy needs no Pillow
+        return importlib.import_module("PIL.Image")
     except ImportError:
-        raise CommandError(
-            f"{what}; reading other image files needs Pillow: pip install 'fastconv[images]'"
-        ) from None
+        raise CommandError(f"{need} needs Pillow: pip install 'fastconv[images]'") from None
+
+
+def _load_picture(path: Path) -> Any:
+    """Decode a PNG, JPEG, ... and turn it the way up that its EXIF data says."""
+    with path.open("rb") as file:
+        start = file.peek(16)[:16]
+        kind = next((name for magic, name in SIGNATURES.items() if start.startswith(magic)), None)
+        what = (
+            f"{path}: not an IDX file (it begins with {hexadecimal(start[:4])}, expected "
+            f"{expected_start(IMAGES)})"
+        )
+        Image = _pillow(
+            f"{what}; reading other image files"
+            if kind is None
+            else f"{path}: reading {kind} files"
+        )
+        try:
+            with _pixels_limited(Image):
+                picture = Image.open(file)
+                picture.load()
+                _turn_upright(picture)
+                return picture
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            raise CommandError(
+                f"{path}: the image is too large: it has more than {MOST_PIXELS:,} pixels"
+            ) from None
+        except Image.UnidentifiedImageError:
+            if kind is None:
+                raise _NotAnImageError(f"{what}, nor an image that Pillow can read") from None
+            raise CommandError(
+                f"{path}: a damaged {kind} file: it begins as one, but what follows cannot be "
+                "read; make or download it again"
+            ) from None
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders raise almost anything for damaged data
+            raise CommandError(f"{path}: {_fault(kind, error)}") from error
+
+
+def _fault(kind: str | None, error: Exception) -> str:
+    """Say what is wrong with a file that Pillow began to decode, and what helps."""
+    text = f"cannot read the {kind or 'image'} file: {error}"
+    words = str(error).lower()
+    if "truncated" in words or isinstance(error, EOFError):
+        return f"{text}; its end is missing: copy or download it again"
+    if "support" in words or "available" in words:
+        return f"{text}; save it in another format, such as PNG"
+    return f"{text}; it is damaged: make or download it again"
+
+
+@contextlib.contextmanager
+def _pixels_limited(Image: Any) -> Iterator[None]:
+    """Put this module's limit in the place of Pillow's, and keep Pillow's warnings to itself.
+
+    Pillow warns on standard error from 89 million pixels on, which large photographs have. Its
+    check also looks at images within images, so that it is set to this limit rather than switched
+    off.
+    """
+    usual = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS
     try:
-        with Image.open(file) as picture:
-            if picture.mode[0] in "IF":  # more than 8 bits
-                pixels = np.asarray(picture)
-                whole = pixels.astype(np.uint16)
-                if not np.array_equal(whole, pixels):
-                    raise CommandError(f"{path}: only pixels of 8 or 16 bits are read")
-                pixels = whole
-            else:
-                gray = picture.mode in ("1", "L", "LA")
-                pixels = np.asarray(picture.convert("L" if gray else "RGB"))
-    except Image.UnidentifiedImageError:
-        raise _NotAnImageError(f"{what}, nor an image that Pillow can read") from None
-    except (CommandError, MemoryError):
-        raise
-    except Exception as error:  # decoders raise almost anything for damaged data
-        raise CommandError(f"{path}: cannot read the image: {error}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = usual
+
+
+def _turn_upright(picture: Any) -> None:
+    """Apply the orientation that a camera wrote into the EXIF data, in place to save memory."""
+    with contextlib.suppress(Exception):  # Pixels are worth showing even if the EXIF is damaged.
+        importlib.import_module("PIL.ImageOps").exif_transpose(picture, in_place=True)
+
+
+def _pixels_of(path: Path, picture: Any) -> NDArray[Any]:
+    """Give a picture as (1, C, H, W): grayscale as one channel, all else as RGB."""
+    if picture.mode[0] in "IF":  # more than 8 bits
+        pixels = np.asarray(picture)
+        whole = pixels.astype(np.uint16)
+        if not np.array_equal(whole, pixels):
+            raise CommandError(f"{path}: only pixels of 8 or 16 bits are read")
+        pixels = whole
+    else:
+        gray = picture.mode in GRAY_MODES
+        pixels = np.asarray(picture.convert("L" if gray else "RGB"))
     return np.atleast_3d(pixels).transpose(2, 0, 1)[np.newaxis]

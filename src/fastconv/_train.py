@@ -232,16 +232,21 @@ def _viz() -> ModuleType | None:
 def _report(trainer: Trainer, network: Sequential, seconds: float) -> str:
     heads = ("epoch", "loss", "training images %", "test images %")
     rows = [
-        (e.epoch, f"{e.train_loss:.4f}", f"{100 * e.train_acc:.2f}", f"{100 * e.test_acc:.2f}")
+        (
+            e.epoch,
+            f"{e.train_loss:.4f}",
+            *("" if a is None else f"{100 * a:.2f}" for a in accuracies),
+        )
         for e in trainer.history
+        for accuracies in [(e.train_acc, e.test_acc)]
     ]
     state = "interrupted" if trainer.interrupted else "trained"
     steps = f"{len(trainer.train_loss_list)} steps"
     lines = [table(heads, rows)] if rows else []
     lines.append(f"{network}: {state}, {steps}, {seconds:.1f} s")
-    if trainer.history:
+    if trainer.test_acc_list and trainer.x_test is not None:
         images = len(trainer.x_test)
-        lines.append(f"{trainer.history[-1].test_acc:.2%} of {images} test images are right")
+        lines.append(f"{trainer.test_acc_list[-1]:.2%} of {images} test images are right")
     return "\n".join(lines)
 
 
@@ -252,13 +257,14 @@ def _write(folder: Path, trainer: Trainer, network: Sequential, untrained: Array
         viz = _viz()
         if viz is None or not trainer.history:
             return
-        places, titles = _mistakes(trainer)
         trained = network.params["W1"]
         figures = {
             CURVE: viz.show_history(trainer.history),
             FILTERS: viz.show_filters(untrained, trained, titles=("before", "after")),
-            MISTAKES: viz.show_images(trainer.x_test[places], titles),
         }
+        if trainer.x_test is not None and trainer.t_test is not None:
+            places, titles = _mistakes(network, trainer.x_test, trainer.t_test)
+            figures[MISTAKES] = viz.show_images(trainer.x_test[places], titles)
         for name, figure in figures.items():
             with replacing(folder / name) as file:
                 figure.savefig(file, format="png")
@@ -266,10 +272,9 @@ def _write(folder: Path, trainer: Trainer, network: Sequential, untrained: Array
         raise cannot_write(error.filename or folder, error) from error
 
 
-def _mistakes(trainer: Trainer) -> tuple[Array, list[str]]:
-    """Find the first test images that are misclassified, and what they were taken for."""
-    predict, x, t = trainer.network.predict, trainer.x_test, trainer.t_test
-    scores = [predict(x[first : first + 100]) for first in range(0, len(x), 100)]
+def _mistakes(network: Sequential, x: Array, t: Array) -> tuple[Array, list[str]]:
+    """Find the first images that are misclassified, and what they were taken for."""
+    scores = [network.predict(x[first : first + 100]) for first in range(0, len(x), 100)]
     found = np.concatenate(scores).argmax(axis=1)
     places = np.flatnonzero(found != t)[:SHOWN]
     return places, [f"{t[place]} taken for {found[place]}" for place in places]

@@ -7,14 +7,16 @@ gradient of the layer's input. A network's code that was written for the classes
 in K. Saitoh, "Deep Learning from Scratch" (O'Reilly Japan, 2016), runs unchanged.
 
 All layers take float16, float32 and float64, keep the dtype they are given, and can be pickled and
-deep-copied. Batches may differ in size from call to call. ``W`` and ``b`` may be reassigned, or
+deep-copied; a copy has the parameters and lacks the last batch, so that it begins with `forward`.
+Batches may differ in size from call to call. ``W`` and ``b`` may be reassigned, or
 changed in place, between calls. ``backward`` before ``forward`` is a RuntimeError. What a layer
 says about an argument that does not fit, it says through the function that it calls.
 """
 
 from __future__ import annotations
 
-from math import prod
+import inspect
+from math import inf, prod
 from typing import Any, Protocol, SupportsIndex, TypeVar
 
 import numpy as np
@@ -53,8 +55,10 @@ __all__ = [
 
 Saved = TypeVar("Saved")
 
-VARIANCE_EPSILON = 10e-7  # the textbook's, as the next
 LOG_EPSILON = 1e-7
+"""What the textbook adds to probabilities before it takes their logarithm."""
+ARRAYS = ("W", "b", "gamma", "beta", "running_mean", "running_var")
+"""The arguments of layers that are arrays of parameters, or of what is kept beside them."""
 
 
 class Layer(Protocol):
@@ -67,15 +71,51 @@ class Layer(Protocol):
         """Compute the gradient of the last input from that of its output."""
 
 
-class Convolution:
+class _Base:
+    """What all layers here share: how they are shown, and what copies of them carry."""
+
+    _transient: tuple[str, ...] = ()
+    """The attributes that the two passes leave, which belong to one batch: copies lack them."""
+
+    def __repr__(self) -> str:
+        """Show the constructor's arguments that are not the defaults, large arrays by shape."""
+        parts = []
+        for i, (name, parameter) in enumerate(inspect.signature(type(self)).parameters.items()):
+            value = getattr(self, name, parameter.default)
+            if isinstance(value, np.random.Generator) or value is parameter.default:
+                continue  # A generator cannot be typed, and networks give theirs to their layers.
+            array = isinstance(value, (np.ndarray, list))
+            if not array and value == parameter.default:
+                continue
+            text = _shown(value, name in ARRAYS)
+            by_position = parameter.default is parameter.empty or i == 0
+            parts.append(text if by_position and name not in ARRAYS else f"{name}={text}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the last batch out of pickles and copies: it is often larger than the layer."""
+        state = dict(vars(self))
+        return {**state, **dict.fromkeys(state.keys() & set(self._transient))}
+
+
+def _shown(value: Any, is_parameter: bool) -> str:
+    """Write an argument of a layer as code or, if it is an array of parameters, its shape."""
+    if isinstance(value, (np.ndarray, list)) and is_parameter:
+        array = np.asarray(value)
+        return f"<{array.shape} {array.dtype}>"
+    return repr(value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value)
+
+
+class Convolution(_Base):
     """Correlate images with filters.
 
     Parameters
     ----------
     W : array_like, shape (F, C/groups, FH, FW)
         Filters.
-    b : array_like, shape (F,), or None
-        What is added to every output of a filter.
+    b : array_like, shape (F,), (1, F), (1,) or (), or None
+        What is added to every output of a filter. One number is added to the outputs of all of
+        them.
     stride : int or pair of int, default 1
         Step between windows.
     pad : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
@@ -90,7 +130,7 @@ class Convolution:
     Attributes
     ----------
     dW, db : ndarray
-        Gradients of `W` and `b`, after `backward`.
+        Gradients of `W` and `b`, of their shapes, after `backward`.
 
     See Also
     --------
@@ -106,6 +146,8 @@ class Convolution:
     ((1, 2, 4, 4), (1, 1, 4, 4), (2, 1, 3, 3))
     """
 
+    _transient = ("x", "dW", "db")
+
     def __init__(
         self,
         W: npt.ArrayLike,
@@ -118,7 +160,7 @@ class Convolution:
         pad_mode: str = "constant",
     ) -> None:
         self.W = np.asarray(W)
-        self.b = None if b is None else np.asarray(b)
+        self.b = _offset(b, self.W)
         self.stride, self.pad = stride, pad
         self.dilation, self.groups, self.pad_mode = dilation, groups, pad_mode
         self.x: Array | None = None
@@ -131,7 +173,7 @@ class Convolution:
         return conv2d(
             self.x,
             self.W,
-            self.b,
+            _spread(self.b, self.W, axis=0),
             self.stride,
             self.pad,
             self.dilation,
@@ -141,7 +183,7 @@ class Convolution:
 
     def backward(self, dout: npt.ArrayLike, *, need_dx: bool = True) -> Array | None:
         """Compute `dW` and `db`; return the gradient of the input, None without `need_dx`."""
-        dx, self.dW, self.db = conv2d_backward(
+        dx, self.dW, db = conv2d_backward(
             dout,
             _saved(self.x, self),
             self.W,
@@ -152,23 +194,24 @@ class Convolution:
             pad_mode=self.pad_mode,
             output_mask=(need_dx, True, self.b is not None),
         )
+        self.db = _gathered(db, self.b)
         return dx
 
 
-class Affine:
+class Affine(_Base):
     """Multiply by a matrix and add a row: every output sees every input.
 
     Parameters
     ----------
     W : array_like, shape (D, M)
         Matrix.
-    b : array_like, shape (M,), or None
-        What is added to every row.
+    b : array_like, shape (M,), (1, M), (1,) or (), or None
+        What is added to every row. One number is added to all numbers.
 
     Attributes
     ----------
     dW, db : ndarray
-        Gradients of `W` and `b`, after `backward`.
+        Gradients of `W` and `b`, of their shapes, after `backward`.
 
     See Also
     --------
@@ -185,9 +228,11 @@ class Affine:
     array([[1., 2.]])
     """
 
+    _transient = ("x", "original_x_shape", "dW", "db")
+
     def __init__(self, W: npt.ArrayLike, b: npt.ArrayLike | None) -> None:
         self.W = np.asarray(W)
-        self.b = None if b is None else np.asarray(b)
+        self.b = _offset(b, self.W)
         self.x: Array | None = None
         self.original_x_shape: Shape | None = None
         self.dW: Array | None = None
@@ -198,20 +243,21 @@ class Affine:
         array = np.asarray(x)
         self.original_x_shape = array.shape
         self.x = _rows(array)
-        return matmul(self.x, self.W, self.b)
+        return matmul(self.x, self.W, _spread(self.b, self.W, axis=1))
 
     def backward(self, dout: npt.ArrayLike, *, need_dx: bool = True) -> Array | None:
         """Compute `dW` and `db`; return the gradient of the input, None without `need_dx`."""
-        x, grads, W = _saved(self.x, self), _floats(dout, "dout"), np.asarray(self.W)
-        if grads.shape != (len(x), W.shape[1]):
-            raise ValueError(f"dout must have shape {(len(x), W.shape[1])}, got {grads.shape}")
+        x, W = _saved(self.x, self), np.asarray(self.W)
+        grads = _floats(dout, "dout")
+        _check_gradient(grads, (len(x), W.shape[1]))
         dx = matmul(grads, W.T) if need_dx else None
         self.dW = matmul(x.T, grads)
-        self.db = None if self.b is None else _narrowed(_widened(grads).sum(axis=0), grads)
+        db = None if self.b is None else _narrowed(_widened(grads).sum(axis=0), grads)
+        self.db = _gathered(db, self.b)
         return None if dx is None else dx.reshape(_saved(self.original_x_shape, self))
 
 
-class Flatten:
+class Flatten(_Base):
     """Make a row of every image.
 
     Examples
@@ -221,6 +267,8 @@ class Flatten:
     >>> Flatten().forward(np.zeros((10, 3, 4, 4))).shape
     (10, 48)
     """
+
+    _transient = ("original_x_shape",)
 
     def __init__(self) -> None:
         self.original_x_shape: Shape | None = None
@@ -233,10 +281,12 @@ class Flatten:
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Give the gradient the input's shape."""
-        return np.asarray(dout).reshape(_saved(self.original_x_shape, self))
+        shape, grads = _saved(self.original_x_shape, self), np.asarray(dout)
+        _check_gradient(grads, (shape[0], prod(shape[1:])))
+        return grads.reshape(shape)
 
 
-class Pooling:
+class Pooling(_Base):
     """Take the maximum of every window.
 
     Parameters
@@ -264,6 +314,8 @@ class Pooling:
              [0., 0.]]]])
     """
 
+    _transient = ("x", "arg_max")
+
     def __init__(
         self, pool_h: SupportsIndex, pool_w: SupportsIndex, stride: IntPair = 1, pad: Padding = 0
     ) -> None:
@@ -290,7 +342,7 @@ class Pooling:
         return max_pool2d_backward(dout, _saved(self.arg_max, self), x.shape)
 
 
-class AveragePooling:
+class AveragePooling(_Base):
     """Take the mean of every window, padding included.
 
     Parameters
@@ -314,6 +366,8 @@ class AveragePooling:
     array([[[[5.]]]])
     """
 
+    _transient = ("input_shape",)
+
     def __init__(
         self, pool_h: SupportsIndex, pool_w: SupportsIndex, stride: IntPair = 1, pad: Padding = 0
     ) -> None:
@@ -333,7 +387,7 @@ class AveragePooling:
         return avg_pool2d_backward(dout, shape, (self.pool_h, self.pool_w), self.stride, self.pad)
 
 
-class GlobalAveragePooling:
+class GlobalAveragePooling(_Base):
     """Take the mean of every plane: (N, C, H, W) to (N, C).
 
     Examples
@@ -343,6 +397,8 @@ class GlobalAveragePooling:
     >>> GlobalAveragePooling().forward(np.array([[[[1.0, 9.0], [4.0, 6.0]]]]))
     array([[5.]])
     """
+
+    _transient = ("input_shape",)
 
     def __init__(self) -> None:
         self.input_shape: Shape | None = None
@@ -357,11 +413,12 @@ class GlobalAveragePooling:
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Spread the gradients over the planes."""
         n, c, h, w = _saved(self.input_shape, self)
-        grads = _floats(dout, "dout").reshape(n, c, 1, 1)
-        return np.broadcast_to(grads / (h * w), (n, c, h, w)).copy()
+        grads = _floats(dout, "dout")
+        _check_gradient(grads, (n, c))
+        return np.broadcast_to(grads.reshape(n, c, 1, 1) / (h * w), (n, c, h, w)).copy()
 
 
-class Relu:
+class Relu(_Base):
     """Replace what is not positive by zero.
 
     Examples
@@ -374,6 +431,8 @@ class Relu:
     >>> layer.backward(np.array([3.0, 4.0]))
     array([0., 4.])
     """
+
+    _transient = ("mask",)
 
     def __init__(self) -> None:
         self.mask: npt.NDArray[np.bool_] | None = None
@@ -388,7 +447,7 @@ class Relu:
         return relu_backward(_floats(dout, "dout"), _saved(self.mask, self))
 
 
-class Sigmoid:
+class Sigmoid(_Base):
     """Squash numbers into (0, 1): ``1 / (1 + exp(-x))``.
 
     Examples
@@ -398,6 +457,8 @@ class Sigmoid:
     >>> Sigmoid().forward(np.array([0.0, 1000.0]))
     array([0.5, 1. ])
     """
+
+    _transient = ("out",)
 
     def __init__(self) -> None:
         self.out: Array | None = None
@@ -413,18 +474,23 @@ class Sigmoid:
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Multiply by the derivative, ``out * (1 - out)``."""
-        out = _saved(self.out, self)
-        grads: Array = _floats(dout, "dout") * (1 - out) * out
-        return grads
+        out, grads = _saved(self.out, self), _floats(dout, "dout")
+        _check_gradient(grads, out.shape)
+        dx: Array = grads * (1 - out) * out
+        return dx
 
 
-class Dropout:
+class Dropout(_Base):
     """Set a random part of the numbers to zero in training, scale all of them otherwise.
 
     Parameters
     ----------
     dropout_ratio : float, default 0.5
         How likely each number is to be dropped.
+    inverted : bool, default False
+        Scale the numbers that survive training, by ``1 / (1 - dropout_ratio)``, and nothing
+        otherwise, as PyTorch does. By default all numbers are scaled by ``1 - dropout_ratio`` when
+        not in training, as in the textbook.
     rng : numpy.random.Generator, optional
         Where the numbers come from; `numpy.random.rand` if not given, as in the textbook. A network
         gives its layers a generator of its own.
@@ -440,35 +506,49 @@ class Dropout:
     >>> from fastconv.layers import Dropout
     >>> Dropout(0.25).forward(np.ones(2), train_flg=False)
     array([0.75, 0.75])
+    >>> Dropout(0.25, inverted=True).forward(np.ones(2), train_flg=False)
+    array([1., 1.])
     """
 
+    _transient = ("mask",)
+
     def __init__(
-        self, dropout_ratio: float = 0.5, *, rng: np.random.Generator | None = None
+        self,
+        dropout_ratio: float = 0.5,
+        *,
+        inverted: bool = False,
+        rng: np.random.Generator | None = None,
     ) -> None:
         if not 0 <= dropout_ratio <= 1:
             raise ValueError(f"dropout_ratio must be from 0 to 1, got {dropout_ratio}")
         self.dropout_ratio = float(dropout_ratio)
+        self.inverted = bool(inverted)
         self.rng = rng
         self.mask: Array | float | None = None
 
     def forward(self, x: npt.ArrayLike, train_flg: bool = True) -> Array:
-        """Drop numbers of an array of any shape or, without `train_flg`, scale them."""
-        array = _floats(x)
+        """Drop numbers of an array of any shape; `train_flg` says whether it is in training."""
+        array, kept = _floats(x), 1.0 - self.dropout_ratio
         if train_flg:
             draw = np.random.random_sample if self.rng is None else self.rng.random
             self.mask = draw(array.shape) > self.dropout_ratio
+            if self.inverted and kept:
+                self.mask = np.asarray(self.mask, array.dtype) * array.dtype.type(1 / kept)
         else:
-            self.mask = 1.0 - self.dropout_ratio
+            self.mask = 1.0 if self.inverted else kept
         out: Array = array * self.mask
         return out
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Drop or scale the gradients likewise."""
-        grads: Array = _floats(dout, "dout") * _saved(self.mask, self)
-        return grads
+        mask, grads = _saved(self.mask, self), _floats(dout, "dout")
+        if isinstance(mask, np.ndarray):
+            _check_gradient(grads, mask.shape)
+        dx: Array = grads * mask
+        return dx
 
 
-class BatchNormalization:
+class BatchNormalization(_Base):
     """Normalise every feature over the batch, then scale and shift it.
 
     Parameters
@@ -481,6 +561,8 @@ class BatchNormalization:
         How much of the running mean and variance each training step keeps.
     running_mean, running_var : array_like, shape (D,), optional
         What is normalised with when not in training; 0 at first.
+    eps : float, default 10e-7
+        What is added to the variance, which may be 0. The textbook's; PyTorch's is 1e-5.
 
     Attributes
     ----------
@@ -502,6 +584,8 @@ class BatchNormalization:
            [ 1.]])
     """
 
+    _transient = ("normalized", "std", "dgamma", "dbeta")
+
     def __init__(
         self,
         gamma: npt.ArrayLike,
@@ -509,9 +593,13 @@ class BatchNormalization:
         momentum: float = 0.9,
         running_mean: npt.ArrayLike | None = None,
         running_var: npt.ArrayLike | None = None,
+        *,
+        eps: float = 10e-7,
     ) -> None:
+        if not 0 <= eps < inf:
+            raise ValueError(f"eps must be a number from 0 on, got {eps}")
         self.gamma, self.beta = _floats(gamma, "gamma"), _floats(beta, "beta")
-        self.momentum = float(momentum)
+        self.momentum, self.eps = float(momentum), float(eps)
         self.running_mean = None if running_mean is None else np.asarray(running_mean)
         self.running_var = None if running_var is None else np.asarray(running_var)
         self.normalized: Array | None = None  # (N, D, pixels)
@@ -556,7 +644,7 @@ class BatchNormalization:
             mean, var = self.running_mean, self.running_var
             centered = wide - mean[:, None]
         self.of_batch = train_flg
-        self.std = np.sqrt(var + VARIANCE_EPSILON)[:, None]
+        self.std = np.sqrt(var + self.eps)[:, None]
         self.normalized = centered / self.std
         out: Array = self.gamma[:, None] * self.normalized + self.beta[:, None]
         dtype = np.result_type(array.dtype, self.gamma.dtype, self.beta.dtype)
@@ -566,6 +654,11 @@ class BatchNormalization:
         """Compute `dgamma` and `dbeta`; return the gradient of the input."""
         normalized, std = _saved(self.normalized, self), _saved(self.std, self)
         array = _floats(dout, "dout")
+        if array.shape[:1] != normalized.shape[:1] or array.size != normalized.size:
+            raise ValueError(
+                f"dout must have the shape of x, {len(normalized)} times "
+                f"{normalized[0].size} numbers, got {array.shape}"
+            )
         grads = array.reshape(normalized.shape).astype(normalized.dtype, copy=False)
         dbeta = grads.sum(axis=(0, 2))
         dgamma = (grads * normalized).sum(axis=(0, 2))
@@ -594,7 +687,7 @@ class BatchNormalization:
         )
 
 
-class LocalResponseNormalization:
+class LocalResponseNormalization(_Base):
     """Divide every number by a norm of the channels around it.
 
     ``y[c] = x[c] / (k + alpha / size * sum of x[c']**2)**beta``, the sum being over the `size`
@@ -622,6 +715,8 @@ class LocalResponseNormalization:
     array([[[[1.]]]])
     """
 
+    _transient = ("x", "scale")
+
     def __init__(
         self, size: SupportsIndex = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
     ) -> None:
@@ -643,6 +738,7 @@ class LocalResponseNormalization:
         """Compute the gradient of the input."""
         x, scale = _saved(self.x, self), _saved(self.scale, self)
         array = _floats(dout, "dout")
+        _check_gradient(array, x.shape)
         grads = array.astype(x.dtype, copy=False) * scale**-self.beta
         shape = _along(x).shape
         sums = avg_pool2d_backward(_along(grads * x / scale), shape, *self._window())
@@ -654,7 +750,7 @@ class LocalResponseNormalization:
         return (self.size, 1), 1, ((self.size // 2, (self.size - 1) // 2), (0, 0))
 
 
-class SoftmaxWithLoss:
+class SoftmaxWithLoss(_Base):
     """Turn scores into probabilities, and compare them with the right classes.
 
     Attributes
@@ -676,6 +772,8 @@ class SoftmaxWithLoss:
     >>> layer.backward()
     array([[ 0.5, -0.5]])
     """
+
+    _transient = ("y", "t", "loss", "dtype")
 
     def __init__(self) -> None:
         self.y: Array | None = None
@@ -706,10 +804,8 @@ class SoftmaxWithLoss:
             raise ValueError(f"x must have shape (N, classes) and numbers, got {scores.shape}")
         labels = class_indices(t, *scores.shape)
         self.dtype = scores.dtype
-        scores = _widened(scores)
-        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
         self.t = labels
-        self.y = powers / powers.sum(axis=1, keepdims=True)
+        self.y = softmax(scores)
         right = self.y[np.arange(len(labels)), labels]
         self.loss = -np.sum(np.log(right + LOG_EPSILON)) / self.y.dtype.type(len(labels))
         return self.loss
@@ -721,6 +817,14 @@ class SoftmaxWithLoss:
         grads[np.arange(len(labels)), labels] -= 1
         grads *= dout / len(labels)
         return grads.astype(self.dtype, copy=False)
+
+
+def softmax(scores: Array) -> Array:
+    """Turn rows of scores into probabilities, which sum to 1; in float32 for float16."""
+    scores = _widened(scores)
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probabilities: Array = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def class_indices(t: npt.ArrayLike, count: int, classes: int) -> npt.NDArray[np.intp]:
@@ -769,6 +873,49 @@ def _saved(value: Saved | None, layer: object) -> Saved:
     if value is None:
         raise RuntimeError(f"{type(layer).__name__}: backward needs a forward before it")
     return value
+
+
+def _check_gradient(dout: Array, shape: Shape) -> None:
+    if dout.shape != shape:
+        raise ValueError(f"dout must have shape {shape}, that of the output, got {dout.shape}")
+
+
+def _offset(b: npt.ArrayLike | None, W: Array) -> Array | None:
+    """Read what a layer adds.
+
+    Python's numbers and integers become floats of the weights' dtype: as in NumPy's sums they must
+    not widen a float32 layer, and an optimiser cannot change integers in place.
+    """
+    if b is None:
+        return None
+    array = np.asarray(b)
+    if isinstance(b, (int, float)) or array.dtype.kind in "biu":
+        return array.astype(computed_dtype(W))
+    return array
+
+
+def _spread(b: npt.ArrayLike | None, W: npt.ArrayLike, axis: int) -> Array | None:
+    """Give every output of the weights its own number of `b`, as NumPy's sum with rows does."""
+    if b is None:
+        return None
+    array, outputs = np.asarray(b), np.shape(W)[axis : axis + 1]
+    if array.shape == outputs or not outputs:  # The function that is called refuses such weights.
+        return array
+    if array.ndim > 2 or array.shape not in ((), (1,), (1, 1), (1, *outputs)):
+        raise ValueError(
+            f"b must be a number or have shape {outputs} or {(1, *outputs)}, one for each output "
+            f"of W of shape {np.shape(W)}, got {array.shape}"
+        )
+    return np.broadcast_to(array.reshape(-1), outputs)
+
+
+def _gathered(db: Array | None, b: npt.ArrayLike | None) -> Array | None:
+    """Add up the gradients of the outputs that one number of `b` was added to."""
+    if db is None or b is None:
+        return None
+    if np.size(b) == 1:
+        db = _narrowed(_widened(db).sum(keepdims=True), db)
+    return db.reshape(np.shape(b))
 
 
 def _floats(value: npt.ArrayLike, name: str = "x") -> Array:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv._arrays import NUMBERS, Array, read
-from fastconv._filters import FILTERS, as_bytes, convolve, response_as_bytes
+from fastconv._filters import FILTERS, as_pixels, convolve, response_as_pixels
 from fastconv._window import Padding, positive
 from fastconv.layers import Convolution
 from fastconv.models import Sequential
@@ -223,7 +223,7 @@ def apply_filters(
             f"got {type(filters).__name__}"
         )
     low, high = min(0, pixels.min()), max(0, pixels.max())
-    tiles = [as_bytes(pixels, low, high)]
+    tiles = [as_pixels(pixels, low, high)]
     for name, weights in filters.items():
         kernel = _finite(f"apply_filters: filter {name!r}", weights)
         if kernel.ndim != 2 or not kernel.size:
@@ -231,7 +231,7 @@ def apply_filters(
                 f"apply_filters: filter {name!r} must have shape (KH, KW), got {kernel.shape}"
             )
         response = convolve(pixels, kernel, padding, pad_mode)
-        tiles.append(response_as_bytes(response, kernel, low, high))
+        tiles.append(response_as_pixels(response, kernel, low, high))
     panel = _Panel([_channels_last(tile) for tile in tiles], ["image", *filters])
     title = f"padding: {padding}, pad_mode: {pad_mode}"
     return _figure([panel], title, norm=Normalize(0, 255))
@@ -453,7 +453,8 @@ def show_history(history: Iterable[Any]) -> Figure:
     left.plot(epochs, losses, marker=marker)
     left.set_ylabel("loss")
     right.plot(epochs, 100 * train, marker=marker, label="training")
-    right.plot(epochs, 100 * test, marker=marker, label="test")
+    if not np.isnan(test).all():
+        right.plot(epochs, 100 * test, marker=marker, label="test")
     right.set_ylabel("accuracy in %")
     right.legend()
     for axes in (left, right):

@@ -110,7 +110,7 @@ class DeepConvNet(Sequential):
     Examples
     --------
     >>> from fastconv.models import DeepConvNet
-    >>> DeepConvNet()
+    >>> print(DeepConvNet())
     DeepConvNet(input (1, 28, 28), output (10,), 20 layers, 123552 parameters)
     """
 
@@ -171,7 +171,7 @@ class LeNet(Sequential):
     Examples
     --------
     >>> from fastconv.models import LeNet
-    >>> LeNet()
+    >>> print(LeNet())
     LeNet(input (1, 28, 28), output (10,), 11 layers, 61706 parameters)
     """
 
@@ -220,7 +220,7 @@ class AlexNet(Sequential):
     Examples
     --------
     >>> from fastconv.models import AlexNet
-    >>> AlexNet(seed=0)
+    >>> print(AlexNet(seed=0))
     AlexNet(input (3, 227, 227), output (1000,), 22 layers, 60965224 parameters)
     """
 
@@ -271,7 +271,7 @@ class VGG(Sequential):
     Examples
     --------
     >>> from fastconv.models import VGG
-    >>> VGG(11, (3, 32, 32), output_size=10, hidden_size=512)
+    >>> print(VGG(11, (3, 32, 32), output_size=10, hidden_size=512))
     VGG(input (3, 32, 32), output (10,), 28 layers, 9750922 parameters)
     """
 

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv._arrays import Array
-from fastconv._files import replacing
 from fastconv.layers import Layer
+from fastconv.models._npz import Header, open_npz
 
-__all__ = ["Parameters", "read_npz", "read_pickle", "write_npz"]
+__all__ = ["Parameters", "assign", "load", "read_pickle"]
 
 
 @dataclass(frozen=True)
@@ -82,22 +82,9 @@ class Parameters(MutableMapping[str, Array]):
 def assign(to: Parameters, values: Mapping[str, npt.ArrayLike], source: str) -> None:
     """Set all of a network's arrays, or raise a ValueError before any is changed."""
     arrays = {name: np.asarray(value) for name, value in values.items()}
-    wanted, found = set(to), set(arrays)
-    if wanted != found:
-        parts = [
-            f"{what} {', '.join(sorted(names))}"
-            for what, names in (("lacks", wanted - found), ("also has", found - wanted))
-            if names
-        ]
-        raise ValueError(f"{source} is of another network: it {' and '.join(parts)}")
+    _check_names(to, set(arrays), source)
     for name, array in arrays.items():
-        if array.shape != to[name].shape:
-            raise ValueError(
-                f"{source} is of another network: its {name} has shape {array.shape}, this "
-                f"network's {to[name].shape}"
-            )
-        if array.dtype.kind not in "fiu":
-            raise ValueError(f"{source}: {name} is not of numbers but of dtype {array.dtype}")
+        _check_array(to, name, array, source)
         with np.errstate(over="ignore"):
             arrays[name] = array.astype(to[name].dtype, "C")
         if not np.isfinite(arrays[name]).all():
@@ -108,34 +95,38 @@ def assign(to: Parameters, values: Mapping[str, npt.ArrayLike], source: str) -> 
         to[name] = array
 
 
-def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
-    """Write arrays to a file of exactly this name, whole or not at all."""
-    with replacing(path) as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]  # it has an argument of another type, too
+def load(to: Parameters, path: str | os.PathLike[str]) -> None:
+    """Set all of a network's arrays from an .npz file, as `assign` does.
 
-
-def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """Read the arrays of an .npz file, however it is called.
-
-    Raises
-    ------
-    OSError
-        If it cannot be opened.
-    ValueError
-        If it is no such file, is damaged, or holds Python objects.
+    Nothing is unpacked unless the file announces the names, shapes and dtypes of the network.
     """
-    with open(path, "rb") as file:
-        if file.read(2) != b"PK":
-            raise ValueError(
-                f"{os.fspath(path)} is not an .npz file; if it is a pickle, give "
-                "fastconv.models.read_pickle(...) in its place"
-            )
-        file.seek(0)
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                return dict(archive)
-        except Exception as error:  # damaged files raise almost anything, and may promise too much
-            raise ValueError(f"{os.fspath(path)} is damaged: {error}") from error
+    source = os.fspath(path)
+    with open_npz(path) as archive:
+        _check_names(to, set(archive.names), source)
+        for name in to:
+            _check_array(to, name, archive.header(name), source)
+        assign(to, {name: archive.read(name) for name in to}, source)
+
+
+def _check_names(to: Parameters, found: set[str], source: str) -> None:
+    wanted = set(to)
+    if wanted != found:
+        parts = [
+            f"{what} {', '.join(sorted(names))}"
+            for what, names in (("lacks", wanted - found), ("also has", found - wanted))
+            if names
+        ]
+        raise ValueError(f"{source} is of another network: it {' and '.join(parts)}")
+
+
+def _check_array(to: Parameters, name: str, array: Array | Header, source: str) -> None:
+    if array.shape != to[name].shape:
+        raise ValueError(
+            f"{source} is of another network: its {name} has shape {array.shape}, this "
+            f"network's {to[name].shape}"
+        )
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{source}: {name} is not of numbers but of dtype {array.dtype}")
 
 
 # ---- pickles -----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._arrays import FLOATS, Array, Shape, read
+from fastconv._arrays import FLOATS, NUMBERS, Array, Shape, read
 from fastconv._text import table
 from fastconv._window import IntPair, Padding, integers, pair, positive
 from fastconv.layers import (
@@ -25,8 +25,10 @@ from fastconv.layers import (
     Pooling,
     SoftmaxWithLoss,
     class_indices,
+    softmax,
 )
-from fastconv.models._parameters import Parameters, assign, read_npz, write_npz
+from fastconv.models._npz import write_npz
+from fastconv.models._parameters import Parameters, assign, load
 
 __all__ = ["Sequential"]
 
@@ -71,6 +73,10 @@ class Sequential:
     >>> net = Sequential((1, 28, 28), seed=0)
     >>> net.convolution(8, 3, pad=1).add(Relu(), Pooling(2, 2, 2)).affine(10)
     Sequential(input (1, 28, 28), output (10,), 4 layers, 15770 parameters)
+      Conv1: Convolution(W=<(8, 1, 3, 3) float32>, b=<(8,) float32>, pad=1)
+      Relu1: Relu()
+      Pool1: Pooling(2, 2, stride=2)
+      Affine1: Affine(W=<(1568, 10) float32>, b=<(10,) float32>)
     """
 
     def __init__(
@@ -100,6 +106,12 @@ class Sequential:
         self.add(*layers)
 
     def __repr__(self) -> str:
+        """Show the layers below the line that `str` gives."""
+        layers = [f"  {name}: {layer!r}" for name, layer in self.layers.items()]
+        return "\n".join([str(self), *layers])
+
+    def __str__(self) -> str:
+        """Summarise the network in a line."""
         count = sum(array.size for array in self.params.values())
         return (
             f"{type(self).__name__}(input {self.input_dim}, output {self.output_dim}, "
@@ -226,8 +238,13 @@ class Sequential:
         W = self._weight(shape, shape[0], std)
         return self.add(Affine(W, np.zeros(shape[1], self.dtype)))
 
-    def batch_normalization(self, momentum: float = 0.9) -> Sequential:
+    def batch_normalization(self, momentum: float = 0.9, *, eps: float = 10e-7) -> Sequential:
         """Append batch normalisation of the channels, or of the features.
+
+        Parameters
+        ----------
+        momentum, eps
+            As in `fastconv.layers.BatchNormalization`.
 
         Returns
         -------
@@ -235,7 +252,8 @@ class Sequential:
             The network itself.
         """
         size, dtype = self.output_dim[0], self.dtype
-        return self.add(BatchNormalization(np.ones(size, dtype), np.zeros(size, dtype), momentum))
+        gamma, beta = np.ones(size, dtype), np.zeros(size, dtype)
+        return self.add(BatchNormalization(gamma, beta, momentum, eps=eps))
 
     def _weight(self, shape: Shape, fan_in: int, std: float | None) -> Array:
         """Draw weights in place: a large network does not need its memory twice."""
@@ -263,13 +281,43 @@ class Sequential:
 
         Raises
         ------
-        ValueError
-            If the inputs are of another shape.
+        TypeError, ValueError
+            If the inputs are no numbers or of another shape.
         """
         array = self._inputs(x)
         for name, layer in self.layers.items():
             array = self._forward(name, layer, array, train_flg)
         return array
+
+    def predict_proba(self, x: npt.ArrayLike) -> Array:
+        """Compute how likely each class is: the softmax of what `predict` gives.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, *input_dim)
+            Inputs.
+
+        Returns
+        -------
+        ndarray, shape (N, classes)
+            Rows that sum to 1, of float32, or float64 if the network is.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the inputs are no numbers or of another shape, or the network gives no rows of
+            scores.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.models import Sequential
+        >>> net = Sequential((2,), seed=0).affine(4, std=0)
+        >>> net.predict_proba(np.ones((1, 2)))
+        array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
+        """
+        self._check_scores()
+        return softmax(self.predict(x))
 
     def backward(self, dout: npt.ArrayLike) -> Any:
         """Compute the gradient of the inputs of the last `predict`.
@@ -343,11 +391,10 @@ class Sequential:
         TypeError, ValueError
             If inputs are of another shape, labels do not fit, or there are none.
         """
-        images, step = np.asarray(x), positive(batch_size, "batch_size")
+        images, step = self._checked(x), positive(batch_size, "batch_size")
         if not len(images):
             raise ValueError("x must not be empty: there is no accuracy")
-        if len(self.output_dim) != 1:
-            raise ValueError(f"an output of {self.output_dim} is no row of scores for classes")
+        self._check_scores()
         labels = class_indices(t, len(images), self.output_dim[0])
         right = 0
         for first in range(0, len(images), step):
@@ -390,13 +437,23 @@ class Sequential:
         return self.params.gradients()
 
     def _inputs(self, x: npt.ArrayLike) -> Array:
-        array = np.asarray(x)
+        return self._checked(x).astype(self.dtype, copy=False)
+
+    def _checked(self, x: npt.ArrayLike) -> Array:
+        array = read(x, "x", NUMBERS)
         if array.shape[1:] != self.input_dim or not array.ndim:
             raise ValueError(
-                f"inputs of this network must have shape (N, {str(self.input_dim)[1:-1]}), "
+                f"x must have shape (N, {str(self.input_dim)[1:-1].rstrip(',')}) for this network, "
                 f"got {array.shape}"
             )
-        return array.astype(self.dtype, copy=False)
+        return array
+
+    def _check_scores(self) -> None:
+        if len(self.output_dim) != 1:
+            raise ValueError(
+                f"the network must end in a row of scores for classes, its output is "
+                f"{self.output_dim}"
+            )
 
     def _forward(self, name: str, layer: Any, x: Array, train_flg: bool) -> Array:
         result: Array = layer.forward(x, train_flg) if name in self._switched else layer.forward(x)
@@ -440,7 +497,7 @@ class Sequential:
         if isinstance(file_name, Mapping):
             assign(self.state, file_name, "the mapping")
         else:
-            assign(self.state, read_npz(file_name), os.fspath(file_name))
+            load(self.state, file_name)
 
     # ---- summary -------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from fastconv._arrays import Array
 from fastconv._files import check_writable, replacing
 from fastconv._window import positive
 from fastconv.layers import class_indices
-from fastconv.models._parameters import read_npz, write_npz
+from fastconv.models._npz import Archive, DamagedFileError, open_npz, write_npz
 from fastconv.training._optimizers import OPTIMIZERS, Optimizer, kept_dtype
 
 __all__ = ["Epoch", "Network", "Trainer"]
@@ -59,7 +59,8 @@ class Epoch:
     """Mean of the steps' losses."""
     train_acc: float
     """From 0 to 1, after the epoch, as `test_acc`."""
-    test_acc: float
+    test_acc: float | None
+    """None if there are no images to test with."""
 
 
 class Trainer:
@@ -75,8 +76,9 @@ class Trainer:
         ``last_layer.loss``.
     x_train, t_train : array_like
         Images and their labels (indices or one-hot) to learn from.
-    x_test, t_test : array_like
-        Images and labels to test with after every epoch.
+    x_test, t_test : array_like, optional
+        Images and labels to test with after every epoch. Without them there are no accuracies of
+        the test.
     epochs : int, default 20
         How many times to go through the training images.
     mini_batch_size : int, default 100
@@ -104,9 +106,9 @@ class Trainer:
     train_loss_list : list of float
         The loss of every step.
     train_acc_list, test_acc_list : list of float
-        The accuracies of every epoch.
+        The accuracies of every epoch; the second is empty without images to test with.
     interrupted : bool
-        Whether Ctrl-C ended the last call of `train`.
+        Whether Ctrl-C ended the last call of `train`, which then says so.
 
     Raises
     ------
@@ -137,8 +139,8 @@ class Trainer:
         network: Network,
         x_train: npt.ArrayLike,
         t_train: npt.ArrayLike,
-        x_test: npt.ArrayLike,
-        t_test: npt.ArrayLike,
+        x_test: npt.ArrayLike | None = None,
+        t_test: npt.ArrayLike | None = None,
         epochs: int = 20,
         mini_batch_size: int = 100,
         optimizer: str | Optimizer = "SGD",
@@ -152,7 +154,13 @@ class Trainer:
     ) -> None:
         self.network = network
         self.x_train, self.t_train = _labelled(network, x_train, t_train, "train")
-        self.x_test, self.t_test = _labelled(network, x_test, t_test, "test")
+        self.x_test: Array | None = None
+        self.t_test: Array | None = None
+        if x_test is not None and t_test is not None:
+            self.x_test, self.t_test = _labelled(network, x_test, t_test, "test")
+        elif x_test is not None or t_test is not None:
+            missing = "x_test" if x_test is None else "t_test"
+            raise ValueError(f"x_test and t_test must be given together, {missing} is None")
         self.epochs = positive(epochs, "epochs")
         self.batch_size = positive(mini_batch_size, "mini_batch_size")
         self.optimizer = _optimizer(optimizer, optimizer_param)
@@ -179,8 +187,8 @@ class Trainer:
 
     @property
     def test_acc_list(self) -> list[float]:
-        """The accuracies on test images."""
-        return [epoch.test_acc for epoch in self.history]
+        """The accuracies on test images, where there are any."""
+        return [epoch.test_acc for epoch in self.history if epoch.test_acc is not None]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -217,13 +225,16 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         self._check_finite()
+        tested = None
+        if self.x_test is not None and self.t_test is not None:
+            tested = self._accuracy(self.x_test, self.t_test)
         losses = self.train_loss_list[-self.steps_per_epoch :]
         self.history.append(
             Epoch(
                 len(self.history) + 1,
                 sum(losses) / len(losses),
                 self._accuracy(self.x_train, self.t_train),
-                self._accuracy(self.x_test, self.t_test),
+                tested,
             )
         )
         self.order = self.rng.permutation(len(self.x_train))
@@ -245,8 +256,8 @@ class Trainer:
     def train(self) -> None:
         """Train until `epochs` epochs are complete, those of a loaded checkpoint included.
 
-        Ctrl-C lets the step end, writes the checkpoint if there is to be one, and returns; a second
-        one interrupts at once.
+        Ctrl-C lets the step end, writes the checkpoint if there is to be one, sets `interrupted`
+        and returns; a second one interrupts at once.
 
         Raises
         ------
@@ -267,7 +278,9 @@ class Trainer:
                 if len(self.history) > done:
                     progress.epoch(self.history[-1])
                     self._save()
-        self.interrupted = len(self.train_loss_list) < total
+            self.interrupted = len(self.train_loss_list) < total
+            if self.interrupted:
+                progress.interrupted(total)
         if self.interrupted:
             self._check_finite()
             self._save()
@@ -326,29 +339,21 @@ class Trainer:
         ValueError
             If it is damaged or of another training; nothing is then changed.
         """
-        name = os.fspath(path)
-        arrays = read_npz(path)
-        try:
-            about = json.loads(str(arrays.pop("about")))
-            different = [
-                f"{key} {about.get(key)} instead of {value}"
-                for key, value in self._identity().items()
-                if about.get(key) != value
-            ]
-            if different:
-                raise ValueError(f"it has {', '.join(different)}")
-            order, losses = arrays.pop("order"), arrays.pop("losses").tolist()
-            history = [Epoch(*row) for row in about["history"]]
-            if not np.array_equal(np.sort(order), np.arange(len(self.x_train))):
-                raise ValueError("it lacks some of the images")
-            if not len(losses) == about["steps"] >= len(history) * self.steps_per_epoch:
-                raise ValueError(f"it has {len(losses)} losses of {about['steps']} steps")
-            self._check_arrays(arrays, about["iter"])
-            generators = self._generators()
-            for generator, state in zip(generators, about["random"], strict=True):
-                type(generator)().state = state
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{name} is not a checkpoint of this training: {error}") from error
+        with open_npz(path) as archive:
+            try:
+                about, arrays = self._read_checkpoint(archive)
+                history = [Epoch(*row) for row in about["history"]]
+                order, losses = arrays.pop("order"), arrays.pop("losses").tolist()
+                self._check_progress(about, order, losses, history)
+                generators = self._generators()
+                for generator, state in zip(generators, about["random"], strict=True):
+                    type(generator)().state = state
+            except DamagedFileError:
+                raise
+            except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{os.fspath(path)} is not a checkpoint of this training: {error}"
+                ) from error
         for key, array in _state(self.network).items():
             # In place: layers of networks with a plain dict hold the same array.
             array[...] = arrays[f"network/{key}"]
@@ -364,23 +369,56 @@ class Trainer:
             generator.state = state
         self.order, self.train_loss_list, self.history = order, losses, history
 
-    def _check_arrays(self, arrays: Mapping[str, Array], steps: int) -> None:
-        """Raise a ValueError unless these are the network's and, after a step, the optimiser's."""
+    def _read_checkpoint(self, archive: Archive) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Read the arrays once it is known that they are those of this training."""
+        about = json.loads(str(archive.read_uncompressed("about")))
+        different = [
+            f"{key} {about.get(key)} instead of {value}"
+            for key, value in self._identity().items()
+            if about.get(key) != value
+        ]
+        if different:
+            raise ValueError(f"it has {', '.join(different)}")
+        self._check_arrays(archive, about["iter"])
+        kept = archive.header("losses")
+        if len(kept.shape) != 1 or kept.dtype != np.float64:
+            raise ValueError(f"losses must be a row of float64, got {kept.shape} of {kept.dtype}")
+        arrays = {
+            name: archive.read(name) for name in archive.names if name not in ("about", "losses")
+        }
+        return about, {**arrays, "losses": archive.read_uncompressed("losses")}
+
+    def _check_progress(
+        self, about: Mapping[str, Any], order: Array, losses: list[float], history: list[Epoch]
+    ) -> None:
+        """Raise a ValueError unless order, losses and history are of as many steps."""
+        if not np.array_equal(np.sort(order), np.arange(len(self.x_train))):
+            raise ValueError("it lacks some of the images")
+        if not len(losses) == about["steps"] >= len(history) * self.steps_per_epoch:
+            raise ValueError(f"it has {len(losses)} losses of {about['steps']} steps")
+
+    def _check_arrays(self, archive: Archive, steps: int) -> None:
+        """Raise a ValueError unless the headers of arrays are those that this training writes.
+
+        After a step, there are the optimiser's, too.
+        """
         expected = {
             f"network/{name}": (array.shape, array.dtype)
             for name, array in _state(self.network).items()
         }
+        expected["order"] = self.order.shape, self.order.dtype
         if steps:
             expected |= {
                 f"optimizer/{variable}/{name}": (array.shape, kept_dtype(array))
                 for variable in self.optimizer.kept
                 for name, array in self.network.params.items()
             }
-        if expected.keys() != arrays.keys():
-            names = ", ".join(sorted(expected.keys() ^ arrays.keys()))
+        found = archive.names - {"about", "losses"}
+        if expected.keys() != found:
+            names = ", ".join(sorted(expected.keys() ^ found))
             raise ValueError(f"it is of another network, which differs in {names}")
         for name, (shape, dtype) in expected.items():
-            array = arrays[name]
+            array = archive.header(name)
             if (array.shape, array.dtype) != (shape, dtype):
                 raise ValueError(
                     f"{name} must be of shape {shape} and {dtype}, got {array.shape} and "
@@ -400,6 +438,8 @@ class Trainer:
     def write_history(self, path: str | os.PathLike[str]) -> None:
         """Write the history as comma-separated values, one line an epoch under a line of names.
 
+        An accuracy that was not measured is empty.
+
         Parameters
         ----------
         path : path-like
@@ -411,7 +451,10 @@ class Trainer:
             If it cannot be written.
         """
         lines = [",".join(field.name for field in fields(Epoch))]
-        lines += [",".join(map(repr, astuple(epoch))) for epoch in self.history]
+        lines += [
+            ",".join("" if value is None else repr(value) for value in astuple(epoch))
+            for epoch in self.history
+        ]
         with replacing(path) as file:
             file.write("".join(f"{line}\n" for line in lines).encode())
 
@@ -450,8 +493,13 @@ def _labelled(
         raise ValueError(f"x_{part} must hold images, got shape {images.shape}")
     if images.dtype.kind == "f" and not np.isfinite(images).all():
         raise ValueError(f"x_{part} must be finite, it holds NaN or infinity")
-    with np.errstate(all="ignore"):  # of a network that has not been trained
-        classes = network.predict(images[:1]).shape[1]
+    try:
+        with np.errstate(all="ignore"):  # of a network that has not been trained
+            classes = network.predict(images[:1]).shape[1]
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"x_{part} of shape {images.shape} does not fit the network: {error}"
+        ) from error
     try:
         return images, class_indices(t, len(images), classes)
     except (TypeError, ValueError) as error:
@@ -505,13 +553,25 @@ class _Progress:
 
     def epoch(self, last: Epoch) -> None:
         text = f"epoch {last.epoch} of {self.trainer.epochs}"
-        test = f"test {last.test_acc:.2%}"
+        test = "" if last.test_acc is None else f", test {last.test_acc:.2%}"
         if self.bar is not None:
-            self.bar.set_description(f"{text}, {test}")
-        elif self.trainer.verbose and sys.stderr is not None:
+            self.bar.set_description(f"{text}{test}")
+        else:
             loss, train = f"loss {last.train_loss:.4f}", f"train {last.train_acc:.2%}"
-            print(f"{text}: {loss}, {train}, {test}", file=sys.stderr, flush=True)
+            self._print(f"{text}: {loss}, {train}{test}")
+
+    def interrupted(self, total: int) -> None:
+        """Say that training has ended early, also below a bar, which disappears."""
+        steps, epochs = len(self.trainer.train_loss_list), len(self.trainer.history)
+        self.close()
+        self._print(
+            f"interrupted after {steps} of {total} steps, {epochs} of {self.trainer.epochs} epochs"
+        )
+
+    def _print(self, line: str) -> None:
+        if self.trainer.verbose and sys.stderr is not None:
+            print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self.bar is not None:
-            self.bar.close()
+            self.bar.close()  # which may be done twice
