@@ -498,15 +498,65 @@ MIXED = [
 
 @pytest.mark.parametrize(("first", "second", "third", "expected"), MIXED)
 def test_mixed_dtypes(level: str, first: str, second: str, third: str, expected: str) -> None:
-    """What numpy.result_type says of all arguments, for all results."""
+    """What numpy.result_type says of images, weights and gradients, for all results."""
     dtypes = (first, second, third, third)
-    arrays = [
+    images, weight, bias, grad = (
         integer_values(array.shape, dtype, seed)
         for seed, (array, dtype) in enumerate(zip(SMALL.arrays(integer_values), dtypes))
-    ]
-    of_one = results_of(SMALL, [array.astype(expected) for array in arrays])
-    for result, same in zip(results_of(SMALL, arrays), of_one):
-        assert_same(result, same)
+    )
+
+    def same(call: Callable[..., Any], dtype: str, *arrays: Array, **window: Any) -> None:
+        of_one = call(*[array.astype(dtype) for array in arrays], **window)
+        results = call(*arrays, **window)
+        pairs = zip(results, of_one) if isinstance(results, tuple) else [(results, of_one)]
+        for result, known in pairs:
+            assert result.dtype == dtype
+            assert_same(result, known)
+
+    same(fastconv.conv2d_backward, expected, grad, images, weight, **SMALL.window)
+    same(fastconv.conv2d, computed(first, second), images, weight, bias, **SMALL.window)
+    offsets = images[0, :, 0, 0]
+    same(
+        fastconv.conv_transpose2d,
+        computed(third, second),
+        *(grad, weight, offsets),
+        **SMALL.transposed,
+    )
+
+
+def computed(*dtypes: str) -> str:
+    """Name the dtype of results without a bias."""
+    dtype = np.result_type(*dtypes)
+    return dtype.char if dtype.kind == "f" else "d"
+
+
+@pytest.mark.parametrize(
+    ("of_arrays", "of_bias", "expected"),
+    [
+        *(("f4", "f8", "f4"), ("f2", "f8", "f2"), ("f2", "f4", "f2"), ("f8", "f4", "f8")),
+        *(("f4", "i8", "f4"), ("f2", "?", "f2"), ("u1", "f4", "f8"), (">f4", ">f8", "f4")),
+    ],
+)
+def test_a_bias_follows_images_and_weights(
+    level: str, of_arrays: str, of_bias: str, expected: str
+) -> None:
+    """It is rounded to the dtype of the result, and widens nothing."""
+    images, weight, bias, grad = SMALL.arrays(normal_values, of_arrays)
+    offsets = (1000 * bias.astype("f8")).astype(of_bias)
+    rounded = offsets.astype(expected)
+    result = fastconv.conv2d(images, weight, offsets, **SMALL.window)
+    assert result.dtype == expected
+    assert_same(result, fastconv.conv2d(images, weight, rounded, **SMALL.window))
+    some = np.resize(offsets, images.shape[1])
+    result = fastconv.conv_transpose2d(grad, weight, some, **SMALL.transposed)
+    assert result.dtype == expected
+    rounded = some.astype(expected)
+    assert_same(result, fastconv.conv_transpose2d(grad, weight, rounded, **SMALL.transposed))
+
+
+def test_a_bias_too_large_for_the_dtype_is_infinite() -> None:
+    images, weight = np.ones((1, 1, 1), "f2"), np.ones((1, 1, 1, 1), "f2")
+    assert_same(fastconv.conv2d(images, weight, [1e6]), np.array([[[np.inf]]], "f2"))
 
 
 HALVES = [

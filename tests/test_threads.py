@@ -15,10 +15,11 @@ import pytest
 from helpers import OPERATIONS, Operation, Shape, each_operation, normal_values, run_python
 
 import fastconv
+from fastconv import _kernels
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 needs_openmp = pytest.mark.skipif(
-    not (fastconv._kernels.threads.openmp_date and sys.platform == "linux"),
+    not (_kernels.threads.openmp_date and sys.platform == "linux"),
     reason="this build has no libgomp",
 )
 needs_affinity = pytest.mark.skipif(
@@ -201,11 +202,102 @@ print("done")
 
 
 @needs_openmp
-@pytest.mark.parametrize(("threads", "room"), [(1024, 200), (1024, 60), (16, 60), (3, 30)])
+@pytest.mark.parametrize(("threads", "room"), [(1024, 200), (1024, 80), (16, 80)])
 def test_threads_that_cannot_be_started(threads: int, room: int) -> None:
     """Fewer compute the same; libgomp by itself would end the process."""
     result = run_python(STARVED.format(threads=threads, room=room), FASTCONV_CACHE_MIB="0")
     assert (result.returncode, result.stdout.split()) == (0, ["done"]), result.stderr
+
+
+# --------------------------------------------------------------------------- teams that lose time
+
+
+@pytest.fixture
+def adaptive() -> Iterator[None]:
+    """Let the calling thread compute alone when its teams lose time, and forget that afterwards."""
+    _kernels.threads.adapt(True)
+    forget()
+    yield
+    forget()
+    _kernels.threads.adapt(False)
+
+
+def forget() -> None:
+    """Let the teams of the calling thread gain so much time that nothing is held against them."""
+    for _ in range(20):
+        _kernels.threads.report(-1.0)
+
+
+@needs_openmp
+def test_a_caller_whose_teams_lose_time_computes_alone_for_a_while(adaptive: None) -> None:
+    threads = _kernels.threads
+    assert threads.team(3) == 3
+    threads.report(100e-6)
+    assert threads.team(3) == 3  # That may be chance.
+    for _ in range(10):
+        threads.report(100e-6)
+    assert threads.team(3) == 1
+    time.sleep(0.3)  # It is never alone for longer.
+    assert threads.team(3) == 3
+    threads.report(100e-6)  # Behind that, once is enough.
+    assert threads.team(3) == 1
+
+
+@needs_openmp
+def test_teams_that_gain_time_are_forgiven(adaptive: None) -> None:
+    threads = _kernels.threads
+    for _ in range(10):
+        threads.report(100e-6)
+    assert threads.team(3) == 1
+    for _ in range(20):
+        threads.report(-1e-3)
+    assert threads.team(3) == 3
+    threads.report(100e-6)
+    assert threads.team(3) == 3
+
+
+@needs_openmp
+def test_other_callers_keep_their_teams(adaptive: None) -> None:
+    for _ in range(10):
+        _kernels.threads.report(1.0)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(_kernels.threads.team, 3).result() == 3
+    assert _kernels.threads.team(3) == 1
+
+
+@needs_openmp
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
+def test_a_caller_alone_computes_the_same(adaptive: None, operation: Operation) -> None:
+    shape = (3, 16, 64, 61)
+    arrays = operation.arrays(shape, normal_values)
+    with fastconv.num_threads(3):
+        known = operation.call(arrays, shape)
+        for _ in range(10):
+            _kernels.threads.report(1.0)
+        np.testing.assert_array_equal(operation.call(arrays, shape), known)
+
+
+@needs_affinity
+@pytest.mark.parametrize("allowed", ["all", "one"])
+def test_threads_keep_their_affinity(allowed: str) -> None:
+    """They may move to another processor, and are allowed on all of them again afterwards."""
+    code = """
+import os
+import numpy as np
+import fastconv
+allowed = os.sched_getaffinity(0)
+if {one}:
+    allowed = set(list(allowed)[:1])
+    os.sched_setaffinity(0, allowed)
+fastconv.set_num_threads(4)
+x = np.ones((4, 16, 64, 64))
+for _ in range(200):
+    fastconv.im2col(x, 3, 3)
+threads = os.listdir("/proc/self/task")
+print(len(threads) >= 4, all(os.sched_getaffinity(int(thread)) == allowed for thread in threads))
+"""
+    result = run_python(code.format(one=allowed == "one"), OPENBLAS_NUM_THREADS="1")
+    assert result.stdout.split() == ["True", "True"], result.stderr
 
 
 # ------------------------------------------------------------------------------------ same bits

@@ -47,7 +47,7 @@ THREADS = fastconv.get_num_threads()  # what the environment allows
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Leave the number of threads, which the command may set, as it was."""
+    """Leave the other processor to other tests' threads, which may still wait."""
     with fastconv.num_threads(1):
         yield
 
@@ -203,13 +203,23 @@ def test_settings_change_the_result(train: Train, tmp_path: Path) -> None:
         assert train(*common, *other).err != first
 
 
-def test_threads_do_not_change_the_result(train: Train, tmp_path: Path) -> None:
+def test_threads_do_not_change_the_result(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_data(tmp_path)
-    train("--data", tmp_path, "--threads", "1", "--out", tmp_path / "1", *FEW_IMAGES)
-    assert fastconv.get_num_threads() == 1
+    numbers = []
+
+    def counted(trainer: Trainer) -> None:
+        numbers.append(fastconv.get_num_threads())
+        train_all(trainer)
+
+    train_all = Trainer.train
+    monkeypatch.setattr(Trainer, "train", counted)
     train("--data", tmp_path, "--threads", "2", "--out", tmp_path / "2", *FEW_IMAGES)
-    assert fastconv.get_num_threads() == 2
-    assert_same_results(tmp_path / "1", tmp_path / "2")
+    train("--data", tmp_path, "--threads", "3", "--out", tmp_path / "3", *FEW_IMAGES)
+    assert numbers == [2, 3]
+    assert fastconv.get_num_threads() == 1
+    assert_same_results(tmp_path / "2", tmp_path / "3")
 
 
 def test_help(train: Train) -> None:

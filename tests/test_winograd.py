@@ -341,10 +341,13 @@ def grad_of_weight(grad: Array, images: Array) -> Array:
 
 @pytest.mark.parametrize("kind", [*SCALES, "max-pool", *WILD])
 def test_precision_of_the_gradient_of_the_weight(level: str, tile: int, kind: str) -> None:
-    """Of about as many terms as it takes for tiles to be chosen."""
+    """Of about as many terms as it takes for tiles to be chosen.
+
+    NumPy's own error depends on its BLAS library's kernel for the processor, by some percent.
+    """
     grad, images, exact, error_of_numpy = numbers_backward(kind)
     error = rms(grad_of_weight(grad, images) - exact)
-    most = (2 if kind in FEW_COUNT else 1.1) * (1.15 if level == "base" else 1)
+    most = (2 if kind in FEW_COUNT else 1.15) * (1.15 if level == "base" else 1)
     assert error <= (most * error_of_numpy if tile == 2 else 1.2e-6 * rms(exact))
 
 

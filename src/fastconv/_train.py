@@ -125,11 +125,16 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; returns the exit code."""
+    """Train on as many threads as are wanted; returns the exit code."""
     if args.resume and args.out is None:
         raise CommandError("--resume needs --out DIR")
-    if args.threads is not None:
-        fastconv.set_num_threads(args.threads)
+    if args.threads is None:
+        return _run(args)
+    with fastconv.num_threads(args.threads):
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     (x_train, t_train), (x_test, t_test) = _load(args.data)
     classes = max(10, 1 + int(max(t_train.max(), t_test.max())))
     network = _network(args.network, x_train.shape[1:], classes, args.seed)
