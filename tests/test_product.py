@@ -26,7 +26,7 @@ from test_bounds import at_edge
 import fastconv
 from fastconv import _kernels
 
-ROWS = [1, 3, 4, 5, 6, 7, 8, 13, 14, 15, 28, 29, 57, 513]
+ROWS = [1, 2, 3, 4, 5, 6, 7, 8, 13, 14, 15, 28, 29, 57, 513]
 COLUMNS = [1, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65]
 INNER = [1, 2, 255, 256, 257, 513]
 ORDERS = ["CC", "CF", "FC", "FF"]
@@ -84,7 +84,9 @@ def test_sizes_in_float64(level: str, inner: int, order: str) -> None:
 
 
 @orders
-@pytest.mark.parametrize("size", [(1030, 70, 300), (3, 2000, 130), (200, 10, 5000)], ids=str)
+@pytest.mark.parametrize(
+    "size", [(1030, 70, 300), (3, 5000, 130), (2, 300, 5000), (5000, 300, 1)], ids=str
+)
 def test_large(level: str, threads: int, size: tuple[int, int, int], order: str) -> None:
     """Several groups of rows, many blocks of columns, many blocks of terms."""
     rows, inner, columns = size
@@ -295,6 +297,7 @@ def test_bits(level: str, size: tuple[int, int, int], dtype: str) -> None:
     rows, inner, columns = size
     a, b = normal_values((rows, inner), dtype), normal_values((inner, columns), dtype, seed=1)
     bias = normal_values((columns,), dtype, seed=2)
+    turned = in_order(b, "F")
     with fastconv.num_threads(1):
         known = fastconv.matmul(a, b, bias)
     for threads in (2, 3, 4, 7, 7):
@@ -302,8 +305,9 @@ def test_bits(level: str, size: tuple[int, int, int], dtype: str) -> None:
             for order in ORDERS:
                 left, right = in_order(a, order[0]), in_order(b, order[1])
                 assert_same(fastconv.matmul(left, right, bias), known)
-            for some in (slice(1), slice(3, 20), slice(None, None, 3), slice(None, None, -1)):
+            for some in (*map(slice, range(1, 6)), slice(3, 20), slice(None, None, -3)):
                 assert_same(fastconv.matmul(a[some], b, bias), known[some])
+                assert_same(fastconv.matmul(a[some], turned, bias), known[some])
                 assert_same(fastconv.matmul(a, b[:, some], bias[some]), known[:, some])
 
 

@@ -1,13 +1,13 @@
-/* The product of one row and a matrix, which is read once, where it lies; product.pyx has the rest.
+/* The product of few rows and a matrix, which is read once, where it lies; product.pyx has the rest.
  *
- *     to[c] += sum over k of x[k] * matrix[k, c], for LANES or more columns c at a time
+ *     to[r, c] += sum over k of x[r, k] * matrix[k, c]
  *
  * Both functions add the same terms in the same order, which is that of tile.h's `multiply`: one
  * after the other, and a new sum every THIN_TERMS. So a row's result does not depend on the layout
- * of the matrix, nor on whether other rows are multiplied with it.
+ * of the matrix, nor on which other rows are multiplied with it.
  *
- * a. `by_rows`: the matrix's rows are contiguous. THIN_ROWS of them at a time are added to sums in
- *    L1, which are read and written THIN_ROWS times less often than the matrix is.
+ * a. `by_rows`: the matrix's rows are contiguous. AT_ONCE of them at a time are added to sums in L1,
+ *    which are read and written AT_ONCE times less often than the matrix is.
  * b. `by_columns`: its columns are contiguous. Squares of it are transposed in registers.
  */
 #ifndef T
@@ -20,17 +20,24 @@
 #include "window.h"
 
 enum {
-    THIN_ROWS = 8,
+    THIN_ROWS = 4, /* of x, at most */
+    AT_ONCE = 8,
     THIN_TERMS = 256,
 };
 
-/* `sums` has room for the columns and two vectors more. */
-typedef void Combine(void *to, void *sums, const void *x, const void *matrix, Index pitch,
-                     Index terms, Index columns);
+typedef struct {
+    Index rows, terms, columns;
+    const void *x[THIN_ROWS]; /* rows of contiguous numbers */
+    const void *matrix;
+    Index pitch; /* of the matrix: matrix[k, c] lies at k*pitch + c, or at c*pitch + k */
+    void *to;
+    Index to_pitch; /* to[r, c] lies at r*to_pitch + c */
+    void *sums;     /* room for `rows` times the columns and two vectors more */
+} Strip;
 
 typedef struct {
-    Combine *by_rows;    /* matrix[k, c] lies at k*pitch + c */
-    Combine *by_columns; /* matrix[k, c] lies at c*pitch + k */
+    void (*by_rows)(const Strip *strip);
+    void (*by_columns)(const Strip *strip);
 } Thin;
 
 #define TEMPLATE "product.h"
@@ -41,46 +48,52 @@ static const Thin *thin_of(Index bytes) { return bytes == 4 ? &thin_float : &thi
 #endif
 #else /* the template */
 
-/* sums[c] += the terms of R rows. What is left of the columns behind whole vectors is a vector that
- * ends with them; its sums lie behind those of the whole vectors. */
-ALWAYS_INLINE void NAMED(add_rows)(T *restrict sums, const T *restrict x, const T *restrict matrix,
-                                   Index pitch, Index columns, const int R) {
-    Index c = 0;
-    if (columns < LANES) {
-        for (; c < columns; c++)
-            UNROLL for (int r = 0; r < R; r++) sums[c] += matrix[r * pitch + c] * x[r];
-        return;
-    }
-    for (; c < columns; c += LANES) {
-        Index from = smaller(c, columns - LANES);
-        NAMED(Vec) sum = *(NAMED(Loose) *)(sums + c);
+/* sums[r*room + c] += the terms k to k + K. What is left of the columns behind whole vectors is a
+ * vector that ends with them; its sums lie behind those of the whole vectors. */
+ALWAYS_INLINE void NAMED(add_terms)(const Strip *strip, Index room, Index k, const int K,
+                                    const int R) {
+    typedef NAMED(Vec) Vec;
+    typedef NAMED(Loose) Loose;
+    T *restrict sums = (T *)strip->sums;
+    const T *restrict matrix = (const T *)strip->matrix + k * strip->pitch;
+    Index columns = strip->columns, pitch = strip->pitch;
+    const T *x[THIN_ROWS];
+    UNROLL for (int r = 0; r < R; r++) x[r] = (const T *)strip->x[r] + k;
+    for (Index c = 0; columns < LANES && c < columns; c++)
         UNROLL for (int r = 0; r < R; r++)
-            sum += *(const NAMED(Loose) *)(matrix + r * pitch + from) * x[r];
-        *(NAMED(Loose) *)(sums + c) = sum;
+            UNROLL for (int i = 0; i < K; i++)
+                sums[r * room + c] += matrix[i * pitch + c] * x[r][i];
+    for (Index c = 0; columns >= LANES && c < columns; c += LANES) {
+        Index from = smaller(c, columns - LANES);
+        Vec rows[AT_ONCE];
+        UNROLL for (int i = 0; i < K; i++) rows[i] = *(const Loose *)(matrix + i * pitch + from);
+        UNROLL for (int r = 0; r < R; r++) {
+            Vec sum = *(Loose *)(sums + r * room + c);
+            UNROLL for (int i = 0; i < K; i++) sum += rows[i] * x[r][i];
+            *(Loose *)(sums + r * room + c) = sum;
+        }
     }
 }
 
-static void NAMED(by_rows)(void *to, void *sums, const void *x, const void *matrix, Index pitch,
-                           Index terms, Index columns) {
-    const T *row = (const T *)matrix, *factor = (const T *)x;
-    T *restrict total = (T *)to, *restrict sum = (T *)sums;
-    Index whole = columns < LANES ? columns : columns / LANES * LANES;
-    Index rest = columns - whole;
-    while (terms > 0) {
-        Index block = smaller(THIN_TERMS, terms), k = 0;
-        memset(sum, 0, (size_t)(whole + LANES) * sizeof(T));
-        for (; k + THIN_ROWS <= block; k += THIN_ROWS)
-            NAMED(add_rows)(sum, factor + k, row + k * pitch, pitch, columns, THIN_ROWS);
-        for (; k < block; k++) NAMED(add_rows)(sum, factor + k, row + k * pitch, pitch, columns, 1);
-        for (Index c = 0; c < whole; c++) total[c] += sum[c];
-        for (Index c = 0; c < rest; c++) total[whole + c] += sum[whole + LANES - rest + c];
-        row += block * pitch;
-        factor += block;
-        terms -= block;
+ALWAYS_INLINE void NAMED(by_rows_of)(const Strip *strip, const int R) {
+    Index columns = strip->columns;
+    Index whole = columns < LANES ? columns : columns / LANES * LANES, rest = columns - whole;
+    Index room = whole + LANES;
+    for (Index k = 0, end; k < strip->terms; k = end) {
+        end = smaller(k + THIN_TERMS, strip->terms);
+        memset(strip->sums, 0, (size_t)(R * room) * sizeof(T));
+        for (; k + AT_ONCE <= end; k += AT_ONCE) NAMED(add_terms)(strip, room, k, AT_ONCE, R);
+        for (; k < end; k++) NAMED(add_terms)(strip, room, k, 1, R);
+        for (int r = 0; r < R; r++) {
+            T *restrict to = (T *)strip->to + r * strip->to_pitch;
+            const T *restrict sums = (const T *)strip->sums + r * room;
+            for (Index c = 0; c < whole; c++) to[c] += sums[c];
+            for (Index c = 0; c < rest; c++) to[whole + c] += sums[room - rest + c];
+        }
     }
 }
 
-/* rows[i] = the terms k to k + count of column i; zero in what is beyond `columns` and `count`. */
+/* rows[i] = `count` terms of column i; zero in what is beyond `columns` and `count`. */
 ALWAYS_INLINE void NAMED(load_square)(NAMED(Vec) *rows, const T *matrix, Index pitch, Index columns,
                                       Index count) {
     if (columns >= LANES && count >= LANES) {
@@ -93,33 +106,50 @@ ALWAYS_INLINE void NAMED(load_square)(NAMED(Vec) *rows, const T *matrix, Index p
         memcpy(&rows[i], matrix + i * pitch, (size_t)smaller(count, LANES) * sizeof(T));
 }
 
-static void NAMED(by_columns)(void *to, void *sums, const void *x, const void *matrix, Index pitch,
-                              Index terms, Index columns) {
-    for (Index c = 0; c < columns; c += LANES) {
-        const T *from = (const T *)matrix + c * pitch;
-        size_t bytes = (size_t)smaller(columns - c, LANES) * sizeof(T);
-        NAMED(Vec) total = {0};
-        memcpy(&total, (T *)to + c, bytes);
-        for (Index first = 0; first < terms; first += THIN_TERMS) {
-            const T *factor = (const T *)x + first;
-            Index block = smaller(THIN_TERMS, terms - first), k = 0;
-            NAMED(Vec) rows[LANES], sum = {0};
-            for (; k + LANES <= block; k += LANES) {
-                NAMED(load_square)(rows, from + first + k, pitch, columns - c, LANES);
+ALWAYS_INLINE void NAMED(by_columns_of)(const Strip *strip, const int R) {
+    typedef NAMED(Vec) Vec;
+    for (Index c = 0; c < strip->columns; c += LANES) {
+        const T *matrix = (const T *)strip->matrix + c * strip->pitch;
+        T *to = (T *)strip->to + c;
+        Index columns = strip->columns - c;
+        size_t bytes = (size_t)smaller(columns, LANES) * sizeof(T);
+        Vec total[THIN_ROWS] = {{0}};
+        UNROLL for (int r = 0; r < R; r++) memcpy(&total[r], to + r * strip->to_pitch, bytes);
+        for (Index k = 0, end; k < strip->terms; k = end) {
+            Vec rows[LANES], sums[THIN_ROWS] = {{0}};
+            end = smaller(k + THIN_TERMS, strip->terms);
+            for (; k + LANES <= end; k += LANES) {
+                NAMED(load_square)(rows, matrix + k, strip->pitch, columns, LANES);
                 NAMED(transpose)(rows);
-                UNROLL for (int i = 0; i < LANES; i++) sum += rows[i] * factor[k + i];
+                UNROLL for (int r = 0; r < R; r++)
+                    UNROLL for (int i = 0; i < LANES; i++)
+                        sums[r] += rows[i] * ((const T *)strip->x[r])[k + i];
             }
-            if (k < block) {
-                NAMED(load_square)(rows, from + first + k, pitch, columns - c, block - k);
+            if (k < end) {
+                NAMED(load_square)(rows, matrix + k, strip->pitch, columns, end - k);
                 NAMED(transpose)(rows);
-                for (Index i = 0; k + i < block; i++) sum += rows[i] * factor[k + i];
+                for (int r = 0; r < R; r++)
+                    for (Index i = 0; k + i < end; i++)
+                        sums[r] += rows[i] * ((const T *)strip->x[r])[k + i];
             }
-            total += sum;
+            UNROLL for (int r = 0; r < R; r++) total[r] += sums[r];
         }
-        memcpy((T *)to + c, &total, bytes);
+        UNROLL for (int r = 0; r < R; r++) memcpy(to + r * strip->to_pitch, &total[r], bytes);
     }
-    (void)sums;
 }
+
+#define FOR_EACH_NUMBER_OF_ROWS(name)                            \
+    static void NAMED(name)(const Strip *strip) {                \
+        switch (strip->rows) {                                   \
+            case 1: NAMED(name##_of)(strip, 1); break;           \
+            case 2: NAMED(name##_of)(strip, 2); break;           \
+            case 3: NAMED(name##_of)(strip, 3); break;           \
+            default: NAMED(name##_of)(strip, THIN_ROWS); break;  \
+        }                                                        \
+    }
+FOR_EACH_NUMBER_OF_ROWS(by_rows)
+FOR_EACH_NUMBER_OF_ROWS(by_columns)
+#undef FOR_EACH_NUMBER_OF_ROWS
 
 static const Thin NAMED(thin) = {NAMED(by_rows), NAMED(by_columns)};
 

@@ -9,8 +9,8 @@ a. An item is a block of columns n, as wide as the tile's lanes, and a range of 
 b. The tile reads a where it lies. If its rows are contiguous, the tile has TILE_ROWS of them; if
    its columns are, TILE_PIXELS neighbours in one. So a transposed matrix costs no copy, and the
    layer's three products (x @ W, x.T @ grad, grad @ W.T) are one function.
-c. One row (a network that is given one image) or one column leaves a tile mostly empty, and b would
-   be copied to be used once. Then the matrix is read where it lies, once (product.h): an item is a
+c. Few rows (a network that is given few images) or one column leave a tile mostly empty, and b would
+   be copied to be hardly used. Then the matrix is read where it lies, once (product.h): an item is a
    range of its columns with all terms. Sums run in the same order as on the tile.
 d. Why not NumPy's BLAS: after a product its threads wait busily for 30 ms (OpenBLAS), which makes
    the next parallel kernel 20 times slower (0.35 to 7 ms for a small convolution); and its results
@@ -31,24 +31,33 @@ cnp.import_array()
 level = LEVEL.decode()
 
 cdef extern from "product.h":
-    ctypedef void Combine(
-        void *to, void *sums, const void *x, const void *matrix, Py_ssize_t pitch, Py_ssize_t terms,
-        Py_ssize_t columns,
-    ) noexcept nogil
+    enum:
+        THIN_ROWS
+
+    ctypedef struct Strip:
+        Py_ssize_t rows, terms, columns
+        const void *x[THIN_ROWS]
+        const void *matrix
+        Py_ssize_t pitch
+        void *to
+        Py_ssize_t to_pitch
+        void *sums
+
     ctypedef struct Thin:
-        Combine *by_rows
-        Combine *by_columns
+        void (*by_rows)(const Strip *strip) noexcept nogil
+        void (*by_columns)(const Strip *strip) noexcept nogil
 
     const Thin *thin_of(Py_ssize_t bytes) noexcept nogil
 
 cdef enum:
-    # Columns of an item of one row: at least two lines of each row, so that reading them is not
+    # Columns of an item of few rows: at least two lines of each row, so that reading them is not
     # all starts; at most what leaves their sums in L1.
     LEAST_COLUMNS = 32
     MOST_COLUMNS = 1024
     MOST_ROWS = 512  # of an item: 64 KiB of sums of two vectors
     LEAST_ROWS = 28  # that an item is not cut below: each copies its part of b
-    ROW_TERMS = 4096  # of an item of one row at a time: 32 KiB of copied factors at most
+    STRIP_TERMS = 2048  # of few rows, at a time: 64 KiB of copied numbers at most
+    BYTES_FROM_CACHES = 4  # are read once in the time that other kernels take for one
     SHARES = 4  # items a thread; rows of 14 to 56 and shares of 2 to 8 differ by less than noise
 
 
@@ -149,71 +158,71 @@ cdef void multiply_block(const void *data, Py_ssize_t item, char *scratch) noexc
 
 
 cdef struct ThinJob:
-    Combine *combine
+    void (*multiply)(const Strip *strip) noexcept nogil
     Py_ssize_t bytes  # of a number
-    const char *x
-    Py_ssize_t x_step
-    Matrix matrix
-    Py_ssize_t pitch  # of its rows or columns
+    Matrix x, matrix
+    Py_ssize_t pitch  # of the matrix's rows or columns
     const char *bias  # or NULL
     Py_ssize_t bias_step
     char *out
-    Py_ssize_t k, n, items
+    Py_ssize_t m, k, n, items
 
 
-cdef void multiply_row(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+cdef void multiply_strip(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     cdef const ThinJob *job = <const ThinJob *>data
-    cdef Py_ssize_t bytes = job.bytes
+    cdef Py_ssize_t bytes = job.bytes, r, k = 0
     cdef Py_ssize_t first = item * job.n // job.items
-    cdef Py_ssize_t columns = (item + 1) * job.n // job.items - first
-    cdef Py_ssize_t k0 = 0, terms
-    cdef const char *matrix
-    cdef const char *x
     cdef char *out = job.out + first * bytes
-    memset(out, 0, columns * bytes)
-    if job.bias != NULL:
-        copy_rows(
-            out, bytes, job.bias + first * job.bias_step * bytes, job.bias_step * bytes, columns,
-            bytes,
-        )
-    while k0 < job.k:
-        terms = smaller(ROW_TERMS, job.k - k0)
-        matrix = job.matrix.data + (k0 * job.matrix.row + first * job.matrix.column) * bytes
-        x = job.x + k0 * job.x_step * bytes
-        if job.x_step != 1:
-            copy_rows(scratch, bytes, x, job.x_step * bytes, terms, bytes)
-            x = scratch
-        job.combine(out, scratch + ROW_TERMS * bytes, x, matrix, job.pitch, terms, columns)
-        k0 += terms
+    cdef const char *x
+    cdef Strip strip
+    strip.rows, strip.columns = job.m, (item + 1) * job.n // job.items - first
+    strip.pitch, strip.to, strip.to_pitch = job.pitch, out, job.n
+    strip.sums = scratch + THIN_ROWS * STRIP_TERMS * bytes
+    for r in range(job.m):
+        if job.bias == NULL:
+            memset(out + r * job.n * bytes, 0, strip.columns * bytes)
+        else:
+            copy_rows(
+                out + r * job.n * bytes, bytes, job.bias + first * job.bias_step * bytes,
+                job.bias_step * bytes, strip.columns, bytes,
+            )
+    while k < job.k:
+        strip.terms = smaller(STRIP_TERMS, job.k - k)
+        strip.matrix = job.matrix.data + (k * job.matrix.row + first * job.matrix.column) * bytes
+        for r in range(job.m):
+            x = job.x.data + (r * job.x.row + k * job.x.column) * bytes
+            if job.x.column != 1:
+                copy_rows(
+                    scratch + r * STRIP_TERMS * bytes, bytes, x, job.x.column * bytes, strip.terms,
+                    bytes,
+                )
+                x = scratch + r * STRIP_TERMS * bytes
+            strip.x[r] = x
+        job.multiply(&strip)
+        k += strip.terms
 
 
-cdef int multiply_thin(
-    Py_ssize_t bytes, Matrix a, Matrix b, const char *bias, char *out, Py_ssize_t m, Py_ssize_t k,
-    Py_ssize_t n, int threads
-) except -1:
-    """Multiply where m or n is 1: out = x @ matrix, of which the columns are the larger of both."""
-    cdef ThinJob job
-    cdef double moved = <double>bytes * k * m * n
-    job.bytes, job.k, job.out, job.bias = bytes, k, out, bias
-    if m == 1:
-        job.x, job.x_step, job.matrix, job.n = a.data, a.column, b, n
-        job.bias_step = 1
-    else:
-        job.x, job.x_step, job.n = b.data, b.row, m
-        job.matrix.data, job.matrix.row, job.matrix.column = a.data, a.column, a.row
-        job.bias_step = 0
+cdef inline Matrix transposed(Matrix matrix) noexcept:
+    matrix.row, matrix.column = matrix.column, matrix.row
+    return matrix
+
+
+cdef int multiply_thin(ThinJob *job, int threads) except -1:
+    """Multiply few rows x with a matrix, of which an item is a range of columns."""
+    cdef double moved = <double>job.bytes * job.k * job.n
     if job.matrix.row == 1:
-        job.combine, job.pitch = thin_of(bytes).by_columns, job.matrix.column
+        job.multiply, job.pitch = thin_of(job.bytes).by_columns, job.matrix.column
     else:
-        job.combine, job.pitch = thin_of(bytes).by_rows, job.matrix.row
-    threads = useful_threads(moved, threads)
+        job.multiply, job.pitch = thin_of(job.bytes).by_rows, job.matrix.row
+    threads = useful_threads(moved / BYTES_FROM_CACHES, threads)
     job.items = larger(
         ceil_div(job.n, MOST_COLUMNS),
         1 if threads == 1 else smaller(SHARES * threads, ceil_div(job.n, LEAST_COLUMNS)),
     )
     for_each(
-        multiply_row, &job, job.items,
-        (ROW_TERMS + ceil_div(job.n, job.items)) * bytes + 2 * VECTOR_BYTES, moved, threads,
+        multiply_strip, job, job.items,
+        THIN_ROWS * ((STRIP_TERMS + ceil_div(job.n, job.items)) * job.bytes + 2 * VECTOR_BYTES),
+        moved, threads,
     )
     return 0
 
@@ -243,6 +252,7 @@ def reads(cnp.ndarray array):
 def multiply(cnp.ndarray a, cnp.ndarray b, bias, cnp.ndarray out, int threads):
     """Write a @ b + bias, all of one dtype, float32 or float64; `bias` is contiguous or None."""
     cdef Job job
+    cdef ThinJob thin
     cdef double flops
     cdef Py_ssize_t wanted
     cdef size_t scratch_bytes
@@ -256,10 +266,14 @@ def multiply(cnp.ndarray a, cnp.ndarray b, bias, cnp.ndarray out, int threads):
     job.m, job.k, job.n = cnp.PyArray_DIM(a, 0), cnp.PyArray_DIM(a, 1), cnp.PyArray_DIM(b, 1)
     if job.m == 0 or job.n == 0:
         return
-    if job.m == 1 or job.n == 1:
-        multiply_thin(
-            job.bytes, job.a, job.b, job.bias, job.out, job.m, job.k, job.n, threads
-        )
+    if job.m <= THIN_ROWS or job.n == 1:
+        thin.bytes, thin.bias, thin.out, thin.k = job.bytes, job.bias, job.out, job.k
+        if job.n > 1 or job.m == 1:
+            thin.x, thin.matrix, thin.m, thin.n, thin.bias_step = job.a, job.b, job.m, job.n, 1
+        else:  # Its transpose is one row, whose numbers have one bias.
+            thin.x, thin.matrix, thin.m, thin.n = transposed(job.b), transposed(job.a), 1, job.m
+            thin.bias_step = 0
+        multiply_thin(&thin, threads)
         return
     flops = 2.0 * job.m * job.k * job.n
     threads = useful_threads(
