@@ -85,7 +85,9 @@ def test_sizes_in_float64(level: str, inner: int, order: str) -> None:
 
 @orders
 @pytest.mark.parametrize(
-    "size", [(1030, 70, 300), (3, 5000, 130), (2, 300, 5000), (5000, 300, 1)], ids=str
+    "size",
+    [(1030, 70, 300), (200, 10, 5000), (3, 5000, 130), (2, 300, 5000), (5000, 300, 1)],
+    ids=str,
 )
 def test_large(level: str, threads: int, size: tuple[int, int, int], order: str) -> None:
     """Several groups of rows, many blocks of columns, many blocks of terms."""
