@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Threads that wait for each other sleep. By default they keep processors busy, and where other
-# programs need those too, the thread that is waited for does not run: training a network on two
-# threads took 17 s instead of 1.4 beside three such programs. OpenMP reads this when it is loaded,
-# with the kernels; processes that tests start inherit it.
+# Threads that wait for each other sleep, and NumPy multiplies matrices on one thread. By default
+# both keep processors busy while they wait, and where other programs need those too, the thread
+# that is waited for does not run: beside three such programs, training a network took 17 s instead
+# of 1.4, and the products that one file of tests compares with took 60 s instead of 0.6. Libraries
+# read this when they are loaded, first by the next import; processes that tests start inherit it.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import fastconv
 from fastconv import _kernels
