@@ -181,6 +181,7 @@ def test_batches_do_not_change_the_results(monkeypatch: pytest.MonkeyPatch) -> N
     assert [row.difference for row in batches] == [0.0] * 5
 
 
+@pytest.mark.exhaustive
 def test_mnist() -> None:
     folder = os.environ.get("FASTCONV_MNIST")
     if folder is None:

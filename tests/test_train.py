@@ -536,6 +536,7 @@ def test_class_that_only_test_images_show(train: Train, tmp_path: Path) -> None:
     assert "output (12,), " in result.out
 
 
+@pytest.mark.exhaustive
 def test_mnist(train: Train) -> None:
     folder = os.environ.get("FASTCONV_MNIST")
     if folder is None:
