@@ -26,7 +26,7 @@ _NAMES = {FLOATS: "float16, float32, float64", INTEGERS: "integers", BOOL: "bool
 
 def read(value: npt.ArrayLike, name: str, accepted: frozenset[str]) -> Array:
     """Convert `value` to an array, and raise a TypeError unless its dtype is accepted."""
-    array = _converted(value, name)
+    array = value if type(value) is np.ndarray else _converted(value, name)
     if array.dtype.char not in accepted:
         names = ", ".join(text for chars, text in _NAMES.items() if chars <= accepted)
         _refuse(value, array, f"{name} must be of {names}")
@@ -35,16 +35,17 @@ def read(value: npt.ArrayLike, name: str, accepted: frozenset[str]) -> Array:
 
 def read_movable(value: npt.ArrayLike, name: str) -> Array:
     """Convert `value` to an array, and refuse elements that hold Python objects or nothing."""
-    array = _converted(value, name)
-    if array.dtype.hasobject or array.dtype.itemsize == 0 or isinstance(value, (str, bytes)):
+    array = value if type(value) is np.ndarray else _converted(value, name)
+    dtype = array.dtype
+    if dtype.char in NUMBERS:
+        return array
+    if dtype.hasobject or dtype.itemsize == 0 or isinstance(value, (str, bytes)):
         what = "an array of a dtype of fixed size that holds no Python objects"
         _refuse(value, array, f"{name} must be {what}")
     return array
 
 
 def _converted(value: npt.ArrayLike, name: str) -> Array:
-    if type(value) is np.ndarray:
-        return value
     try:
         return np.asarray(value)
     except ValueError as error:  # nested sequences of different lengths

@@ -108,4 +108,7 @@ def relu_backward(
 
 
 def _contiguous(array: Array, dtype: np.dtype[Any]) -> Array:
+    flags = array.flags
+    if array.dtype is dtype and flags.c_contiguous and flags.aligned:
+        return array
     return np.require(array, dtype, ["C", "A"])

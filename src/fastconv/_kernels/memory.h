@@ -1,21 +1,29 @@
-/* A list of idle blocks behind NumPy's allocator hook; memory.pyx says why.
+/* Recycled memory behind NumPy's allocator hook; memory.pyx says why.
  *
- * A block is mapped by itself: a page whose last bytes are the header, then the array's data, which
- * begins at the boundary of a huge page if there is room for one. Data is advised to be huge pages
- * as far as they fit; the block ends behind the last small page that is needed, unless a huge page
- * there wastes little. So a block is at most a SLACK-th larger than its data. A block is reused for
- * data for which it is not larger than that. NumPy allocates and frees with the GIL held: no lock.
+ * a. Mappings are of huge pages (2 MiB), and are cut into ranges, one for an array each, so that
+ *    arrays which are no multiple of a huge page share the pages at their ends: each page by itself
+ *    would waste half of a result's memory, and small pages take five times as long to touch.
+ * b. A range is used, idle or spare. The range of an array that dies is idle: it keeps its pages, for
+ *    the next array that is not more than a SLACK-th smaller. Ranges that have been idle for long,
+ *    or are beyond the limit, become spare: they give back the pages that no other range needs, and
+ *    unite with spare neighbours. A mapping that is all spare is unmapped.
+ * c. A line before the data holds the address of the range, whose facts lie elsewhere: looking for
+ *    one must not touch cold memory.
+ *
+ * NumPy allocates and frees with the GIL held: no lock.
  */
 #ifndef FASTCONV_MEMORY_H
 #define FASTCONV_MEMORY_H
 
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 
 #define HUGE_BYTES ((size_t)2 << 20)
+#define MAPPING_BYTES ((size_t)64 << 20)
+#define LINE_BYTES ((size_t)64)
 #define SLACK ((size_t)16)
 
 #if defined(CLOCK_MONOTONIC_COARSE)
@@ -24,29 +32,27 @@
 #define IDLE_CLOCK CLOCK_MONOTONIC
 #endif
 
-typedef struct Block {
-    struct Block *newer, *older; /* neighbours in the list of idle blocks */
-    size_t bytes;                /* of the mapping, the header's page included */
+typedef struct Range {
+    struct Range *before, *after; /* neighbours in the mapping, by address */
+    struct Range *newer, *older;  /* neighbours in the list of idle or of spare ranges */
+    char *start;
+    size_t bytes;
+    int is_spare;
     time_t idle_since;
-} Block;
+} Range;
 
-static struct {
-    Block *newest, *oldest;
-    size_t bytes, limit;
-    time_t patience; /* The number of seconds that a block stays idle. */
-} idle;
+typedef struct {
+    Range *newest, *oldest;
+    size_t bytes;
+} List;
+
+static List idle, spare;
+static size_t idle_limit;
+static time_t idle_patience; /* The number of seconds that a range stays idle. */
 
 static size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
-static size_t page_bytes(void) {
-    static size_t bytes;
-    if (!bytes) bytes = (size_t)sysconf(_SC_PAGESIZE);
-    return bytes;
-}
-
-static Block *header_of(void *data) { return (Block *)data - 1; }
-
-static char *mapping_of(Block *block) { return (char *)(block + 1) - page_bytes(); }
+static Range *range_of(void *data) { return *(Range **)((char *)data - LINE_BYTES); }
 
 static time_t seconds(void) {
     struct timespec now = {0, 0};
@@ -54,115 +60,182 @@ static time_t seconds(void) {
     return now.tv_sec;
 }
 
-static void free_block(Block *block) { munmap(mapping_of(block), block->bytes); }
-
-static void unlink_block(Block *block) {
-    *(block->newer ? &block->newer->older : &idle.newest) = block->older;
-    *(block->older ? &block->older->newer : &idle.oldest) = block->newer;
-    idle.bytes -= block->bytes;
+static void push(List *list, Range *range) {
+    range->newer = NULL;
+    range->older = list->newest;
+    *(list->newest ? &list->newest->newer : &list->oldest) = range;
+    list->newest = range;
+    list->bytes += range->bytes;
 }
 
-static void free_oldest(void) {
-    Block *block = idle.oldest;
-    unlink_block(block);
-    free_block(block);
+static void drop(List *list, Range *range) {
+    *(range->newer ? &range->newer->older : &list->newest) = range->older;
+    *(range->older ? &range->older->newer : &list->oldest) = range->newer;
+    list->bytes -= range->bytes;
 }
 
-/* Free the blocks that have been idle longest until at most `limit` bytes are. */
-static void shrink_idle(size_t limit) {
-    while (idle.bytes > limit) free_oldest();
+/* Unite a range with the one behind it, if both are spare; the list has neither. */
+static void unite(Range *range) {
+    Range *next = range->after;
+    range->bytes += next->bytes;
+    range->after = next->after;
+    if (next->after) next->after->before = range;
+    free(next);
 }
 
-/* Free the blocks that nobody has wanted for a while. */
-static void expire_idle(void) {
-    time_t now = seconds();
-    while (idle.oldest && now - idle.oldest->idle_since > idle.patience) free_oldest();
-}
-
-static char *map(size_t bytes) {
-    void *start = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return start == MAP_FAILED ? NULL : (char *)start;
-}
-
-static Block *new_block(size_t size) {
-    size_t page = page_bytes(), bytes = round_up(size, page), align = page, mapped;
-    size_t in_huge_pages = round_up(size, HUGE_BYTES);
-    char *start, *data;
-    Block *block;
-    if (in_huge_pages - size + page <= size / SLACK) bytes = in_huge_pages;
-    if (bytes >= HUGE_BYTES) align = HUGE_BYTES;
-    mapped = bytes + align;
-    if (bytes < size || mapped < bytes) return NULL;
-    start = map(mapped);
-    if (!start && idle.bytes) {
-        shrink_idle(0);
-        start = map(mapped);
+/* Give a range back that no array and no list has. */
+static void make_spare(Range *range) {
+    char *first, *end;
+    range->is_spare = 1;
+    if (range->after && range->after->is_spare) {
+        drop(&spare, range->after);
+        unite(range);
     }
-    if (!start) return NULL;
-    data = (char *)round_up((uintptr_t)start + page, align);
-    if (data - page > start) munmap(start, (size_t)(data - page - start));
-    if (data + bytes < start + mapped) munmap(data + bytes, (size_t)(start + mapped - data) - bytes);
-#if defined(MADV_HUGEPAGE)
-    madvise(data, bytes, MADV_HUGEPAGE);
-#endif
-    block = header_of(data);
-    block->bytes = page + bytes;
-    return block;
-}
-
-static void *take_block(void *context, size_t size) {
-    Block *block = idle.newest;
-    (void)context;
-    while (block && (block->bytes - page_bytes() < size || block->bytes - size > size / SLACK))
-        block = block->older;
-    if (block)
-        unlink_block(block);
-    else
-        block = new_block(size);
-    expire_idle();
-    return block ? block + 1 : NULL;
-}
-
-static void give_block(void *context, void *data, size_t size) {
-    Block *block;
-    (void)context, (void)size;
-    if (!data) return;
-    block = header_of(data);
-    if (block->bytes > idle.limit) {
-        free_block(block);
+    if (range->before && range->before->is_spare) {
+        range = range->before;
+        drop(&spare, range);
+        unite(range);
+    }
+    if (!range->before && !range->after) {
+        munmap(range->start, range->bytes);
+        free(range);
         return;
     }
-    block->idle_since = seconds();
-    block->newer = NULL;
-    block->older = idle.newest;
-    *(idle.newest ? &idle.newest->newer : &idle.oldest) = block;
-    idle.newest = block;
-    idle.bytes += block->bytes;
-    shrink_idle(idle.limit);
+    first = (char *)round_up((uintptr_t)range->start, HUGE_BYTES);
+    end = range->start + range->bytes;
+    end -= (uintptr_t)end % HUGE_BYTES;
+    if (first < end) madvise(first, (size_t)(end - first), MADV_DONTNEED);
+    push(&spare, range);
+}
+
+static void give_back_oldest(void) {
+    Range *range = idle.oldest;
+    drop(&idle, range);
+    make_spare(range);
+}
+
+/* Give back what has been idle longest until at most `limit` bytes are. */
+static void shrink_idle(size_t limit) {
+    while (idle.bytes > limit) give_back_oldest();
+}
+
+/* Give back what nobody has wanted for a while. */
+static void expire_idle(void) {
+    time_t now = seconds();
+    while (idle.oldest && now - idle.oldest->idle_since > idle_patience) give_back_oldest();
+}
+
+/* Map memory that begins with a huge page. */
+static char *map(size_t bytes) {
+    size_t before;
+    char *start = (char *)mmap(NULL, bytes + HUGE_BYTES, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (start == (char *)MAP_FAILED) return NULL;
+    before = round_up((uintptr_t)start, HUGE_BYTES) - (uintptr_t)start;
+    if (before) munmap(start, before);
+    munmap(start + before + bytes, HUGE_BYTES - before);
+#if defined(MADV_HUGEPAGE)
+    madvise(start + before, bytes, MADV_HUGEPAGE);
+#endif
+    return start + before;
+}
+
+/* Map a range that has at least so many bytes, and others to come if those are few. */
+static Range *new_mapping(size_t bytes) {
+    size_t least = round_up(bytes, HUGE_BYTES);
+    size_t mapped = bytes > MAPPING_BYTES / 2 ? least : MAPPING_BYTES;
+    Range *range = (Range *)calloc(1, sizeof *range);
+    if (!range) return NULL;
+    range->start = map(mapped);
+    if (!range->start) { /* There may be a limit of address space. */
+        shrink_idle(0);
+        mapped = least;
+        range->start = map(mapped);
+    }
+    if (!range->start) {
+        free(range);
+        return NULL;
+    }
+    range->bytes = mapped;
+    return range;
+}
+
+/* Leave what a range has more than it needs to the ranges to come. */
+static void cut(Range *range, size_t bytes) {
+    Range *rest;
+    if (range->bytes == bytes) return;
+    rest = (Range *)calloc(1, sizeof *rest);
+    if (!rest) return; /* The range is larger than it must be. */
+    rest->start = range->start + bytes;
+    rest->bytes = range->bytes - bytes;
+    rest->before = range;
+    rest->after = range->after;
+    if (rest->after) rest->after->before = rest;
+    range->after = rest;
+    range->bytes = bytes;
+    rest->is_spare = 1;
+    push(&spare, rest);
+}
+
+static void *take(void *context, size_t size) {
+    size_t bytes = round_up(size, LINE_BYTES) + LINE_BYTES;
+    Range *range = idle.newest;
+    (void)context;
+    if (size > PTRDIFF_MAX / 2) return NULL;
+    while (range && (range->bytes < bytes || range->bytes - size > size / SLACK))
+        range = range->older;
+    if (range) {
+        drop(&idle, range);
+    } else {
+        for (range = spare.newest; range && range->bytes < bytes;) range = range->older;
+        if (range)
+            drop(&spare, range);
+        else
+            range = new_mapping(bytes);
+        if (!range) return NULL;
+        range->is_spare = 0;
+        cut(range, bytes);
+        *(Range **)range->start = range;
+    }
+    expire_idle();
+    return range->start + LINE_BYTES;
+}
+
+static void give(void *context, void *data, size_t size) {
+    Range *range;
+    (void)context, (void)size;
+    if (!data) return;
+    range = range_of(data);
+    if (range->bytes > idle_limit) {
+        make_spare(range);
+        return;
+    }
+    range->idle_since = seconds();
+    push(&idle, range);
+    shrink_idle(idle_limit);
     expire_idle();
 }
 
-static void *take_zeroed_block(void *context, size_t count, size_t size) {
-    void *data = size && count > (size_t)-1 / size ? NULL : take_block(context, count * size);
+static void *take_zeroed(void *context, size_t count, size_t size) {
+    void *data = size && count > (size_t)-1 / size ? NULL : take(context, count * size);
     return data ? memset(data, 0, count * size) : NULL;
 }
 
 /* `ndarray.resize` comes here. */
-static void *resize_block(void *context, void *data, size_t size) {
-    size_t held = data ? header_of(data)->bytes - page_bytes() : 0;
+static void *resize(void *context, void *data, size_t size) {
+    size_t held = data ? range_of(data)->bytes - LINE_BYTES : 0;
     void *moved;
     if (data && size <= held) return data;
-    moved = take_block(context, size);
+    moved = take(context, size);
     if (moved && data) {
         memcpy(moved, data, held);
-        give_block(context, data, held);
+        give(context, data, held);
     }
     return moved;
 }
 
 static PyDataMem_Handler recycling_handler = {
-    "fastconv_recycling", 1,
-    {NULL, take_block, take_zeroed_block, resize_block, give_block}};
+    "fastconv_recycling", 1, {NULL, take, take_zeroed, resize, give}};
 
 static PyObject *new_handler_capsule(void) {
     return PyCapsule_New(&recycling_handler, "mem_handler", NULL);
