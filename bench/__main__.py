@@ -4,6 +4,7 @@
     python -m bench compare BEFORE.json AFTER.json
     python -m bench plot RESULTS.json --out FOLDER
     python -m bench publish RESULTS.json
+    python -m bench busy
 
 Without a command it runs.
 """
@@ -11,9 +12,9 @@ Without a command it runs.
 import argparse
 import sys
 
-from bench import compare, plot, publish, run
+from bench import busy, compare, plot, publish, run
 
-COMMANDS = {"run": run, "compare": compare, "plot": plot, "publish": publish}
+COMMANDS = {"run": run, "compare": compare, "plot": plot, "publish": publish, "busy": busy}
 
 
 def main(arguments: list[str]) -> int:

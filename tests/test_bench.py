@@ -22,7 +22,8 @@ from fastconv.models import VGG, AlexNet, LeNet, Sequential
 
 pytest.importorskip("bench", reason="bench/ is in no wheel: python -m pytest, in a checkout")
 
-from bench import compare, plot, publish, reasons, run, totals
+from bench import busy, compare, plot, publish, reasons, run, totals
+from bench.__main__ import main as bench_main
 from bench.command import facts, results_file
 from bench.machine import Machine
 from bench.results import (
@@ -664,3 +665,15 @@ def test_pictures_of_everything(tmp_path: Path) -> None:
     assert drawn == wanted | {"summary.png", "scaling.png"}
     assert (tmp_path / "summary.png").stat().st_size < 80_000
     assert plot.draw(results([]), tmp_path / "empty") == []
+
+
+def test_busy(capsys: pytest.CaptureFixture[str]) -> None:
+    """It runs; what it measures is the machine's."""
+    options = ["busy", "--neighbours", "1", "--threads", "2", "--seconds", "0.05"]
+    assert bench_main(options) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 + len(busy.PAUSES)
+    assert "beside 1" in lines[0]
+    numbers = [float(number) for line in lines[2:-1] for number in line.split()[2:-1]]
+    assert len(numbers) == 6 * len(busy.PAUSES)
+    assert min(numbers) > 0

@@ -62,7 +62,7 @@ def matmul(
     Notes
     -----
     NumPy's product by itself is about as fast, but the threads of its BLAS library wait busily
-    after each call: where they fill all cores, convolutions that follow may take 20 times longer.
+    after each call: where they fill all cores, convolutions that follow compute on one thread.
 
     Examples
     --------

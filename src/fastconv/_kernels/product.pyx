@@ -12,8 +12,8 @@ b. The tile reads a where it lies. If its rows are contiguous, the tile has TILE
 c. Few rows (a network that is given few images) or one column leave a tile mostly empty, and b would
    be copied to be hardly used. Then the matrix is read where it lies, once (product.h): an item is a
    range of its columns with all terms. Sums run in the same order as on the tile.
-d. Why not NumPy's BLAS: after a product its threads wait busily for 30 ms (OpenBLAS), which makes
-   the next parallel kernel 20 times slower (0.35 to 7 ms for a small convolution); and its results
+d. Why not NumPy's BLAS: after a product its threads wait busily for 30 ms (OpenBLAS), which leaves
+   one thread to the next parallel kernel (or makes it 20 times slower, see threads.h); and its results
    may depend on the number of threads. Here each sum runs in an order that k alone determines.
 """
 
