@@ -78,7 +78,10 @@ def matmul(
         )
     dtype = computed_dtype(left, right)
     row = None if bias is None else read_bias(bias, n, "column", dtype)
-    out = result(out, (m, n), dtype, left, right, *(() if row is None else (row,)))
+    if out is None:
+        out = new_array((m, n), dtype)
+    else:
+        result(out, (m, n), dtype, left, right, *([] if row is None else [row]))
     if not inner:
         out[...] = 0 if row is None else row
     elif dtype.char == "e":
