@@ -42,6 +42,8 @@ KERNELS = (
     "roofline",
     "winograd",
 )  # built once per level, as <kernel>_<level>
+# C files that several kernels share: compiled once per level, and linked to each of them.
+SHARED = {"tile": ("convolution", "product", "winograd")}
 # Built once, with no level flags: they run before a level is chosen.
 RUNTIME = ("cpu", "memory", "threads")
 
@@ -68,18 +70,29 @@ DIRECTIVES = {
 GENERATED = Path("build/cython")
 
 
-def extension(source: str, module: str, flags: list[str]) -> Extension:
+C_FILES = ["setup.py", *map(str, SOURCES.glob("*.[ch]"))]
+
+
+class Kernel(Extension):
+    """An extension module, and the names of the C files that it shares with others of its level."""
+
+    shared: tuple[str, ...] = ()
+
+
+def extension(source: str, module: str, flags: list[str]) -> Kernel:
     """One extension module."""
-    return Extension(
+    made = Kernel(
         f"{PACKAGE}.{module}",
         [str(SOURCES / f"{source}.pyx")],
         include_dirs=[np.get_include(), str(SOURCES)],
         define_macros=MACROS,
         extra_compile_args=[*COMPILE_FLAGS, *flags],
         extra_link_args=LINK_FLAGS,
-        depends=["setup.py", *map(str, SOURCES.glob("*.h")), *map(str, SOURCES.glob("*.pxd"))],
+        depends=[*C_FILES, *map(str, SOURCES.glob("*.pxd"))],
         py_limited_api=LIMITED_API,
     )
+    made.shared = tuple(name for name, users in SHARED.items() if source in users)
+    return made
 
 
 def generate(ext: Extension) -> list[str]:
@@ -92,7 +105,9 @@ def generate(ext: Extension) -> list[str]:
     folder = GENERATED / ext.name.rpartition(".")[2]
     result = str((folder / source).with_suffix(".c"))
     # Not left to `cythonize`: every isolated build has a new copy of NumPy's declarations.
-    if newer_group([source, *(path for path in ext.depends if not path.endswith(".h"))], result):
+    if newer_group(
+        [source, *(path for path in ext.depends if not path.endswith((".h", ".c")))], result
+    ):
         cythonize(
             [ext],
             build_dir=str(folder),
@@ -124,7 +139,23 @@ class Build(build_ext):
             ext.sources = generate(ext)
             ext.extra_compile_args += openmp
             ext.extra_link_args += openmp
+            ext.extra_objects = [self._shared_object(name, ext, settings) for name in ext.shared]
+            ext.depends += ext.extra_objects
         super().build_extensions()
+
+    def _shared_object(self, name: str, ext: Extension, settings: str) -> str:
+        """Compile a shared file with a module's flags, if no other module has done so."""
+        source = str(SOURCES / f"{name}.c")
+        folder = GENERATED / ext.name.rpartition("_")[2]
+        [result] = self.compiler.object_filenames([source], output_dir=str(folder))
+        if newer_group([source, settings, *C_FILES], result):
+            self.compiler.compile(
+                [source],
+                output_dir=str(folder),
+                include_dirs=[str(SOURCES)],
+                extra_postargs=ext.extra_compile_args,
+            )
+        return str(result)
 
     def _settings(self, openmp: list[str]) -> str:
         """Name a file that is as old as the choice of compiler, OpenMP, Cython and NumPy.

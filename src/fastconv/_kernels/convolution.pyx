@@ -4,7 +4,7 @@
         weight[f, c, kh, kw] * padded(image[n, c])[oh*SH + kh*DH, ow*SW + kw*DW]
 
 a. Everything is a sum over steps k = (c, kh, kw) of packed weights times source pixels, done by the
-   register tiles of tile.h. The transposed convolution, which is also the gradient of the input, is
+   register tiles of tile.c. The transposed convolution, which is also the gradient of the input, is
    the same sum: the outputs y with y % SH == r (a *phase*) take part only in the taps kh with
    (r - kh*DH) % SH == 0, and lie SH apart, while their sources lie next to each other. A forward
    convolution is one phase with all taps; a transposed one has SH x SW.

@@ -2,7 +2,7 @@
  *
  *     to[r, c] += sum over k of x[r, k] * matrix[k, c]
  *
- * Both functions add the same terms in the same order, which is that of tile.h's `multiply`: one
+ * Both functions add the same terms in the same order, which is that of tile.c's `multiply`: one
  * after the other, and a new sum every THIN_TERMS. So a row's result does not depend on the layout
  * of the matrix, nor on which other rows are multiplied with it.
  *
@@ -16,7 +16,6 @@
 
 #include <string.h>
 
-#include "tile.h"
 #include "window.h"
 
 enum {
@@ -40,6 +39,8 @@ typedef struct {
     void (*by_columns)(const Strip *strip);
 } Thin;
 
+#define TEMPLATE "transpose.h"
+#include "vectors.h"
 #define TEMPLATE "product.h"
 #include "vectors.h"
 

@@ -1,29 +1,10 @@
-/* Register tiles: the arithmetic of convolution, one source for every vector width and type.
- *
- * Written with the compilers' vector extension (vectors.h), because plain loops over an array of
- * accumulators are vectorised unpredictably.
- *
- * a. `multiply`: lanes are filters. TILE_PIXELS x 2 accumulators stay in registers over a whole
- *    block of steps; a step loads two vectors of packed filters and broadcasts one number a pixel:
- *
- *        sums[r*pixels + q][lane] += sum over steps k of packed[k][lane] * rows[r][offset[k] + q]
- *
- *    Forward, a step is a tap (c, kh, kw) and the pixels are neighbours in one to seven rows; in
- *    the gradient of the filters, a step is a pixel and the "pixels" are taps kw of rows (c, kh).
- *    14 x 2 accumulators + 2 filters + 1 broadcast = 31 of AVX-512's 32 registers; 6 x 2 + 3 = 15
- *    of AVX2's 16; SSE2, without fused multiply-add, needs temporaries: 4 x 2.
- * b. `correlate`: lanes are pixels, for few filters a group. 4 rows of outputs share what is read.
- * c. `correlate_taps`: lanes are pixels that are summed over: the gradient of b's filters.
- * d. Accumulators are added to sums in memory after a block of steps (a., chosen by the driver) or
- *    at the end of the call (b., c.): one long accumulator loses digits as the sum grows.
- */
-#ifndef T
+/* What the register tiles of tile.c do; a., b. and c. are explained there. */
 #ifndef FASTCONV_TILE_H
 #define FASTCONV_TILE_H
 
 #include <stdint.h>
-#include <string.h>
 
+#include "vectors.h"
 #include "window.h"
 
 #if defined(__AVX512F__)
@@ -44,7 +25,7 @@ enum {
 
 typedef struct {
     Index lanes; /* in a vector */
-    /* a. above; `sums` is [rows*pixels][vectors] vectors, `packed` [steps][vectors], both aligned.
+    /* a.; `sums` is [rows*pixels][vectors] vectors, `packed` [steps][vectors], both aligned.
      * Each pixel starts from `start` or, if that is NULL, from what `sums` holds. What lies `ahead`
      * of the first row's numbers is asked for. */
     void (*multiply)(void *sums, const void *start, const void *packed, const void *const *rows,
@@ -56,7 +37,7 @@ typedef struct {
      * than the rows may be read, if so many numbers are `readable`. */
     void (*pack)(void *to, const void *from, Index pitch, Index filters, Index pixels,
                  Index vectors, Index readable);
-    /* b. above: to[r*to_pitch + i] += sum over (kh, kw) of
+    /* b.: to[r*to_pitch + i] += sum over (kh, kw) of
      * filter[kh*kernel_w + kw] * image[(r + kh)*pitch + columns[kw] + i]
      * for whole vectors of i; returns how many rows kh of the filter it has done. */
     Index (*correlate)(void *to, Index to_pitch, Index out_rows, Index vectors, const void *image,
@@ -67,7 +48,7 @@ typedef struct {
     int (*correlate_plane)(void *to, Index out_h, Index out_w, const void *image, Index pitch,
                            Index stride, const void *filter, Index kernel_h, Index kernel_w,
                            const int32_t *columns, const void *start);
-    /* c. above: to[t] += sum over (p, r, i) of
+    /* c.: to[t] += sum over (p, r, i) of
      * grad[(p*rows + r)*grad_pitch + i] * image[p*plane_step + r*pitch + taps[t] + i] */
     void (*correlate_taps)(void *to, const void *grad, Index grad_pitch, const void *image,
                            Index pitch, Index rows, Index count, Index planes, Index plane_step,
@@ -76,328 +57,7 @@ typedef struct {
     double (*sum)(const void *numbers, Index count);
 } Tiles;
 
-/* All shapes of the tile: rows x pixels. */
-#if TILE_PIXELS == 14
-#define EACH_TILE(X)                                                                            \
-    X(1, 1) X(1, 2) X(1, 3) X(1, 4) X(1, 5) X(1, 6) X(1, 7) X(1, 8) X(1, 9) X(1, 10) X(1, 11)    \
-    X(1, 12) X(1, 13) X(1, 14) X(2, 1) X(2, 2) X(2, 3) X(2, 4) X(2, 5) X(2, 6) X(2, 7) X(3, 1)   \
-    X(3, 2) X(3, 3) X(3, 4) X(4, 1) X(4, 2) X(4, 3) X(5, 1) X(5, 2) X(6, 1) X(6, 2) X(7, 1)      \
-    X(7, 2)
-#elif TILE_PIXELS == 6
-#define EACH_TILE(X)                                                                            \
-    X(1, 1) X(1, 2) X(1, 3) X(1, 4) X(1, 5) X(1, 6) X(2, 1) X(2, 2) X(2, 3) X(3, 1) X(3, 2)      \
-    X(4, 1) X(5, 1) X(6, 1)
-#else
-#define EACH_TILE(X) X(1, 1) X(1, 2) X(1, 3) X(1, 4) X(2, 1) X(2, 2) X(3, 1) X(4, 1)
-#endif
-
-#define TEMPLATE "tile.h"
-#include "vectors.h"
-
-static const Tiles *tiles_of(Index bytes) { return bytes == 4 ? &tiles_float : &tiles_double; }
-
-#endif
-#else /* the template */
-
-/* ---- lanes are filters ----------------------------------------------------------------------- */
-
-ALWAYS_INLINE void NAMED(multiply_of)(void *to, const void *from, const void *filters,
-                                      const void *const *rows, const int32_t *restrict offsets,
-                                      Index steps, Index blocks, Index ahead, const int R,
-                                      const int Q, const int V) {
-    typedef NAMED(Vec) Vec;
-    Vec *sums = (Vec *)to;
-    const Vec *restrict packed = (const Vec *)filters;
-    const Vec *start = (const Vec *)from;
-    const T *row[TILE_ROWS];
-    UNROLL for (int r = 0; r < R; r++) row[r] = (const T *)rows[r];
-    for (; blocks > 0; blocks--) {
-        Index block = steps / blocks;
-        Vec acc[TILE_PIXELS][TILE_VECTORS];
-        UNROLL for (int p = 0; p < R * Q; p++)
-            UNROLL for (int v = 0; v < V; v++) acc[p][v] = (Vec){0};
-        for (Index k = 0; k < block; k++, packed += V) {
-            Index at = offsets[k];
-            __builtin_prefetch(row[0] + at + ahead, 0, 2);
-            UNROLL for (int r = 0; r < R; r++)
-                UNROLL for (int q = 0; q < Q; q++) {
-                    T x = row[r][at + q];
-                    UNROLL for (int v = 0; v < V; v++) acc[r * Q + q][v] += packed[v] * x;
-                }
-        }
-        UNROLL for (int p = 0; p < R * Q; p++)
-            UNROLL for (int v = 0; v < V; v++)
-                sums[p * V + v] = (start ? start[v] : sums[p * V + v]) + acc[p][v];
-        start = NULL;
-        offsets += block;
-        steps -= block;
-    }
-}
-
-#define TILE_ARGUMENTS                                                                          \
-    void *sums, const void *start, const void *packed, const void *const *rows,                 \
-        const int32_t *offsets, Index steps, Index blocks, Index ahead
-#define DEFINE(R, Q)                                                                            \
-    static void NAMED(multiply_##R##_##Q##_1)(TILE_ARGUMENTS) {                                 \
-        NAMED(multiply_of)(sums, start, packed, rows, offsets, steps, blocks, ahead, R, Q, 1);  \
-    }                                                                                           \
-    static void NAMED(multiply_##R##_##Q##_2)(TILE_ARGUMENTS) {                                 \
-        NAMED(multiply_of)(sums, start, packed, rows, offsets, steps, blocks, ahead, R, Q, 2);  \
-    }
-EACH_TILE(DEFINE)
-#undef DEFINE
-
-static void NAMED(multiply)(void *sums, const void *start, const void *packed,
-                            const void *const *rows, const int32_t *offsets, Index steps,
-                            Index block, Index n_rows, Index pixels, Index vectors, Index ahead) {
-    static void (*const tiles[TILE_ROWS + 1][TILE_PIXELS + 1][TILE_VECTORS])(TILE_ARGUMENTS) = {
-#define ENTRY(R, Q) [R][Q] = {NAMED(multiply_##R##_##Q##_1), NAMED(multiply_##R##_##Q##_2)},
-        EACH_TILE(ENTRY)
-#undef ENTRY
-    };
-    tiles[n_rows][pixels][vectors - 1](sums, start, packed, rows, offsets, steps,
-                                       ceil_div(steps, block), ahead);
-}
-#undef TILE_ARGUMENTS
-
-/* Turn rows into columns. */
-ALWAYS_INLINE void NAMED(transpose)(NAMED(Vec) *rows) {
-    NAMED(Vec) next[LANES];
-    UNROLL for (int width = 1; width < LANES; width *= 2) {
-        UNROLL for (int i = 0; i < LANES / 2; i++) {
-            next[2 * i] = SHUFFLE(rows[i], rows[i + LANES / 2], ZIP_FIRST);
-            next[2 * i + 1] = SHUFFLE(rows[i], rows[i + LANES / 2], ZIP_SECOND);
-        }
-        UNROLL for (int i = 0; i < LANES; i++) rows[i] = next[i];
-    }
-}
-
-static void NAMED(unpack)(void *to, Index pitch, const void *from, Index pixels, Index vectors) {
-    typedef NAMED(Vec) Vec;
-    for (Index v = 0; v < vectors; v++)
-        for (Index p = 0; p < pixels; p += LANES) {
-            const Vec *sums = (const Vec *)from + p * vectors + v;
-            T *lane = (T *)to + v * LANES * pitch + p;
-            Vec rows[LANES];
-            UNROLL for (int i = 0; i < LANES; i++)
-                rows[i] = i < pixels - p ? sums[i * vectors] : (Vec){0};
-            NAMED(transpose)(rows);
-            UNROLL for (int i = 0; i < LANES; i++)
-                *(NAMED(Loose) *)(lane + i * pitch) = rows[i];
-        }
-}
-
-static void NAMED(pack)(void *to, const void *from, Index pitch, Index filters, Index pixels,
-                        Index vectors, Index readable) {
-    typedef NAMED(Vec) Vec;
-    for (Index v = 0; v < vectors; v++)
-        for (Index p = 0; p < pixels; p += LANES) {
-            const T *row = (const T *)from + v * LANES * pitch + p;
-            Vec *packed = (Vec *)to + p * vectors + v, rows[LANES];
-            Index n_rows = smaller(LANES, filters - v * LANES), count = smaller(LANES, pixels - p);
-            Index end = larger(pitch, 0) * ((v + 1) * LANES - 1) + p + LANES;
-            if (n_rows == LANES && (count == LANES || end <= readable)) {
-                UNROLL for (int i = 0; i < LANES; i++)
-                    rows[i] = *(const NAMED(Loose) *)(row + i * pitch);
-            } else {
-                memset(rows, 0, sizeof rows);
-                for (Index i = 0; i < n_rows; i++)
-                    for (Index j = 0; j < count; j++) rows[i][j] = row[i * pitch + j];
-            }
-            NAMED(transpose)(rows);
-            if (count == LANES)
-                UNROLL for (int i = 0; i < LANES; i++) packed[i * vectors] = rows[i];
-            else
-                for (Index i = 0; i < count; i++) packed[i * vectors] = rows[i];
-        }
-}
-
-/* ---- lanes are pixels ------------------------------------------------------------------------ */
-
-/* acc[r][v] = what `correlate` adds for output row r, S source rows from the next one's, and the
- * vector v, `step` numbers from the next one. */
-ALWAYS_INLINE void NAMED(accumulate)(NAMED(Vec) (*restrict acc)[PLANE_VECTORS],
-                                     const T *restrict image, Index pitch,
-                                     const T *restrict filter, Index kernel_w,
-                                     const int32_t *restrict columns, Index step, const int KH,
-                                     const int S, const int R, const int V) {
-    typedef NAMED(Vec) Vec;
-    UNROLL for (int r = 0; r < R; r++)
-        UNROLL for (int v = 0; v < V; v++) acc[r][v] = (Vec){0};
-    for (Index kw = 0; kw < kernel_w; kw++) {
-        const T *column = image + columns[kw];
-        UNROLL for (int y = 0; y < (R - 1) * S + KH; y++)
-            UNROLL for (int v = 0; v < V; v++) {
-                Vec x = *(const NAMED(Loose) *)(column + y * pitch + v * step);
-                UNROLL for (int r = 0; r < R; r++)
-                    if (y >= r * S && y < r * S + KH)
-                        acc[r][v] += filter[(y - r * S) * kernel_w + kw] * x;
-            }
-    }
-}
-
-ALWAYS_INLINE void NAMED(correlate_of)(T *to, Index to_pitch, const T *image, Index pitch,
-                                       const T *filter, Index kernel_w, const int32_t *columns,
-                                       const int KH, const int R, const int V) {
-    NAMED(Vec) acc[PLANE_ROWS][PLANE_VECTORS];
-    NAMED(accumulate)(acc, image, pitch, filter, kernel_w, columns, LANES, KH, 1, R, V);
-    UNROLL for (int r = 0; r < R; r++)
-        UNROLL for (int v = 0; v < V; v++)
-            *(NAMED(Loose) *)(to + r * to_pitch + v * LANES) += acc[r][v];
-}
-
-static Index NAMED(correlate)(void *to, Index to_pitch, Index out_rows, Index vectors,
-                              const void *image, Index pitch, const void *filter, Index kernel_h,
-                              Index kernel_w, const int32_t *columns) {
-#define CASE(KH, R, V)                                                                          \
-    NAMED(correlate_of)((T *)to, to_pitch, (const T *)image, pitch, (const T *)filter, kernel_w, \
-                        columns, KH, R, V);                                                     \
-    return KH
-#define EACH_SIZE(KH)                                       \
-    if (out_rows < PLANE_ROWS) {                            \
-        if (vectors < 2) { CASE(KH, 1, 1); }                \
-        if (vectors < PLANE_VECTORS) { CASE(KH, 1, 2); }    \
-        CASE(KH, 1, PLANE_VECTORS);                         \
-    }                                                       \
-    if (vectors < 2) { CASE(KH, PLANE_ROWS, 1); }           \
-    if (vectors < PLANE_VECTORS) { CASE(KH, PLANE_ROWS, 2); } \
-    CASE(KH, PLANE_ROWS, PLANE_VECTORS)
-    if (kernel_h >= 7) { EACH_SIZE(7); }
-    if (kernel_h >= 5) { EACH_SIZE(5); }
-    if (kernel_h >= 3) { EACH_SIZE(3); }
-    EACH_SIZE(1);
-#undef EACH_SIZE
-#undef CASE
-}
-
-/* Blocks of R rows and V vectors. The last ones begin early enough to end with the plane, and do a
- * part of it again; what a row narrower than a vector overwrites behind it is written again. */
-ALWAYS_INLINE void NAMED(correlate_plane_of)(T *to, Index out_h, Index out_w, const T *image,
-                                             Index pitch, const T *filter, Index kernel_w,
-                                             const int32_t *columns, T start, const int KH,
-                                             const int S, const int R, const int V) {
-    const Index step = V == 2 ? smaller(LANES, out_w - LANES) : LANES;
-    const Index width = (V - 1) * step + LANES;
-    for (Index i = 0; i < out_h; i += R)
-        for (Index j = 0; j < out_w; j += width) {
-            Index y = smaller(i, out_h - R), x = larger(0, smaller(j, out_w - width));
-            NAMED(Vec) acc[PLANE_TALL][PLANE_VECTORS];
-            NAMED(accumulate)(acc, image + y * S * pitch + x, pitch, filter, kernel_w, columns,
-                              step, KH, S, R, V);
-            UNROLL for (int r = 0; r < R; r++)
-                UNROLL for (int v = 0; v < V; v++) {
-                    Index at = (y + r) * out_w + x + v * step;
-                    NAMED(Vec) sums = acc[r][v] + start;
-                    if (V > 1 || at + LANES <= out_h * out_w)
-                        *(NAMED(Loose) *)(to + at) = sums;
-                    else
-                        memcpy(to + at, &sums, (size_t)(out_h * out_w - at) * sizeof(T));
-                }
-        }
-}
-
-static int NAMED(correlate_plane)(void *to, Index out_h, Index out_w, const void *image,
-                                  Index pitch, Index stride, const void *filter, Index kernel_h,
-                                  Index kernel_w, const int32_t *columns, const void *start) {
-#define CASE(KH, S, R, V)                                                                       \
-    NAMED(correlate_plane_of)((T *)to, out_h, out_w, (const T *)image, pitch, (const T *)filter, \
-                              kernel_w, columns, *(const T *)start, KH, S, R, V);               \
-    return 1
-#define EACH_SIZE(KH, S)                                          \
-    if (kernel_h == KH && stride == S) {                          \
-        if (out_w <= LANES) {                                     \
-            if (out_h >= PLANE_TALL) { CASE(KH, S, PLANE_TALL, 1); } \
-            if (out_h >= PLANE_ROWS) { CASE(KH, S, PLANE_ROWS, 1); } \
-            CASE(KH, S, 1, 1);                                    \
-        }                                                         \
-        if (out_w < PLANE_VECTORS * LANES) {                      \
-            if (out_h >= PLANE_ROWS) { CASE(KH, S, PLANE_ROWS, 2); } \
-            CASE(KH, S, 1, 2);                                    \
-        }                                                         \
-        if (out_h >= PLANE_ROWS) { CASE(KH, S, PLANE_ROWS, PLANE_VECTORS); } \
-        CASE(KH, S, 1, PLANE_VECTORS);                            \
-    }
-    EACH_SIZE(1, 1)
-    EACH_SIZE(2, 1)
-    EACH_SIZE(3, 1)
-    EACH_SIZE(3, 2)
-    EACH_SIZE(5, 1)
-    EACH_SIZE(5, 2)
-#undef EACH_SIZE
-#undef CASE
-    return 0;
-}
-
-ALWAYS_INLINE void NAMED(correlate_taps_of)(T *restrict to, const T *restrict grad,
-                                            Index grad_pitch, const T *restrict image,
-                                            Index pitch, Index rows, Index count, Index planes,
-                                            Index plane_step, const int32_t *restrict taps,
-                                            const int N) {
-    typedef NAMED(Vec) Vec;
-    typedef NAMED(Loose) Loose;
-    typedef NAMED(Mask) Mask;
-    Index whole = count / LANES * LANES;
-    Vec acc[PLANE_TAPS];
-    Mask inside;
-    for (int i = 0; i < LANES; i++) inside[i] = whole + i < count ? -1 : 0;
-    UNROLL for (int t = 0; t < N; t++) acc[t] = (Vec){0};
-    for (Index r = 0; r < planes * rows; r++, grad += grad_pitch, image += pitch) {
-        if (r % rows == 0 && r) image += plane_step - rows * pitch;
-        for (Index i = 0; i < whole; i += LANES) {
-            Vec g = *(const Loose *)(grad + i);
-            UNROLL for (int t = 0; t < N; t++)
-                acc[t] += g * *(const Loose *)(image + taps[t] + i);
-        }
-        if (whole == count) continue;
-        /* What lies behind the row may be NaN, or a subnormal, which takes a hundred cycles. */
-        Vec g = (Vec)((Mask) * (const Loose *)(grad + whole) & inside);
-        UNROLL for (int t = 0; t < N; t++) {
-            Vec product = g * *(const Loose *)(image + taps[t] + whole);
-            acc[t] += (Vec)((Mask)product & inside);
-        }
-    }
-    UNROLL for (int t = 0; t < N; t++) {
-        T lanes[LANES];
-        memcpy(lanes, &acc[t], sizeof lanes);
-        for (int width = LANES / 2; width; width /= 2)
-            for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
-        to[t] += lanes[0];
-    }
-}
-
-static void NAMED(correlate_taps)(void *to, const void *grad, Index grad_pitch, const void *image,
-                                  Index pitch, Index rows, Index count, Index planes,
-                                  Index plane_step, const int32_t *taps, Index n_taps) {
-    switch (n_taps) {
-#define CASE(N)                                                                                 \
-    case N:                                                                                     \
-        NAMED(correlate_taps_of)((T *)to, (const T *)grad, grad_pitch, (const T *)image, pitch, \
-                                 rows, count, planes, plane_step, taps, N);                     \
-        break;
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9)
-#undef CASE
-    }
-}
-
-static double NAMED(sum)(const void *from, Index count) {
-    const T *numbers = (const T *)from;
-    double sum = 0;
-    Index i = 0;
-    while (i + 4 * LANES <= count) {
-        NAMED(Vec) acc[4] = {{0}, {0}, {0}, {0}}, total;
-        Index end = smaller(count, i + 256 * LANES) - 4 * LANES;
-        for (; i <= end; i += 4 * LANES)
-            UNROLL for (int v = 0; v < 4; v++)
-                acc[v] += *(const NAMED(Loose) *)(numbers + i + v * LANES);
-        total = (acc[0] + acc[1]) + (acc[2] + acc[3]);
-        for (int lane = 0; lane < LANES; lane++) sum += (double)total[lane];
-    }
-    for (; i < count; i++) sum += (double)numbers[i];
-    return sum;
-}
-
-static const Tiles NAMED(tiles) = {LANES, NAMED(multiply), NAMED(unpack), NAMED(pack),
-                                   NAMED(correlate), NAMED(correlate_plane),
-                                   NAMED(correlate_taps), NAMED(sum)};
+/* Hidden: every module has the tiles of its own CPU level. */
+__attribute__((visibility("hidden"))) const Tiles *tiles_of(Index bytes);
 
 #endif

@@ -1,4 +1,4 @@
-"""The register tiles of tile.h, which explains them."""
+"""The register tiles of tile.c, which explains them."""
 
 from libc.stdint cimport int32_t
 

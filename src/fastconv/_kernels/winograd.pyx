@@ -4,7 +4,7 @@
 
 The matrices and their vectors are in winograd.h. For every position of the transformed tiles, the
 sum over channels is a product of two matrices, [filter][channel] and [channel][tile], done by the
-register tiles of tile.h: here their lanes are tiles, and the "pixels" that they broadcast are
+register tiles of tile.c: here their lanes are tiles, and the "pixels" that they broadcast are
 filters.
 
 a. Tiles are counted through all rows and images, so that no lane is empty but at the very end. An

@@ -1,0 +1,11 @@
+/* A square of numbers in registers: turn its rows into columns. A template (vectors.h). */
+ALWAYS_INLINE void NAMED(transpose)(NAMED(Vec) *rows) {
+    NAMED(Vec) next[LANES];
+    UNROLL for (int width = 1; width < LANES; width *= 2) {
+        UNROLL for (int i = 0; i < LANES / 2; i++) {
+            next[2 * i] = SHUFFLE(rows[i], rows[i + LANES / 2], ZIP_FIRST);
+            next[2 * i + 1] = SHUFFLE(rows[i], rows[i + LANES / 2], ZIP_SECOND);
+        }
+        UNROLL for (int i = 0; i < LANES; i++) rows[i] = next[i];
+    }
+}
