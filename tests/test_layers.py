@@ -1035,7 +1035,7 @@ def test_refused_inputs_that_are_no_arrays(case: Case) -> None:
     for wrong, kind in ((None, "NoneType"), ("abc", "str"), ({}, "dict")):
         with pytest.raises(TypeError, match=rf"^x must be of .*; got {kind}$"):
             case.forward(layer, wrong)
-    with pytest.raises(ValueError, match="^x cannot be made an array: "):
+    with pytest.raises(ValueError, match=r"^x cannot be made an array: "):
         case.forward(layer, [[1.0], [1.0, 2.0]])
 
 
