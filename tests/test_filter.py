@@ -349,6 +349,26 @@ def test_first_image_of_an_idx_file(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "pad mode: constant (the first of 5 images)\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("extension", ["gif", "tiff"])
+def test_first_image_of_several(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], extension: str
+) -> None:
+    """Of an animation or a stack of pages, which is said; also if a later one is damaged."""
+    path, out = tmp_path / f"in.{extension}", tmp_path / "out.png"
+    first, *others = [Image.fromarray(drawn(channels=1)[..., 0] // (i + 1)) for i in range(3)]
+    first.save(path, save_all=True, append_images=others)
+    arguments = ["filter", str(path), "--kernel", "blur", "-o", str(out)]
+    assert main(arguments) == 0
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB" if extension == "gif" else "L"))
+    known = expected(np.atleast_3d(pixels), "blur", "constant")
+    np.testing.assert_array_equal(load(out), known)
+    assert "pad mode: constant (the first of 3 images)\n" in capsys.readouterr().out
+    path.write_bytes(path.read_bytes()[:-20])
+    assert main(arguments) == 0
+    np.testing.assert_array_equal(load(out), known)
+
+
 @pytest.mark.parametrize(
     ("extension", "image_format"),
     [("png", "PNG"), ("PNG", "PNG"), ("jpg", "JPEG"), ("bmp", "BMP"), ("tiff", "TIFF")],

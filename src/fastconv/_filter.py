@@ -66,7 +66,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         metavar="IMAGE",
         type=path,
         help=f"an image file of at most {MOST_PIXELS:,} pixels, or an MNIST-style IDX file (plain "
-        "or .gz), of which the first image is taken",
+        "or .gz); of several images in a file, the first is taken",
     )
     parser.add_argument(
         "--kernel", required=True, choices=FILTERS, help="what to convolve the image with"
