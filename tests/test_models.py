@@ -933,6 +933,9 @@ def test_loading_a_mapping() -> None:
     third = normalized(seed=2)
     third.load_params(lists)
     assert_same_values(third, values(net))
+    numbered: Any = {**net.state, 3: np.ones(3)}
+    with pytest.raises(ValueError, match=r"the mapping is of another network: it also has 3$"):
+        third.load_params(numbered)
 
 
 def changed(**changes: Any) -> dict[str, Any]:
