@@ -247,6 +247,28 @@ def test_damaged_exif_data(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> 
     assert [warning.message for warning in recwarn] == []
 
 
+PROFILE = b"what the numbers mean" * 9  # Nobody on the way looks into it.
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "tiff", "webp", "bmp", "gif"])
+def test_colour_profile_is_kept(tmp_path: Path, extension: str) -> None:
+    """Without it the numbers of a phone's photograph would be shown as paler colours."""
+    image, out = tmp_path / "in.png", tmp_path / f"out.{extension}"
+    Image.fromarray(drawn()).save(image, icc_profile=PROFILE)
+    assert main(["filter", str(image), "--kernel", "blur", "-o", str(out)]) == 0
+    with Image.open(out) as picture:
+        kept = None if extension in ("bmp", "gif") else PROFILE  # They have no profiles.
+        assert picture.info.get("icc_profile") == kept
+
+
+def test_colour_profile_of_colours_that_are_converted(tmp_path: Path) -> None:
+    image, out = tmp_path / "in.tiff", tmp_path / "out.png"
+    Image.fromarray(drawn()).convert("CMYK").save(image, icc_profile=PROFILE)
+    assert main(["filter", str(image), "--kernel", "blur", "-o", str(out)]) == 0
+    with Image.open(out) as picture:
+        assert "icc_profile" not in picture.info
+
+
 @pytest.mark.parametrize("channels", [2, 4], ids=["gray", "colour"])
 @pytest.mark.parametrize("kernel", ["laplacian", "blur"])
 def test_transparency_is_kept(
