@@ -182,10 +182,13 @@ def test_floats_that_are_no_numbers(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert_refused(capsys, tmp_path, [*arguments, "--kernel", "blur"], words)
 
 
-def test_integers_that_are_no_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pixels = np.array([[[-1], [70000]]], np.int32)
+@pytest.mark.parametrize(("low", "high"), [(-1, 9), (0, 65536)])
+def test_integers_that_are_no_pixels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], low: int, high: int
+) -> None:
+    pixels = np.array([[[low], [high]]], np.int32)
     arguments = [save(tmp_path / "in.tiff", pixels), "-o", str(tmp_path / "out.png")]
-    words = "in.tiff: pixels that are integers must be from 0 to 65535, got -1 to 70000"
+    words = f"in.tiff: pixels that are integers must be from 0 to 65535, got {low} to {high}"
     assert_refused(capsys, tmp_path, [*arguments, "--kernel", "blur"], words)
 
 
@@ -235,11 +238,35 @@ def test_photographs_are_turned_upright(
         assert 274 not in picture.getexif()
 
 
-def test_damaged_exif_data(tmp_path: Path) -> None:
+def test_damaged_exif_data(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """Pixels are filtered all the same, and Pillow's warnings do not reach the terminal."""
     pixels, image, out = drawn(), tmp_path / "in.png", tmp_path / "out.png"
     Image.fromarray(pixels).save(image, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12")
     assert main(["filter", str(image), "--kernel", "blur", "-o", str(out)]) == 0
     np.testing.assert_array_equal(load(out), expected(pixels, "blur", "constant"))
+    assert [warning.message for warning in recwarn] == []
+
+
+PROFILE = b"what the numbers mean" * 9  # Nobody on the way looks into it.
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "tiff", "webp", "bmp", "gif"])
+def test_colour_profile_is_kept(tmp_path: Path, extension: str) -> None:
+    """Without it the numbers of a phone's photograph would be shown as paler colours."""
+    image, out = tmp_path / "in.png", tmp_path / f"out.{extension}"
+    Image.fromarray(drawn()).save(image, icc_profile=PROFILE)
+    assert main(["filter", str(image), "--kernel", "blur", "-o", str(out)]) == 0
+    with Image.open(out) as picture:
+        kept = None if extension in ("bmp", "gif") else PROFILE  # They have no profiles.
+        assert picture.info.get("icc_profile") == kept
+
+
+def test_colour_profile_of_colours_that_are_converted(tmp_path: Path) -> None:
+    image, out = tmp_path / "in.tiff", tmp_path / "out.png"
+    Image.fromarray(drawn()).convert("CMYK").save(image, icc_profile=PROFILE)
+    assert main(["filter", str(image), "--kernel", "blur", "-o", str(out)]) == 0
+    with Image.open(out) as picture:
+        assert "icc_profile" not in picture.info
 
 
 @pytest.mark.parametrize("channels", [2, 4], ids=["gray", "colour"])
@@ -271,15 +298,21 @@ def test_transparent_colour_of_a_palette(tmp_path: Path) -> None:
     np.testing.assert_array_equal(result[..., :3], expected(pixels[..., :3], "blur", "constant"))
 
 
-@pytest.mark.parametrize(("channels", "mode"), [(2, "L"), (4, "RGB")])
+@pytest.mark.parametrize(
+    ("channels", "target", "mode"),
+    [(2, "JPEG", "L"), (4, "JPEG", "RGB"), (2, "GIF", "P"), (4, "GIF", "P")],
+)
 def test_formats_without_transparency(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], channels: int, mode: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], channels: int, target: str, mode: str
 ) -> None:
-    image, out = save(tmp_path / "in.png", drawn(channels=channels)), tmp_path / "out.jpg"
+    """JPEG refuses it, GIF keeps of it what fits into a palette."""
+    pixels, out = drawn(channels=channels), tmp_path / f"out.{target.lower()}"
+    image = save(tmp_path / "in.png", pixels)
     assert main(["filter", image, "--kernel", "blur", "-o", str(out)]) == 0
     with Image.open(out) as picture:
         assert picture.mode == mode
-    words = "pad mode: constant (transparency is left out: JPEG does not hold it)\n"
+        assert not picture.has_transparency_data
+    words = f"pad mode: constant (transparency is left out: {target} does not hold it)\n"
     assert capsys.readouterr().out.endswith(words)
 
 
@@ -347,6 +380,26 @@ def test_first_image_of_an_idx_file(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["filter", str(path), "--kernel", "emboss", "-o", str(out)]) == 0
     np.testing.assert_array_equal(load(out), expected(pixels[0, ..., None], "emboss", "constant"))
     assert "pad mode: constant (the first of 5 images)\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("extension", ["gif", "tiff"])
+def test_first_image_of_several(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], extension: str
+) -> None:
+    """Of an animation or a stack of pages, which is said; also if a later one is damaged."""
+    path, out = tmp_path / f"in.{extension}", tmp_path / "out.png"
+    first, *others = [Image.fromarray(drawn(channels=1)[..., 0] // (i + 1)) for i in range(3)]
+    first.save(path, save_all=True, append_images=others)
+    arguments = ["filter", str(path), "--kernel", "blur", "-o", str(out)]
+    assert main(arguments) == 0
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB" if extension == "gif" else "L"))
+    known = expected(np.atleast_3d(pixels), "blur", "constant")
+    np.testing.assert_array_equal(load(out), known)
+    assert "pad mode: constant (the first of 3 images)\n" in capsys.readouterr().out
+    path.write_bytes(path.read_bytes()[:-20])
+    assert main(arguments) == 0
+    np.testing.assert_array_equal(load(out), known)
 
 
 @pytest.mark.parametrize(

@@ -1026,6 +1026,28 @@ def test_refused_dtypes(case: Case, dtype: Any) -> None:
         case.forward(layer, np.zeros(case.shape, dtype))
 
 
+@each_case
+def test_refused_inputs_that_are_no_arrays(case: Case) -> None:
+    """The error says what came, not what NumPy would make of it."""
+    layer = case.layer()
+    if isinstance(layer, Flatten):
+        return  # it moves anything
+    for wrong, kind in ((None, "NoneType"), ("abc", "str"), ({}, "dict")):
+        with pytest.raises(TypeError, match=rf"^x must be of .*; got {kind}$"):
+            case.forward(layer, wrong)
+    with pytest.raises(ValueError, match=r"^x cannot be made an array: "):
+        case.forward(layer, [[1.0], [1.0, 2.0]])
+
+
+@pytest.mark.parametrize("make", [Convolution, Affine])
+def test_refused_parameters_that_are_no_arrays(make: Callable[[Any, Any], Any]) -> None:
+    """They are refused when the layer is made, under the names that it gives them."""
+    for wrong, kind in (("abc", "str"), ({}, "dict"), (1j, "complex"), ([None], "dtype object")):
+        refused(TypeError, f"^W must be of .*; got {kind}$", make, wrong, None)
+        refused(TypeError, f"^b must be of .*; got {kind}$", make, np.ones((2, 3)), wrong)
+    refused(TypeError, "^W must be of .*; got NoneType$", make, None, None)
+
+
 FOUR = "x must have 4 dimensions, got shape (3, 4)"
 REFUSED_INPUTS: list[tuple[Any, Shape, str]] = [
     (Convolution(np.ones((2, 3, 3, 3)), None), (1, 4, 5, 5), "input has 4 channels"),
@@ -1044,7 +1066,16 @@ REFUSED_INPUTS: list[tuple[Any, Shape, str]] = [
     (Convolution(np.ones((2, 3)), None), (1, 3, 5, 5), "weight"),
     (Convolution(np.ones((2, 3, 3, 3)), None, 0), (1, 3, 5, 5), "stride must be a positive int"),
     (Convolution(np.ones((2, 3, 3, 3)), None, 1, -1), (1, 3, 5, 5), "padding must be"),
-    (Affine(np.ones((4, 2)), None), (3, 5), re.escape("got shapes (3, 5) and (4, 2)")),
+    (
+        Affine(np.ones((4, 2)), None),
+        (3, 5),
+        re.escape("W must have shape (5, M) for x of shape (3, 5), got (4, 2)"),
+    ),
+    (
+        Affine(np.ones((4, 2)), None),
+        (3, 2, 3, 4),
+        re.escape("W must have shape (24, M) for x of shape (3, 2, 3, 4), got (4, 2)"),
+    ),
     (
         Affine(np.ones((4, 2)), np.ones((3, 2))),
         (3, 4),
@@ -1054,7 +1085,11 @@ REFUSED_INPUTS: list[tuple[Any, Shape, str]] = [
         ),
     ),
     (Affine(np.ones((4, 2)), None), (), "x must be a batch, got a number"),
-    (Affine(np.ones(4), None), (3, 4), "b must have 2 dimensions"),
+    (
+        Affine(np.ones(4), None),
+        (3, 4),
+        re.escape("W must have shape (4, M) for x of shape (3, 4), got (4,)"),
+    ),
     (Flatten(), (), "x must be a batch, got a number"),
     (Pooling(3, 3), (1, 1, 2, 2), "does not fit the padded input"),
     (Pooling(2, 2, 0), (1, 1, 4, 4), "stride must be a positive int"),

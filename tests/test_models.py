@@ -933,6 +933,9 @@ def test_loading_a_mapping() -> None:
     third = normalized(seed=2)
     third.load_params(lists)
     assert_same_values(third, values(net))
+    numbered: Any = {**net.state, 3: np.ones(3)}
+    with pytest.raises(ValueError, match=r"the mapping is of another network: it also has 3$"):
+        third.load_params(numbered)
 
 
 def changed(**changes: Any) -> dict[str, Any]:
@@ -1113,6 +1116,32 @@ def test_methods_of_compression_without_a_bound(tmp_path: Path, method: int) -> 
     replace_member(path, "b3.npy", npy(B3), method)
     with pytest.raises(ValueError, match=rf"params.npz is damaged: b3: .* by method {method}$"):
         net.load_params(path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_files_that_end_before_their_directory_says(tmp_path: Path, method: int) -> None:
+    """What is missing must not be what the memory held before."""
+    net, path = Sequential((3,), seed=0).affine(2), tmp_path / "params.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, array in net.state.items():
+            archive.writestr(f"{name}.npy", npy(array) if name == "W1" else npy(array)[:-4])
+        archive.getinfo("b1.npy").file_size += 4
+    before = values(net)
+    with pytest.raises(ValueError, match=r"params\.npz is damaged: b1: "):
+        net.load_params(path)
+    assert_same_values(net, before)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", ">i2"])
+def test_files_of_other_layouts(tmp_path: Path, order: Any, dtype: str) -> None:
+    """As numpy.savez writes arrays of the user's."""
+    net, path = Sequential((3,), seed=0).affine(2), tmp_path / "params.npz"
+    matrix = np.array([[1, 2], [3, 4], [5, 6]], dtype, order=order)
+    np.savez(path, W1=matrix, b1=np.array([7, 8], dtype))
+    net.load_params(path)
+    assert_same(net.params["W1"], matrix.astype("f4", "C"))
+    assert_same(net.params["b1"], np.array([7, 8], "f4"))
 
 
 def test_loading_takes_no_more_than_the_parameters(tmp_path: Path) -> None:

@@ -199,6 +199,11 @@ def test_values_are_checked(value: Array, message: str) -> None:
 def test_what_is_no_state_dict_is_refused() -> None:
     with pytest.raises(TypeError, match=re.escape("must be a mapping of names to arrays")):
         load_state_dict(network(), "model.pt")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"Sequential of fastconv\.models, got dict$"):
+        load_state_dict(state(), network())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"got fastconv\.layers\.Affine$"):
+        load_state_dict(Affine(np.ones((2, 2)), 0), state())  # type: ignore[arg-type]
+    assert "\n0 " in refusal(network(), {0: np.ones(3)})  # type: ignore[dict-item]
     text = refusal(network(), {"epoch": 3, "state_dict": state()})  # a training checkpoint
     assert "Modules with parameters: 1," in text
     assert "epoch       ()" in text

@@ -44,6 +44,8 @@ OUTPUT_MODES = {
 taken, or the last."""
 DTYPES = {"I;16": np.uint16, "F": np.float32}
 """The dtypes of modes whose pixels are not of 8 bits."""
+PROFILED_MODES = ("L", "LA", "P", "PA", "RGB", "RGBA", "I;16")
+"""The modes whose numbers mean the same colours in the result, as an ICC profile says."""
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -52,9 +54,10 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         "filter",
         help="convolve an image with a well-known filter",
         description="Convolve every channel of an image with a 3x3 filter and write an image of "
-        "the same size. Photographs are turned upright as their EXIF data says; transparency is "
-        "kept as it is. Filters that look for edges are shown around a mid-gray, scaled to the "
-        "largest response; what the others give is clipped to the range of pixels.",
+        "the same size. Photographs are turned upright as their EXIF data says; transparency and "
+        "colour profiles are kept as they are. Filters that look for edges are shown around a "
+        "mid-gray, scaled to the largest response; what the others give is clipped to the range of "
+        "pixels.",
         epilog="The result has 8 bits a channel. Of grayscale images with 16 bits it has 16 in "
         "formats that hold them (PNG, TIFF). Of float images (TIFF) it is the response itself, as "
         "floats, in a TIFF file; in other formats the smallest pixel of the image is black and "
@@ -66,7 +69,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         metavar="IMAGE",
         type=path,
         help=f"an image file of at most {MOST_PIXELS:,} pixels, or an MNIST-style IDX file (plain "
-        "or .gz), of which the first image is taken",
+        "or .gz); of several images in a file, the first is taken",
     )
     parser.add_argument(
         "--kernel", required=True, choices=FILTERS, help="what to convolve the image with"
@@ -112,8 +115,9 @@ def run(args: argparse.Namespace) -> int:
     notes = [f"the first of {count} images"] * (count > 1)
     if source.has_alpha and not mode.endswith("A"):
         notes.append(f"transparency is left out: {image_format} does not hold it")
+    profile = picture.info.get("icc_profile") if picture.mode in PROFILED_MODES else None
     del source, picture  # Encoding takes as much memory as the image did.
-    _write(result, args.output, image_format)
+    _write(result, args.output, image_format, profile)
     print(
         f"{args.output}: {width} x {height} pixels, channels: {channels}, kernel: {args.kernel}, "
         f"pad mode: {args.pad_mode}" + "".join(f" ({note})" for note in notes)
@@ -302,11 +306,11 @@ def _holds(image_format: str, mode: str) -> bool:
     return found == mode or found[0] == mode[0] == "I"
 
 
-def _write(picture: Any, target: str, image_format: str) -> None:
-    """Write an image, whole or not at all."""
+def _write(picture: Any, target: str, image_format: str, profile: bytes | None) -> None:
+    """Write an image, whole or not at all, with its ICC profile in formats that have them."""
     encoded = io.BytesIO()  # some formats seek; and an encoder's error must not look like a disk's
     try:
-        picture.save(encoded, image_format)
+        picture.save(encoded, image_format, icc_profile=profile)
     except MemoryError:
         raise
     except Exception as error:  # encoders raise almost anything for what they cannot hold

@@ -147,7 +147,7 @@ def read_picture(path: str) -> tuple[Any, int]:
     place = Path(path)
     with _errors_of(place):
         if (idx := _read_idx_file(place)) is None:
-            return _load_picture(place), 1
+            return _load_picture(place)
         return _pillow("reading an image").fromarray(idx[0, 0]), len(idx)
 
 
@@ -163,7 +163,7 @@ def _errors_of(path: Path) -> Iterator[None]:
 def _read_file(path: Path) -> NDArray[Any]:
     """Read one file of any supported kind, as (N, C, H, W)."""
     images = _read_idx_file(path)
-    return _pixels_of(path, _load_picture(path)) if images is None else images
+    return _pixels_of(path, _load_picture(path)[0]) if images is None else images
 
 
 def _read_idx_file(path: Path) -> NDArray[np.uint8] | None:
@@ -187,8 +187,8 @@ def _pillow(need: str) -> Any:
         raise CommandError(f"{need} needs Pillow: pip install 'fastconv[images]'") from None
 
 
-def _load_picture(path: Path) -> Any:
-    """Decode a PNG, JPEG, ... and turn it the way up that its EXIF data says."""
+def _load_picture(path: Path) -> tuple[Any, int]:
+    """Decode a PNG, JPEG, ..., turn it the way up that its EXIF data says, and count its images."""
     with path.open("rb") as file:
         start = file.peek(16)[:16]
         kind = next((name for magic, name in SIGNATURES.items() if start.startswith(magic)), None)
@@ -206,7 +206,7 @@ def _load_picture(path: Path) -> Any:
                 picture = Image.open(file)
                 picture.load()
                 _turn_upright(picture)
-                return picture
+                return picture, _count(Image, file)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise CommandError(
                 f"{path}: the image is too large: it has more than {MOST_PIXELS:,} pixels"
@@ -258,6 +258,14 @@ def _turn_upright(picture: Any) -> None:
     """Apply the orientation that a camera wrote into the EXIF data, in place to save memory."""
     with contextlib.suppress(Exception):  # Pixels are worth showing even if the EXIF is damaged.
         importlib.import_module("PIL.ImageOps").exif_transpose(picture, in_place=True)
+
+
+def _count(Image: Any, file: Any) -> int:
+    """Count the images of a file, such as an animation, of which the first has been read."""
+    with contextlib.suppress(Exception):  # The first one is worth showing if others are damaged.
+        file.seek(0)
+        return int(getattr(Image.open(file), "n_frames", 1))
+    return 1
 
 
 def _pixels_of(path: Path, picture: Any) -> NDArray[Any]:

@@ -9,8 +9,9 @@ in K. Saitoh, "Deep Learning from Scratch" (O'Reilly Japan, 2016), runs unchange
 All layers take float16, float32 and float64, keep the dtype they are given, and can be pickled and
 deep-copied; a copy has the parameters and lacks the last batch, so that it begins with `forward`.
 Batches may differ in size from call to call. ``W`` and ``b`` may be reassigned, or
-changed in place, between calls. ``backward`` before ``forward`` is a RuntimeError. What a layer
-says about an argument that does not fit, it says through the function that it calls.
+changed in place, between calls. ``backward`` before ``forward`` is a RuntimeError. Convolution and
+pooling leave it to the functions that they call to say which shape does not fit, so that there
+``x`` is called ``input`` and ``W`` is called ``weight``.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ class Convolution(_Base):
         groups: SupportsIndex = 1,
         pad_mode: str = "constant",
     ) -> None:
-        self.W = np.asarray(W)
+        self.W = read(W, "W", NUMBERS)
         self.b = _offset(b, self.W)
         self.stride, self.pad = stride, pad
         self.dilation, self.groups, self.pad_mode = dilation, groups, pad_mode
@@ -169,7 +170,7 @@ class Convolution(_Base):
 
     def forward(self, x: npt.ArrayLike) -> Array:
         """Convolve images (N, C, H, W) to (N, F, OH, OW)."""
-        self.x = np.asarray(x)
+        self.x = read(x, "x", NUMBERS)
         return conv2d(
             self.x,
             self.W,
@@ -231,7 +232,7 @@ class Affine(_Base):
     _transient = ("x", "original_x_shape", "dW", "db")
 
     def __init__(self, W: npt.ArrayLike, b: npt.ArrayLike | None) -> None:
-        self.W = np.asarray(W)
+        self.W = read(W, "W", NUMBERS)
         self.b = _offset(b, self.W)
         self.x: Array | None = None
         self.original_x_shape: Shape | None = None
@@ -240,10 +241,15 @@ class Affine(_Base):
 
     def forward(self, x: npt.ArrayLike) -> Array:
         """Map (N, D), or (N, ...) of D numbers each, to (N, M)."""
-        array = np.asarray(x)
-        self.original_x_shape = array.shape
-        self.x = _rows(array)
-        return matmul(self.x, self.W, _spread(self.b, self.W, axis=1))
+        array, W = read(x, "x", NUMBERS), read(self.W, "W", NUMBERS)
+        rows = _rows(array)
+        if W.ndim != 2 or len(W) != rows.shape[1]:  # In matmul's words, `b` would be the matrix.
+            raise ValueError(
+                f"W must have shape ({rows.shape[1]}, M) for x of shape {array.shape}, got "
+                f"{W.shape}"
+            )
+        self.original_x_shape, self.x = array.shape, rows
+        return matmul(rows, W, _spread(self.b, W, axis=1))
 
     def backward(self, dout: npt.ArrayLike, *, need_dx: bool = True) -> Array | None:
         """Compute `dW` and `db`; return the gradient of the input, None without `need_dx`."""
@@ -326,7 +332,7 @@ class Pooling(_Base):
 
     def forward(self, x: npt.ArrayLike, train_flg: bool = True) -> Array:
         """Pool images (N, C, H, W); without `train_flg` it is `backward` that finds the places."""
-        self.x = np.asarray(x)
+        self.x = read(x, "x", NUMBERS)
         window = (self.pool_h, self.pool_w), self.stride, self.pad
         if not train_flg:
             self.arg_max = None
@@ -377,7 +383,7 @@ class AveragePooling(_Base):
 
     def forward(self, x: npt.ArrayLike) -> Array:
         """Pool images (N, C, H, W)."""
-        array = np.asarray(x)
+        array = read(x, "x", NUMBERS)
         self.input_shape = array.shape
         return avg_pool2d(array, (self.pool_h, self.pool_w), self.stride, self.pad)
 
@@ -888,7 +894,7 @@ def _offset(b: npt.ArrayLike | None, W: Array) -> Array | None:
     """
     if b is None:
         return None
-    array = np.asarray(b)
+    array = read(b, "b", NUMBERS)
     if isinstance(b, (int, float)) or array.dtype.kind in "biu":
         return array.astype(computed_dtype(W))
     return array
@@ -898,7 +904,7 @@ def _spread(b: npt.ArrayLike | None, W: npt.ArrayLike, axis: int) -> Array | Non
     """Give every output of the weights its own number of `b`, as NumPy's sum with rows does."""
     if b is None:
         return None
-    array, outputs = np.asarray(b), np.shape(W)[axis : axis + 1]
+    array, outputs = read(b, "b", NUMBERS), np.shape(W)[axis : axis + 1]
     if array.shape == outputs or not outputs:  # The function that is called refuses such weights.
         return array
     if array.ndim > 2 or array.shape not in ((), (1,), (1, 1), (1, *outputs)):

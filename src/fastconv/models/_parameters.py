@@ -81,7 +81,7 @@ class Parameters(MutableMapping[str, Array]):
 
 def assign(to: Parameters, values: Mapping[str, npt.ArrayLike], source: str) -> None:
     """Set all of a network's arrays, or raise a ValueError before any is changed."""
-    arrays = {name: np.asarray(value) for name, value in values.items()}
+    arrays = {str(name): np.asarray(value) for name, value in values.items()}
     _check_names(to, set(arrays), source)
     for name, array in arrays.items():
         _check_array(to, name, array, source)

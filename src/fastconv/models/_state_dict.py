@@ -75,7 +75,7 @@ def load_state_dict(
     Raises
     ------
     TypeError
-        If `state_dict` is no mapping.
+        If `network` is no `Sequential` or `state_dict` no mapping.
     ValueError
         If names, shapes or values do not fit; the message lists both sides. The parameters are
         then what they were.
@@ -100,10 +100,12 @@ def load_state_dict(
     ... )
     [('conv.weight', 'W1'), ('conv.bias', 'b1'), ('fc.weight', 'W2'), ('fc.bias', 'b2')]
     """
+    if not isinstance(network, Sequential):
+        raise TypeError(f"network must be a Sequential of fastconv.models, got {_type(network)}")
     if not isinstance(state_dict, Mapping):
         raise TypeError(
             "state_dict must be a mapping of names to arrays, as module.state_dict() returns it, "
-            f"got {type(state_dict).__name__}"
+            f"got {_type(state_dict)}"
         )
     modules, layers = _modules(state_dict), _layers(network)
     rows = _rows(modules, layers)
@@ -117,10 +119,16 @@ def load_state_dict(
     return [(theirs.name, ours.name) for theirs, ours in pairs]
 
 
+def _type(value: object) -> str:
+    """Name a type with its module: PyTorch has a Sequential, too."""
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
 def _modules(state_dict: Mapping[str, npt.ArrayLike]) -> list[dict[str, _Theirs]]:
     """Group arrays by the module that holds them, each under its role in the module."""
     modules: dict[str, dict[str, _Theirs]] = {}
-    for name, value in state_dict.items():
+    for name, value in zip(map(str, state_dict), state_dict.values()):
         module, _, role = name.rpartition(".")
         if role != IGNORED:
             modules.setdefault(module, {})[role] = _Theirs(name, np.asarray(value))
