@@ -1016,6 +1016,21 @@ def test_objects_in_files(tmp_path: Path) -> None:
     assert_same_values(net, before)
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_files_that_hold_an_array_twice(tmp_path: Path) -> None:
+    """One of them would be lost."""
+    path = tmp_path / "params.npz"
+    network = SimpleConvNet()
+    for second in ("b3.npy", "b3"):
+        network.save_params(path)
+        with zipfile.ZipFile(path) as archive:
+            data = archive.read("b3.npy")
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(second, data)
+        with pytest.raises(ValueError, match=r"params.npz is damaged: it holds b3 twice$"):
+            network.load_params(path)
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed], ids=["stored", "compressed"])
 def test_damaged_files(tmp_path: Path, save: Callable[..., None]) -> None:
     """Cut off or changed at any byte: a ValueError, or the right numbers; never others."""

@@ -256,8 +256,13 @@ def _pixels_limited(Image: Any) -> Iterator[None]:
 
 def _turn_upright(picture: Any) -> None:
     """Apply the orientation that a camera wrote into the EXIF data, in place to save memory."""
-    with contextlib.suppress(Exception):  # Pixels are worth showing even if the EXIF is damaged.
-        importlib.import_module("PIL.ImageOps").exif_transpose(picture, in_place=True)
+    exif_transpose = importlib.import_module("PIL.ImageOps").exif_transpose
+    try:
+        exif_transpose(picture, in_place=True)
+    except (MemoryError, TypeError):
+        raise
+    except Exception:
+        return  # Pixels are worth showing even if the EXIF data is damaged.
 
 
 def _count(Image: Any, file: Any) -> int:

@@ -58,9 +58,12 @@ class Archive:
         self._size = os.fstat(file.fileno()).st_size
         with self._in_order():
             self._archive = zipfile.ZipFile(file)
-            self._members = {
-                info.filename.removesuffix(SUFFIX): info for info in self._archive.infolist()
-            }
+            self._members: dict[str, zipfile.ZipInfo] = {}
+            for info in self._archive.infolist():
+                name = info.filename.removesuffix(SUFFIX)
+                if name in self._members:
+                    raise ValueError(f"it holds {name} twice")
+                self._members[name] = info
 
     @property
     def names(self) -> KeysView[str]:
