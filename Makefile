@@ -26,4 +26,4 @@ bench:
 clean:
 	rm -rf build dist src/*.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -f src/fastconv/_kernels/*.so
-	find src tests bench -name __pycache__ -exec rm -rf {} +
+	find src tests bench scripts -name __pycache__ -exec rm -rf {} +

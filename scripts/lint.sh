@@ -6,4 +6,4 @@ cd "$(dirname "$0")/.."
 ruff check .
 ruff format --check .
 mypy --strict
-mypy --strict tests bench
+mypy --strict tests bench scripts
