@@ -483,6 +483,13 @@ def test_workspace_is_bounded(
             assert 0 < plan.workspace_bytes <= (16 + 4 * threads) << 20
 
 
+@pytest.mark.parametrize("algorithm", ["auto", "direct", "winograd"])
+def test_plan_for_no_images(level: str, algorithm: str) -> None:
+    plan = fastconv.plan_conv2d((0, 64, 9, 9), (32, 64, 3, 3), algorithm=algorithm)
+    assert (plan.workspace_bytes, plan.flops, plan.definition_flops) == (0, 0, 0)
+    assert plan.algorithm == ("winograd" if algorithm == "winograd" else "direct")
+
+
 def test_plans() -> None:
     plan = fastconv.plan_conv2d((2, 64, 57, 56), (64, 64, 3, 3), padding=1, algorithm="winograd")
     tiles, products = 2 * 29 * 28, 64 * 64

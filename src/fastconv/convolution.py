@@ -229,6 +229,8 @@ def plan_conv2d(
     out = _placeholder(shape, "out", computed_dtype(images, filters))
     definition = 2 * prod(shape) * channels * prod(kernel)
     threads = _threads.count()
+    if not n:
+        return ConvolutionPlan("winograd" if tile else "direct", tile or 1, 0, 0, 0)
     if tile:
         workspace, flops = _kernels.winograd.plan(
             images, filters, out, win.packed, count, tile, threads
