@@ -146,7 +146,7 @@ def test_what_is_set_within_a_block_is_the_process_s(case: Case) -> None:
 
 
 def test_generators_that_take_turns(case: Case) -> None:
-    """Whichever ends first, nothing is left behind."""
+    """Whichever ends first, the other keeps its value, and nothing is left behind."""
 
     def generator(value: Any) -> Generator[None, None, None]:
         with case.block(value):
@@ -154,7 +154,9 @@ def test_generators_that_take_turns(case: Case) -> None:
 
     first, second = generator(case.one), generator(case.other)
     next(first), next(second)
+    assert case.get() == case.other
     first.close()
+    assert case.get() == case.other
     second.close()
     assert case.get() == case.before
 
@@ -163,4 +165,14 @@ def test_a_block_that_is_left_in_another_context(case: Case) -> None:
     block = case.block(case.one)
     contextvars.copy_context().run(block.__enter__)
     block.__exit__(None, None, None)
+    assert case.get() == case.before
+
+
+def test_a_block_of_another_context_that_is_left_within_a_block(case: Case) -> None:
+    """The block around it keeps its value."""
+    other = case.block(case.one)
+    contextvars.copy_context().run(other.__enter__)
+    with case.block(case.other):
+        other.__exit__(None, None, None)
+        assert case.get() == case.other
     assert case.get() == case.before
