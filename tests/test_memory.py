@@ -181,6 +181,31 @@ def test_resizing_keeps_what_is_there() -> None:
     np.testing.assert_array_equal(array, known[:MIB])
 
 
+STARVED = """
+import resource
+import numpy as np
+from fastconv._kernels import memory
+from fastconv._memory import new_array
+
+kept = [new_array((size << 20,), np.dtype("u1")) for size in (1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2)]
+del kept[1:]
+assert memory.held() >= 22 << 20
+used = int(open("/proc/self/status").read().split("VmSize:")[1].split()[0]) << 10
+resource.setrlimit(resource.RLIMIT_AS, (used + (4 << 20), resource.RLIM_INFINITY))
+new_array(({size} << 20,), np.dtype("u1")).fill(1)
+print("done")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the address space on Linux alone")
+@pytest.mark.parametrize(("size", "done"), [(20, True), (50, True), (70, False)])
+def test_idle_memory_goes_before_there_is_none(size: int, done: bool) -> None:
+    """Where there is no more address space, what idle results leave makes room for a larger one."""
+    result = run_python(STARVED.format(size=size), FASTCONV_CACHE_MIB="64")
+    assert (result.stdout == "done\n") is done, result.stderr
+    assert done or "MemoryError" in result.stderr.splitlines()[-1]
+
+
 # ------------------------------------------------------------------------------------------- age
 
 
