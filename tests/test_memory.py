@@ -181,6 +181,20 @@ def test_resizing_keeps_what_is_there() -> None:
     np.testing.assert_array_equal(array, known[:MIB])
 
 
+def test_resizing_gives_back_what_is_beyond() -> None:
+    array = new_array((8 * MIB,), BYTE)
+    array[: 2 * MIB] = 3
+    array.resize(2 * MIB, refcheck=False)
+    others = [new_array((2 * MIB,), BYTE) for _ in range(2)]
+    for other in others:
+        other.fill(4)
+    assert (array == 3).all()
+    start = address(array)
+    assert all(start < address(other) < start + 8 * MIB for other in others)
+    del array
+    assert memory.held() <= 2 * MIB + 2 * MIB // 16
+
+
 STARVED = """
 import resource
 import numpy as np

@@ -196,8 +196,7 @@ static void cut(Range *range, size_t bytes) {
     if (rest->after) rest->after->before = rest;
     range->after = rest;
     range->bytes = bytes;
-    rest->is_spare = 1;
-    push(&spare, rest);
+    make_spare(rest);
 }
 
 static void *take(void *context, size_t size) {
@@ -244,7 +243,10 @@ static void *take_zeroed(void *context, size_t count, size_t size) {
 static void *resize(void *context, void *data, size_t size) {
     size_t held = data ? range_of(data)->bytes - LINE_BYTES : 0;
     void *moved;
-    if (data && size <= held) return data;
+    if (data && size <= held) {
+        cut(range_of(data), round_up(size, LINE_BYTES) + LINE_BYTES);
+        return data;
+    }
     moved = take(context, size);
     if (moved && data) {
         memcpy(moved, data, held);
