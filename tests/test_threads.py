@@ -202,10 +202,14 @@ print("done")
 
 
 @needs_openmp
-@pytest.mark.parametrize(("threads", "room"), [(1024, 200), (1024, 80), (16, 80)])
-def test_threads_that_cannot_be_started(threads: int, room: int) -> None:
+@pytest.mark.parametrize(
+    ("threads", "room", "stack"),
+    [(1024, 200, ""), (1024, 80, ""), (16, 80, ""), (4, 400, "1G"), (4, 200, " 100000 k ")],
+)
+def test_threads_that_cannot_be_started(threads: int, room: int, stack: str) -> None:
     """Fewer compute the same; libgomp by itself would end the process."""
-    result = run_python(STARVED.format(threads=threads, room=room), FASTCONV_CACHE_MIB="0")
+    code = STARVED.format(threads=threads, room=room)
+    result = run_python(code, FASTCONV_CACHE_MIB="0", OMP_STACKSIZE=stack)
     assert (result.returncode, result.stdout.split()) == (0, ["done"]), result.stderr
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from typing import SupportsIndex
 
 from fastconv import _limits
@@ -25,6 +27,20 @@ def _openmp_threads() -> int:
     return processors
 
 
+def _openmp_stack() -> int:
+    """Return how many bytes the stack of each of OpenMP's threads has, 0 for the system's default.
+
+    libgomp tells it nobody; it reads a number and a unit from the environment, KiB by default.
+    """
+    for name in ("OMP_STACKSIZE", "GOMP_STACKSIZE"):
+        found = re.fullmatch(r"\s*([0-9]+)\s*([BKMG]?)\s*", os.environ.get(name, ""), re.IGNORECASE)
+        if found:
+            size = int(found[1]) << {"B": 0, "M": 20, "G": 30}.get(found[2].upper(), 10)
+            if 0 < size <= sys.maxsize:
+                return size
+    return 0
+
+
 def _default_threads(openmp: int) -> int:
     """Return OpenMP's number of threads, within the container's quota."""
     if not os.environ.get("OMP_NUM_THREADS"):
@@ -41,6 +57,7 @@ def _checked(n: SupportsIndex) -> int:
 
 _own = _openmp_threads()
 threads.set_unlimited(_own)
+threads.set_stack(_openmp_stack())
 _setting = Setting("fastconv.num_threads", _default_threads(_own))
 
 
