@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -44,7 +45,7 @@ def _openmp_stack() -> int:
 def _default_threads(openmp: int) -> int:
     """Return OpenMP's number of threads, within the container's quota."""
     if not os.environ.get("OMP_NUM_THREADS"):
-        openmp = int(min(openmp, -(-_limits.cpu_quota() // 1)))
+        openmp = math.ceil(min(openmp, _limits.cpu_quota()))
     return max(1, min(openmp, MAX_THREADS))
 
 
