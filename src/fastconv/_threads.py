@@ -79,7 +79,8 @@ def set_num_threads(n: SupportsIndex) -> None:
 
     Results do not depend on it: they are bit-identical for every number. Small calls stay on one
     thread. The default is ``OMP_NUM_THREADS``; if it is not set, the number of processors that
-    the process may use, or that the container's CPU quota pays for if those are fewer. Within a block of `num_threads` the block's number holds.
+    the process may use, or that the container's CPU quota pays for if those are fewer. Within a
+    block of `num_threads` the block's number holds.
 
     OpenMP's own limits are respected: ``OMP_THREAD_LIMIT``, and a number that was lowered by
     ``omp_set_num_threads``, as ``threadpoolctl.threadpool_limits`` does, in the thread that called
