@@ -77,6 +77,16 @@ def test_processors(groups: Path, membership: str, files: dict[str, str], expect
     assert _limits.cpu_quota() == expected
 
 
+def test_a_group_whose_name_is_no_text(groups: Path) -> None:
+    """Names are bytes, whatever the encoding of the locale."""
+    folder = os.fsencode(groups) + b"/caf\xe9"
+    os.makedirs(folder)
+    with open(folder + b"/memory.max", "w") as file:
+        file.write(f"{24 * MIB}\n")
+    (groups.parent / "membership").write_bytes(b"0::/caf\xe9\n")
+    assert _limits.memory() == 24 * MIB
+
+
 def test_without_control_groups(groups: Path) -> None:
     assert _limits.memory() == MACHINE
     assert _limits.cpu_quota() == float("inf")

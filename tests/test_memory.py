@@ -181,6 +181,45 @@ def test_resizing_keeps_what_is_there() -> None:
     np.testing.assert_array_equal(array, known[:MIB])
 
 
+def test_resizing_gives_back_what_is_beyond() -> None:
+    array = new_array((8 * MIB,), BYTE)
+    array[: 2 * MIB] = 3
+    array.resize(2 * MIB, refcheck=False)
+    others = [new_array((2 * MIB,), BYTE) for _ in range(2)]
+    for other in others:
+        other.fill(4)
+    assert (array == 3).all()
+    start = address(array)
+    assert all(start < address(other) < start + 8 * MIB for other in others)
+    del array
+    assert memory.held() <= 2 * MIB + 2 * MIB // 16
+
+
+STARVED = """
+import resource
+import numpy as np
+from fastconv._kernels import memory
+from fastconv._memory import new_array
+
+kept = [new_array((size << 20,), np.dtype("u1")) for size in (1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2)]
+del kept[1:]
+assert memory.held() >= 22 << 20
+used = int(open("/proc/self/status").read().split("VmSize:")[1].split()[0]) << 10
+resource.setrlimit(resource.RLIMIT_AS, (used + (4 << 20), resource.RLIM_INFINITY))
+new_array(({size} << 20,), np.dtype("u1")).fill(1)
+print("done")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the address space on Linux alone")
+@pytest.mark.parametrize(("size", "done"), [(20, True), (50, True), (70, False)])
+def test_idle_memory_goes_before_there_is_none(size: int, done: bool) -> None:
+    """Where there is no more address space, what idle results leave makes room for a larger one."""
+    result = run_python(STARVED.format(size=size), FASTCONV_CACHE_MIB="64")
+    assert (result.stdout == "done\n") is done, result.stderr
+    assert done or "MemoryError" in result.stderr.splitlines()[-1]
+
+
 # ------------------------------------------------------------------------------------------- age
 
 

@@ -22,6 +22,9 @@ needs_openmp = pytest.mark.skipif(
     not (_kernels.threads.openmp_date and sys.platform == "linux"),
     reason="this build has no libgomp",
 )
+needs_threads = pytest.mark.skipif(
+    not _kernels.threads.openmp_date, reason="this build is single-threaded"
+)
 needs_affinity = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity"), reason="this system cannot bind processes to CPUs"
 )
@@ -37,6 +40,7 @@ def same_number_afterwards() -> Iterator[None]:
 # ----------------------------------------------------------------------------------- the number
 
 
+@needs_threads
 @pytest.mark.parametrize("n", [1, 2, 64, 1024, np.int64(3), np.uint8(200)])
 def test_set_and_get(n: int) -> None:
     assert fastconv.set_num_threads(n) is None  # type: ignore[func-returns-value]
@@ -44,6 +48,7 @@ def test_set_and_get(n: int) -> None:
     assert type(fastconv.get_num_threads()) is int
 
 
+@needs_threads
 def test_context_manager_restores() -> None:
     fastconv.set_num_threads(5)
     with fastconv.num_threads(2):
@@ -54,6 +59,7 @@ def test_context_manager_restores() -> None:
     assert fastconv.get_num_threads() == 5
 
 
+@needs_threads
 def test_context_manager_restores_after_an_exception() -> None:
     fastconv.set_num_threads(5)
     with pytest.raises(ZeroDivisionError), fastconv.num_threads(2):
@@ -61,6 +67,7 @@ def test_context_manager_restores_after_an_exception() -> None:
     assert fastconv.get_num_threads() == 5
 
 
+@needs_threads
 def test_the_number_is_process_wide() -> None:
     fastconv.set_num_threads(6)
     with ThreadPoolExecutor(1) as pool:
@@ -82,6 +89,7 @@ def test_more_threads_than_cores_or_work(n: int) -> None:
 PRINT_THREADS = "import fastconv; print(fastconv.get_num_threads())"
 
 
+@needs_threads
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_omp_num_threads_is_respected(n: int) -> None:
     result = run_python(PRINT_THREADS, OMP_NUM_THREADS=str(n))
@@ -202,10 +210,14 @@ print("done")
 
 
 @needs_openmp
-@pytest.mark.parametrize(("threads", "room"), [(1024, 200), (1024, 80), (16, 80)])
-def test_threads_that_cannot_be_started(threads: int, room: int) -> None:
+@pytest.mark.parametrize(
+    ("threads", "room", "stack"),
+    [(1024, 200, ""), (1024, 80, ""), (16, 80, ""), (4, 400, "1G"), (4, 200, " 100000 k ")],
+)
+def test_threads_that_cannot_be_started(threads: int, room: int, stack: str) -> None:
     """Fewer compute the same; libgomp by itself would end the process."""
-    result = run_python(STARVED.format(threads=threads, room=room), FASTCONV_CACHE_MIB="0")
+    code = STARVED.format(threads=threads, room=room)
+    result = run_python(code, FASTCONV_CACHE_MIB="0", OMP_STACKSIZE=stack)
     assert (result.returncode, result.stdout.split()) == (0, ["done"]), result.stderr
 
 
@@ -277,6 +289,7 @@ def test_a_caller_alone_computes_the_same(adaptive: None, operation: Operation) 
         np.testing.assert_array_equal(operation.call(arrays, shape), known)
 
 
+@needs_threads
 @needs_affinity
 @pytest.mark.parametrize("allowed", ["all", "one"])
 def test_threads_keep_their_affinity(allowed: str) -> None:
@@ -348,9 +361,10 @@ def compute(_=None):
     return {name: op.call(ARRAYS[name], SHAPE).tobytes() for name, op in OPERATIONS.items()}
 
 EXPECTED = compute()
+THREADS = fastconv.get_num_threads()
 
 def right(_=None):
-    return fastconv.get_num_threads() == 3 and compute() == EXPECTED
+    return fastconv.get_num_threads() == THREADS and compute() == EXPECTED
 
 def in_child(function):
     child = os.fork()

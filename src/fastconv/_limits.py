@@ -52,7 +52,8 @@ def _settings(name: str, controller: str = "") -> Iterator[str]:
     1, whose controllers have trees of their own. A container may see its own group as the root.
     """
     try:
-        lines = MEMBERSHIP.read_text().splitlines()
+        # A group's name may be any bytes.
+        lines = MEMBERSHIP.read_text(errors="surrogateescape").splitlines()
     except OSError:
         return
     top = GROUPS / controller

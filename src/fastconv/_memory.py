@@ -35,9 +35,9 @@ def empty_cache() -> None:
     """Give memory that is kept for further large results back to the operating system.
 
     The memory of results of 1 MiB and more is kept for some seconds when they are deleted, for the
-    next result of about the same size: at most 1 GiB and a sixteenth of what this process may use
-    (the machine's memory, the container's, ``RLIMIT_AS``), or what the environment variable
-    ``FASTCONV_CACHE_MIB`` says (0: none).
+    next result of about the same size. The limit is 1 GiB, or a sixteenth of what this process may
+    use (the machine's memory, the container's, ``RLIMIT_AS``) if that is less; the environment
+    variable ``FASTCONV_CACHE_MIB`` sets another (0: nothing is kept).
 
     Examples
     --------

@@ -4,43 +4,42 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
-Nested: TypeAlias = "tuple[Value, Nested[Value]] | None"
 
 
 class Setting(Generic[Value]):
     """A value of the process, which a ``with`` block replaces in its own context alone.
 
     A context is a thread's or an asyncio task's (`contextvars`), so blocks that overlap in time do
-    not see each other. It keeps the values of its blocks as nested pairs (value, those outside).
+    not see each other. It keeps the blocks that it is in, the innermost last.
     """
 
     def __init__(self, name: str, value: Value) -> None:
         self.everywhere = value
-        self.nested: ContextVar[Nested[Value]] = ContextVar(name, default=None)
+        self.blocks: ContextVar[tuple[Block[Value], ...]] = ContextVar(name, default=())
 
     def get(self) -> Value:
         """Return the innermost block's value or, outside of all blocks, the process's."""
-        nested = self.nested.get()
-        return self.everywhere if nested is None else nested[0]
+        blocks = self.blocks.get()
+        return blocks[-1]._value if blocks else self.everywhere
 
 
 class Block(Generic[Value]):
     """A ``with`` block that gives a setting a value; it may be entered again, and by all threads.
 
-    Nothing about an entry is kept here: what is left is always the context's innermost block, so
-    that a context whose blocks have all been left has the process's value, in whatever order
-    interleaved generators leave theirs.
+    A block that is left takes its own last entry out of the context, and nothing else. Generators
+    that take turns may leave their blocks in any order, and a generator may be closed in another
+    context than the one that it entered its block in: other blocks keep their values.
     """
 
     def __init__(self, setting: Setting[Value], value: Value) -> None:
         self._setting, self._value = setting, value
 
     def __enter__(self) -> None:
-        nested = self._setting.nested
-        nested.set((self._value, nested.get()))
+        blocks = self._setting.blocks
+        blocks.set((*blocks.get(), self))
 
     def __exit__(
         self,
@@ -48,8 +47,8 @@ class Block(Generic[Value]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        nested = self._setting.nested
-        innermost = nested.get()
-        # A generator may have been entered in another context than the one that closes it.
-        if innermost is not None:
-            nested.set(innermost[1])
+        entered = self._setting.blocks.get()
+        for i in reversed(range(len(entered))):
+            if entered[i] is self:
+                self._setting.blocks.set(entered[:i] + entered[i + 1 :])
+                return

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
+import sys
 from typing import SupportsIndex
 
 from fastconv import _limits
@@ -25,10 +28,24 @@ def _openmp_threads() -> int:
     return processors
 
 
+def _openmp_stack() -> int:
+    """Return how many bytes the stack of each of OpenMP's threads has, 0 for the system's default.
+
+    libgomp tells it nobody; it reads a number and a unit from the environment, KiB by default.
+    """
+    for name in ("OMP_STACKSIZE", "GOMP_STACKSIZE"):
+        found = re.fullmatch(r"\s*([0-9]+)\s*([BKMG]?)\s*", os.environ.get(name, ""), re.IGNORECASE)
+        if found:
+            size = int(found[1]) << {"B": 0, "M": 20, "G": 30}.get(found[2].upper(), 10)
+            if 0 < size <= sys.maxsize:
+                return size
+    return 0
+
+
 def _default_threads(openmp: int) -> int:
     """Return OpenMP's number of threads, within the container's quota."""
     if not os.environ.get("OMP_NUM_THREADS"):
-        openmp = int(min(openmp, -(-_limits.cpu_quota() // 1)))
+        openmp = math.ceil(min(openmp, _limits.cpu_quota()))
     return max(1, min(openmp, MAX_THREADS))
 
 
@@ -41,6 +58,7 @@ def _checked(n: SupportsIndex) -> int:
 
 _own = _openmp_threads()
 threads.set_unlimited(_own)
+threads.set_stack(_openmp_stack())
 _setting = Setting("fastconv.num_threads", _default_threads(_own))
 
 
@@ -60,8 +78,9 @@ def set_num_threads(n: SupportsIndex) -> None:
     """Set the number of threads that kernels use, for the whole process.
 
     Results do not depend on it: they are bit-identical for every number. Small calls stay on one
-    thread. The default is OpenMP's (``OMP_NUM_THREADS``, CPU affinity, cores), limited by the
-    container's CPU quota. Within a block of `num_threads` the block's number holds.
+    thread. The default is ``OMP_NUM_THREADS``; if it is not set, the number of processors that
+    the process may use, or that the container's CPU quota pays for if those are fewer. Within a
+    block of `num_threads` the block's number holds.
 
     OpenMP's own limits are respected: ``OMP_THREAD_LIMIT``, and a number that was lowered by
     ``omp_set_num_threads``, as ``threadpoolctl.threadpool_limits`` does, in the thread that called

@@ -19,10 +19,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #define HUGE_BYTES ((size_t)2 << 20)
-#define MAPPING_BYTES ((size_t)64 << 20)
+#define MAPPING_BYTES ((size_t)64 << 20) /* of a mapping that several ranges share */
 #define LINE_BYTES ((size_t)64)
 #define SLACK ((size_t)16)
 
@@ -140,24 +141,46 @@ static char *map(size_t bytes) {
     return start + before;
 }
 
-/* Map a range that has at least so many bytes, and others to come if those are few. */
+/* Return a range of a new mapping of so many bytes, or NULL. */
 static Range *new_mapping(size_t bytes) {
-    size_t least = round_up(bytes, HUGE_BYTES);
-    size_t mapped = bytes > MAPPING_BYTES / 2 ? least : MAPPING_BYTES;
     Range *range = (Range *)calloc(1, sizeof *range);
     if (!range) return NULL;
-    range->start = map(mapped);
-    if (!range->start) { /* There may be a limit of address space. */
-        shrink_idle(0);
-        mapped = least;
-        range->start = map(mapped);
-    }
-    if (!range->start) {
-        free(range);
-        return NULL;
-    }
-    range->bytes = mapped;
+    range->start = map(bytes);
+    range->bytes = bytes;
+    if (range->start) return range;
+    free(range);
+    return NULL;
+}
+
+/* Take a spare range of at least so many bytes from the list, or return NULL. */
+static Range *spare_range(size_t bytes) {
+    Range *range = spare.newest;
+    while (range && range->bytes < bytes) range = range->older;
+    if (range) drop(&spare, range);
     return range;
+}
+
+/* Return how many bytes a mapping of several ranges has. Where the address space is limited
+ * (`ulimit -v`), threads' stacks and NumPy's own arrays need the rest of it: a 64th is taken at most. */
+static size_t shared_bytes(void) {
+    struct rlimit space;
+    if (getrlimit(RLIMIT_AS, &space) || space.rlim_cur == RLIM_INFINITY) return MAPPING_BYTES;
+    if (space.rlim_cur / 64 >= MAPPING_BYTES) return MAPPING_BYTES;
+    return (size_t)(space.rlim_cur / 64) / HUGE_BYTES * HUGE_BYTES;
+}
+
+/* Return a range of at least so many bytes that no list has, or NULL. A small one comes from a mapping
+ * that has room for others. */
+static Range *find_range(size_t bytes) {
+    size_t least = round_up(bytes, HUGE_BYTES);
+    size_t shared = shared_bytes();
+    Range *range = spare_range(bytes);
+    if (!range) range = new_mapping(least > shared / 2 ? least : shared);
+    if (range) return range;
+    /* The address space may be limited. What is idle may leave room in it, or unite to such a range. */
+    shrink_idle(0);
+    range = spare_range(bytes);
+    return range ? range : new_mapping(least);
 }
 
 /* Leave what a range has more than it needs to the ranges to come. */
@@ -173,8 +196,7 @@ static void cut(Range *range, size_t bytes) {
     if (rest->after) rest->after->before = rest;
     range->after = rest;
     range->bytes = bytes;
-    rest->is_spare = 1;
-    push(&spare, rest);
+    make_spare(rest);
 }
 
 static void *take(void *context, size_t size) {
@@ -187,11 +209,7 @@ static void *take(void *context, size_t size) {
     if (range) {
         drop(&idle, range);
     } else {
-        for (range = spare.newest; range && range->bytes < bytes;) range = range->older;
-        if (range)
-            drop(&spare, range);
-        else
-            range = new_mapping(bytes);
+        range = find_range(bytes);
         if (!range) return NULL;
         range->is_spare = 0;
         cut(range, bytes);
@@ -225,7 +243,10 @@ static void *take_zeroed(void *context, size_t count, size_t size) {
 static void *resize(void *context, void *data, size_t size) {
     size_t held = data ? range_of(data)->bytes - LINE_BYTES : 0;
     void *moved;
-    if (data && size <= held) return data;
+    if (data && size <= held) {
+        cut(range_of(data), round_up(size, LINE_BYTES) + LINE_BYTES);
+        return data;
+    }
     moved = take(context, size);
     if (moved && data) {
         memcpy(moved, data, held);

@@ -86,9 +86,10 @@ static inline double lost_time(double waited, double worked, int threads) {
 static inline void settle(Team *team) {
 #if defined(__linux__)
     int here = sched_getcpu(), others = 0;
-    uint64_t bit = (uint64_t)1 << here % WORD;
+    uint64_t bit;
     cpu_set_t allowed, free;
     if (here < 0 || here >= PROCESSORS) return;
+    bit = (uint64_t)1 << here % WORD;
     if (!(__atomic_fetch_or(&team->processors[here / WORD], bit, __ATOMIC_RELAXED) & bit)) return;
     if (sched_getaffinity(0, sizeof allowed, &allowed)) return;
     free = allowed;
@@ -135,7 +136,9 @@ static inline void arrive(Team *team, double started) {
 static inline double run_team(Task task, const void *job, Team *team, char *scratch,
                               size_t scratch_bytes, int threads) {
     double lost;
+#if defined(_OPENMP)
 #pragma omp parallel num_threads(threads)
+#endif
     {
         double started = seconds_now();
         settle(team);

@@ -2,6 +2,8 @@
 #ifndef FASTCONV_THREADS_H
 #define FASTCONV_THREADS_H
 
+#include <stddef.h>
+
 #if defined(_OPENMP)
 #include <omp.h>
 #define OPENMP_DATE _OPENMP
@@ -32,6 +34,7 @@ static __thread struct {
 
 static unsigned pauses;
 static int adaptive_teams = 1;
+static size_t stack_bytes; /* The size of the stacks of libgomp's threads; 0: the C library's. */
 
 enum {
     PATIENCE = 256,
@@ -57,12 +60,17 @@ static void *pass_gate(void *gate) {
 static int try_team(int wanted) {
     pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
     pthread_t *members = (pthread_t *)malloc((size_t)wanted * (sizeof *members + TEAM_BYTES));
+    pthread_attr_t like_libgomp;
     int started = 0, i;
     if (!members) return 1;
+    pthread_attr_init(&like_libgomp);
+    if (stack_bytes) pthread_attr_setstacksize(&like_libgomp, stack_bytes);
     pthread_mutex_lock(&gate);
-    while (started < wanted - 1 && !pthread_create(&members[started], NULL, pass_gate, &gate))
+    while (started < wanted - 1 &&
+           !pthread_create(&members[started], &like_libgomp, pass_gate, &gate))
         started++;
     pthread_mutex_unlock(&gate);
+    pthread_attr_destroy(&like_libgomp);
     for (i = 0; i < started; i++) pthread_join(members[i], NULL);
     free(members);
     /* At the limit, the rest of the process needs some of what is left. */
@@ -112,6 +120,7 @@ static void pause_teams(void) {
 }
 #else
 static int adaptive_teams;
+static size_t stack_bytes;
 static int useful_team(int wanted) { return wanted; }
 static void note_team(double lost) { (void)lost; }
 static void pause_teams(void) { openmp_pause(); }

@@ -18,6 +18,7 @@ cdef extern from "threads.h":
     void note_team(double lost) noexcept nogil
     void pause_teams() noexcept nogil
     int adaptive "adaptive_teams"
+    size_t stack_bytes
 
 openmp_date = OPENMP_DATE
 """Date (yyyymm) of the OpenMP specification the kernels were built with; 0: none."""
@@ -60,6 +61,12 @@ def set_unlimited(int n):
     """Say how many threads OpenMP has by itself; fewer are a limit."""
     global unlimited
     unlimited = n
+
+
+def set_stack(size_t n_bytes):
+    """Say how large the stacks of OpenMP's threads are, 0 for the size that other threads have."""
+    global stack_bytes
+    stack_bytes = n_bytes
 
 
 cdef int allowed_now() noexcept:
