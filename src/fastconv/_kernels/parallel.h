@@ -6,7 +6,9 @@
  * processor of the one that calls it, although another is idle; and other programs may have the
  * processors. Therefore
  *
- * a. a member that begins on the processor of another moves to one where there is none;
+ * a. a member that begins on the processor of another moves to one where there is none. The calling
+ *    thread is never moved: processors that a thread has once been bound to are remembered, so that a
+ *    container which is given more of them later would not share those with it;
  * b. members wait for each other before the region's end, and soon sleep instead of waiting busily;
  * c. it is counted how much longer a team took than one thread would have taken, for threads.h, which
  *    makes such teams rarer.
@@ -24,6 +26,8 @@
 #include <sched.h>
 #endif
 
+#include "clock.h"
+
 #if defined(_OPENMP)
 #include <omp.h>
 #else
@@ -36,21 +40,15 @@ typedef void (*Task)(const void *job, ptrdiff_t item, char *scratch);
 enum { PROCESSORS = 1024, WORD = 64 };
 
 typedef struct {
-    ptrdiff_t items, shares; /* Shares of what is left are taken at a time. */
+    ptrdiff_t items, shares; /* A thread takes 1/shares of the items that are left, at least one. */
     ptrdiff_t next;          /* The first item that nobody has taken. */
     int arrived;             /* How many members have found nothing left. */
-    double started, worked;  /* When the calling member began, and for how long it had items. */
+    double started, worked;  /* When the calling thread began, and how long it worked. */
     int64_t lost;            /* The most that another member lost, in nanoseconds; at least 0. */
-    uint64_t processors[PROCESSORS / WORD]; /* Those on which members have begun. */
+    uint64_t processors[PROCESSORS / WORD]; /* Those on which members have been noted. */
 } Team;
 
 static const double LEAST_SPIN = 20e-6, MOST_SPIN = 200e-6; /* Seconds. */
-
-static inline double seconds_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* The first of the next items, of which `*count` are taken. */
 static inline ptrdiff_t take_items(Team *team, ptrdiff_t *count) {
@@ -76,21 +74,31 @@ static inline int all_arrived(const Team *team) {
     return __atomic_load_n(&team->arrived, __ATOMIC_ACQUIRE) >= omp_get_num_threads();
 }
 
-/* How much longer a member of a team of `threads` took than alone, when it would not have waited but
- * done the work of the others, too; negative if the team was faster. */
+/* How much longer a member took than it would have taken alone: the time that it waited, less the work
+ * that the others did in its place. Negative if the team was faster. */
 static inline double lost_time(double waited, double worked, int threads) {
     return waited - (threads - 1) * worked;
 }
 
-/* Say on which processor a member begins, and leave it if another has begun there. */
-static inline void settle(Team *team) {
+/* Note on which processor the calling thread is. Return 0 if a member has been noted there before. */
+static inline int note_processor(Team *team) {
 #if defined(__linux__)
-    int here = sched_getcpu(), others = 0;
+    int here = sched_getcpu();
     uint64_t bit;
-    cpu_set_t allowed, free;
-    if (here < 0 || here >= PROCESSORS) return;
+    if (here < 0 || here >= PROCESSORS) return 1;
     bit = (uint64_t)1 << here % WORD;
-    if (!(__atomic_fetch_or(&team->processors[here / WORD], bit, __ATOMIC_RELAXED) & bit)) return;
+    return !(__atomic_fetch_or(&team->processors[here / WORD], bit, __ATOMIC_RELAXED) & bit);
+#else
+    (void)team;
+    return 1;
+#endif
+}
+
+/* Move the calling thread, if there is a processor on which no member has been noted. */
+static inline void leave_processor(Team *team) {
+#if defined(__linux__)
+    int others = 0;
+    cpu_set_t allowed, free;
     if (sched_getaffinity(0, sizeof allowed, &allowed)) return;
     free = allowed;
     for (int i = 0; i < PROCESSORS; i++)
@@ -100,10 +108,7 @@ static inline void settle(Team *team) {
             others |= CPU_ISSET(i, &free);
     if (!others || sched_setaffinity(0, sizeof free, &free)) return;
     sched_setaffinity(0, sizeof allowed, &allowed);
-    here = sched_getcpu();
-    if (here >= 0 && here < PROCESSORS)
-        __atomic_fetch_or(&team->processors[here / WORD], (uint64_t)1 << here % WORD,
-                          __ATOMIC_RELAXED);
+    note_processor(team);
 #else
     (void)team;
 #endif
@@ -136,12 +141,13 @@ static inline void arrive(Team *team, double started) {
 static inline double run_team(Task task, const void *job, Team *team, char *scratch,
                               size_t scratch_bytes, int threads) {
     double lost;
+    note_processor(team);
 #if defined(_OPENMP)
 #pragma omp parallel num_threads(threads)
 #endif
     {
         double started = seconds_now();
-        settle(team);
+        if (omp_get_thread_num() != 0 && !note_processor(team)) leave_processor(team);
         run_items(task, job, team, scratch + (size_t)omp_get_thread_num() * scratch_bytes);
         arrive(team, started);
     }

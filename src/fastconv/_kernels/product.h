@@ -49,8 +49,8 @@ static const Thin *thin_of(Index bytes) { return bytes == 4 ? &thin_float : &thi
 #endif
 #else /* the template */
 
-/* sums[r*room + c] += the terms k to k + K. What is left of the columns behind whole vectors is a
- * vector that ends with them; its sums lie behind those of the whole vectors. */
+/* sums[r*room + c] += the terms k to k + K. The last vector of columns overlaps the one before it, so
+ * its sums have a place of their own, behind those of the whole vectors. */
 ALWAYS_INLINE void NAMED(add_terms)(const Strip *strip, Index room, Index k, const int K,
                                     const int R) {
     typedef NAMED(Vec) Vec;

@@ -50,14 +50,17 @@ cdef extern from "product.h":
     const Thin *thin_of(Py_ssize_t bytes) noexcept nogil
 
 cdef enum:
-    # Columns of an item of few rows: at least two lines of each row, so that reading them is not
-    # all starts; at most what leaves their sums in L1.
+    # An item of few rows has at least two lines of each row of the matrix, so that prefetching pays,
+    # and at most as many columns as leave their sums in L1.
     LEAST_COLUMNS = 32
     MOST_COLUMNS = 1024
+    # An item of few rows copies so many of their numbers at a time, 64 KiB, if they lie apart.
+    STRIP_TERMS = 2048
+    # Few rows take a byte of the matrix from the caches in a quarter of the time that
+    # `useful_threads` reckons with.
+    BYTES_FROM_CACHES = 4
     MOST_ROWS = 512  # of an item: 64 KiB of sums of two vectors
     LEAST_ROWS = 28  # that an item is not cut below: each copies its part of b
-    STRIP_TERMS = 2048  # of few rows, at a time: 64 KiB of copied numbers at most
-    BYTES_FROM_CACHES = 4  # are read once in the time that other kernels take for one
     SHARES = 4  # items a thread; rows of 14 to 56 and shares of 2 to 8 differ by less than noise
 
 

@@ -19,16 +19,17 @@ static void openmp_pause(void) {}
 #if defined(_OPENMP) && defined(__unix__)
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "clock.h"
 
 /* libgomp keeps the team of each thread that calls it, so these facts are a thread's own. */
 static __thread struct {
     int team;           /* The size of the team that libgomp keeps for this thread. */
-    int refused;        /* The size that could not be had the last time, or 0. */
+    int refused;        /* The smallest size that could not be had the last time, or 0. */
     int patience;       /* The number of calls until it is asked for again. */
     unsigned pause;     /* The pause since which `team` holds; a pause ends all teams. */
     double lost;        /* How many seconds the last teams have lost; at least 0. */
-    double alone;       /* For how many seconds this thread computes alone after the next. */
+    double alone;       /* For how many seconds it will compute alone when teams lose time again. */
     double alone_until; /* The end of that time. */
 } own = {.team = 1, .alone = 1e-3};
 
@@ -39,16 +40,10 @@ static size_t stack_bytes; /* The size of the stacks of libgomp's threads; 0: th
 enum {
     PATIENCE = 256,
     TEAM_BYTES = 4096, /* More than libgomp allocates for a member of a team. */
-    GAINS = 4,         /* Seconds that teams must gain for one that they lose: it comes at once. */
+    GAINS = 4,         /* A loss counts so many times as much as a gain, as losses come in bursts. */
 };
 /* Seconds. What may be lost before a thread computes alone, and for how long it then does. */
 static const double MOST_LOST = 200e-6, LEAST_ALONE = 1e-3, MOST_ALONE = 0.25;
-
-static double monotonic_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static void *pass_gate(void *gate) {
     pthread_mutex_lock((pthread_mutex_t *)gate);
@@ -84,21 +79,18 @@ static int startable_team(int wanted) {
         own.team = 1;
         own.refused = 0;
     }
-    if (wanted > own.team && wanted == own.refused && own.patience-- > 0) return own.team;
-    own.refused = 0;
+    if (own.refused && wanted >= own.refused && own.patience-- > 0) return own.team;
     if (wanted > own.team) {
         int found = try_team(wanted);
-        if (found < wanted) {
-            own.refused = wanted;
-            own.patience = PATIENCE;
-        }
+        own.refused = found < wanted ? wanted : 0;
+        own.patience = PATIENCE;
         wanted = found;
     }
     return own.team = wanted;
 }
 
 static int useful_team(int wanted) {
-    if (adaptive_teams && own.lost >= MOST_LOST && monotonic_seconds() < own.alone_until) return 1;
+    if (adaptive_teams && own.lost >= MOST_LOST && seconds_now() < own.alone_until) return 1;
     return startable_team(wanted);
 }
 
@@ -106,7 +98,7 @@ static void note_team(double lost) {
     own.lost += lost > 0 ? lost : lost / GAINS;
     if (own.lost >= MOST_LOST) {
         own.lost = MOST_LOST;
-        own.alone_until = monotonic_seconds() + own.alone;
+        own.alone_until = seconds_now() + own.alone;
         own.alone = 2 * own.alone < MOST_ALONE ? 2 * own.alone : MOST_ALONE;
     } else if (own.lost < 0) {
         own.lost = 0;
