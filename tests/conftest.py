@@ -129,10 +129,15 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.fixture
-def torch() -> Any:
-    """PyTorch, as a further reference; on one thread, to leave the cores to the library."""
+def torch() -> Iterator[Any]:
+    """PyTorch, as a further reference; on one thread, to leave the cores to the library.
+
+    Where both share an OpenMP runtime, that is a limit for the library, too.
+    """
     module = pytest.importorskip(
         "torch", reason="PyTorch is not installed, so its results are not compared"
     )
+    before = module.get_num_threads()
     module.set_num_threads(1)
-    return module
+    yield module
+    module.set_num_threads(before)
