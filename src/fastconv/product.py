@@ -78,10 +78,8 @@ def matmul(
         )
     dtype = computed_dtype(left, right)
     row = None if bias is None else read_bias(bias, n, "column", dtype)
-    if out is None:
-        out = new_array((m, n), dtype)
-    else:
-        result(out, (m, n), dtype, left, right, *([] if row is None else [row]))
+    inputs = (left, right) if row is None else (left, right, row)
+    out = result(out, (m, n), dtype, *inputs)
     if not inner:
         out[...] = 0 if row is None else row
     elif dtype.char == "e":

@@ -140,7 +140,7 @@ static inline void arrive(Team *team, double started) {
  * here or in OpenMP. There is one barrier, the region's end: a loop divided by OpenMP has more. */
 static inline double run_team(Task task, const void *job, Team *team, char *scratch,
                               size_t scratch_bytes, int threads) {
-    double lost;
+    double lost, others;
     note_processor(team);
 #if defined(_OPENMP)
 #pragma omp parallel num_threads(threads)
@@ -152,7 +152,8 @@ static inline double run_team(Task task, const void *job, Team *team, char *scra
         arrive(team, started);
     }
     lost = lost_time(seconds_now() - team->started - team->worked, team->worked, threads);
-    return 1e-9 * (double)team->lost > lost && team->lost ? 1e-9 * (double)team->lost : lost;
+    others = 1e-9 * (double)team->lost;
+    return others > 0 && others > lost ? others : lost;
 }
 
 #endif
