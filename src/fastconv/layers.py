@@ -16,9 +16,8 @@ pooling leave it to the functions that they call to say which shape does not fit
 
 from __future__ import annotations
 
-import inspect
 from math import inf, prod
-from typing import Any, Protocol, SupportsIndex, TypeVar
+from typing import Any, Protocol, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +28,18 @@ from fastconv._arrays import (
     Array,
     Shape,
     as_batch,
-    computed_dtype,
     read,
+)
+from fastconv._layer import (
+    Base,
+    check_gradient,
+    floats,
+    gathered,
+    narrowed,
+    offset,
+    saved,
+    spread,
+    widened,
 )
 from fastconv._window import IntPair, Padding, positive
 from fastconv.activation import relu, relu_backward
@@ -54,12 +63,8 @@ __all__ = [
     "SoftmaxWithLoss",
 ]
 
-Saved = TypeVar("Saved")
-
 LOG_EPSILON = 1e-7
 """What the textbook adds to probabilities before it takes their logarithm."""
-ARRAYS = ("W", "b", "gamma", "beta", "running_mean", "running_var")
-"""The arguments of layers that are arrays of parameters, or of what is kept beside them."""
 
 
 class Layer(Protocol):
@@ -72,42 +77,7 @@ class Layer(Protocol):
         """Compute the gradient of the last input from that of its output."""
 
 
-class _Base:
-    """What all layers here share: how they are shown, and what copies of them carry."""
-
-    _transient: tuple[str, ...] = ()
-    """The attributes that the two passes leave, which belong to one batch: copies lack them."""
-
-    def __repr__(self) -> str:
-        """Show the constructor's arguments that are not the defaults, large arrays by shape."""
-        parts = []
-        for i, (name, parameter) in enumerate(inspect.signature(type(self)).parameters.items()):
-            value = getattr(self, name, parameter.default)
-            if isinstance(value, np.random.Generator) or value is parameter.default:
-                continue  # A generator cannot be typed, and networks give theirs to their layers.
-            array = isinstance(value, (np.ndarray, list))
-            if not array and value == parameter.default:
-                continue
-            text = _shown(value, name in ARRAYS)
-            by_position = parameter.default is parameter.empty or i == 0
-            parts.append(text if by_position and name not in ARRAYS else f"{name}={text}")
-        return f"{type(self).__name__}({', '.join(parts)})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the last batch out of pickles and copies: it is often larger than the layer."""
-        state = dict(vars(self))
-        return {**state, **dict.fromkeys(state.keys() & set(self._transient))}
-
-
-def _shown(value: Any, is_parameter: bool) -> str:
-    """Write an argument of a layer as code or, if it is an array of parameters, its shape."""
-    if isinstance(value, (np.ndarray, list)) and is_parameter:
-        array = np.asarray(value)
-        return f"<{array.shape} {array.dtype}>"
-    return repr(value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value)
-
-
-class Convolution(_Base):
+class Convolution(Base):
     """Correlate images with filters.
 
     Parameters
@@ -161,7 +131,7 @@ class Convolution(_Base):
         pad_mode: str = "constant",
     ) -> None:
         self.W = read(W, "W", NUMBERS)
-        self.b = _offset(b, self.W)
+        self.b = offset(b, self.W)
         self.stride, self.pad = stride, pad
         self.dilation, self.groups, self.pad_mode = dilation, groups, pad_mode
         self.x: Array | None = None
@@ -174,7 +144,7 @@ class Convolution(_Base):
         return conv2d(
             self.x,
             self.W,
-            _spread(self.b, self.W, axis=0),
+            spread(self.b, self.W, axis=0),
             self.stride,
             self.pad,
             self.dilation,
@@ -186,7 +156,7 @@ class Convolution(_Base):
         """Compute `dW` and `db`; return the gradient of the input, None without `need_dx`."""
         dx, self.dW, db = conv2d_backward(
             dout,
-            _saved(self.x, self),
+            saved(self.x, self),
             self.W,
             self.stride,
             self.pad,
@@ -195,11 +165,11 @@ class Convolution(_Base):
             pad_mode=self.pad_mode,
             output_mask=(need_dx, True, self.b is not None),
         )
-        self.db = _gathered(db, self.b)
+        self.db = gathered(db, self.b)
         return dx
 
 
-class Affine(_Base):
+class Affine(Base):
     """Multiply by a matrix and add a row: every output sees every input.
 
     Parameters
@@ -233,7 +203,7 @@ class Affine(_Base):
 
     def __init__(self, W: npt.ArrayLike, b: npt.ArrayLike | None) -> None:
         self.W = read(W, "W", NUMBERS)
-        self.b = _offset(b, self.W)
+        self.b = offset(b, self.W)
         self.x: Array | None = None
         self.original_x_shape: Shape | None = None
         self.dW: Array | None = None
@@ -249,21 +219,21 @@ class Affine(_Base):
                 f"{W.shape}"
             )
         self.original_x_shape, self.x = array.shape, rows
-        return matmul(rows, W, _spread(self.b, W, axis=1))
+        return matmul(rows, W, spread(self.b, W, axis=1))
 
     def backward(self, dout: npt.ArrayLike, *, need_dx: bool = True) -> Array | None:
         """Compute `dW` and `db`; return the gradient of the input, None without `need_dx`."""
-        x, W = _saved(self.x, self), np.asarray(self.W)
-        grads = _floats(dout, "dout")
-        _check_gradient(grads, (len(x), W.shape[1]))
+        x, W = saved(self.x, self), np.asarray(self.W)
+        grads = floats(dout, "dout")
+        check_gradient(grads, (len(x), W.shape[1]))
         dx = matmul(grads, W.T) if need_dx else None
         self.dW = matmul(x.T, grads)
-        db = None if self.b is None else _narrowed(_widened(grads).sum(axis=0), grads)
-        self.db = _gathered(db, self.b)
-        return None if dx is None else dx.reshape(_saved(self.original_x_shape, self))
+        db = None if self.b is None else narrowed(widened(grads).sum(axis=0), grads)
+        self.db = gathered(db, self.b)
+        return None if dx is None else dx.reshape(saved(self.original_x_shape, self))
 
 
-class Flatten(_Base):
+class Flatten(Base):
     """Make a row of every image.
 
     Examples
@@ -287,12 +257,12 @@ class Flatten(_Base):
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Give the gradient the input's shape."""
-        shape, grads = _saved(self.original_x_shape, self), np.asarray(dout)
-        _check_gradient(grads, (shape[0], prod(shape[1:])))
+        shape, grads = saved(self.original_x_shape, self), np.asarray(dout)
+        check_gradient(grads, (shape[0], prod(shape[1:])))
         return grads.reshape(shape)
 
 
-class Pooling(_Base):
+class Pooling(Base):
     """Take the maximum of every window.
 
     Parameters
@@ -342,13 +312,13 @@ class Pooling(_Base):
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Put the gradients where the maxima were."""
-        x = _saved(self.x, self)
+        x = saved(self.x, self)
         if self.arg_max is None:
             self.forward(x)
-        return max_pool2d_backward(dout, _saved(self.arg_max, self), x.shape)
+        return max_pool2d_backward(dout, saved(self.arg_max, self), x.shape)
 
 
-class AveragePooling(_Base):
+class AveragePooling(Base):
     """Take the mean of every window, padding included.
 
     Parameters
@@ -389,11 +359,11 @@ class AveragePooling(_Base):
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Spread the gradients over the windows."""
-        shape = _saved(self.input_shape, self)
+        shape = saved(self.input_shape, self)
         return avg_pool2d_backward(dout, shape, (self.pool_h, self.pool_w), self.stride, self.pad)
 
 
-class GlobalAveragePooling(_Base):
+class GlobalAveragePooling(Base):
     """Take the mean of every plane: (N, C, H, W) to (N, C).
 
     Examples
@@ -418,13 +388,13 @@ class GlobalAveragePooling(_Base):
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Spread the gradients over the planes."""
-        n, c, h, w = _saved(self.input_shape, self)
-        grads = _floats(dout, "dout")
-        _check_gradient(grads, (n, c))
+        n, c, h, w = saved(self.input_shape, self)
+        grads = floats(dout, "dout")
+        check_gradient(grads, (n, c))
         return np.broadcast_to(grads.reshape(n, c, 1, 1) / (h * w), (n, c, h, w)).copy()
 
 
-class Relu(_Base):
+class Relu(Base):
     """Replace what is not positive by zero.
 
     Examples
@@ -445,15 +415,15 @@ class Relu(_Base):
 
     def forward(self, x: npt.ArrayLike) -> Array:
         """Rectify an array of any shape."""
-        out, self.mask = relu(_floats(x), return_mask=True)
+        out, self.mask = relu(floats(x), return_mask=True)
         return out
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Let the gradients of what was positive through; `dout` is not changed."""
-        return relu_backward(_floats(dout, "dout"), _saved(self.mask, self))
+        return relu_backward(floats(dout, "dout"), saved(self.mask, self))
 
 
-class Sigmoid(_Base):
+class Sigmoid(Base):
     """Squash numbers into (0, 1): ``1 / (1 + exp(-x))``.
 
     Examples
@@ -471,7 +441,7 @@ class Sigmoid(_Base):
 
     def forward(self, x: npt.ArrayLike) -> Array:
         """Squash an array of any shape."""
-        array = _floats(x)
+        array = floats(x)
         with np.errstate(over="ignore"):  # 1 / (1 + inf) is what is meant
             out = np.asarray(np.exp(-array))
         out += 1
@@ -480,13 +450,13 @@ class Sigmoid(_Base):
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Multiply by the derivative, ``out * (1 - out)``."""
-        out, grads = _saved(self.out, self), _floats(dout, "dout")
-        _check_gradient(grads, out.shape)
+        out, grads = saved(self.out, self), floats(dout, "dout")
+        check_gradient(grads, out.shape)
         dx: Array = grads * (1 - out) * out
         return dx
 
 
-class Dropout(_Base):
+class Dropout(Base):
     """Set a random part of the numbers to zero in training, scale all of them otherwise.
 
     Parameters
@@ -534,7 +504,7 @@ class Dropout(_Base):
 
     def forward(self, x: npt.ArrayLike, train_flg: bool = True) -> Array:
         """Drop numbers of an array of any shape; `train_flg` says whether it is in training."""
-        array, kept = _floats(x), 1.0 - self.dropout_ratio
+        array, kept = floats(x), 1.0 - self.dropout_ratio
         if train_flg:
             draw = np.random.random_sample if self.rng is None else self.rng.random
             self.mask = draw(array.shape) > self.dropout_ratio
@@ -547,14 +517,14 @@ class Dropout(_Base):
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Drop or scale the gradients likewise."""
-        mask, grads = _saved(self.mask, self), _floats(dout, "dout")
+        mask, grads = saved(self.mask, self), floats(dout, "dout")
         if isinstance(mask, np.ndarray):
-            _check_gradient(grads, mask.shape)
+            check_gradient(grads, mask.shape)
         dx: Array = grads * mask
         return dx
 
 
-class BatchNormalization(_Base):
+class BatchNormalization(Base):
     """Normalise every feature over the batch, then scale and shift it.
 
     Parameters
@@ -604,7 +574,7 @@ class BatchNormalization(_Base):
     ) -> None:
         if not 0 <= eps < inf:
             raise ValueError(f"eps must be a number from 0 on, got {eps}")
-        self.gamma, self.beta = _floats(gamma, "gamma"), _floats(beta, "beta")
+        self.gamma, self.beta = floats(gamma, "gamma"), floats(beta, "beta")
         self.momentum, self.eps = float(momentum), float(eps)
         self.running_mean = None if running_mean is None else np.asarray(running_mean)
         self.running_var = None if running_var is None else np.asarray(running_var)
@@ -623,9 +593,9 @@ class BatchNormalization(_Base):
             If the sizes of the parameters and of the features do not agree, only one of the running
             arrays was given, or the batch is empty in training.
         """
-        array = _floats(x)
+        array = floats(x)
         features = self._features(array)
-        wide = _widened(features)
+        wide = widened(features)
         if self.running_mean is None and self.running_var is None:
             self.running_mean = np.zeros(self.gamma.size, wide.dtype)
             self.running_var = np.zeros(self.gamma.size, wide.dtype)
@@ -658,8 +628,8 @@ class BatchNormalization(_Base):
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Compute `dgamma` and `dbeta`; return the gradient of the input."""
-        normalized, std = _saved(self.normalized, self), _saved(self.std, self)
-        array = _floats(dout, "dout")
+        normalized, std = saved(self.normalized, self), saved(self.std, self)
+        array = floats(dout, "dout")
         if array.shape[:1] != normalized.shape[:1] or array.size != normalized.size:
             raise ValueError(
                 f"dout must have the shape of x, {len(normalized)} times "
@@ -672,8 +642,8 @@ class BatchNormalization(_Base):
             count = normalized.size // len(dbeta)
             grads = grads - (dbeta[:, None] + normalized * dgamma[:, None]) / count
         dx: Array = grads * (self.gamma[:, None] / std)
-        self.dgamma, self.dbeta = _narrowed(dgamma, self.gamma), _narrowed(dbeta, self.beta)
-        return _narrowed(dx, array).reshape(array.shape)
+        self.dgamma, self.dbeta = narrowed(dgamma, self.gamma), narrowed(dbeta, self.beta)
+        return narrowed(dx, array).reshape(array.shape)
 
     def _features(self, x: Array) -> Array:
         """View the input as (N, D, pixels)."""
@@ -693,7 +663,7 @@ class BatchNormalization(_Base):
         )
 
 
-class LocalResponseNormalization(_Base):
+class LocalResponseNormalization(Base):
     """Divide every number by a norm of the channels around it.
 
     ``y[c] = x[c] / (k + alpha / size * sum of x[c']**2)**beta``, the sum being over the `size`
@@ -734,29 +704,29 @@ class LocalResponseNormalization(_Base):
     def forward(self, x: npt.ArrayLike) -> Array:
         """Normalise images (N, C, H, W)."""
         array = _images(x)
-        self.x = _widened(array)
+        self.x = widened(array)
         squares = np.square(self.x)
         self.scale = self.k + self.alpha * avg_pool2d(_along(squares), *self._window())
         self.scale = self.scale.reshape(array.shape)
-        return _narrowed(self.x * self.scale**-self.beta, array)
+        return narrowed(self.x * self.scale**-self.beta, array)
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Compute the gradient of the input."""
-        x, scale = _saved(self.x, self), _saved(self.scale, self)
-        array = _floats(dout, "dout")
-        _check_gradient(array, x.shape)
+        x, scale = saved(self.x, self), saved(self.scale, self)
+        array = floats(dout, "dout")
+        check_gradient(array, x.shape)
         grads = array.astype(x.dtype, copy=False) * scale**-self.beta
         shape = _along(x).shape
         sums = avg_pool2d_backward(_along(grads * x / scale), shape, *self._window())
         grads -= 2 * self.alpha * self.beta * x * sums.reshape(x.shape)
-        return _narrowed(grads, array)
+        return narrowed(grads, array)
 
     def _window(self) -> tuple[tuple[int, int], int, Padding]:
         """Give the window, stride and padding of a mean over channels."""
         return (self.size, 1), 1, ((self.size // 2, (self.size - 1) // 2), (0, 0))
 
 
-class SoftmaxWithLoss(_Base):
+class SoftmaxWithLoss(Base):
     """Turn scores into probabilities, and compare them with the right classes.
 
     Attributes
@@ -805,7 +775,7 @@ class SoftmaxWithLoss(_Base):
             If the shapes do not match, a label is no class, a row is not one-hot, or there are no
             scores.
         """
-        scores = _floats(x)
+        scores = floats(x)
         if scores.ndim != 2 or not scores.size:
             raise ValueError(f"x must have shape (N, classes) and numbers, got {scores.shape}")
         labels = class_indices(t, *scores.shape)
@@ -818,7 +788,7 @@ class SoftmaxWithLoss(_Base):
 
     def backward(self, dout: float = 1) -> Array:
         """Return the gradient of the scores."""
-        y, labels = _saved(self.y, self), _saved(self.t, self)
+        y, labels = saved(self.y, self), saved(self.t, self)
         grads = y.copy()
         grads[np.arange(len(labels)), labels] -= 1
         grads *= dout / len(labels)
@@ -827,7 +797,7 @@ class SoftmaxWithLoss(_Base):
 
 def softmax(scores: Array) -> Array:
     """Turn rows of scores into probabilities, which sum to 1; in float32 for float16."""
-    scores = _widened(scores)
+    scores = widened(scores)
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
     probabilities: Array = powers / powers.sum(axis=1, keepdims=True)
     return probabilities
@@ -875,74 +845,8 @@ def class_indices(t: npt.ArrayLike, count: int, classes: int) -> npt.NDArray[np.
     return labels.reshape(count).astype(np.intp)
 
 
-def _saved(value: Saved | None, layer: object) -> Saved:
-    if value is None:
-        raise RuntimeError(f"{type(layer).__name__}: backward needs a forward before it")
-    return value
-
-
-def _check_gradient(dout: Array, shape: Shape) -> None:
-    if dout.shape != shape:
-        raise ValueError(f"dout must have shape {shape}, that of the output, got {dout.shape}")
-
-
-def _offset(b: npt.ArrayLike | None, W: Array) -> Array | None:
-    """Read what a layer adds.
-
-    Python's numbers and integers become floats of the weights' dtype: as in NumPy's sums they must
-    not widen a float32 layer, and an optimiser cannot change integers in place.
-    """
-    if b is None:
-        return None
-    array = read(b, "b", NUMBERS)
-    if isinstance(b, (int, float)) or array.dtype.kind in "biu":
-        return array.astype(computed_dtype(W))
-    return array
-
-
-def _spread(b: npt.ArrayLike | None, W: npt.ArrayLike, axis: int) -> Array | None:
-    """Give every output of the weights its own number of `b`, as NumPy's sum with rows does."""
-    if b is None:
-        return None
-    array, outputs = read(b, "b", NUMBERS), np.shape(W)[axis : axis + 1]
-    if array.shape == outputs or not outputs:  # The function that is called refuses such weights.
-        return array
-    if array.ndim > 2 or array.shape not in ((), (1,), (1, 1), (1, *outputs)):
-        raise ValueError(
-            f"b must be a number or have shape {outputs} or {(1, *outputs)}, one for each output "
-            f"of W of shape {np.shape(W)}, got {array.shape}"
-        )
-    return np.broadcast_to(array.reshape(-1), outputs)
-
-
-def _gathered(db: Array | None, b: npt.ArrayLike | None) -> Array | None:
-    """Add up the gradients of the outputs that one number of `b` was added to."""
-    if db is None or b is None:
-        return None
-    if np.size(b) == 1:
-        db = _narrowed(_widened(db).sum(keepdims=True), db)
-    return db.reshape(np.shape(b))
-
-
-def _floats(value: npt.ArrayLike, name: str = "x") -> Array:
-    """Read an array of native floats; of integers float64 is made."""
-    array = read(value, name, NUMBERS)
-    return array.astype(computed_dtype(array), copy=False)
-
-
-def _widened(array: Array) -> Array:
-    """Make float32 of float16, in which sums lose too much."""
-    return array.astype(np.result_type(array.dtype, np.float32), copy=False)
-
-
-def _narrowed(array: Array, like: Array) -> Array:
-    """Give what was computed in float32 the dtype of what it was computed from."""
-    with np.errstate(over="ignore"):
-        return array.astype(computed_dtype(like), copy=False)
-
-
 def _images(x: npt.ArrayLike) -> Array:
-    return as_batch(_floats(x), "x", 4, unbatched=False)
+    return as_batch(floats(x), "x", 4, unbatched=False)
 
 
 def _rows(x: Array) -> Array:

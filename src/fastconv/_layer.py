@@ -1,0 +1,117 @@
+"""What all layers share: how they are shown and copied, and how they read arrays."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fastconv._arrays import NUMBERS, Array, Shape, computed_dtype, read
+
+Saved = TypeVar("Saved")
+
+ARRAYS = ("W", "b", "gamma", "beta", "running_mean", "running_var")
+"""The arguments of layers that are arrays of parameters, or of what is kept beside them."""
+
+
+class Base:
+    """What all layers here share: how they are shown, and what copies of them carry."""
+
+    _transient: tuple[str, ...] = ()
+    """The attributes that the two passes leave, which belong to one batch: copies lack them."""
+
+    def __repr__(self) -> str:
+        """Show the constructor's arguments that are not the defaults, large arrays by shape."""
+        parts = []
+        for i, (name, parameter) in enumerate(inspect.signature(type(self)).parameters.items()):
+            value = getattr(self, name, parameter.default)
+            if isinstance(value, np.random.Generator) or value is parameter.default:
+                continue  # A generator cannot be typed, and networks give theirs to their layers.
+            array = isinstance(value, (np.ndarray, list))
+            if not array and value == parameter.default:
+                continue
+            text = _shown(value, name in ARRAYS)
+            by_position = parameter.default is parameter.empty or i == 0
+            parts.append(text if by_position and name not in ARRAYS else f"{name}={text}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the last batch out of pickles and copies: it is often larger than the layer."""
+        state = dict(vars(self))
+        return {**state, **dict.fromkeys(state.keys() & set(self._transient))}
+
+
+def _shown(value: Any, is_parameter: bool) -> str:
+    """Write an argument of a layer as code or, if it is an array of parameters, its shape."""
+    if isinstance(value, (np.ndarray, list)) and is_parameter:
+        array = np.asarray(value)
+        return f"<{array.shape} {array.dtype}>"
+    return repr(value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value)
+
+
+def saved(value: Saved | None, layer: object) -> Saved:
+    if value is None:
+        raise RuntimeError(f"{type(layer).__name__}: backward needs a forward before it")
+    return value
+
+
+def check_gradient(dout: Array, shape: Shape) -> None:
+    if dout.shape != shape:
+        raise ValueError(f"dout must have shape {shape}, that of the output, got {dout.shape}")
+
+
+def offset(b: npt.ArrayLike | None, W: Array) -> Array | None:
+    """Read what a layer adds.
+
+    Python's numbers and integers become floats of the weights' dtype: as in NumPy's sums they must
+    not widen a float32 layer, and an optimiser cannot change integers in place.
+    """
+    if b is None:
+        return None
+    array = read(b, "b", NUMBERS)
+    if isinstance(b, (int, float)) or array.dtype.kind in "biu":
+        return array.astype(computed_dtype(W))
+    return array
+
+
+def spread(b: npt.ArrayLike | None, W: npt.ArrayLike, axis: int) -> Array | None:
+    """Give every output of the weights its own number of `b`, as NumPy's sum with rows does."""
+    if b is None:
+        return None
+    array, outputs = read(b, "b", NUMBERS), np.shape(W)[axis : axis + 1]
+    if array.shape == outputs or not outputs:  # The function that is called refuses such weights.
+        return array
+    if array.ndim > 2 or array.shape not in ((), (1,), (1, 1), (1, *outputs)):
+        raise ValueError(
+            f"b must be a number or have shape {outputs} or {(1, *outputs)}, one for each output "
+            f"of W of shape {np.shape(W)}, got {array.shape}"
+        )
+    return np.broadcast_to(array.reshape(-1), outputs)
+
+
+def gathered(db: Array | None, b: npt.ArrayLike | None) -> Array | None:
+    """Add up the gradients of the outputs that one number of `b` was added to."""
+    if db is None or b is None:
+        return None
+    if np.size(b) == 1:
+        db = narrowed(widened(db).sum(keepdims=True), db)
+    return db.reshape(np.shape(b))
+
+
+def floats(value: npt.ArrayLike, name: str = "x") -> Array:
+    """Read an array of native floats; of integers float64 is made."""
+    array = read(value, name, NUMBERS)
+    return array.astype(computed_dtype(array), copy=False)
+
+
+def widened(array: Array) -> Array:
+    """Make float32 of float16, in which sums lose too much."""
+    return array.astype(np.result_type(array.dtype, np.float32), copy=False)
+
+
+def narrowed(array: Array, like: Array) -> Array:
+    """Give what was computed in float32 the dtype of what it was computed from."""
+    with np.errstate(over="ignore"):
+        return array.astype(computed_dtype(like), copy=False)
