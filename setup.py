@@ -37,13 +37,18 @@ KERNELS = (
     "activation",
     "columns",
     "convolution",
+    "gradients",
     "pooling",
     "product",
     "roofline",
     "winograd",
+    "winograd_gradient",
 )  # built once per level, as <kernel>_<level>
 # C files that several kernels share: compiled once per level, and linked to each of them.
-SHARED = {"tile": ("convolution", "product", "winograd")}
+SHARED = {
+    "epilogue": ("convolution", "winograd"),
+    "tile": ("convolution", "gradients", "product", "winograd", "winograd_gradient"),
+}
 # Built once, with no level flags: they run before a level is chosen.
 RUNTIME = ("cpu", "memory", "threads")
 

@@ -22,6 +22,7 @@ from fastconv._arrays import (
     read_bias,
     result,
 )
+from fastconv._epilogue import Epilogue
 from fastconv._window import (
     IntPair,
     Padding,
@@ -333,17 +334,17 @@ def conv2d_backward(
     grad_input, grad_weight, grad_bias = (
         result(None, shape, dtype) if want else None for shape, want in zip(shapes, wanted)
     )
-    kernels, threads = _kernels.convolution, _threads.count()
+    threads = _threads.count()
     if grad_input is not None:
         target = as_shape(grad_input, images.shape)
         adjoint = _adjoint_of_halves if dtype == np.float16 and pad_mode != "constant" else _adjoint
         adjoint(grads, filters, target, win, count, adjoint_tile)
     if grad_weight is not None:
         arguments = grads, images, grad_weight, win.packed, count
-        if not tile or not _kernels.winograd.weight_gradient(*arguments, tile, threads):
-            kernels.weight_gradient(*arguments, threads)
+        if not tile or not _kernels.winograd_gradient.weight_gradient(*arguments, tile, threads):
+            _kernels.gradients.weight_gradient(*arguments, threads)
     if grad_bias is not None:
-        kernels.bias_gradient(grads, grad_bias, threads)
+        _kernels.gradients.bias_gradient(grads, grad_bias, threads)
     return grad_input, grad_weight, grad_bias
 
 
@@ -451,17 +452,18 @@ def _convolve(
     """Run the kernel: on tiles, or directly."""
     kernels, threads = _kernels.convolution, _threads.count()
     direct = kernels.transposed if transposed else kernels.forward
+    epilogue = None if bias is None else Epilogue(bias, None, None)
     if not tile:
-        direct(images, filters, bias, out, win.packed, groups, threads)
+        direct(images, filters, out, win.packed, groups, epilogue, None, threads)
         return
     marks = np.zeros(len(images), np.uint8)
     _kernels.winograd.convolve_tiles(
-        images, filters, bias, out, win.packed, groups, tile, transposed, marks, threads
+        images, filters, out, win.packed, groups, epilogue, tile, transposed, marks, threads
     )
     if transposed:
         kernels.fold(images, filters, out, win.packed, groups, threads)
-    for n in np.flatnonzero(marks).tolist():
-        direct(images[n : n + 1], filters, bias, out[n : n + 1], win.packed, groups, threads)
+    if marks.any():
+        direct(images, filters, out, win.packed, groups, epilogue, marks, threads)
 
 
 def _adjoint(grads: Array, filters: Array, out: Array, win: Window, groups: int, tile: int) -> None:

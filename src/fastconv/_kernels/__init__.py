@@ -8,7 +8,17 @@ import os
 from types import ModuleType
 from typing import Any
 
-KERNELS = ("activation", "columns", "convolution", "pooling", "product", "roofline", "winograd")
+KERNELS = (
+    "activation",
+    "columns",
+    "convolution",
+    "gradients",
+    "pooling",
+    "product",
+    "roofline",
+    "winograd",
+    "winograd_gradient",
+)
 
 # Compiled modules have no types: mypy sees their attributes as Any.
 cpu: Any = importlib.import_module(f"{__name__}.cpu")
@@ -17,10 +27,12 @@ threads: Any = importlib.import_module(f"{__name__}.threads")
 activation: Any
 columns: Any
 convolution: Any
+gradients: Any
 pooling: Any
 product: Any
 roofline: Any
 winograd: Any
+winograd_gradient: Any
 level: str
 """The CPU level in use."""
 

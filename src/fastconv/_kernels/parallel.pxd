@@ -1,9 +1,8 @@
 """Independent items of work, on one thread or many: the only parallel loop there is."""
 
-from libc.stdint cimport uintptr_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
+from fastconv._kernels.scratch cimport LINE, release, try_allocate
 from fastconv._kernels.threads cimport report_team, team_size
 
 cdef extern from "parallel.h":
@@ -23,7 +22,6 @@ cdef enum:
     BYTES_WITHOUT_GIL = 8 << 10
     ITEMS_PER_THREAD = 8
     SHARES_PER_THREAD = 4  # of the items that are left, of which a thread takes one at a time
-    LINE = 64
 
 
 cdef inline int useful_threads(double moved_bytes, int threads) noexcept:
@@ -50,23 +48,21 @@ cdef inline int for_each(
     cdef Team team
     cdef int thread
     cdef double lost
-    cdef char *memory
     cdef char *scratch
     if items <= 0:
         return 0
     if items == 1:
         threads = 1
     scratch_bytes = (scratch_bytes + LINE - 1) // LINE * LINE
-    memory = <char *>malloc(threads * scratch_bytes + LINE)
-    while memory == NULL and threads > 1:  # Fewer threads need less.
+    scratch = try_allocate(<double>scratch_bytes * threads)
+    while scratch == NULL and threads > 1:  # Fewer threads need less.
         threads //= 2
-        memory = <char *>malloc(threads * scratch_bytes + LINE)
-    if memory == NULL:
+        scratch = try_allocate(<double>scratch_bytes * threads)
+    if scratch == NULL:
         raise MemoryError(f"no memory for {scratch_bytes} bytes of scratch")
     if threads > 1:
         # Asked for behind the allocation, which may take what the threads would need.
         threads = team_size(threads)
-    scratch = memory + (LINE - <uintptr_t>memory % LINE)
     for thread in range(threads if scratch_bytes else 0):
         memset(scratch + thread * scratch_bytes, 0, LINE)
     memset(&team, 0, sizeof(team))
@@ -83,5 +79,5 @@ cdef inline int for_each(
             run_items(task, job, &team, scratch)
     else:
         run_items(task, job, &team, scratch)
-    free(memory)
+    release(scratch)
     return 0

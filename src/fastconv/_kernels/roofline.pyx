@@ -8,7 +8,8 @@ from libc.stdint cimport uint64_t
 cimport numpy as cnp
 
 from fastconv._kernels.common cimport LEVEL, smaller
-from fastconv._kernels.parallel cimport LINE, for_each
+from fastconv._kernels.parallel cimport for_each
+from fastconv._kernels.scratch cimport LINE
 
 cnp.import_array()
 

@@ -1,4 +1,7 @@
-"""Winograd's transforms of winograd.h, which explains them."""
+"""Winograd's transforms of winograd.h, which explains them, and the tiles that they take as windows."""
+
+from fastconv._kernels.band cimport Band, Phase, plan_forward
+from fastconv._kernels.common cimport PAD_CONSTANT, Axis, ceil_div
 
 cdef extern from "winograd.h":
     enum:
@@ -28,3 +31,38 @@ cdef extern from "winograd.h":
         ) noexcept nogil
 
     const Transforms *transforms_of(Py_ssize_t bytes, Py_ssize_t tile) noexcept nogil
+
+
+cdef inline bint is_bad(const char *bad, Py_ssize_t lane, Py_ssize_t bytes) noexcept nogil:
+    """Has the transform of the outputs, or of the taps, found a number that is not finite?"""
+    return (<float *>bad)[lane] != 0 if bytes == 4 else (<double *>bad)[lane] != 0
+
+
+cdef inline Axis axis_of_tiles(const Axis *axis, Py_ssize_t tile, bint transposed) noexcept:
+    """Tiles are windows over what the outputs see."""
+    cdef inline Axis tiles = axis[0]
+    cdef Py_ssize_t outputs = axis.out
+    if transposed:
+        outputs = axis.size
+        tiles.size = axis.out
+        tiles.before = WINOGRAD_TAPS - 1 - axis.before
+        tiles.pad_mode = PAD_CONSTANT
+    tiles.out = ceil_div(outputs, tile)
+    tiles.kernel, tiles.stride, tiles.dilation = tile + WINOGRAD_TAPS - 1, tile, 1
+    return tiles
+
+
+cdef inline Axis axis_of_outputs(const Axis *axis, Py_ssize_t tile) noexcept:
+    """Tiles of the outputs themselves, zeros behind the last one."""
+    cdef inline Axis tiles
+    tiles.size, tiles.out, tiles.pad_mode = axis.out, ceil_div(axis.out, tile), PAD_CONSTANT
+    tiles.kernel, tiles.stride, tiles.dilation = tile, tile, 1
+    tiles.before = tiles.after = 0
+    return tiles
+
+
+cdef inline void plan_band(Band *band, Axis h, Axis w, Phase *phases) noexcept:
+    band.h.phases, band.w.phases = phases, phases + 1
+    plan_forward(&band.h, &h)
+    plan_forward(&band.w, &w)
+    band.w.deal = band.w.rests = 1  # all that a tile sees of a row lies side by side

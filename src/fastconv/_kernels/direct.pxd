@@ -1,0 +1,111 @@
+"""The outputs of an item where lanes of vectors are filters.
+
+A step's packed weights are two vectors of filters; the tile multiplies them with one source pixel per
+output. Sums come out of the tile as [pixel][filter] and are transposed to [filter][pixel].
+"""
+
+from fastconv._kernels.band cimport Band, Phase
+from fastconv._kernels.common cimport ceil_div, load_padded_row, padded_row, smaller
+from fastconv._kernels.plan cimport GATHERED, RUN_PIXELS, Plan
+from fastconv._kernels.rows cimport Rows, row_in_band
+from fastconv._kernels.tile cimport TILE_PIXELS, TILE_ROWS, VECTOR_BYTES
+
+
+cdef inline void multiply_run(
+    const Plan *plan, const Rows *rows, const char *source, Py_ssize_t pixels, Py_ssize_t first,
+    Py_ssize_t last,
+) noexcept nogil:
+    """Add the steps first to last of neighbouring outputs, at most RUN_PIXELS, to rows.tile."""
+    cdef const void *sources[1]
+    cdef const char *start = NULL
+    cdef Py_ssize_t bytes = plan.problem.bytes
+    cdef Py_ssize_t vectors = rows.lanes // plan.problem.tiles.lanes, x = 0, end, piece
+    cdef Py_ssize_t pieces = ceil_div(pixels, TILE_PIXELS)
+    if first == 0:
+        start = rows.start
+    for piece in range(pieces):
+        end = (piece + 1) * pixels // pieces
+        sources[0] = source + x * bytes
+        plan.problem.tiles.multiply(
+            rows.tile + x * vectors * VECTOR_BYTES, start,
+            rows.packed + first * rows.lanes * bytes, sources,
+            rows.offsets + (0 if plan.reading == GATHERED else first),
+            last - first, rows.part.sum_block, 1, end - x, vectors, plan.ahead,
+        )
+        x = end
+
+
+cdef inline Py_ssize_t multiply_narrow(const Plan *plan, const Rows *rows) noexcept nogil:
+    """Compute narrow rows, which share a tile, and return the first row that is left."""
+    cdef const void *sources[TILE_ROWS]
+    cdef Py_ssize_t i = rows.first, r, vectors = rows.lanes // plan.problem.tiles.lanes
+    cdef Py_ssize_t n = smaller(TILE_ROWS, TILE_PIXELS // rows.count)
+    while n > 1 and i < rows.last:
+        n = smaller(n, rows.last - i)
+        for r in range(n):
+            sources[r] = row_in_band(plan, rows, i + r)
+        plan.problem.tiles.multiply(
+            rows.tile, rows.start, rows.packed, sources, rows.offsets, rows.part.steps,
+            rows.part.sum_block, n, rows.count, vectors, 0,
+        )
+        # Rows are unpacked in ascending order: what is overwritten behind one is written again.
+        plan.problem.tiles.unpack(
+            rows.sums + (i - rows.first) * rows.count * plan.problem.bytes, plan.sums_pitch,
+            rows.tile, n * rows.count, vectors,
+        )
+        i += n
+    return i
+
+
+cdef inline void multiply_rows(const Plan *plan, const Rows *rows) noexcept nogil:
+    """Compute the rows from the band, or from the image where it lies."""
+    cdef Py_ssize_t i = multiply_narrow(plan, rows), x, end, run, k
+    cdef Py_ssize_t runs = ceil_div(rows.count, RUN_PIXELS), bytes = plan.problem.bytes
+    while i < rows.last:
+        x = 0
+        for run in range(runs):
+            end = (run + 1) * rows.count // runs
+            k = 0
+            while k < rows.part.steps:
+                multiply_run(
+                    plan, rows, row_in_band(plan, rows, i) + x * bytes, end - x, k,
+                    smaller(k + plan.chunk, rows.part.steps),
+                )
+                k += plan.chunk
+            plan.problem.tiles.unpack(
+                rows.sums + ((i - rows.first) * rows.count + x) * bytes, plan.sums_pitch,
+                rows.tile, end - x, rows.lanes // plan.problem.tiles.lanes,
+            )
+            x = end
+        i += 1
+
+
+cdef inline void gather_row(const Plan *plan, const Rows *rows) noexcept nogil:
+    """Compute one row, for which each step's pixels are copied side by side."""
+    cdef const Band *band = &plan.band
+    cdef const Phase *h = rows.h
+    cdef const Phase *w = rows.w
+    cdef Py_ssize_t first = 0, last, k, kw, kh, c, bytes = plan.problem.bytes
+    cdef Py_ssize_t top = rows.row * band.h.source.stride + h.source
+    cdef Py_ssize_t left = rows.column * band.w.source.stride + w.source
+    cdef char *gathered = <char *>rows.band
+    while first < rows.part.steps:
+        last = smaller(first + plan.chunk, rows.part.steps)
+        for k in range(first, last):
+            c, kh, kw = k // (h.taps * w.taps), k // w.taps % h.taps, k % w.taps
+            load_padded_row(
+                gathered + (k - first) * plan.run * bytes,
+                padded_row(
+                    &band.source,
+                    band.source.data + rows.n * band.source.stride_n
+                    + (rows.g * band.channels + c) * band.source.stride_c,
+                    &band.h.source, top + kh * h.source_step,
+                ),
+                left + kw * w.source_step, band.w.source.stride, rows.count,
+                band.source.stride_w, &band.w.source, band.source.format, NULL,
+            )
+        multiply_run(plan, rows, gathered, rows.count, first, last)
+        first = last
+    plan.problem.tiles.unpack(
+        rows.sums, plan.sums_pitch, rows.tile, rows.count, rows.lanes // plan.problem.tiles.lanes
+    )

@@ -1,0 +1,131 @@
+/* Residuals and activations, in whole vectors.
+ *
+ * a. The last vector of a row begins early enough to end with it. It is computed first, and written
+ *    last, because the row may be overwritten in place.
+ * b. exp(t) = 2^n * exp(r), where n is the integer next to t / log(2) and |r| <= log(2) / 2. The
+ *    Taylor polynomial of exp(r) errs less than half a unit in the last place from degree 7 (float)
+ *    and 13 (double) on. Log(2) is subtracted in two parts, of which n times the first is exact.
+ */
+#ifndef T
+
+#include "epilogue.h"
+#include "vectors.h"
+
+#define TEMPLATE "epilogue.c"
+#include "vectors.h"
+
+Finish finish_of(Index bytes) { return bytes == 4 ? finish_float : finish_double; }
+
+#else /* the template */
+
+#define IS_FLOAT (sizeof(T) == sizeof(float))
+
+ALWAYS_INLINE NAMED(Vec) NAMED(all)(double x) { return (NAMED(Vec)){0} + (T)x; }
+
+ALWAYS_INLINE NAMED(Vec) NAMED(select)(NAMED(Mask) which, NAMED(Vec) yes, NAMED(Vec) no) {
+    return (NAMED(Vec))(((NAMED(Mask))yes & which) | ((NAMED(Mask))no & ~which));
+}
+
+/* NaN stays NaN: it is neither less nor greater than a bound. */
+ALWAYS_INLINE NAMED(Vec) NAMED(clip)(NAMED(Vec) x, NAMED(Vec) low, NAMED(Vec) high) {
+    x = NAMED(select)(x < low, low, x);
+    return NAMED(select)(x > high, high, x);
+}
+
+/* 2^n for n in the low bits of z's representation, above those of `magic`. */
+ALWAYS_INLINE NAMED(Vec) NAMED(power_of_two)(NAMED(Mask) n) {
+    return (NAMED(Vec))((n + (IS_FLOAT ? 127 : 1023)) << (IS_FLOAT ? 23 : 52));
+}
+
+/* b. above, for t <= 0. */
+ALWAYS_INLINE NAMED(Vec) NAMED(exponential)(NAMED(Vec) t) {
+    typedef NAMED(Vec) Vec;
+    typedef NAMED(Mask) Mask;
+    static const double inverse_factorials[] = {
+        1.0,         1.0,          1.0 / 2,       1.0 / 6,        1.0 / 24,
+        1.0 / 120,   1.0 / 720,    1.0 / 5040,    1.0 / 40320,    1.0 / 362880,
+        1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0,
+    };
+    /* Adding it rounds to an integer, which is left in the low bits. */
+    const Vec magic = NAMED(all)(IS_FLOAT ? 0x1.8p23 : 0x1.8p52);
+    const double log_2_high = IS_FLOAT ? 0x1.63p-1 : 0x1.62e42feep-1;
+    const double log_2_low = IS_FLOAT ? -0x1.bd0106p-13 : 0x1.a39ef35793c76p-33;
+    /* What is less becomes zero. */
+    t = NAMED(clip)(t, NAMED(all)(IS_FLOAT ? -104.0 : -746.0), NAMED(all)(0));
+    Vec rounded = t * (T)0x1.71547652b82fep0 + magic;
+    Mask n = (Mask)rounded - (Mask)magic, half = n >> 1;
+    Vec r = t - (rounded - magic) * (T)log_2_high;
+    r -= (rounded - magic) * (T)log_2_low;
+    Vec sum = NAMED(all)(inverse_factorials[IS_FLOAT ? 7 : 13]);
+    UNROLL for (int k = IS_FLOAT ? 6 : 12; k >= 0; k--) sum = sum * r + (T)inverse_factorials[k];
+    /* In two steps, because the result may be subnormal. */
+    return sum * NAMED(power_of_two)(half) * NAMED(power_of_two)(n - half);
+}
+
+ALWAYS_INLINE NAMED(Vec) NAMED(sigmoid)(NAMED(Vec) x) {
+    NAMED(Mask) negative = x < NAMED(all)(0);
+    NAMED(Vec) e = NAMED(exponential)(NAMED(select)(negative, x, -x));
+    return NAMED(select)(negative, e, NAMED(all)(1)) / (e + (T)1);
+}
+
+ALWAYS_INLINE NAMED(Vec) NAMED(activate)(NAMED(Vec) x, NAMED(Vec) a, NAMED(Vec) b,
+                                         const int kind) {
+    switch (kind) {
+        case CLIP: return NAMED(clip)(x, a, b);
+        case LEAKY_RELU: return NAMED(select)(x < NAMED(all)(0), a * x, x);
+        case HARD_SIGMOID: return NAMED(clip)(a * x + b, NAMED(all)(0), NAMED(all)(1));
+        case HARD_SWISH: return x * NAMED(clip)(a * x + b, NAMED(all)(0), NAMED(all)(1));
+        case SIGMOID: return NAMED(sigmoid)(x);
+        case SILU: return x * NAMED(sigmoid)(x);
+        default: return x;
+    }
+}
+
+ALWAYS_INLINE NAMED(Vec) NAMED(finish_vector)(const T *sums, const T *residual, NAMED(Vec) a,
+                                              NAMED(Vec) b, const int kind) {
+    NAMED(Vec) x = *(const NAMED(Loose) *)sums;
+    if (residual) x += *(const NAMED(Loose) *)residual;
+    return NAMED(activate)(x, a, b, kind);
+}
+
+ALWAYS_INLINE void NAMED(finish_of_kind)(T *to, const T *sums, const T *residual, Index count,
+                                         const Activation *activation, const int kind) {
+    const NAMED(Vec) a = NAMED(all)(activation->a), b = NAMED(all)(activation->b);
+    NAMED(Vec) last;
+    if (count < LANES) {
+        T few[2][LANES] = {{0}, {0}};
+        for (Index i = 0; i < count; i++) few[0][i] = sums[i];
+        for (Index i = 0; residual && i < count; i++) few[1][i] = residual[i];
+        last = NAMED(finish_vector)(few[0], few[1], a, b, kind);
+        for (Index i = 0; i < count; i++) to[i] = last[i];
+        return;
+    }
+    const Index end = count - LANES;
+    last = NAMED(finish_vector)(sums + end, residual ? residual + end : NULL, a, b, kind);
+    for (Index i = 0; i < end; i += LANES)
+        *(NAMED(Loose) *)(to + i) =
+            NAMED(finish_vector)(sums + i, residual ? residual + i : NULL, a, b, kind);
+    *(NAMED(Loose) *)(to + end) = last;
+}
+
+static void NAMED(finish)(void *to, const void *sums, const void *residual, Index count,
+                          const Activation *activation) {
+#define CASE(KIND)                                                                              \
+    case KIND:                                                                                  \
+        NAMED(finish_of_kind)((T *)to, (const T *)sums, (const T *)residual, count, activation, \
+                              KIND);                                                            \
+        break;
+    switch (activation->kind) {
+        CASE(IDENTITY)
+        CASE(CLIP)
+        CASE(LEAKY_RELU)
+        CASE(HARD_SIGMOID)
+        CASE(HARD_SWISH)
+        CASE(SIGMOID)
+        CASE(SILU)
+    }
+#undef CASE
+}
+#undef IS_FLOAT
+
+#endif

@@ -1,0 +1,538 @@
+"""How a convolution is cut into items, and how the scratch and the tables of a call are laid out.
+
+A plan is made once, from shapes and addresses, and is then const. It is made for one of three ways to
+read the source, for lanes that are filters (direct.pxd) or pixels (planar.pxd).
+"""
+
+from libc.math cimport fabs, sqrt
+from libc.stdint cimport INT32_MAX, int32_t
+from libc.string cimport memset
+
+from fastconv._kernels.band cimport (
+    Band, Phase, Side, band_bytes, column, even_size, fitting_rows, has_frame, lay_out, plan_forward,
+    plan_transposed, stored_row,
+)
+from fastconv._kernels.common cimport (
+    AS_IS, PAD_CONSTANT, Axis, Planes, Window, ceil_div, is_plain, larger, reach, smaller,
+)
+from fastconv._kernels.parallel cimport useful_threads, wanted_items
+from fastconv._kernels.problem cimport Problem
+from fastconv._kernels.scratch cimport LINE, Layout, allocate, release, take
+from fastconv._kernels.target cimport joins_rows
+from fastconv._kernels.tile cimport (
+    FLOPS_PER_BYTE, PLANE_VECTORS, SUM_BLOCK, TILE_PIXELS, TILE_ROWS, TILE_VECTORS, VECTOR_BYTES,
+)
+from fastconv._kernels.weights cimport PACK_TAPS
+
+cdef extern from *:
+    """
+    #include <stddef.h>
+    #define ALL_STEPS (PTRDIFF_MAX / 2) /* a chunk of steps that is never full */
+    """
+    const Py_ssize_t ALL_STEPS
+
+cdef enum:
+    # Up to this many filters per group, lanes are pixels: vectors of filters would be mostly empty.
+    FEW_FILTERS = 4
+    # Results of at least this many bytes are written past the caches: 18 % for (100,30,24,24).
+    STREAM_BYTES = 4 << 20
+    # Bytes of a band. With a block of weights it stays below an L2 cache of 1 MiB.
+    BAND_BYTES = 768 << 10
+    # Bytes of a band that cannot be smaller; beyond, source pixels are gathered.
+    LIMIT_BYTES = 3 << 20
+    # Bytes of images that are read where they lie, once for every block of weights.
+    IMAGES_BYTES = 1536 << 10
+    # Outputs whose sums lie in scratch, in L1. 224 would take 1.11 times as long for one channel.
+    GROUP_PIXELS = 112
+    # The same where lanes are pixels, and there are few filters.
+    MOST_PIXELS = 4096
+    # Columns of outputs per item.
+    MOST_COLUMNS = 1024
+    # An item is not cut to fewer columns than this for the sake of more rows.
+    FEW_COLUMNS = 56
+    # An item is not cut to fewer rows than this: the rows around them are copied as well.
+    FEW_ROWS = 4
+    # Outputs whose tiles are summed, and whose source is gathered, together.
+    RUN_PIXELS = 56
+    # Bytes of the sums of a run of outputs.
+    TILE_BYTES = RUN_PIXELS * TILE_VECTORS * VECTOR_BYTES
+    # Channels whose pixels of a run stay in L1, if the image is read where it lies.
+    CHUNK_CHANNELS = 64
+    # Pixels ahead of a tile that are prefetched in an image that is read where it lies.
+    AHEAD_PIXELS = 56
+
+
+cdef enum Source:
+    IN_BAND  # Copied to scratch with its padding.
+    IN_PLACE  # Read where it lies, a plane as one row.
+    GATHERED  # Copied to scratch for a run of outputs and a chunk of steps.
+
+
+cdef enum Packing:
+    BEFORE  # All weights are packed before the first item.
+    LATE  # A block is packed by the only item that uses it, into its scratch.
+    NEVER  # The weights lie as they are needed.
+
+
+cdef struct Part:
+    # A pair of phases that have taps. Offsets are those of every step in the band or, where lanes
+    # are pixels, of every column of the window.
+    const Phase *h
+    const Phase *w
+    Py_ssize_t steps
+    Py_ssize_t sum_block  # Steps that are summed in a register.
+    Py_ssize_t steps_before  # Steps of all parts before this one.
+    Py_ssize_t n_offsets
+    size_t packed, offsets  # Where they lie in the tables.
+
+
+cdef struct Rectangle:
+    # Positions of the padded target of an adjoint.
+    Py_ssize_t top, bottom, left, right
+
+
+cdef struct Scratch:
+    # Offsets in an item's scratch, which begins with a line that tells what the thread has left.
+    size_t tile, sums, band
+    size_t packed, spare  # A block of weights that is packed late, and what packing it needs.
+    size_t staged  # A plane of outputs that is not written where it is computed.
+
+
+cdef struct Plan:
+    Problem problem
+    Band band
+    Part *parts
+    Source reading
+    bint planar  # Lanes are pixels,
+    bint whole_planes  # all outputs of a channel are computed at once,
+    bint framed  # and the padding of all channels is the same zeros.
+    bint folds  # Outputs lie in the padding, and are added to the pixels that it shows.
+    Py_ssize_t images  # Images of an item.
+    Py_ssize_t block, blocks  # Filters of a block of packed weights; blocks of a group.
+    Py_ssize_t padded_filters  # Filters of a group, and lanes that remain empty.
+    Py_ssize_t split, splits  # Blocks of an item; items along the filters.
+    Packing packing
+    Py_ssize_t group_rows  # Rows of outputs whose sums lie in scratch together.
+    Py_ssize_t sums_pitch  # Sums from one filter to the next.
+    Py_ssize_t run, chunk  # Outputs that are gathered together; steps that are taken together.
+    Py_ssize_t ahead  # Numbers ahead of what a tile reads that are prefetched.
+    Py_ssize_t source_bytes  # Bytes of scratch for the band, or for what is gathered.
+    Py_ssize_t image_bytes  # From one image of an item to the next.
+    size_t bias  # Where the bias lies in the tables, padded_filters per group.
+    Layout tables, scratch
+    Scratch at
+    double moved  # The cost of the call, in bytes that could be moved in the same time.
+    int threads
+    char *memory  # Holds the phases and the parts.
+
+
+# ---- questions about a problem -----------------------------------------------------------------
+
+cdef inline bint is_pointwise(const Axis *axis) noexcept:
+    """Does every output see the one pixel in its place?"""
+    return axis.kernel == axis.stride == 1 and axis.before == 0 and axis.out == axis.size
+
+
+cdef inline bint reads_in_place(
+    const Planes *source, const Axis *h, const Axis *w, bint planar
+) noexcept:
+    """Can tiles read the image where it lies, a plane as one row?"""
+    cdef Py_ssize_t bytes = source.format.bytes
+    return (
+        not planar and is_pointwise(h) and is_pointwise(w)
+        and is_plain(source.format, source.stride_w, source.data)
+        and source.stride_h == w.size * bytes
+        and source.stride_n % bytes == 0 and source.stride_c % bytes == 0
+        and fabs(<double>source.stride_c) * source.channels < INT32_MAX
+    )
+
+
+cdef inline bint has_heavy_weights(const Plan *plan) noexcept:
+    """Is it dearer to read all weights for a part of the image than the image for a part of the
+    filters?"""
+    return not plan.planar and (
+        plan.problem.filters * plan.problem.weights.kernel_h * plan.problem.weights.kernel_w
+        > plan.band.h.source.size * plan.band.w.source.size
+    )
+
+
+cdef inline bint lies_packed(const Plan *plan) noexcept:
+    """Do a filter's weights lie side by side, and the filters one after the other?"""
+    cdef const Planes *weight = &plan.problem.weights.planes
+    cdef Py_ssize_t taps = plan.problem.weights.kernel_h * plan.problem.weights.kernel_w
+    cdef Py_ssize_t filter_bytes = plan.band.channels * taps * plan.problem.bytes
+    return (
+        plan.problem.weights.end > weight.data and weight.stride_n == filter_bytes
+        and is_plain(weight.format, weight.stride_w, weight.data)
+    )
+
+
+cdef inline bint fits_plane_tile(const Plan *plan) noexcept:
+    """Does the tile for whole planes know all phases of the outputs?"""
+    cdef const Side *h = &plan.band.h
+    cdef const Side *w = &plan.band.w
+    cdef double zero = 0
+    cdef Py_ssize_t i
+    for i in range(h.n_phases):
+        if h.phases[i].source_step != 1 or not plan.problem.tiles.correlate_plane(
+            NULL, 0, 0, NULL, 0, h.source.stride, NULL, h.phases[i].taps, 0, NULL, &zero
+        ):
+            return False
+    return (
+        plan.problem.target.format.conversion == AS_IS
+        and joins_rows(&plan.problem.target, w.target.size)
+        and h.step == w.step <= 2 and h.n_phases == h.n_seeing == h.step
+        and w.n_phases == w.n_seeing == w.step
+    )
+
+
+cdef inline bint are_even(Py_ssize_t items, int threads) noexcept:
+    """Do all threads have about as much to do?"""
+    return 8 * items >= 7 * threads * ceil_div(items, threads)
+
+
+cdef inline Py_ssize_t adjoint_block(Py_ssize_t channels, Py_ssize_t taps) noexcept:
+    """The longest block whose sums are as exact as NumPy's: a dot product over the channels for
+    each tap, of which col2im adds `taps`. The squared error of n terms in blocks of b grows as
+    b + n/b, theirs as channels + taps."""
+    cdef double error = 1.1 * (<double>channels + taps)
+    return <Py_ssize_t>min(
+        (error + sqrt(error * error - 4.0 * channels * taps)) / 2, <double>SUM_BLOCK
+    )
+
+
+cdef inline Py_ssize_t taken_taps(const Side *side) noexcept:
+    """All pairs of an output and a tap, along one axis."""
+    cdef Py_ssize_t i, total = 0
+    for i in range(side.n_phases):
+        total += (side.phases[i].last - side.phases[i].first) * side.phases[i].taps
+    return total
+
+
+# ---- cutting -----------------------------------------------------------------------------------
+
+cdef inline Py_ssize_t rows_of(const Plan *plan) noexcept:
+    return plan.band.h.last - plan.band.h.first
+
+
+cdef inline Py_ssize_t columns_of(const Plan *plan) noexcept:
+    return plan.band.w.last - plan.band.w.first
+
+
+cdef inline void cut_outputs(Plan *plan) noexcept:
+    """Decide how the source is read, and how many rows and columns of outputs an item has."""
+    cdef Band *band = &plan.band
+    cdef Py_ssize_t rows = rows_of(plan), columns = columns_of(plan)
+    band.w.size = smaller(columns, MOST_PIXELS if plan.planar else MOST_COLUMNS)
+    band.h.size = 1
+    if plan.reading == IN_BAND:
+        band.h.size = fitting_rows(band, band.w.size, BAND_BYTES)
+        while band.h.size < smaller(rows, FEW_ROWS) and band.w.size > FEW_COLUMNS:
+            band.w.size = (band.w.size + 1) // 2
+            band.h.size = fitting_rows(band, band.w.size, BAND_BYTES)
+        band.h.size = larger(1, band.h.size)
+        while band.w.size > 1 and band_bytes(band, 1, band.w.size) > LIMIT_BYTES:
+            band.w.size = (band.w.size + 1) // 2
+        if band_bytes(band, 1, band.w.size) > LIMIT_BYTES:
+            plan.reading = GATHERED
+            plan.planar = False
+            band.w.size = smaller(columns, RUN_PIXELS)
+    band.h.size = even_size(rows, band.h.size, 1)
+    band.w.size = even_size(columns, band.w.size, TILE_PIXELS)
+
+
+cdef inline void choose_images(Plan *plan) noexcept:
+    """Decide how many images an item has."""
+    cdef Band *band = &plan.band
+    cdef const Problem *problem = &plan.problem
+    cdef Py_ssize_t rows = rows_of(plan), columns = columns_of(plan), side_by_side
+    plan.images = 1
+    if problem.marks != NULL:
+        return  # Each image is wanted or not.
+    # Small images share the rows of a tile, and the weights on their way through the cache.
+    if (
+        plan.reading == IN_BAND and not plan.planar and not plan.folds
+        and band.h.size == rows and band.w.size == columns
+        and band.h.step == band.w.step == 1 and 2 * columns <= TILE_PIXELS
+    ):
+        plan.images = smaller(
+            smaller(problem.batch, ceil_div(GROUP_PIXELS, rows * columns)),
+            larger(1, BAND_BYTES // <Py_ssize_t>band_bytes(band, rows, columns)),
+        )
+        side_by_side = smaller(TILE_ROWS, TILE_PIXELS // columns)
+        if plan.images > side_by_side:
+            plan.images -= plan.images % side_by_side
+    # A block of weights, on its way from beyond L2, serves as many images as lie there.
+    if plan.reading == IN_PLACE and band.w.size == columns and has_heavy_weights(plan):
+        plan.images = even_size(
+            problem.batch, larger(1, IMAGES_BYTES // (band.channels * columns * problem.bytes)), 1
+        )
+
+
+cdef inline void cut_filters(Plan *plan) noexcept:
+    cdef Py_ssize_t lanes = plan.problem.tiles.lanes, filters = plan.problem.filters
+    plan.block, plan.padded_filters = 1, filters
+    plan.blocks = ceil_div(filters, FEW_FILTERS)
+    if not plan.planar:
+        plan.block = TILE_VECTORS * lanes
+        plan.padded_filters = ceil_div(filters, lanes) * lanes
+        plan.blocks = ceil_div(filters, plan.block)
+
+
+cdef inline void cut_items(Plan *plan) noexcept:
+    """Cut rows and filters further, until there are enough items for all threads."""
+    cdef Band *band = &plan.band
+    cdef Py_ssize_t rows = rows_of(plan), columns = columns_of(plan)
+    cdef Py_ssize_t wanted = wanted_items(plan.threads), items, in_all
+    items = (
+        ceil_div(plan.problem.batch, plan.images) * plan.problem.groups
+        * ceil_div(columns, band.w.size)
+    )
+    in_all = items * ceil_div(rows, band.h.size)
+    # The order in which a fold adds must not depend on the number of threads.
+    if not (
+        plan.folds or plan.whole_planes or in_all >= wanted
+        or (has_heavy_weights(plan) and are_even(in_all * plan.blocks, plan.threads))
+    ):
+        band.h.size = even_size(
+            rows, larger(smaller(band.h.size, 2), ceil_div(rows, ceil_div(wanted, items))), 1
+        )
+    band.h.items = ceil_div(rows, band.h.size)
+    band.w.items = ceil_div(columns, band.w.size)
+    items *= band.h.items
+    plan.split = ceil_div(plan.blocks, smaller(plan.blocks, ceil_div(wanted, 2 * items)))
+    plan.splits = ceil_div(plan.blocks, plan.split)
+    plan.packing = BEFORE
+    if plan.planar and not plan.problem.adjoint and lies_packed(plan):
+        plan.packing = NEVER
+    elif (
+        items == plan.problem.groups and not (plan.planar or plan.folds)
+        and block_bytes(plan) <= LIMIT_BYTES
+    ):
+        plan.packing = LATE
+
+
+cdef inline double block_bytes(const Plan *plan) noexcept nogil:
+    """Bytes of a block of packed weights, of all parts."""
+    return (
+        <double>plan.block * plan.band.channels * plan.problem.weights.kernel_h
+        * plan.problem.weights.kernel_w * plan.problem.bytes
+    )
+
+
+# ---- layouts -----------------------------------------------------------------------------------
+
+cdef inline Py_ssize_t row_pitch(const Plan *plan, Py_ssize_t columns) noexcept nogil:
+    """Sums from one row of outputs to the next: whole vectors, if lanes are pixels."""
+    cdef Py_ssize_t lanes = plan.problem.tiles.lanes
+    return ceil_div(columns, lanes) * lanes if plan.planar else columns
+
+
+cdef inline void lay_out_source(Plan *plan) noexcept:
+    """Lay out what an item copies of the source, and choose the steps that are taken together."""
+    cdef Band *band = &plan.band
+    cdef Py_ssize_t bytes = plan.problem.bytes
+    lay_out(band)
+    plan.source_bytes, plan.ahead, plan.chunk = 0, 0, ALL_STEPS
+    plan.image_bytes = band.source.stride_n
+    if plan.reading == IN_PLACE:
+        plan.ahead, plan.chunk = AHEAD_PIXELS, CHUNK_CHANNELS
+    elif plan.reading == IN_BAND:
+        plan.image_bytes = band.channels * band.channel_rows * band.pitch * bytes
+        # Vectors of pixels are read beyond the last row.
+        plan.source_bytes = plan.images * plan.image_bytes + PLANE_VECTORS * VECTOR_BYTES
+    else:
+        plan.run = band.w.size
+        plan.chunk = LIMIT_BYTES // (plan.run * bytes)
+        plan.source_bytes = plan.chunk * plan.run * bytes
+
+
+cdef inline void lay_out_scratch(Plan *plan) noexcept:
+    cdef Band *band = &plan.band
+    cdef Py_ssize_t bytes = plan.problem.bytes, lanes = plan.problem.tiles.lanes
+    cdef Py_ssize_t pitch = row_pitch(plan, band.w.size), filters
+    plan.group_rows = smaller(
+        plan.images * band.h.size,
+        larger(1, (MOST_PIXELS if plan.planar else GROUP_PIXELS) // pitch),
+    )
+    if plan.whole_planes:
+        plan.group_rows = band.h.size
+    plan.sums_pitch = ceil_div(plan.group_rows * pitch + lanes, lanes) * lanes
+    filters = smaller(FEW_FILTERS if plan.planar else plan.block, larger(1, plan.padded_filters))
+    plan.scratch.bytes = 0
+    take(&plan.scratch, LINE)
+    plan.at.tile = take(&plan.scratch, TILE_BYTES)
+    plan.at.sums = take(&plan.scratch, <double>filters * plan.sums_pitch * bytes)
+    plan.at.band = take(&plan.scratch, plan.source_bytes)
+    if plan.packing == LATE:
+        plan.at.packed = take(&plan.scratch, block_bytes(plan))
+        plan.at.spare = take(&plan.scratch, <double>PACK_TAPS * plan.block * bytes)
+    if plan.whole_planes:
+        plan.at.sums = take(&plan.scratch, 2.0 * plan.sums_pitch * bytes)
+        plan.at.staged = take(
+            &plan.scratch, <double>bytes * band.h.target.size * band.w.target.size
+        )
+
+
+cdef inline void lay_out_tables(Plan *plan) noexcept:
+    """Lay out what all items read: packed weights, the bias, and the offsets of steps."""
+    cdef Py_ssize_t bytes = plan.problem.bytes, i, steps = 0
+    cdef double filters = <double>plan.problem.groups * plan.padded_filters
+    cdef Part *part
+    plan.tables.bytes = 0
+    plan.bias = take(&plan.tables, filters * bytes)
+    for i in range(plan.band.h.n_seeing * plan.band.w.n_seeing):
+        part = plan.parts + i
+        part.steps_before = steps
+        steps += part.steps
+        if plan.packing == BEFORE:
+            part.packed = take(&plan.tables, filters * part.steps * bytes)
+        part.offsets = take(&plan.tables, part.n_offsets * sizeof(int32_t))
+
+
+# ---- parts -------------------------------------------------------------------------------------
+
+cdef inline void find_parts(Plan *plan) noexcept:
+    """Pair the phases of both axes."""
+    cdef Py_ssize_t i, j
+    cdef Part *part
+    cdef const Phase *h
+    cdef const Phase *w
+    for i in range(plan.band.h.n_phases):
+        for j in range(plan.band.w.n_phases):
+            h, w = plan.band.h.phases + i, plan.band.w.phases + j
+            if h.taps == 0 or w.taps == 0:
+                continue
+            part = plan.parts + h.index * plan.band.w.n_seeing + w.index
+            part.h, part.w = h, w
+            part.steps = part.n_offsets = plan.band.channels * h.taps * w.taps
+            part.sum_block = SUM_BLOCK
+            if plan.problem.adjoint:
+                part.sum_block = adjoint_block(plan.band.channels, h.taps * w.taps)
+            if plan.reading == GATHERED:
+                part.n_offsets = smaller(part.steps, plan.chunk)
+            elif plan.planar:
+                part.n_offsets = w.taps
+
+
+cdef inline void fill_offsets(const Plan *plan, const Part *part, int32_t *offsets) noexcept nogil:
+    """Fill the table of a part's offsets."""
+    cdef const Band *band = &plan.band
+    cdef const Phase *h = part.h
+    cdef const Phase *w = part.w
+    cdef Py_ssize_t c, kh, kw, i = 0, row
+    cdef Py_ssize_t y = h.source - band.h.base, x = w.source - band.w.base
+    if plan.reading == GATHERED:
+        for i in range(part.n_offsets):
+            offsets[i] = <int32_t>(i * plan.run)
+        return
+    if plan.reading == IN_PLACE:
+        for c in range(band.channels):
+            offsets[c] = <int32_t>(c * (band.source.stride_c // plan.problem.bytes))
+        return
+    if plan.planar:
+        for kw in range(w.taps):
+            offsets[kw] = <int32_t>column(band, x + kw * w.source_step)
+        return
+    for c in range(band.channels):
+        for kh in range(h.taps):
+            row = c * band.channel_rows + stored_row(&band.h, y + kh * h.source_step)
+            for kw in range(w.taps):
+                offsets[i] = <int32_t>(row * band.pitch + column(band, x + kw * w.source_step))
+                i += 1
+
+
+cdef inline const char *packed_of(
+    const Plan *plan, const Part *part, const char *tables
+) noexcept nogil:
+    """A part's weights of all filters, as they are needed."""
+    if plan.packing == NEVER:
+        return plan.problem.weights.planes.data
+    return tables + part.packed
+
+
+# ---- making a plan -----------------------------------------------------------------------------
+
+cdef inline int begin_plan(
+    Plan *plan, const Problem *problem, Py_ssize_t phases_h, Py_ssize_t phases_w
+) except -1:
+    """Allocate room for so many phases of each axis, and for their pairs."""
+    cdef Layout layout
+    cdef size_t phases, parts
+    layout.bytes = 0
+    phases = take(&layout, (<double>phases_h + phases_w) * sizeof(Phase))
+    # A tap belongs to one phase, so that at most as many phases have taps.
+    parts = take(
+        &layout, <double>smaller(phases_h, problem.weights.kernel_h)
+        * smaller(phases_w, problem.weights.kernel_w) * sizeof(Part),
+    )
+    memset(plan, 0, sizeof(plan[0]))
+    plan.problem = problem[0]
+    plan.band.source, plan.band.channels = problem.source, problem.channels
+    plan.planar = problem.filters <= FEW_FILTERS
+    plan.memory = allocate(layout.bytes, "phases")
+    plan.band.h.phases = <Phase *>(plan.memory + phases)
+    plan.band.w.phases = plan.band.h.phases + phases_h
+    plan.parts = <Part *>(plan.memory + parts)
+    return 0
+
+
+cdef inline void finish_plan(Plan *plan, int threads) noexcept:
+    """Cut the outputs of the two sides into items, and lay out all memory."""
+    cdef const Problem *problem = &plan.problem
+    plan.problem.target.past_caches = problem.target.all_bytes >= STREAM_BYTES
+    plan.moved = problem.target.all_bytes + (
+        2.0 / FLOPS_PER_BYTE * problem.batch * problem.groups * problem.filters
+        * plan.band.channels * taken_taps(&plan.band.h) * taken_taps(&plan.band.w)
+    )
+    plan.threads = useful_threads(plan.moved, threads)
+    cut_outputs(plan)
+    choose_images(plan)
+    plan.whole_planes = (
+        plan.planar and plan.reading == IN_BAND and not plan.folds and plan.band.channels == 1
+        and plan.band.h.size == rows_of(plan) and plan.band.w.size == columns_of(plan)
+        and problem.batch * problem.groups >= 2 * plan.threads and fits_plane_tile(plan)
+    )
+    plan.framed = plan.whole_planes and has_frame(&plan.band)
+    cut_filters(plan)
+    cut_items(plan)
+    lay_out_source(plan)
+    find_parts(plan)
+    lay_out_scratch(plan)
+    lay_out_tables(plan)
+
+
+cdef inline int make_forward(
+    Plan *plan, const Problem *problem, Window window, int threads
+) except -1:
+    """Plan a forward convolution."""
+    cdef Axis *h = &window.h
+    cdef Axis *w = &window.w
+    begin_plan(plan, problem, 1, 1)
+    if (
+        reads_in_place(&problem.source, h, w, plan.planar)
+        and joins_rows(&problem.target, w.out)
+    ):
+        plan.reading = IN_PLACE
+        w.size = w.out = h.size * w.size
+        h.size = h.out = 1
+    plan_forward(&plan.band.h, h)
+    plan_forward(&plan.band.w, w)
+    finish_plan(plan, threads)
+    return 0
+
+
+cdef inline int make_adjoint(
+    Plan *plan, const Problem *problem, const Window *window, Rectangle outputs, bint folds,
+    int threads,
+) except -1:
+    """Plan a rectangle of the padded target of a transposed convolution."""
+    begin_plan(
+        plan, problem, smaller(window.h.stride, outputs.bottom - outputs.top),
+        smaller(window.w.stride, outputs.right - outputs.left),
+    )
+    plan.folds = folds
+    plan_transposed(&plan.band.h, &window.h, outputs.top, outputs.bottom)
+    plan_transposed(&plan.band.w, &window.w, outputs.left, outputs.right)
+    finish_plan(plan, threads)
+    return 0

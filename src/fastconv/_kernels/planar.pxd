@@ -1,0 +1,187 @@
+"""The outputs of an item where lanes of vectors are pixels, for few filters per group.
+
+A step multiplies one weight with vectors of neighbouring source pixels. Rows of outputs share the rows
+of source pixels that they read. Depthwise convolution computes all outputs of a channel in one call of
+the tile per phase, because calls for a few rows took most of the time of small planes.
+"""
+
+from libc.stdint cimport int32_t
+from libc.string cimport memset
+
+from fastconv._kernels.band cimport Side, load_band, load_inside, stored_row
+from fastconv._kernels.common cimport ceil_div, larger, smaller, stream_fence, zip_rows
+from fastconv._kernels.plan cimport Part, Plan, packed_of
+from fastconv._kernels.rows cimport Rows, row_in_band
+from fastconv._kernels.target cimport Target, place_of, store_run
+from fastconv._kernels.tile cimport PLANE_ROWS, PLANE_VECTORS
+
+cdef enum:
+    PLANE_BLOCK = 128  # Terms that are summed in one register, SUM_BLOCK of this way.
+    PLANE_CHANNELS = 16  # Channels whose sums are added up before they join the others.
+
+
+cdef struct Stripe:
+    # Outputs that are computed together: `rows` rows from row i on, `vectors` wide, of one filter.
+    Py_ssize_t i, rows, first_vector, vectors
+    const char *filter
+    char *sums
+
+
+cdef inline void correlate_channel(
+    const Plan *plan, const Rows *rows, const Stripe *stripe, Py_ssize_t c, char *to,
+    Py_ssize_t to_pitch,
+) noexcept nogil:
+    """Add what one channel gives to the outputs of a stripe."""
+    cdef Py_ssize_t bytes = plan.problem.bytes, pitch = plan.band.pitch, kh = 0, kw = 0, done
+    cdef bint share = plan.band.h.source.stride == 1 and rows.h.source_step == 1
+    cdef Py_ssize_t most_rows = larger(1, PLANE_BLOCK // rows.w.taps) if share else 1
+    cdef Py_ssize_t y = rows.h.source - plan.band.h.base
+    cdef const char *filter = stripe.filter + c * rows.h.taps * rows.w.taps * bytes
+    cdef const char *source = row_in_band(plan, rows, stripe.i) + bytes * (
+        c * plan.band.channel_rows * pitch + stripe.first_vector * plan.problem.tiles.lanes
+    )
+    while kh < rows.h.taps:
+        # A row of the filter that is longer than a block is cut, too.
+        done = plan.problem.tiles.correlate(
+            to, to_pitch, stripe.rows, stripe.vectors,
+            source + bytes * pitch * stored_row(&plan.band.h, y + kh * rows.h.source_step),
+            pitch if share else plan.band.h.rests * pitch,
+            filter + (kh * rows.w.taps + kw) * bytes, smaller(rows.h.taps - kh, most_rows),
+            smaller(rows.w.taps - kw, PLANE_BLOCK), rows.offsets + kw,
+        )
+        kw += PLANE_BLOCK
+        if kw >= rows.w.taps:
+            kh += done
+            kw = 0
+
+
+cdef inline void correlate_stripe(
+    const Plan *plan, const Rows *rows, const Stripe *stripe
+) noexcept nogil:
+    """Add all channels to the outputs of a stripe; many channels in groups, as sums of sums."""
+    cdef Py_ssize_t channels = plan.band.channels, bytes = plan.problem.bytes, c, r
+    cdef Py_ssize_t pitch = stripe.vectors * plan.problem.tiles.lanes
+    if channels <= PLANE_CHANNELS:
+        for c in range(channels):
+            correlate_channel(plan, rows, stripe, c, stripe.sums, rows.pitch)
+        return
+    memset(rows.tile, 0, stripe.rows * pitch * bytes)
+    for c in range(channels):
+        correlate_channel(plan, rows, stripe, c, rows.tile, pitch)
+        if (c + 1) % PLANE_CHANNELS == 0 or c + 1 == channels:
+            for r in range(stripe.rows):
+                plan.problem.sums.add_row(
+                    stripe.sums + r * rows.pitch * bytes, rows.tile + r * pitch * bytes, pitch
+                )
+            memset(rows.tile, 0, stripe.rows * pitch * bytes)
+
+
+cdef inline void correlate_rows(const Plan *plan, const Rows *rows) noexcept nogil:
+    """Add all steps of the rows to their sums."""
+    cdef Py_ssize_t bytes = plan.problem.bytes, lanes = plan.problem.tiles.lanes, f
+    cdef Py_ssize_t vectors = ceil_div(rows.count, lanes), left
+    cdef Stripe stripe
+    stripe.i = rows.first
+    while stripe.i < rows.last:
+        stripe.rows = PLANE_ROWS if rows.last - stripe.i >= PLANE_ROWS else 1
+        stripe.first_vector = 0
+        while stripe.first_vector < vectors:
+            left = vectors - stripe.first_vector
+            stripe.vectors = PLANE_VECTORS if left >= PLANE_VECTORS else 2 if left >= 2 else 1
+            for f in range(rows.filters):
+                stripe.filter = rows.packed + f * rows.part.steps * bytes
+                stripe.sums = rows.sums + bytes * (
+                    f * plan.sums_pitch + (stripe.i - rows.first) * rows.pitch
+                    + stripe.first_vector * lanes
+                )
+                correlate_stripe(plan, rows, &stripe)
+            stripe.first_vector += stripe.vectors
+        stripe.i += stripe.rows
+
+
+cdef inline void correlate_phase(
+    const Plan *plan, const Part *part, const char *tables, Py_ssize_t f, const char *band, char *to
+) noexcept nogil:
+    """Compute all outputs of a pair of phases of one filter, side by side."""
+    cdef const Side *h = &plan.band.h
+    cdef Py_ssize_t bytes = plan.problem.bytes
+    cdef const char *weights = packed_of(plan, part, tables)
+    plan.problem.tiles.correlate_plane(
+        to, part.h.last - part.h.first, part.w.last - part.w.first,
+        band + bytes * (
+            plan.band.pitch * (
+                (part.h.first - h.first) * h.rests + stored_row(h, part.h.source - h.base)
+            )
+            + part.w.first - plan.band.w.first
+        ),
+        plan.band.pitch, h.source.stride, weights + f * part.steps * bytes, part.h.taps,
+        part.w.taps, <const int32_t *>(tables + part.offsets),
+        tables + plan.bias + f * bytes,
+    )
+
+
+cdef inline void correlate_phases(
+    const Plan *plan, const char *tables, Py_ssize_t f, const char *band, char *sums, char *out
+) noexcept nogil:
+    """Compute a plane of outputs of one filter; the columns of two phases are interleaved."""
+    cdef const Side *h = &plan.band.h
+    cdef const Side *w = &plan.band.w
+    cdef const Part *part
+    cdef char *phases[2]  # In the order of their columns.
+    cdef Py_ssize_t bytes = plan.problem.bytes, columns = w.target.size, i, j, y
+    cdef Py_ssize_t row_bytes = columns * bytes
+    cdef char *to
+    for i in range(h.n_phases):
+        for j in range(w.n_phases):
+            part = plan.parts + h.phases[i].index * w.n_seeing + w.phases[j].index
+            to = out
+            if w.step == 2:
+                y = w.phases[j].position + w.phases[j].first * 2 - w.target.before
+                to = phases[y] = sums + y * plan.sums_pitch * bytes
+            correlate_phase(plan, part, tables, f, band, to)
+        if w.step == 2:
+            to = out + row_bytes * (
+                h.phases[i].position + h.phases[i].first * 2 - h.target.before
+            )
+            for y in range(h.phases[i].last - h.phases[i].first):
+                zip_rows(
+                    to + 2 * y * row_bytes, phases[0] + y * ((columns + 1) // 2) * bytes,
+                    phases[1] + y * (columns // 2) * bytes, columns, bytes,
+                )
+
+
+cdef inline void load_plane(
+    const Plan *plan, Py_ssize_t n, Py_ssize_t g, char *band, Py_ssize_t *held
+) noexcept nogil:
+    """Copy a plane with its padding, which an earlier item may have left (`held`)."""
+    if not plan.framed:
+        load_band(
+            &plan.band, n, g, 1, plan.band.h.first, plan.band.h.size, plan.band.w.first,
+            plan.band.w.size, band,
+        )
+        return
+    if not held[0]:
+        memset(band, 0, plan.source_bytes)
+        held[0] = True
+    load_inside(&plan.band, n, g, band)
+
+
+cdef inline void convolve_plane(
+    const Plan *plan, const char *tables, Py_ssize_t n, Py_ssize_t g, char *scratch
+) noexcept nogil:
+    """Compute all outputs of an input channel that has filters of its own."""
+    cdef const Target *target = &plan.problem.target
+    cdef Py_ssize_t pixels = plan.band.h.target.size * plan.band.w.target.size, place, f
+    cdef bint staged = target.past_caches or target.finish != NULL
+    cdef char *band = scratch + plan.at.band
+    cdef char *sums = scratch + plan.at.sums
+    load_plane(plan, n, g, band, <Py_ssize_t *>scratch)
+    for f in range(g * plan.problem.filters, (g + 1) * plan.problem.filters):
+        place = place_of(target, n, f, 0, 0)
+        correlate_phases(
+            plan, tables, f, band, sums, scratch + plan.at.staged if staged else target.data + place
+        )
+        if staged:
+            store_run(target, place, target.stride_w, scratch + plan.at.staged, pixels)
+    if target.past_caches:
+        stream_fence()

@@ -1,0 +1,73 @@
+"""What a convolution is, whatever the algorithm: its arrays and their sizes."""
+
+from libc.string cimport memset
+
+cimport numpy as cnp
+
+from fastconv._kernels.common cimport (
+    Format, Planes, Sums, converted_format, load_row, planes_of, sums_of,
+)
+from fastconv._kernels.target cimport Target, finish_with, target_of
+from fastconv._kernels.tile cimport Tiles, tiles_of
+from fastconv._kernels.weights cimport Weights, weights_of
+
+
+cdef struct Problem:
+    # `target` is the convolution of `source` with `weights` or, of an adjoint, what becomes `source`
+    # by such a convolution.
+    Planes source
+    Weights weights
+    Target target
+    bint adjoint
+    Py_ssize_t batch, groups
+    Py_ssize_t channels, filters  # Of a group: what is summed over, and what is computed.
+    const char *bias  # Of all filters; NULL is zeros.
+    Py_ssize_t bias_stride
+    Format bias_format
+    const char *marks  # A byte per image, which is computed if it is not 0; NULL means all images.
+    Py_ssize_t bytes  # Of a number that is computed with.
+    const Tiles *tiles
+    const Sums *sums
+
+
+cdef inline int describe(
+    Problem *problem, cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, Py_ssize_t groups,
+    bint adjoint, epilogue,
+) except -1:
+    """Read arrays (n, c, h, w), weights (f, c/groups, kh, kw) and what `Epilogue` holds, or None."""
+    cdef cnp.ndarray bias
+    memset(problem, 0, sizeof(problem[0]))
+    problem.target = target_of(out)
+    problem.bytes = problem.target.format.scratch_bytes
+    problem.tiles, problem.sums = tiles_of(problem.bytes), sums_of(True, problem.bytes)
+    problem.source = planes_of(source, converted_format(source, problem.bytes))
+    problem.weights = weights_of(weight, groups, adjoint, problem.bytes, problem.tiles)
+    problem.batch, problem.groups = cnp.PyArray_DIM(source, 0), groups
+    problem.channels = cnp.PyArray_DIM(source, 1) // groups
+    problem.filters, problem.adjoint = problem.weights.filters, adjoint
+    if epilogue is None:
+        return 0
+    if epilogue.bias is not None:
+        bias = epilogue.bias
+        problem.bias = <const char *>cnp.PyArray_DATA(bias)
+        problem.bias_stride = cnp.PyArray_STRIDE(bias, 0)
+        problem.bias_format = converted_format(bias, problem.bytes)
+    return finish_with(&problem.target, epilogue.residual, epilogue.activation)
+
+
+cdef inline void load_bias(
+    const Problem *problem, Py_ssize_t first, Py_ssize_t count, char *to
+) noexcept nogil:
+    """Copy the bias of some filters to scratch."""
+    if problem.bias == NULL:
+        memset(to, 0, count * problem.bytes)
+        return
+    load_row(
+        to, problem.bias + first * problem.bias_stride, count, problem.bias_stride,
+        problem.bias_format,
+    )
+
+
+cdef inline bint is_wanted(const Problem *problem, Py_ssize_t n) noexcept nogil:
+    """Is an image to be computed?"""
+    return problem.marks == NULL or problem.marks[n] != 0

@@ -1,0 +1,61 @@
+"""Scratch memory: laid out once, and allocated so that every part begins at a cache line.
+
+A plan takes the parts of a layout one after the other and keeps their offsets; a task adds an offset
+to where its scratch begins. So the size of a part is written in one place, and a task cannot use more
+than what was allocated.
+"""
+
+from libc.math cimport ceil
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport free, malloc
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    enum { LINE = 64 }; /* bytes of a cache line, and of the longest vector */
+    /* No memory is as large as this, and no sum of a few such sizes overflows. */
+    #define TOO_LARGE ((double)(PTRDIFF_MAX / 16))
+    """
+    enum:
+        LINE
+    const double TOO_LARGE
+
+
+cdef struct Layout:
+    # Bytes of all parts. A float64 also holds sizes beyond the address space: what is too large
+    # becomes a MemoryError instead of a small number.
+    double bytes
+
+
+cdef inline size_t take(Layout *layout, double bytes) noexcept nogil:
+    """Add a part of so many bytes, and return its offset."""
+    cdef double offset = layout.bytes
+    layout.bytes = offset + ceil(bytes / LINE) * LINE
+    return <size_t>min(offset, TOO_LARGE)
+
+
+cdef inline char *try_allocate(double bytes) noexcept nogil:
+    """Allocate memory that begins at a line, for `release`; NULL if there is not as much."""
+    cdef char *block = NULL
+    cdef char *memory
+    if bytes < TOO_LARGE:
+        block = <char *>malloc(<size_t>bytes + 2 * LINE)
+    if block == NULL:
+        return NULL
+    memory = block + 2 * LINE - <uintptr_t>block % LINE
+    (<char **>memory - 1)[0] = block
+    return memory
+
+
+cdef inline char *allocate(double bytes, str purpose) except NULL:
+    """Allocate memory that begins at a line, for `release`."""
+    cdef char *memory = try_allocate(bytes)
+    if memory == NULL:
+        raise MemoryError(f"no memory for {bytes:.0f} bytes of {purpose}")
+    return memory
+
+
+cdef inline void release(char *memory) noexcept nogil:
+    """Free what `allocate` has returned; NULL is nothing."""
+    if memory != NULL:
+        free((<char **>memory - 1)[0])
