@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Check style and types by the hooks of .pre-commit-config.yaml, with the active environment's tools.
+# Check style and types: run the hooks of .pre-commit-config.yaml in the active environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
