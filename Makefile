@@ -1,6 +1,7 @@
 # make wheel      the sdist and one wheel for Python 3.11 and later into dist/, tested
 # make test       the tests, in the environment that is active
-# make lint       ruff and mypy
+# make lint       check style and types
+# make format     write Python and C sources anew in the project's style
 # make bench      the benchmark (pip install -e ".[bench]" for the libraries to compare with)
 # make clean      remove everything that was built or cached
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 # Interpreters that `make wheel` tests the wheel with, for instance "python3.11 python3.13".
 TEST_PYTHONS ?= $(PYTHON)
 
-.PHONY: wheel test lint bench clean
+.PHONY: wheel test lint format bench clean
 
 wheel:
 	PYTHON=$(PYTHON) scripts/build_wheel.sh
@@ -19,6 +20,10 @@ test:
 
 lint:
 	scripts/lint.sh
+
+format:
+	ruff format .
+	clang-format -i src/fastconv/_kernels/*.[ch]
 
 bench:
 	$(PYTHON) -m bench

@@ -1,7 +1,7 @@
 """Build every kernel source once per CPU level.
 
-The levels are data (`LEVELS`); the rest of the file turns "kernels x levels" into extension
-modules and asks the compiler, once and before all work, whether it works and knows OpenMP.
+The levels are data (`LEVELS`). The rest of the file makes one extension module for each kernel and
+level. Before it builds them it checks that the compiler works, and whether it supports OpenMP.
 """
 
 import os
@@ -22,8 +22,8 @@ from setuptools.modified import newer_group
 PACKAGE = "fastconv._kernels"
 SOURCES = Path("src/fastconv/_kernels")
 
-# Level -> compiler flags. "base" is what the compiler targets by default: the x86-64 baseline on
-# x86-64, the one generic level on every other processor.
+# The compiler flags of each level. The level "base" is the compiler's default target: the baseline
+# of x86-64, or the only level on other processors.
 LEVELS: dict[str, list[str]] = {"base": []}
 if platform.machine() in ("x86_64", "AMD64"):
     V3 = ["-mavx2", "-mfma"]
@@ -33,6 +33,7 @@ if platform.machine() in ("x86_64", "AMD64"):
         *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"),
     ]
 
+# Each kernel is built once per level, as <kernel>_<level>.
 KERNELS = (
     "activation",
     "columns",
@@ -43,19 +44,19 @@ KERNELS = (
     "roofline",
     "winograd",
     "winograd_gradient",
-)  # built once per level, as <kernel>_<level>
-# C files that several kernels share: compiled once per level, and linked to each of them.
+)
+# Several kernels share these C files, which are compiled once per level and linked to each kernel.
 SHARED = {
     "epilogue": ("convolution", "winograd"),
     "tile": ("convolution", "gradients", "product", "winograd", "winograd_gradient"),
 }
-# Built once, with no level flags: they run before a level is chosen.
+# These modules run before a level is chosen, so they are built once, without flags of a level.
 RUNTIME = ("cpu", "memory", "threads")
 
 COMPILE_FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wno-unused-function"]
 LINK_FLAGS = ["-Wl,-s"] if sys.platform == "linux" else []
 
-# One binary for Python 3.11 and later; free-threaded builds have no limited API.
+# The limited API makes one binary for Python 3.11 and later; free-threaded builds do not have it.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 MACROS = [
     ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
@@ -79,13 +80,13 @@ C_FILES = ["setup.py", *map(str, SOURCES.glob("*.[ch]"))]
 
 
 class Kernel(Extension):
-    """An extension module, and the names of the C files that it shares with others of its level."""
+    """An extension module, with the names of the C files that modules of its level share."""
 
     shared: tuple[str, ...] = ()
 
 
 def extension(source: str, module: str, flags: list[str]) -> Kernel:
-    """One extension module."""
+    """Describe one extension module."""
     made = Kernel(
         f"{PACKAGE}.{module}",
         [str(SOURCES / f"{source}.pyx")],
@@ -109,7 +110,7 @@ def generate(ext: Extension) -> list[str]:
     [source] = ext.sources
     folder = GENERATED / ext.name.rpartition(".")[2]
     result = str((folder / source).with_suffix(".c"))
-    # Not left to `cythonize`: every isolated build has a new copy of NumPy's declarations.
+    # `cythonize` would always rebuild: every isolated build has a new copy of NumPy's declarations.
     if newer_group(
         [source, *(path for path in ext.depends if not path.endswith((".h", ".c")))], result
     ):
@@ -121,15 +122,15 @@ def generate(ext: Extension) -> list[str]:
             force=True,
             quiet=True,
         )
-        # It puts copies of the headers beside the C file, which would be included instead of the
-        # ones that are edited.
+        # `cythonize` puts copies of the headers beside the C file. The compiler would include these
+        # instead of the headers in the source tree, even after those are edited.
         for copy in folder.rglob("*.h"):
             copy.unlink()
     return [result]
 
 
 class Build(build_ext):
-    """`build_ext` that asks the compiler first, adds OpenMP, and compiles in parallel."""
+    """`build_ext` that checks the compiler first, adds OpenMP, and compiles in parallel."""
 
     def finalize_options(self) -> None:
         super().finalize_options()
@@ -149,7 +150,7 @@ class Build(build_ext):
         super().build_extensions()
 
     def _shared_object(self, name: str, ext: Extension, settings: str) -> str:
-        """Compile a shared file with a module's flags, if no other module has done so."""
+        """Compile a shared file with the flags of a module, unless another module has done so."""
         source = str(SOURCES / f"{name}.c")
         folder = GENERATED / ext.name.rpartition("_")[2]
         [result] = self.compiler.object_filenames([source], output_dir=str(folder))
@@ -163,9 +164,9 @@ class Build(build_ext):
         return str(result)
 
     def _settings(self, openmp: list[str]) -> str:
-        """Name a file that is as old as the choice of compiler, OpenMP, Cython and NumPy.
+        """Return a file that changes with the compiler, OpenMP, Cython or NumPy.
 
-        With another compiler, or once OpenMP has been installed, everything is built again.
+        All modules depend on it, so that a change of one of these rebuilds everything.
         """
         path = GENERATED / "settings.txt"
         text = f"{self.compiler.compiler_so} {openmp} {cython_version} {np.__version__}\n"
@@ -175,7 +176,7 @@ class Build(build_ext):
         return str(path)
 
     def _compiles(self, source: str, flags: list[str]) -> str:
-        """Compile and link a tiny library; return what the compiler complained about, or ""."""
+        """Compile and link a tiny library; return the compiler's error message, or ""."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "probe.c")
             path.write_text(source)

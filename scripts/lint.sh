@@ -1,9 +1,6 @@
 #!/usr/bin/env bash
-# Check style and types, with the ruff and mypy of the active environment.
+# Check style and types: run the hooks of .pre-commit-config.yaml in the active environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-ruff check .
-ruff format --check .
-mypy --strict
-mypy --strict tests bench scripts
+pre-commit run --all-files --color never "$@"

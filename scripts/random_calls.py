@@ -1,8 +1,8 @@
 """Random calls of the public functions, as Python expressions that `digests.py` evaluates.
 
-A call is drawn from its function's name and its number alone. Most calls are tiny and a third are
-large enough for several threads and tiles; some are refused, for shapes, dtypes or keywords that do
-not fit. New keywords are best drawn last, so that the calls without them stay what they were.
+The name of its function and its number alone determine a call. Most calls are tiny, and a third are
+large enough for several threads and tiles. Some are refused, because of shapes, dtypes or keywords
+that do not fit. Draw a new keyword after all others: then calls without it do not change.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ REFUSED = ["complex64", "longdouble", "S3", "datetime64[s]", "bool"]
 SIZES = [size for size in EDGE_SIZES if size <= 65]
 LARGE_SIZES = [*SIZES[5:], 129, 300, 2100]
 LARGEST = {"images": 1 << 19, "columns": 1 << 20, "convolved": 1 << 19, "products": 1 << 29}
-"""The most elements, or multiplications, of a call: a few MB, and mostly less than 0.1 s."""
+"""Limits for the elements or multiplications of a call: a few MB, and mostly less than 0.1 s."""
 
 
 class Source(str):
-    """A piece of an expression, which stands for itself within the text of a call."""
+    """A part of an expression, which the text of a call contains without quotes."""
 
     __repr__ = str.__str__
 
@@ -66,7 +66,7 @@ class Draw(random.Random):
         return self.choice([a, b, (a, b), [c, d], ((a, b), (c, d)), "same", "valid"])
 
     def array(self, shape: Shape, dtypes: list[str], below: int | None = None) -> Source:
-        """Write an array, now and then of another dtype or shape than its function takes."""
+        """Write an array, sometimes with a dtype or shape that the function does not accept."""
         refused = dtypes is not MOVABLE and self.chance(0.01)
         dtype = self.choice(REFUSED if refused else dtypes)
         if self.chance(0.005):
@@ -83,7 +83,7 @@ class Draw(random.Random):
         return Source(f"array({', '.join(parts)})")
 
     def call(self, function: str, *arguments: Any, can_out: bool = True, **keywords: Any) -> Source:
-        """Write a call, now and then with `out` or with a bad keyword."""
+        """Write a call, sometimes with `out` or with a bad keyword."""
         known = sorted(BAD.keys() & {*keywords, *["out"] * can_out})
         spoiled = bool(known) and self.chance(0.06)
         if spoiled:
@@ -98,18 +98,18 @@ class Draw(random.Random):
         return Source(f"{names[0]}({', '.join(parts)})")
 
     def window(self, kind: str) -> tuple[Shape, dict[str, Any], Shape, Shape]:
-        """Draw a kernel, keywords of the window, the size of an image, and that of the output."""
+        """Draw a kernel size, keywords of the window, and the sizes of an image and its output."""
         odd = self.randint(1, 7), self.randint(1, 4)
         kernel = self.choice([(3, 3), (1, 1), (2, 2), (5, 5), odd])
         keywords: dict[str, Any] = {}
-        if kind == "dense":  # This is what Winograd's algorithm is for.
+        if kind == "dense":  # Winograd's algorithm supports only this window.
             kernel = (3, 3)
         elif self.chance(0.5):
             keywords["stride"] = self.form(self.randint(1, 3), self.randint(1, 3))
         if kind == "any" and self.chance(0.3):
             keywords["dilation"] = self.form(self.randint(1, 3), self.randint(1, 3))
         if self.chance(0.7):
-            half = min(kernel) // 2 + self.chance(0.05)  # Pooling takes little more.
+            half = min(kernel) // 2 + self.chance(0.05)  # Pooling accepts no more than half.
             keywords["padding"] = self.padding(half if kind == "pooling" else self.choice([3, 7]))
         if self.chance(0.3):
             mode = {"pad_mode": self.choice(PAD_MODES)}
@@ -124,12 +124,12 @@ class Draw(random.Random):
         stride = {"stride": kernel} if kind == "pooling" else {}
         try:
             axes = reference.axes(image[0], image[1], kernel, **stride | keywords)
-        except ValueError:  # It does not fit, which the function has to say.
+        except ValueError:  # The window does not fit, and the function must refuse it.
             return kernel, keywords, image, (1, 1)
         return kernel, keywords, image, tuple(len(axis.taps) for axis in axes)
 
     def images(self, most: float, can_lack_batch: bool = True) -> Shape:
-        """Draw the batch, or none, and the channels of at most `most` planes."""
+        """Draw the batch size, if any, and the number of channels, for at most `most` planes."""
         batch = self.choice([1, 2, 3, 8] if self.large else [1, 1, 2, 3, 0])
         channels = self.choice(LARGE_SIZES if self.large else [1, 2, 3, 4, 5, 8, 17])
         channels = max(1, min(channels, int(most / max(1, batch))))
@@ -162,7 +162,7 @@ def pooling(draw: Draw, function: str) -> Source:
     numbers = FLOATS * 2 + INTEGERS
     if function == "max_pool2d":
         keywords["return_indices"] = draw.chance(0.5)
-        if draw.chance(0.2):  # It changes the size of the output, which is not needed here.
+        if draw.chance(0.2):  # This changes the size of the output, which this call does not use.
             keywords["dilation"] = draw.form(draw.randint(1, 2), draw.randint(1, 2))
         return draw.call(function, draw.array(shape, numbers), size, **keywords)
     if function == "max_pool2d_backward":
@@ -183,7 +183,7 @@ def convolution(draw: Draw, function: str) -> Source:
     *batch, channels = draw.images(LARGEST["convolved"] / prod(image))
     filters = draw.choice(LARGE_SIZES[:-1] if draw.large else [1, 2, 3, 5, 8, 17])
     groups = 1
-    if draw.chance(0.35):  # Depthwise, or of a few channels per group.
+    if draw.chance(0.35):  # The convolution is depthwise, or has a few groups.
         keywords["groups"] = groups = channels if draw.chance(0.5) else draw.randint(1, 3)
     each = max(1, channels // groups)
     work = prod(batch) * groups * each * prod(kernel) * prod(out)
@@ -282,11 +282,11 @@ MAKERS: dict[Callable[[Draw, str], Source], dict[str, int]] = {
         **{"SoftmaxWithLoss": 20, "Sigmoid": 15, "Affine": 30, "GlobalAveragePooling": 15},
     },
 }
-"""How many calls of each function are drawn, and by what."""
+"""The number of calls of each function, by the function that draws them."""
 
 
 def corpus() -> Iterator[str]:
-    """Draw all calls; another number of calls of one function changes none of the others."""
+    """Draw all calls; the calls of one function do not depend on the number of any others."""
     for make, functions in MAKERS.items():
         for name, count in functions.items():
             yield from (str(make(Draw(f"{name} {i}"), name)) for i in range(count))

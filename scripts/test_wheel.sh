@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the wheel from dist/ into a fresh environment; run the demo and the tests outside the tree.
+# Install the wheel from dist/ into a fresh environment, and run the demo and the tests there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,7 +9,7 @@ trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
 echo "make wheel: testing with $("$work/venv/bin/python" --version)"
 "$work/venv/bin/pip" install --quiet "$(echo dist/fastconv-*.whl)" pytest hypothesis scipy
-cp -R tests pyproject.toml "$work/" # pyproject.toml holds pytest's settings
+cp -R tests pyproject.toml "$work/" # pyproject.toml contains the settings of pytest.
 cd "$work"
 venv/bin/python -c '
 import os, sys, fastconv

@@ -114,7 +114,7 @@ def check(values: Array, grads: Array) -> None:
 
 @each_dtype
 def test_numbers_of_every_kind(level: str, threads: int, dtype: str) -> None:
-    """At every place of a vector; zeros come out positive, NaN as it was."""
+    """Every kind of number is tried in every lane; zeros become positive, and NaN is kept."""
     values = special(dtype)
     for first in range(len(values)):
         rolled = np.tile(np.roll(values, first), 5)
@@ -146,7 +146,7 @@ def test_gradients_of_every_kind(level: str, dtype: str) -> None:
 
 @each_dtype
 def test_masks_of_other_bytes(level: str, dtype: str) -> None:
-    """NumPy takes any byte but 0 for true, as views of other arrays may have it."""
+    """NumPy reads every byte but 0 as true, and views of other arrays contain such bytes."""
     mask = np.tile(np.arange(256, dtype=np.uint8), 3).view(np.bool_)
     grads = np.arange(1, mask.size + 1).astype(dtype)
     expected = np.where(mask.view(np.uint8) != 0, grads.dtype.type(0), grads)
@@ -182,7 +182,7 @@ def test_sizes_around_runs(level: str, threads: int, dtype: str) -> None:
 
 @each_dtype
 def test_recycled_memory(level: str, threads: int, dtype: str) -> None:
-    """Large results, and masks, are written to memory that holds earlier ones: all of it."""
+    """Large results and masks in recycled memory are written completely."""
     values = normal_values(((1 << 20) + 5,), dtype)
     grads = normal_values(values.shape, dtype, seed=1)
     for _ in range(2):
@@ -290,7 +290,7 @@ def test_steps_of_zero(level: str, dtype: str) -> None:
 
 @each_dtype
 def test_fields_of_records(level: str, dtype: str) -> None:
-    """Views of memory that holds both, of steps that no dtype's size divides."""
+    """Fields of records have strides that the size of their dtype does not divide."""
     records = np.zeros((5, 7), np.dtype([("mask", "?"), ("grad", dtype), ("rest", "V2")]))
     grads, mask = normal_values((5, 7), dtype), random_mask((5, 7))
     records["grad"], records["mask"] = grads, mask
@@ -390,7 +390,7 @@ NOT_BOOL: list[Any] = [
 
 @pytest.mark.parametrize("dtype", NOT_BOOL, ids=str)
 def test_refused_masks(dtype: Any) -> None:
-    """Also those of one byte, and the output, which the gradient was once taken from."""
+    """Only bool is accepted: neither other dtypes of one byte nor the output of relu."""
     wrong = np.zeros((2, 3), dtype)
     message = re.escape(f"mask must be of bool; got dtype {wrong.dtype}")
     out = np.full((2, 3), 7.0)
@@ -418,7 +418,7 @@ def test_what_is_not_an_array() -> None:
 
 @pytest.mark.parametrize("shape", [(), (3,), (3, 2), (1, 2, 3), (2, 1), (0, 3)], ids=str)
 def test_shapes_that_differ(shape: Shape) -> None:
-    """Neither is broadcast."""
+    """Neither the gradient nor the mask is broadcast."""
     for grads, mask in ((shape, (2, 3)), ((2, 3), shape)):
         message = re.escape(f"grad_output must have the shape of mask, {mask}, got {grads}")
         arrays = np.ones(grads), np.ones(mask, np.bool_)
@@ -452,7 +452,7 @@ def test_wrong_out(out: Any, error: type[Exception], message: str) -> None:
 
 
 def test_out_over_an_input() -> None:
-    """Not the same memory, not one number of it; but right beside it is fine."""
+    """out= must not share a single number with an input, but may lie right beside it."""
     buffer = np.linspace(-1, 1, 30)
     values, mask = buffer[10:20], random_mask((10,))
     message = "^out must not overlap an input$"
@@ -473,7 +473,7 @@ def test_out_over_an_input() -> None:
 
 @each_dtype
 def test_out_over_the_mask(dtype: str) -> None:
-    """Not one byte of it."""
+    """out= must not share a single byte with the mask."""
     size = 10 * np.dtype(dtype).itemsize
     buffer, grads = np.zeros(3 * size, np.uint8), normal_values((10,), dtype)
     out = buffer[size : 2 * size].view(dtype)

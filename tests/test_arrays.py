@@ -36,7 +36,7 @@ ONE = np.ones((1, 1, 1, 1), np.float32)
 def test_any_layout(
     level: str, operation: Operation, dtype: DType, layout: Callable[[Array], Array]
 ) -> None:
-    """Same result from any strides, alignment and byte order; the input stays as it was."""
+    """Strides, alignment and byte order do not change the result; the input is not changed."""
     arrays = operation.arrays(SHAPE, dtype=dtype)
     laid_out = [layout(array) for array in arrays]
     before = [array.copy() for array in laid_out]
@@ -54,7 +54,7 @@ def test_any_layout(
 @each_operation
 @pytest.mark.parametrize("axis", [0, 1, -2, -1])
 def test_steps_of_zero(operation: Operation, axis: int) -> None:
-    """Broadcast inputs repeat memory, which only their strides tell."""
+    """Broadcast inputs repeat memory; only their strides of zero show it."""
     arrays = [
         np.broadcast_to(array.take([0], axis % array.ndim), array.shape)
         for array in operation.arrays(SHAPE)
@@ -72,7 +72,7 @@ def test_lists(operation: Operation) -> None:
 
 @each_operation
 def test_dtypes_with_metadata(operation: Operation) -> None:
-    """A dtype is what it describes, not which object describes it."""
+    """Dtypes are compared by what they describe, not by identity."""
     arrays = operation.arrays(SHAPE)
     described = [
         array.view(np.dtype(array.dtype.str, metadata={"unit": "lux"})) for array in arrays
@@ -82,7 +82,7 @@ def test_dtypes_with_metadata(operation: Operation) -> None:
 
 @each_unbatched
 def test_unbatched(operation: Operation) -> None:
-    """Three dimensions where PyTorch takes them come back as three (two for fold's columns)."""
+    """Unbatched inputs give unbatched results where PyTorch accepts them."""
     arrays = operation.arrays(SHAPE[1:])
     batch = operation.batch_of_one(arrays, SHAPE[1:])
     expected = operation.expected(batch, (1, *SHAPE[1:]))[0]
@@ -95,7 +95,7 @@ def test_unbatched(operation: Operation) -> None:
 
 @each_operation
 def test_no_images(level: str, operation: Operation) -> None:
-    """Results without elements, or gradients of a weight that are all zero."""
+    """A batch of no images gives an empty result, or a gradient of the weight that is zero."""
     shape = (0, *SHAPE[1:])
     arrays = operation.arrays(shape)
     expected = operation.expected(arrays, shape)
@@ -134,7 +134,7 @@ def large_case(name: str, shape: Shape) -> tuple[list[Array], Array]:
 @each_operation
 @pytest.mark.parametrize("shape", LARGE, ids=str)
 def test_large(level: str, threads: int, operation: Operation, shape: Shape) -> None:
-    """Large enough for several threads, split over images, channels or rows."""
+    """Arrays are large enough for several threads, divided by images, channels or rows."""
     arrays, expected = large_case(operation.name, shape)
     assert_same(operation.call(arrays, shape), expected)
     if operation.out:
@@ -146,7 +146,7 @@ def test_large(level: str, threads: int, operation: Operation, shape: Shape) -> 
 @each_operation
 @pytest.mark.parametrize("shape", [SHAPE, (4, 8, 96, 96)], ids=["small", "large"])
 def test_results_do_not_share_memory(operation: Operation, shape: Shape) -> None:
-    """A later call never touches an earlier result, also when only a view of it is left."""
+    """A later call never changes an earlier result, even if only a view of it is left."""
     arrays = operation.arrays(shape, normal_values)
     first = operation.call(arrays, shape)
     copy = first.copy()
@@ -158,7 +158,7 @@ def test_results_do_not_share_memory(operation: Operation, shape: Shape) -> None
 
 
 def test_result_is_never_a_view_of_the_input() -> None:
-    """A 1x1 window gives back the image's own values, and a copy of them all the same."""
+    """A 1x1 window gives the values of the image, but as a copy."""
     images = integer_values((1, 1, 4, 5))
     for result in (
         fastconv.im2col(images, 1, 1),

@@ -134,7 +134,7 @@ def test_col2im_and_fold(level: str, name: str, pad_mode: str) -> None:
 @every_pad_mode
 @pytest.mark.parametrize("size", [(1, 1), (1, 4), (2, 1), (2, 3)], ids=str)
 def test_padding_folds_repeatedly(level: str, size: tuple[int, int], pad_mode: str) -> None:
-    """As numpy.pad: around and around a tiny image, and a row of one pixel mirrored is itself."""
+    """Padding larger than the image repeats it as numpy.pad does, even for a single pixel."""
     images = integer_values((1, 2, *size))
     padding = ((7, 4), (5, 9))
     expected = reference.im2col(images, 3, 2, 2, padding, pad_mode=pad_mode)
@@ -197,7 +197,7 @@ def test_col2im_row_lengths(level: str, dtype: str, outputs: int) -> None:
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33])
 def test_channel_counts(level: str, channels: int) -> None:
-    """Blocks of channels, whole and broken, with images that differ."""
+    """Numbers of channels around the size of a block, with images that differ."""
     images = integer_values((3, channels, 5, 9), "i4")
     images = np.arange(images.size, dtype="i4").reshape(images.shape)
     expected = reference.textbook_im2col(images, 3, 3, 1, 1)
@@ -224,7 +224,7 @@ STREAMED = [
 
 @pytest.mark.parametrize("case", STREAMED, ids=str)
 def test_results_past_the_caches(level: str, case: tuple[int, int, int, int, str]) -> None:
-    """Results too large for the caches, in groups of channels that fill no whole lines."""
+    """Results are larger than the caches, and groups of channels do not fill whole lines."""
     channels, filter_h, filter_w, stride, dtype = case
     entries = channels * filter_h * filter_w * np.dtype(dtype).itemsize
     side = stride * int((10e6 / entries) ** 0.5 + 1)
@@ -286,7 +286,7 @@ def test_every_dtype_is_copied(level: str, dtype: Any) -> None:
 
 
 def test_nan_bits_are_copied(level: str) -> None:
-    """Also signalling NaNs, which arithmetic would change."""
+    """The bits of every NaN are copied, even of signalling ones, which arithmetic would change."""
     bits = np.array([0x7F800001, 0x7FC01234, 0xFF812345, 0x80000000], "u4")
     images = np.resize(bits, (1, 1, 6, 40))
     result = fastconv.im2col(images.view("f4"), 3, 3, 1, 1)
@@ -319,7 +319,7 @@ ORDERED = [(3, 1, 1), (3, 2, 1), (5, 1, 0), (7, 2, 3), (2, 2, 0), (3, 3, 0), (4,
 def test_col2im_adds_in_the_textbook_order(
     level: str, shape: Shape, dtype: str, window: tuple[int, int, int]
 ) -> None:
-    """For each pixel from zero on, in ascending (kh, kw): equal to the last bit."""
+    """Each pixel starts from zero and adds in ascending (kh, kw), to the last bit."""
     kernel, stride, pad = window
     columns = reference.unfold(np.zeros(shape), kernel, 1, pad, stride).shape
     col = normal_values((columns[0] * columns[2], columns[1]), dtype)
@@ -354,7 +354,7 @@ def test_dilated_col2im_adds_in_ascending_order(level: str) -> None:
 
 
 def test_float16_is_summed_in_float32(level: str) -> None:
-    """2048 + 1 is 2048 in float16: a sum of many ones tells where it was added."""
+    """In float16 2048 + 1 is 2048, so a sum of many ones shows the dtype of the addition."""
     shape = (1, 2, 5, 50)
     col = normal_values((250, 18), "f2") + np.float16(500)
     expected = reference.textbook_col2im(col.astype("f4"), shape, 3, 3, 1, 1).astype("f2")
@@ -403,7 +403,7 @@ def test_scipy_correlate_and_convolve(level: str, kernel: tuple[int, int], pad_m
 
 @pytest.mark.parametrize(("pad_mode", "mode"), [("edge", "nearest"), ("reflect", "mirror")])
 def test_scipy_image_boundaries(pad_mode: str, mode: str) -> None:
-    """The two boundaries that only SciPy's image functions know, on a kernel beyond the image."""
+    """Two boundaries exist only in SciPy's image functions; the kernel exceeds the image."""
     image = integer_values((3, 5), np.float64)
     weight = integer_values((7, 9), np.float64, seed=1)
     col = fastconv.im2col(image[None, None], 7, 9, 1, "same", pad_mode=pad_mode)

@@ -89,7 +89,7 @@ def test_windows(level: str, threads: int, case: Case, split: tuple[int, int, in
 @all_splits
 @pytest.mark.parametrize("pad_mode", PAD_MODES[1:])
 def test_pad_modes(level: str, pad_mode: str, split: tuple[int, int, int]) -> None:
-    """Images of few pixels, too, around which padding folds repeatedly."""
+    """Images of few pixels are included; their padding repeats them several times."""
     dilated = Case((2, 3, *SIZE), 5, (3, 2), 1, 9, (3, 4))
     small = [Case((2, 3, *size), 5, (3, 3), 1, 4) for size in [(1, 1), (1, 4), (2, 3)]]
     for case in (*PADDED, dilated, *small):
@@ -118,7 +118,7 @@ ROWS = [((1, 1), 1, 0), ((3, 3), 1, 1), ((3, 3), 2, 1), ((5, 5), 1, 2), ((2, 2),
 
 @pytest.mark.parametrize("outputs", [*range(1, 9), *range(12, 17), 27, 28, 29, 43])
 def test_row_lengths(level: str, outputs: int) -> None:
-    """Around blocks of 6 and 14 pixels, with many filters and few, in planes of 1 to 5 rows."""
+    """Rows around 6 and 14 pixels, with many filters and few, in planes of 1 to 5 rows."""
     for (kernel, stride, padding), rows in product(ROWS, range(1, 6)):
         height, width = (
             max(1, (size - 1) * stride + kernel[0] - 2 * padding) for size in (rows, outputs)
@@ -152,7 +152,7 @@ def test_batches_of_tiny_images(level: str, threads: int, count: int) -> None:
     "terms", [*range(191, 194), *range(255, 258), *range(383, 386), 576, 1200], ids=str
 )
 def test_long_sums(level: str, terms: int) -> None:
-    """Around the blocks in which sums are taken, over channels, filters and pixels."""
+    """Numbers of channels, filters and pixels around the length of a sum in registers."""
     for kernel, taps in (((1, 1), 1), ((3, 3), 9), ((1, 2), 2)):
         many, padding = terms // taps, (kernel[0] // 2, 0)
         check(Case((1, many, 3, 8), 18, kernel, 1, padding))
@@ -175,7 +175,7 @@ LAYERS = {
 @pytest.mark.parametrize("stride", [1, 3])
 @pytest.mark.parametrize("filters", [2, 5, 33])
 def test_windows_that_fit_no_scratch(level: str, filters: int, stride: int) -> None:
-    """Windows that span 4 MiB and more of a few rows of the image."""
+    """A few rows of the image, which a window spans, take 4 MiB and more."""
     check(Case((2, 8, 394, 460), filters, (2, 2), stride, 0, (390, 380)))
 
 
@@ -201,7 +201,7 @@ WHOLE_PLANES = [
 @both_dtypes
 @pytest.mark.parametrize("width", [1, 3, 4, 5, 7, 8, 9, 14, 15, 16, 17, 31, 33, 64, 70])
 def test_whole_planes(level: str, width: int, dtype: str) -> None:
-    """Depthwise, around vectors of every level, in planes of few rows and many."""
+    """Depthwise planes around the vector widths of every level, with few rows and many."""
     for turn, (kernel, stride, padding) in enumerate(WHOLE_PLANES):
         height = (5, 7, 9, 16, 1)[(turn + width) % 5]
         sides = reference.sides(padding)
@@ -213,7 +213,7 @@ def test_whole_planes(level: str, width: int, dtype: str) -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_planes_are_apart(level: str, threads: int, stride: int, value: float) -> None:
-    """What is not finite stays in its plane, also where several are summed together."""
+    """NaN and infinity stay in their plane, even where planes are summed together."""
     case = Case((3, 16, 6, 9), 16, (3, 3), stride, 1, groups=16)
     images, weight, bias, grad = case.arrays(integer_values)
     output, _, grad_weight, _ = results_of(case, [images, weight, bias, grad])[:4]
@@ -241,7 +241,7 @@ def test_planes_are_apart(level: str, threads: int, stride: int, value: float) -
 @both_dtypes
 @pytest.mark.parametrize("stride", [1, 2])
 def test_one_image_with_heavy_weights(level: str, threads: int, stride: int, dtype: str) -> None:
-    """Filters are dealt to the threads, and packed by them."""
+    """Each thread packs and uses a part of the filters."""
     for shape, filters, kernel in (
         ((1, 40, 7, 7), 133, (3, 3)),
         ((1, 33, 6, 5), 260, (1, 1)),
@@ -302,7 +302,7 @@ def slopes(function: Callable[[], Any], array: Array) -> Array:
     ids=str,
 )
 def test_central_differences(case: Case, pad_mode: str) -> None:
-    """Outputs are linear in each argument: differences are slopes, up to rounding."""
+    """Outputs are linear in each argument, so differences equal slopes up to rounding."""
     case = replace(case, pad_mode=pad_mode)
     images, weight, bias, grad = case.arrays(normal_values, np.float64)
 
@@ -330,7 +330,7 @@ NDIMAGE_MODES = {
 @pytest.mark.parametrize("pad_mode", BOUNDARIES)
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (2, 4), (5, 2), (4, 4)], ids=str)
 def test_scipy_signal(level: str, kernel: tuple[int, int], pad_mode: str) -> None:
-    """A convolution in SciPy's sense turns the filter by half a turn."""
+    """SciPy's convolution rotates the filter by 180 degrees."""
     image = integer_values((9, 13), np.float64)
     weight = integer_values(kernel, np.float64, seed=1)
     height, width = kernel
@@ -357,7 +357,7 @@ def test_scipy_signal(level: str, kernel: tuple[int, int], pad_mode: str) -> Non
 @pytest.mark.parametrize("pad_mode", NDIMAGE_MODES)
 @pytest.mark.parametrize("size", [(3, 5), (20, 31)], ids=str)
 def test_scipy_images(level: str, size: tuple[int, int], pad_mode: str) -> None:
-    """Kernels within the image, and beyond it."""
+    """Some kernels are smaller than the image, some are larger."""
     image = integer_values(size, np.float64)
     for kernel in ((3, 3), (7, 9), (1, 5)):
         weight = integer_values(kernel, np.float64, seed=1)
@@ -433,7 +433,7 @@ def transposed_arrays(filters: int, groups: int) -> list[Array]:
 @every_split
 @every_transposed
 def test_conv_transpose2d(level: str, window: dict[str, Any], filters: int, groups: int) -> None:
-    """Also sizes from which no convolution leads back: output_padding beyond the stride."""
+    """Output sizes that no convolution maps back, beyond what the stride allows, are included."""
     images, weight, bias = transposed_arrays(filters, groups)
     window = {**window, "groups": groups}
     expected = reference.conv_transpose2d(images, weight, bias, **window).astype("f4")
@@ -457,7 +457,7 @@ def test_pytorch_conv_transpose2d(
 
 @pytest.mark.parametrize("padding", ["valid", ((1, 2), (0, 3)), [[0, 1], [2, 2]]], ids=str)
 def test_conv_transpose2d_sides(level: str, padding: Any) -> None:
-    """Forms of padding that PyTorch does not take."""
+    """These forms of padding are not accepted by PyTorch."""
     images, weight = integer_values((2, 3, 5, 7)), integer_values((3, 4, 4, 5), seed=1)
     expected = reference.conv_transpose2d(images, weight, None, 2, padding).astype("f4")
     assert_same(fastconv.conv_transpose2d(images, weight, None, 2, padding), expected)
@@ -498,7 +498,7 @@ MIXED = [
 
 @pytest.mark.parametrize(("first", "second", "third", "expected"), MIXED)
 def test_mixed_dtypes(level: str, first: str, second: str, third: str, expected: str) -> None:
-    """What numpy.result_type says of images, weights and gradients, for all results."""
+    """numpy.result_type of images, weights and gradients determines the dtype of all results."""
     dtypes = (first, second, third, third)
     images, weight, bias, grad = (
         integer_values(array.shape, dtype, seed)
@@ -540,7 +540,7 @@ def computed(*dtypes: str) -> str:
 def test_a_bias_follows_images_and_weights(
     level: str, of_arrays: str, of_bias: str, expected: str
 ) -> None:
-    """It is rounded to the dtype of the result, and widens nothing."""
+    """The bias is rounded to the dtype of the result and never widens it."""
     images, weight, bias, grad = SMALL.arrays(normal_values, of_arrays)
     offsets = (1000 * bias.astype("f8")).astype(of_bias)
     rounded = offsets.astype(expected)
@@ -568,7 +568,7 @@ HALVES = [
 
 @pytest.mark.parametrize("case", HALVES, ids=str)
 def test_float16_is_computed_in_float32(level: str, case: Case) -> None:
-    """One rounding, at the end: the results of float32, rounded."""
+    """Results are those of float32, rounded once at the end."""
     arrays = case.arrays(normal_values, "f2")
     expected = results_of(case, [array.astype("f4") for array in arrays])
     for result, wide in zip(results_of(case, arrays), expected):
@@ -598,7 +598,7 @@ def test_gradients_of_no_images(level: str) -> None:
 
 @pytest.mark.parametrize("mask", [*product([True, False], repeat=3)], ids=str)
 def test_output_mask(level: str, mask: tuple[bool, bool, bool]) -> None:
-    """What is not asked for is None; the rest is the same."""
+    """Gradients that are not requested are None; the others are unchanged."""
     images, weight, _, grad = SMALL.arrays(normal_values)
     known = fastconv.conv2d_backward(grad, images, weight, **SMALL.window)
     forms: list[Any] = [mask, list(mask), np.array(mask)]
@@ -669,7 +669,7 @@ def exact_and_error(case: Case, which: int) -> tuple[Array, float]:
     ids=str,
 )
 def test_accuracy(level: str, which: int, case: Case) -> None:
-    """At least 20,000 results a case, of which the error is a stable mean."""
+    """Each case has at least 20,000 results, so that the mean of the error is stable."""
     exact, error_of_numpy = exact_and_error(case, which)
     images, weight, _, grad = case.arrays(normal_values)
     result: Any
@@ -771,7 +771,7 @@ def test_what_is_not_finite_reaches_only_its_gradients(
 
 @pytest.mark.parametrize(("dtype", "tiny"), [("f2", 6e-8), ("f4", 1e-44), ("f8", 5e-324)])
 def test_subnormals_are_kept(level: str, dtype: str, tiny: float) -> None:
-    """Filters that copy a pixel, and the least numbers there are."""
+    """Filters that copy a pixel keep even the smallest numbers."""
     cases = [
         Case((2, 3, 9, 21), 18, (3, 3), 1, 1),
         Case((2, 40, 7, 7), 33, (1, 1)),
@@ -817,7 +817,7 @@ varied_cases = pytest.mark.parametrize("case", VARIED, ids=str)
 
 @varied_cases
 def test_bits_do_not_depend_on_the_threads(level: str, case: Case) -> None:
-    """Nor on the run: sums are taken in the same order, whoever takes them."""
+    """The order of a sum depends neither on the number of threads nor on the run."""
     arrays = case.arrays(normal_values)
     results = []
     for n in (1, 2, 3, 4, 7, 7):
@@ -828,7 +828,7 @@ def test_bits_do_not_depend_on_the_threads(level: str, case: Case) -> None:
 
 @varied_cases
 def test_bits_do_not_depend_on_the_batch(level: str, case: Case) -> None:
-    """An image's output, and its gradient, are what they are without the others."""
+    """An image's output and gradient do not depend on the other images."""
     case = replace(case, shape=(5, *case.shape[1:]))
     images, weight, bias, grad = case.arrays(normal_values)
 

@@ -195,7 +195,7 @@ def test_options_of_both_pairs(tmp_path: Path) -> None:
     ["{}-idx{}-ubyte", "{}-idx{}-ubyte.gz", "{}.idx{}-ubyte", "{}"],
 )
 def test_names_and_compression(tmp_path: Path, form: str, compress: bool) -> None:
-    """The content, not the name, says whether a file is gzipped."""
+    """The content of a file, not its name, shows whether it is gzipped."""
     images, labels = pair(10)
     for part in ("train", "t10k"):
         for what, axes, array in (("images", 3, images), ("labels", 1, labels)):
@@ -226,7 +226,7 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_folders_are_no_files(tmp_path: Path) -> None:
-    """Some archives unpack into a folder for every file, beside the file itself."""
+    """Some archives unpack into a folder of the same name beside each file."""
     images, labels = pair(10)
     for part in ("train", "t10k"):
         (tmp_path / f"{part}-images-idx3-ubyte").mkdir()
@@ -273,7 +273,7 @@ def test_a_single_image_cannot_be_split(tmp_path: Path) -> None:
 
 
 def test_more_than_ten_classes(tmp_path: Path) -> None:
-    """EMNIST has up to 62; also those that only one of the two parts shows get a column."""
+    """EMNIST has up to 62 classes; a class that only one part contains has a column, too."""
     write_pair(tmp_path, "train", 120, 1, classes=47)
     _, labels = write_pair(tmp_path, "t10k", 120, 2, classes=62)
     (_, t_train), (_, t_test) = load_mnist(tmp_path)
@@ -369,7 +369,7 @@ def test_bad_labels(tmp_path: Path, content: bytes, words: str) -> None:
 
 
 def test_damaged_anywhere(tmp_path: Path) -> None:
-    """Whatever byte of a gzipped file is changed: an error that names it, or the same images."""
+    """A changed byte in a gzipped file raises an error with its name, or changes no image."""
     write_pair(tmp_path, "train", 10)
     expected = load_mnist(tmp_path)
     path = tmp_path / TRAIN_IMAGES

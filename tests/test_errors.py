@@ -95,7 +95,7 @@ NOT_INTEGERS = [
 
 @pytest.mark.parametrize(("name", "argument"), SIZES_AND_STEPS)
 def test_sizes_and_steps(name: str, argument: str) -> None:
-    """A positive int or a pair of them, whatever was accepted before: 1 == 1.0 == True."""
+    """Only positive ints and pairs are accepted, even after a call with an equal value."""
     call = SLIDING[name]
     good = 2 if argument == "kernel_size" or "pool" in name else 1
     message = f"{argument} must be a positive int or a pair of them, got "
@@ -115,7 +115,7 @@ def test_sizes_and_steps(name: str, argument: str) -> None:
 
 @pytest.mark.parametrize("position", [0, 1])
 def test_filter_sizes(position: int) -> None:
-    """im2col and col2im take one int each."""
+    """im2col and col2im accept only one int for each size."""
     argument = ("filter_h", "filter_w")[position]
     for value, error in (
         *((value, ValueError) for value in (0, -2, np.int64(-1))),
@@ -280,7 +280,7 @@ def test_pooling_padding_is_smaller_than_the_window(name: str) -> None:
 
 
 def test_pooling_windows_hold_a_pixel() -> None:
-    """Taps dilated around a small image meet padding alone."""
+    """A dilated window around a small image may meet only padding, and is refused."""
     low, narrow = np.ones((1, 1, 1, 9)), np.ones((1, 1, 9, 2))
     refused(ValueError, "window.*pixel", fastconv.max_pool2d, low, (2, 1), 1, (1, 0), (2, 1))
     refused(ValueError, "window.*pixel", fastconv.max_pool2d, narrow, (1, 2), 1, (0, 3), (1, 4))
@@ -325,7 +325,7 @@ def test_ndim() -> None:
 @each_operation
 @pytest.mark.parametrize("axis", [1, 2, 3])
 def test_empty_axes(operation: Operation, axis: int) -> None:
-    """Channels and pixels must be there, also in a batch of no images."""
+    """Images need channels and pixels, even in an empty batch."""
     for count in (2, 0):
         sizes = [count, 3, 6, 7]
         sizes[axis] = 0
@@ -370,7 +370,7 @@ def test_shapes_of_gradients() -> None:
 
 
 def test_shapes_of_weights() -> None:
-    """As many channels as the images have, and as many filters as groups can share."""
+    """Weights must match the channels of the images, and filters must divide into groups."""
     calls: list[tuple[Callable[..., Any], tuple[Any, ...], str]] = [
         (fastconv.conv2d, (IMAGES,), "filters"),
         (fastconv.conv2d_backward, (CONVOLVED, IMAGES), "filters"),
@@ -455,7 +455,7 @@ def test_unpooled_size_is_positive() -> None:
 
 
 def test_padding_of_an_unpooled_size_has_a_limit() -> None:
-    """As everywhere, also where the size is given and nothing depends on the padding."""
+    """The limit holds even if the given size makes the padding irrelevant."""
     for window in ({"padding": 2**41}, {"padding": ((0, 2**41), (0, 0))}, {"stride": 2**41}):
         refused(
             ValueError,
@@ -502,7 +502,7 @@ ARRAYS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
 @pytest.mark.parametrize("name", ARRAYS)
 @pytest.mark.parametrize("kind", NO_ARRAYS)
 def test_what_is_no_array(name: str, kind: str) -> None:
-    """A TypeError with the type, not one about the shape that NumPy makes of it."""
+    """The error is a TypeError with the type, not one about the shape that NumPy gives it."""
     call, (arrays, shape) = ARRAYS[name]
     optional = ["bias"] if name in ("conv2d", "conv_transpose2d") and kind == "NoneType" else []
     for which in range(len(arrays) - len(optional)):
@@ -552,7 +552,7 @@ def test_hints(call: Callable[..., Any], arguments: tuple[Any, ...], hint: str) 
 
 
 def test_hint_of_channels_that_come_last() -> None:
-    """The transposition that the message gives is one that works."""
+    """The transposition that the message suggests works."""
     images = np.moveaxis(IMAGES, 1, -1)
     for array, order in ((images, (0, 3, 1, 2)), (images[0], (2, 0, 1))):
         message = re.escape(f"; if its last axis are the channels, pass input.transpose{order}")
@@ -606,7 +606,7 @@ def test_results_too_large(large: int) -> None:
 
 @pytest.mark.parametrize("large", LARGE)
 def test_no_images_of_a_size_too_large(large: int) -> None:
-    """Nothing to write, and sizes all the same that no array has."""
+    """An empty batch needs no memory, but its sizes may exceed what an array allows."""
     calls: list[Callable[[], Any]] = [
         lambda: fastconv.max_pool2d_backward(ONE[:0], ZERO[:0], (0, 1, large, large)),
         lambda: fastconv.max_unpool2d(ONE[:0], ZERO[:0], 1, output_size=(large, large)),
@@ -658,7 +658,7 @@ def test_windows_too_large(large: int) -> None:
 
 
 def test_broadcast_inputs_too_large() -> None:
-    """Images of four bytes of memory and 2**60 pixels."""
+    """The images have 2**60 pixels, but only four bytes of memory."""
     image = np.broadcast_to(np.float32(1), (1, 1, 2**30, 2**30))
     calls: list[Callable[[], Any]] = [
         lambda: fastconv.im2col(image, 3, 3),
@@ -770,7 +770,7 @@ OVERLAPS = [
 
 @pytest.mark.parametrize(("name", "which"), OVERLAPS)
 def test_out_over_an_input(name: str, which: int) -> None:
-    """Not the same memory, not shifted, not one element; but right beside it is fine."""
+    """out= must not share a single element with an input, but may lie right beside it."""
     operation = OPERATIONS[name]
     arrays = operation.arrays(SHAPE, dtype="f8")
     expected = operation.expected(arrays, SHAPE)
@@ -793,7 +793,7 @@ def test_out_over_an_input(name: str, which: int) -> None:
 
 @each_with_out
 def test_rejected_calls_leave_out_alone(operation: Operation) -> None:
-    """Whatever else is wrong, out= keeps its bytes."""
+    """A rejected call changes no byte of out=, whatever the reason."""
     arrays = operation.arrays(SHAPE)
     out = np.full(operation.expected(arrays, SHAPE).shape, 7, "f4")
     for first in (
@@ -818,7 +818,7 @@ BAD_INDICES = [
 
 @pytest.mark.parametrize(("dtype", "bad"), BAD_INDICES)
 def test_indices_out_of_range(level: str, threads: int, dtype: str, bad: int) -> None:
-    """One bad index among many good ones; nothing is written, neither before it nor after it."""
+    """One bad index among many good ones prevents all writing."""
     for count in (2, 120):  # the second on several threads
         grad = np.ones((count, 24, 5, 6), "f4")
         shape = (count, 24, 6, 7)

@@ -122,7 +122,7 @@ def test_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["png", "tiff"])
 @pytest.mark.parametrize(("target", "white"), [("png", 65535), ("tiff", 65535), ("bmp", 255)])
 def test_16_bits(tmp_path: Path, kernel: str, source: str, target: str, white: int) -> None:
-    """They are kept where the format holds them."""
+    """Sixteen bits are kept where the output format supports them."""
     pixels = np.random.default_rng(3).integers(0, 65536, (6, 8, 1), np.uint16)
     image, out = save(tmp_path / f"deep.{source}", pixels), tmp_path / f"out.{target}"
     assert main(["filter", image, "--kernel", kernel, "-o", str(out)]) == 0
@@ -152,7 +152,7 @@ def test_conversions_that_pillow_lacks(
 
 @pytest.mark.parametrize("kernel", ["laplacian", "sharpen", "blur"])
 def test_floats(tmp_path: Path, kernel: str) -> None:
-    """A TIFF file gets the response itself; NaN stays where it belongs."""
+    """A TIFF file contains the response itself, and NaN only where it belongs."""
     pixels = np.random.default_rng(3).standard_normal((6, 8, 1)).astype(np.float32)
     pixels[1, 1] = np.nan
     image, out = save(tmp_path / "in.tiff", pixels), tmp_path / "out.tiff"
@@ -165,7 +165,7 @@ def test_floats(tmp_path: Path, kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", ["laplacian", "blur"])
 def test_floats_in_other_formats(tmp_path: Path, kernel: str) -> None:
-    """The smallest pixel is black, the largest white."""
+    """The smallest value becomes black and the largest becomes white."""
     pixels = np.arange(-24.0, 24).reshape(6, 8, 1).astype(np.float32) / 8
     image, out = save(tmp_path / "in.tiff", pixels), tmp_path / "out.png"
     arguments = ["--kernel", kernel, "-o", str(out), "--pad-mode", "edge"]
@@ -195,7 +195,7 @@ def test_integers_that_are_no_pixels(
 @pytest.mark.parametrize("pad_mode", PAD_MODES)
 @pytest.mark.parametrize("kernel", ["laplacian", "emboss"])
 def test_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: str, pad_mode: str) -> None:
-    """Where an image is cut does not show."""
+    """The result does not depend on where the image is cut into bands."""
     pixels, out = drawn(7, 9), tmp_path / "out.png"
     image = save(tmp_path / "in.png", pixels)
     for size in (1, 18, 30):  # one, two and three rows
@@ -239,7 +239,7 @@ def test_photographs_are_turned_upright(
 
 
 def test_damaged_exif_data(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
-    """Pixels are filtered all the same, and Pillow's warnings do not reach the terminal."""
+    """Pixels are filtered anyway, and Pillow's warnings do not reach the terminal."""
     pixels, image, out = drawn(), tmp_path / "in.png", tmp_path / "out.png"
     Image.fromarray(pixels).save(image, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12")
     assert main(["filter", str(image), "--kernel", "blur", "-o", str(out)]) == 0
@@ -252,7 +252,7 @@ PROFILE = b"what the numbers mean" * 9  # Nobody on the way looks into it.
 
 @pytest.mark.parametrize("extension", ["png", "jpg", "tiff", "webp", "bmp", "gif"])
 def test_colour_profile_is_kept(tmp_path: Path, extension: str) -> None:
-    """Without it the numbers of a phone's photograph would be shown as paler colours."""
+    """Without its profile a phone's photograph would have paler colours."""
     image, out = tmp_path / "in.png", tmp_path / f"out.{extension}"
     Image.fromarray(drawn()).save(image, icc_profile=PROFILE)
     assert main(["filter", str(image), "--kernel", "blur", "-o", str(out)]) == 0
@@ -305,7 +305,7 @@ def test_transparent_colour_of_a_palette(tmp_path: Path) -> None:
 def test_formats_without_transparency(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], channels: int, target: str, mode: str
 ) -> None:
-    """JPEG refuses it, GIF keeps of it what fits into a palette."""
+    """JPEG and GIF files are written without transparency, and the output says so."""
     pixels, out = drawn(channels=channels), tmp_path / f"out.{target.lower()}"
     image = save(tmp_path / "in.png", pixels)
     assert main(["filter", image, "--kernel", "blur", "-o", str(out)]) == 0
@@ -318,7 +318,7 @@ def test_formats_without_transparency(
 
 @needs_proc
 def test_large_photograph(tmp_path: Path) -> None:
-    """Of 90 megapixels, where Pillow warns: no word of it, and less than 1 GB."""
+    """An image of 90 megapixels, at which Pillow warns, takes less than 1 GB in silence."""
     image, out = tmp_path / "in.png", tmp_path / "out.png"
     picture = Image.new("RGB", (10000, 9000), (10, 20, 30))
     picture.save(image, compress_level=1)
@@ -386,7 +386,7 @@ def test_first_image_of_an_idx_file(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_first_image_of_several(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], extension: str
 ) -> None:
-    """Of an animation or a stack of pages, which is said; also if a later one is damaged."""
+    """Only the first image is read, even if a later one is damaged; the output says so."""
     path, out = tmp_path / f"in.{extension}", tmp_path / "out.png"
     first, *others = [Image.fromarray(drawn(channels=1)[..., 0] // (i + 1)) for i in range(3)]
     first.save(path, save_all=True, append_images=others)
@@ -477,7 +477,7 @@ def test_advice_for_damaged_images(
     damage: Callable[[bytes], bytes],
     words: str,
 ) -> None:
-    """It is about the damage, not about Pillow or other kinds of files."""
+    """The advice is about the damage, not about Pillow or other kinds of files."""
     image = tmp_path / "in.png"
     save(image, drawn(64, 64))
     image.write_bytes(damage(image.read_bytes()))

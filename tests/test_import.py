@@ -10,7 +10,7 @@ import fastconv
 
 
 def test_import_without_metadata() -> None:
-    """A vendored copy or a frozen program has no metadata of a package; the version is known."""
+    """Vendored copies and frozen programs have no package metadata; the version is known."""
     result = run_python(
         "import sys\n"
         "sys.modules['importlib.metadata'] = None\n"

@@ -136,7 +136,7 @@ def assert_all_same(results: list[Array], expected: list[Array]) -> None:
 
 @each_case
 def test_gradients(case: Case) -> None:
-    """Of the input and of the parameters, against central differences."""
+    """Gradients of the input and of the parameters equal central differences."""
     layer, x = case.layer(), case.input()
     grads = normal_values(case.forward(copy.deepcopy(layer), x).shape, "f8", 3)
 
@@ -202,7 +202,7 @@ PAIRS: dict[str, tuple[Any, Any]] = {
 
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS.values(), ids=PAIRS.keys())
 def test_textbook(ours: Any, theirs: Any) -> None:
-    """Output, gradients, and the attributes that the textbook's code reads."""
+    """Outputs, gradients, and the attributes that the textbook's code reads are equal."""
     for count in (3, 6):
         x = normal_values((count, *IMAGES[1:]), "f8")
         out = theirs.forward(x)
@@ -231,7 +231,7 @@ OFFSETS: dict[str, Any] = {
 @pytest.mark.parametrize("b", OFFSETS.values(), ids=OFFSETS.keys())
 @pytest.mark.parametrize("kind", ["Convolution", "Affine"])
 def test_b_is_broadcast_as_in_the_textbook(kind: str, b: Any) -> None:
-    """The book's own code adds a number or a row, as NumPy's sum with rows allows."""
+    """The book's code adds a number or a row to rows by NumPy's broadcasting."""
     weights = normal_values((6, 4, 3, 3), "f8", 1) if kind == "Convolution" else MATRIX
     ours, theirs = getattr(layers, kind)(weights, b), getattr(textbook, kind)(weights, b)
     x = normal_values(IMAGES, "f8")
@@ -248,7 +248,7 @@ def test_b_is_broadcast_as_in_the_textbook(kind: str, b: Any) -> None:
 @pytest.mark.parametrize("b", OFFSETS.values(), ids=OFFSETS.keys())
 @each_dtype
 def test_numbers_in_b_keep_the_dtype(dtype: str, b: Any) -> None:
-    """An integer does not make float64 of float32, and an optimiser can change it in place."""
+    """An integer keeps float32, and an optimiser can change it in place."""
     if isinstance(b, np.ndarray) and b.dtype.kind == "f":
         b = b.astype(dtype)
     for layer in (
@@ -266,7 +266,7 @@ def test_numbers_in_b_keep_the_dtype(dtype: str, b: Any) -> None:
 
 
 def test_gradient_of_one_number_in_b() -> None:
-    """Against central differences: it reaches every output."""
+    """A single number reaches every output; its gradient equals central differences."""
     x = normal_values((2, 3, 4, 4), "f8")
     layer = Convolution(normal_values((5, 3, 3, 3), "f8", 1), np.array(0.3))
     grads = normal_values(layer.forward(x).shape, "f8", 3)
@@ -359,7 +359,7 @@ def test_dropout_draws_what_the_textbook_draws(dtype: str) -> None:
 @each_dtype
 @pytest.mark.parametrize("ratio", [0, 0.25, 1])
 def test_inverted_dropout(dtype: str, ratio: float) -> None:
-    """PyTorch's convention: what survives is scaled in training, and nothing otherwise."""
+    """As in PyTorch, the remaining values are scaled in training, and nothing in inference."""
     x, dout = normal_values((20, 3, 4), dtype), normal_values((20, 3, 4), dtype, 1)
     layer = Dropout(ratio, inverted=True, rng=np.random.default_rng(3))
     kept = np.random.default_rng(3).random(x.shape) > ratio
@@ -389,7 +389,7 @@ def test_dropout_with_a_generator_leaves_the_global_one_alone() -> None:
 
 
 def test_sigmoid_of_large_numbers() -> None:
-    """No warnings of overflow, in any dtype."""
+    """No dtype causes warnings of overflow."""
     for dtype in DTYPES:
         x = np.array([-np.inf, -1e4, 0, 1e4, np.inf, np.nan], dtype)
         expected = np.array([0, 0, 0.5, 1, 1, np.nan], dtype)
@@ -409,7 +409,7 @@ def test_relu_mask() -> None:
 
 @each_dtype
 def test_relu_keeps_only_its_mask(dtype: str) -> None:
-    """What is done in place to its input and its output does not change the gradient."""
+    """Changes of its input and output in place do not change the gradient."""
     layer, x = Relu(), normal_values((3, 4, 5), dtype)
     dout, mask = normal_values(x.shape, dtype, 3), x <= 0
     expected = np.where(mask, dout.dtype.type(0), dout)
@@ -431,7 +431,7 @@ def test_relu_keeps_only_its_mask(dtype: str) -> None:
 @pytest.mark.parametrize("make", [Relu, Sigmoid, Dropout, lambda: Dropout(0.5)], ids=str)
 @each_dtype
 def test_single_numbers(make: Callable[[], Any], dtype: str) -> None:
-    """An array of any shape may have no axes."""
+    """Layers for arrays of any shape accept arrays without axes."""
     layer = make()
     out = layer.forward(np.array(2, dtype))
     assert np.shape(out) == ()
@@ -514,7 +514,7 @@ def test_pytorch_loss(torch: Any) -> None:
 @each_case
 @each_dtype
 def test_dtypes_are_kept(case: Case, dtype: str) -> None:
-    """Of outputs, gradients and parameters; and values are those of float64, rounded."""
+    """Outputs, gradients and parameters keep their dtype; values are rounded float64 values."""
     layer, x = case.layer(dtype), case.input(dtype)
     names = held(layer)
     results = run(case, layer, x)
@@ -533,7 +533,7 @@ def test_dtypes_are_kept(case: Case, dtype: str) -> None:
 
 @pytest.mark.parametrize("number", [np.float64, np.float32, np.float16], ids=str)
 def test_numbers_of_layers_do_not_change_dtypes(number: Any) -> None:
-    """Also if they are NumPy's."""
+    """Neither Python numbers nor NumPy numbers change the dtype of a result."""
     x = normal_values(IMAGES)
     made: list[Any] = [
         Dropout(number(0.5)),
@@ -566,7 +566,7 @@ def test_loss_dtypes() -> None:
 
 
 def test_long_float16_sums() -> None:
-    """They are taken in float32."""
+    """Long sums of float16 are computed in float32."""
     ones = np.ones((4096, 2), "f2")
     affine = Affine(np.ones((2, 2), "f2"), np.zeros(2, "f2"))
     affine.forward(ones)
@@ -587,7 +587,7 @@ def test_long_float16_sums() -> None:
 
 @each_case
 def test_integers(case: Case) -> None:
-    """Textbook code computes them in float64; what only moves numbers keeps them."""
+    """Layers compute with integers in float64, as the textbook does, or only move them."""
     layer = case.layer("f8")
     x = np.random.default_rng(0).integers(-3, 4, case.shape)
     kept = isinstance(layer, (Flatten, Pooling))
@@ -597,7 +597,7 @@ def test_integers(case: Case) -> None:
 
 
 def test_integer_parameters_and_gradients() -> None:
-    """Gradients are not rounded to integers."""
+    """Gradients of integer parameters are not rounded to integers."""
     x, dout = normal_values((4, 3), "f8"), normal_values((4, 3), "f8", 1)
     of_lists: Any = BatchNormalization([1, 1, 1], [0, 0, 0])
     of_floats: Any = BatchNormalization(np.ones(3), np.zeros(3))
@@ -616,7 +616,7 @@ def test_integer_parameters_and_gradients() -> None:
 @each_case
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts(case: Case, layout: str) -> None:
-    """Inputs, gradients and parameters in any layout; results in native byte order."""
+    """Inputs, gradients and parameters have any layout; results have native byte order."""
     known = run(case, case.layer("f4"), case.input("f4"))
     layer, laid = case.layer("f4"), LAYOUTS[layout]
     for name in held(layer):
@@ -676,7 +676,7 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 @each_case
 @pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES.keys())
 def test_copies(case: Case, duplicate: Callable[[Any], Any]) -> None:
-    """Before, between and after the two passes: they begin anew, as the original would."""
+    """A copy made before, between or after the two passes starts with forward."""
     x = case.input("f4")
     known = run(case, case.layer("f4"), x)
     assert_all_same(run(case, duplicate(case.layer("f4")), x), known)
@@ -698,7 +698,7 @@ def test_copies(case: Case, duplicate: Callable[[Any], Any]) -> None:
 
 @each_case
 def test_copies_lack_the_last_batch(case: Case) -> None:
-    """Whatever a layer keeps of it, and under whatever name."""
+    """A copy contains no array of the last batch, whatever its name."""
     layer = case.layer("f4")
     before = len(pickle.dumps(layer))
     run(case, layer, case.input("f4", 2000 // case.input().size + 50))
@@ -757,7 +757,7 @@ REPRESENTATIONS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("layer", "text"), REPRESENTATIONS, ids=[r[1] for r in REPRESENTATIONS])
 def test_representations(layer: Any, text: str) -> None:
-    """What one would type to make the layer, with arrays by their shape; all layers have one."""
+    """`repr` shows the call that makes a layer, with arrays by their shape."""
     assert repr(layer) == text
     assert {type(shown).__name__ for shown, _ in REPRESENTATIONS} == set(layers.__all__) - {"Layer"}
     if "<" not in text:
@@ -765,7 +765,7 @@ def test_representations(layer: Any, text: str) -> None:
 
 
 def test_representations_of_changed_layers() -> None:
-    """They show what a layer holds now."""
+    """`repr` shows the current state of a layer."""
     layer: Any = Affine(np.ones((2, 3), "f4"), np.ones(3, "f4"))
     layer.forward(np.ones((5, 2), "f4"))
     layer.W, layer.b = [[1.0], [2.0]], None
@@ -789,7 +789,7 @@ def test_representations_of_layers_of_ones_own() -> None:
 
 @each_case
 def test_other_batch_sizes(case: Case) -> None:
-    """What an earlier batch left does not matter."""
+    """The result does not depend on an earlier batch."""
     layer = case.layer("f4")
     if isinstance(layer, Dropout):
         layer.rng = None
@@ -911,7 +911,7 @@ def test_no_columns_are_stored() -> None:
 
 @each_dtype
 def test_pooling_in_evaluation(dtype: str) -> None:
-    """The places of the maxima are found by backward then; ties and NaN, too."""
+    """After inference, backward finds the maxima itself, with the same ties and NaN."""
     x = np.random.default_rng(0).integers(0, 3, (2, 3, 9, 9)).astype(dtype)
     x[0, 0, ::4, ::3] = np.nan
     for arguments in ((2, 2, 2), (3, 3, 1, 1), (3, 2, 2, "same")):
@@ -952,7 +952,7 @@ def test_forms_of_labels(t: Any) -> None:
 
 @pytest.mark.parametrize("scale", [1e-3, 1, 30, 1000])
 def test_loss_is_the_textbooks(scale: float) -> None:
-    """To the last bit; also where a probability is zero."""
+    """The loss is equal to the last bit, even where a probability is zero."""
     x = scale * normal_values((50, 10), "f8")
     t = np.random.default_rng(0).integers(0, 10, 50)
     layer = SoftmaxWithLoss()
@@ -963,7 +963,7 @@ def test_loss_is_the_textbooks(scale: float) -> None:
 
 
 def test_one_class() -> None:
-    """The only label there is comes in three shapes, one of them also that of one-hot rows."""
+    """With one class, labels of shape (N,) and (N, 1) and one-hot rows all mean class 0."""
     for t in (np.zeros(3, int), np.zeros((3, 1), int), np.ones((3, 1))):
         assert abs(SoftmaxWithLoss().forward(np.ones((3, 1)), t)) < 1e-6
 
@@ -1028,7 +1028,7 @@ def test_refused_dtypes(case: Case, dtype: Any) -> None:
 
 @each_case
 def test_refused_inputs_that_are_no_arrays(case: Case) -> None:
-    """The error says what came, not what NumPy would make of it."""
+    """The error names the type that came, not what NumPy would make of it."""
     layer = case.layer()
     if isinstance(layer, Flatten):
         return  # it moves anything
@@ -1125,7 +1125,7 @@ def test_refused_inputs(layer: Any, shape: Shape, message: str) -> None:
 
 @each_case
 def test_refused_gradients(case: Case) -> None:
-    """Whatever does not have the output's shape, but for a factor, which has none itself."""
+    """Gradients must have the shape of the output."""
     layer = case.layer()
     if isinstance(layer, Dropout) and case.arguments:
         return

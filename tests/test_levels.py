@@ -13,7 +13,7 @@ LEVELS = _kernels.available_levels()
 
 
 def test_the_best_level_is_chosen() -> None:
-    """Names come best first, and the one that every processor runs is always there."""
+    """Levels are listed best first, and the one that every processor runs is always there."""
     assert LEVELS[-1] == "base"
     assert len(set(LEVELS)) == len(LEVELS)
     result = run_python(
@@ -25,7 +25,7 @@ def test_the_best_level_is_chosen() -> None:
 
 @pytest.mark.parametrize("name", LEVELS)
 def test_modules_report_their_own_level(name: str) -> None:
-    """What the compiler's flags made of a module, not what its file is called."""
+    """The level comes from the compiler flags of a module, not from its file name."""
     modules = _kernels.load(name)
     assert set(modules) == set(_kernels.KERNELS)
     for module in modules.values():
@@ -55,7 +55,7 @@ def test_the_environment_forces_a_level(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["v9", "BASE", "native"])
 def test_the_environment_names_no_level(name: str) -> None:
-    """Never another level in silence: the import fails and lists the choices."""
+    """An unknown level is never replaced in silence: the import fails and lists the choices."""
     result = run_python("import fastconv", FASTCONV_CPU_LEVEL=name)
     assert result.returncode != 0
     message = result.stderr.splitlines()[-1]

@@ -78,7 +78,7 @@ def test_processors(groups: Path, membership: str, files: dict[str, str], expect
 
 
 def test_a_group_whose_name_is_no_text(groups: Path) -> None:
-    """Names are bytes, whatever the encoding of the locale."""
+    """Names of groups are bytes that need not be text in any encoding."""
     folder = os.fsencode(groups) + b"/caf\xe9"
     os.makedirs(folder)
     with open(folder + b"/memory.max", "w") as file:

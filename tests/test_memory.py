@@ -44,7 +44,7 @@ SIZES = [
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells resident memory on Linux alone")
 @pytest.mark.parametrize("size", SIZES)
 def test_resident_memory_of_results(size: int) -> None:
-    """At most a sixteenth more than the data, however many there are."""
+    """Results take at most a sixteenth more memory than their data."""
     code = f"""
 import numpy as np
 from fastconv._memory import new_array
@@ -118,7 +118,7 @@ print("done")
 @pytest.mark.parametrize("limit", ["0", "64"])
 @pytest.mark.parametrize("seed", range(3))
 def test_arrays_that_come_and_go(seed: int, limit: str) -> None:
-    """None overlaps another, and what they do not need is given back."""
+    """Arrays never overlap, and memory that they do not need is given back."""
     result = run_python(COME_AND_GO.format(seed=seed), FASTCONV_CACHE_MIB=limit)
     assert (result.returncode, result.stdout.split()) == (0, ["done"]), result.stderr
 
@@ -136,7 +136,7 @@ def test_the_next_result_of_the_size_takes_it() -> None:
 
 
 def test_results_that_are_a_little_smaller_take_it() -> None:
-    """But none of which it would be more than a sixteenth larger, and none that is larger."""
+    """Idle memory serves only results that fit and waste at most a sixteenth of it."""
     size = 8 * MIB
     first = new_array((size,), BYTE)
     where = address(first)
@@ -149,7 +149,7 @@ def test_results_that_are_a_little_smaller_take_it() -> None:
 
 
 def test_the_limit_of_what_is_idle() -> None:
-    """The newest stay."""
+    """Beyond the limit, the oldest idle memory is given back first."""
     arrays = [new_array((20 * MIB,), BYTE) for _ in range(5)]
     places = [address(array) for array in arrays]
     while arrays:
@@ -214,7 +214,7 @@ print("done")
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the address space on Linux alone")
 @pytest.mark.parametrize(("size", "done"), [(20, True), (50, True), (70, False)])
 def test_idle_memory_goes_before_there_is_none(size: int, done: bool) -> None:
-    """Where there is no more address space, what idle results leave makes room for a larger one."""
+    """If the address space is full, idle memory makes room for a larger result."""
     result = run_python(STARVED.format(size=size), FASTCONV_CACHE_MIB="64")
     assert (result.stdout == "done\n") is done, result.stderr
     assert done or "MemoryError" in result.stderr.splitlines()[-1]
@@ -265,7 +265,7 @@ def test_idle_memory_stays_for_a_while() -> None:
 
 @pytest.mark.parametrize(("setting", "limit"), [("", None), ("0", 0), ("7", 7 * MIB)])
 def test_setting(setting: str, limit: int | None) -> None:
-    """An empty one is none."""
+    """An empty environment variable counts as unset."""
     code = "from fastconv._kernels import memory; print(memory.limit())"
     result = run_python(code, FASTCONV_CACHE_MIB=setting)
     assert result.returncode == 0, result.stderr

@@ -169,7 +169,7 @@ def test_numbers_of_parameters(
 
 @needs_proc
 def test_memory_of_a_large_network() -> None:
-    """A network takes the memory of its weights, and a summary nothing."""
+    """A network takes the memory of its weights, and a summary takes none."""
     result = run_python(
         f"{PEAK}\n"
         "from fastconv.models import VGG\n"
@@ -217,7 +217,7 @@ each_small = pytest.mark.parametrize("make", SMALL.values(), ids=SMALL.keys())
 
 @each_small
 def test_networks_compute(make: Callable[..., Sequential]) -> None:
-    """Also with no inputs; shapes are what they say, step by step."""
+    """Outputs have the announced shapes, even for an empty batch."""
     net = make(seed=0)
     for count in (0, 1, 5):
         x, _ = batch(net, count)
@@ -271,7 +271,7 @@ def test_gradients(name: str) -> None:
 
 @each_small
 def test_gradients_without_that_of_the_input(make: Callable[..., Sequential]) -> None:
-    """The first layer that learns is not asked for it, and its own are the same."""
+    """The first layer's gradient of its input is not computed; all others are the same."""
     net, other = make(seed=0), make(seed=0)
     x, t = batch(net)
     grads = net.gradient(x, t)
@@ -284,7 +284,7 @@ def test_gradients_without_that_of_the_input(make: Callable[..., Sequential]) ->
 
 
 def test_simple_network_is_the_textbooks() -> None:
-    """Loss, gradients, and the parameters after ten steps."""
+    """Loss, gradients, and the parameters after ten steps are equal."""
     net = SimpleConvNet(
         (1, 10, 10),
         {"filter_num": 4, "filter_size": 3, "pad": 1, "stride": 1},
@@ -374,7 +374,7 @@ def test_names_of_parameters() -> None:
 
 
 def test_numbers_of_names_without_b() -> None:
-    """Arrays are counted by name."""
+    """The arrays of each name are numbered separately."""
     first = Convolution(np.ones((2, 1, 3, 3), "f4"), None)
     net = Sequential((1, 5, 5), [first]).affine(3)
     assert list(net.params) == ["W1", "W2", "b2"]
@@ -437,7 +437,7 @@ def test_refused_parameters() -> None:
 
 
 def test_accuracy_counts_everything() -> None:
-    """Also a last batch that is not full."""
+    """A last batch that is not full counts, too."""
     net = SMALL["SimpleConvNet"](seed=0)
     x, _ = batch(net, 57)
     guessed = net.predict(x).argmax(axis=1)
@@ -535,7 +535,7 @@ def test_probabilities_of_other_outputs() -> None:
 
 
 def test_representation() -> None:
-    """A line about the network, then its layers by their names."""
+    """`repr` gives a line about the network, then its layers by their names."""
     net = normalized(seed=0)
     first, *lines = repr(net).splitlines()
     assert first == str(net)
@@ -551,7 +551,7 @@ def test_representation() -> None:
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
 @pytest.mark.parametrize("given", ["u1", "f2", "f4", "f8", ">f8", "i8"])
 def test_dtypes(make: Callable[..., Sequential], dtype: str, given: str) -> None:
-    """A network computes in its own, whatever its inputs are of."""
+    """A network computes in its own dtype, whatever the dtype of its inputs."""
     net = make(dtype=dtype, seed=0)
     _, t = batch(net)
     x = np.random.default_rng(0).integers(0, 5, (6, *net.input_dim)).astype(given)
@@ -612,7 +612,7 @@ def test_dropout_is_for_training() -> None:
 )
 @each_small
 def test_copies(make: Callable[..., Sequential], duplicate: Callable[[Any], Any]) -> None:
-    """They go on as the original would, and share nothing with it."""
+    """Copies continue as the original would, and share no memory with it."""
     net = make(seed=0)
     x, t = batch(net)
     net.gradient(x, t)
@@ -633,7 +633,7 @@ def test_copies(make: Callable[..., Sequential], duplicate: Callable[[Any], Any]
 
 
 def test_copies_of_trained_networks_lack_the_last_batch() -> None:
-    """They are about as large as the parameters, whatever the batch was."""
+    """Copies are about as large as the parameters, whatever the batch size."""
     net = Sequential((1, 28, 28), seed=0).convolution(8, 5).batch_normalization()
     net.add(Relu(), Pooling(2, 2, 2), Dropout(0.3)).affine(20).add(Sigmoid()).affine(10)
     net.gradient(*batch(net, 200))
@@ -655,7 +655,7 @@ def test_copies_of_trained_networks_lack_the_last_batch() -> None:
 
 @each_small
 def test_seeds(make: Callable[..., Sequential]) -> None:
-    """A seed repeats weights and dropout, and so does that of numpy.random."""
+    """A seed, or the seed of numpy.random, repeats weights and dropout."""
 
     def run(**kwargs: Any) -> list[Array]:
         net = make(**kwargs)
@@ -732,7 +732,7 @@ def test_layers_of_ones_own() -> None:
 
 
 def test_gradients_of_layers_of_ones_own() -> None:
-    """Also before and behind those of the library, and where the first ones learn nothing."""
+    """Users' layers work before and after the library's, and where the first learn nothing."""
     noise: Any = Noise()
     net = Sequential((2, 5, 5), [Relu(), noise], dtype="f8", seed=0).convolution(3, 3)
     net.add(Sigmoid(), Flatten(), Scale(27)).affine(4)
@@ -758,7 +758,7 @@ class Plain(textbook.Affine):
     ids=["Affine", "Relu", "Sigmoid", "BatchNormalization", "Convolution"],
 )
 def test_layers_of_the_textbook(make: Callable[[], Any]) -> None:
-    """They run as they are."""
+    """The textbook's own layers run unchanged."""
     net = Sequential((2, 3, 3), [make()], dtype="f8", seed=0).affine(3)
     x, t = batch(net)
     assert net.predict(x).shape == (6, 3)
@@ -785,7 +785,7 @@ MISFITS: list[tuple[Callable[[], Any], str]] = [
 
 @pytest.mark.parametrize(("make", "message"), MISFITS, ids=lambda value: None)
 def test_layers_that_do_not_fit(make: Callable[[], Any], message: str) -> None:
-    """They leave the network as it was."""
+    """A layer that does not fit leaves the network unchanged."""
     net = Sequential((4,), seed=0).affine(6)
     before, shown = values(net), repr(net)
     with pytest.raises(ValueError, match=message):
@@ -818,7 +818,7 @@ def test_refused_builders() -> None:
 
 
 def test_networks_that_learn_nothing(tmp_path: Path) -> None:
-    """They can be used and saved like others."""
+    """Networks without parameters can be used and saved like others."""
     net = Sequential((4,), [Relu()], seed=0)
     assert net.gradient(*batch(net)) == {}
     assert Sequential((4,)).predict(np.ones((2, 4))).shape == (2, 4)
@@ -832,7 +832,7 @@ def test_networks_that_learn_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["params.npz", "weights", "a.b.pkl", "gewählt ö.bin"])
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
 def test_saving_and_loading(tmp_path: Path, name: str, dtype: str) -> None:
-    """Exactly the file that was named; also what batch normalisation keeps."""
+    """The named file, and no other, is written; it contains running statistics, too."""
     net = trained(dtype=dtype, seed=0)
     path = tmp_path / name
     net.save_params(path)
@@ -907,7 +907,7 @@ def test_saving_where_nothing_can_be_written(tmp_path: Path) -> None:
 
 
 def test_files_that_numpy_reads(tmp_path: Path) -> None:
-    """And that it wrote, compressed or not, of any number type."""
+    """NumPy reads our files, and we read its files, compressed or not, of any number type."""
     net = trained(seed=0)
     net.save_params(tmp_path / "params.npz")
     with np.load(tmp_path / "params.npz", allow_pickle=False) as archive:
@@ -1005,7 +1005,7 @@ def test_other_files(tmp_path: Path, content: bytes) -> None:
 
 
 def test_objects_in_files(tmp_path: Path) -> None:
-    """They are never unpickled."""
+    """Objects in files are never unpickled."""
     net, path, marker = normalized(seed=1), tmp_path / "params.npz", tmp_path / "marker"
     before = values(net)
     evil = np.array([Evil(os.mkdir, str(marker)), None, None])
@@ -1018,7 +1018,7 @@ def test_objects_in_files(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_files_that_hold_an_array_twice(tmp_path: Path) -> None:
-    """One of them would be lost."""
+    """A file with two arrays of one name is refused, because one would be lost."""
     path = tmp_path / "params.npz"
     network = SimpleConvNet()
     for second in ("b3.npy", "b3"):
@@ -1033,7 +1033,7 @@ def test_files_that_hold_an_array_twice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed], ids=["stored", "compressed"])
 def test_damaged_files(tmp_path: Path, save: Callable[..., None]) -> None:
-    """Cut off or changed at any byte: a ValueError, or the right numbers; never others."""
+    """Files cut or changed at any byte raise a ValueError or give the right numbers."""
     net, path = Sequential((3,), seed=0).affine(2), tmp_path / "params.npz"
     save(path, **net.params)
     data, before = path.read_bytes(), values(net)
@@ -1054,7 +1054,7 @@ def test_damaged_files(tmp_path: Path, save: Callable[..., None]) -> None:
 
 
 def test_files_that_promise_too_much(tmp_path: Path) -> None:
-    """Arrays far larger than their file."""
+    """Headers that announce arrays far larger than the file are refused."""
     path, small = tmp_path / "params.npz", np.zeros(0, "f4")
     net = Sequential((3,), seed=0).affine(2)
     net.save_params(path)
@@ -1114,7 +1114,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
 def test_files_that_unpack_to_too_much(
     tmp_path: Path, name: str, make: Callable[[], bytes], message: str
 ) -> None:
-    """They are refused by what they announce, before anything large is unpacked."""
+    """Their headers are refused before anything large is unpacked."""
     net, path = trained(seed=0), tmp_path / "params.npz"
     net.save_params(path)
     replace_member(path, name, make())
@@ -1135,7 +1135,7 @@ def test_methods_of_compression_without_a_bound(tmp_path: Path, method: int) -> 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_files_that_end_before_their_directory_says(tmp_path: Path, method: int) -> None:
-    """What is missing must not be what the memory held before."""
+    """Missing data is never replaced by old contents of the memory."""
     net, path = Sequential((3,), seed=0).affine(2), tmp_path / "params.npz"
     with zipfile.ZipFile(path, "w", method) as archive:
         for name, array in net.state.items():
@@ -1150,7 +1150,7 @@ def test_files_that_end_before_their_directory_says(tmp_path: Path, method: int)
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", ">i2"])
 def test_files_of_other_layouts(tmp_path: Path, order: Any, dtype: str) -> None:
-    """As numpy.savez writes arrays of the user's."""
+    """Arrays in files may have any order and byte order, as numpy.savez writes them."""
     net, path = Sequential((3,), seed=0).affine(2), tmp_path / "params.npz"
     matrix = np.array([[1, 2], [3, 4], [5, 6]], dtype, order=order)
     np.savez(path, W1=matrix, b1=np.array([7, 8], dtype))
@@ -1160,7 +1160,7 @@ def test_files_of_other_layouts(tmp_path: Path, order: Any, dtype: str) -> None:
 
 
 def test_loading_takes_no_more_than_the_parameters(tmp_path: Path) -> None:
-    """Compressed or not: what is read, and what is converted."""
+    """Reading and converting take little memory, compressed or not."""
     net, path = Sequential((1000,), seed=0).affine(4000), tmp_path / "params.npz"
     nbytes = net.params["W1"].nbytes
     for save in (np.savez, np.savez_compressed):
@@ -1232,7 +1232,7 @@ def test_read_pickle(tmp_path: Path, protocol: int, array: Array) -> None:
 
 
 def test_pickles_of_earlier_numpy(tmp_path: Path) -> None:
-    """NumPy 1 called its module by another name."""
+    """NumPy 1 has another name for the module that pickles refer to."""
     path = tmp_path / "params.pkl"
     for protocol in range(5):
         data = pickle.dumps({"b1": np.arange(3.0)}, protocol)
@@ -1243,7 +1243,7 @@ def test_pickles_of_earlier_numpy(tmp_path: Path) -> None:
 
 
 def test_pickles_of_a_network(tmp_path: Path) -> None:
-    """As the textbook saves them: a dict, pickled."""
+    """The textbook saves the parameters of a network as a pickled dict."""
     net, path = SMALL["SimpleConvNet"](seed=0), tmp_path / "params.pkl"
     with path.open("wb") as file:
         pickle.dump({name: array.astype("f8") for name, array in net.params.items()}, file)
@@ -1343,7 +1343,7 @@ def test_damaged_pickles(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_pickles_that_end_early_or_are_changed(tmp_path: Path, protocol: int) -> None:
-    """At every byte: a ValueError or, where numbers or names change, arrays; nothing else."""
+    """A change at any byte raises a ValueError or gives a dict of arrays."""
     path, expected = tmp_path / "params.pkl", {"W1": np.arange(4, dtype="f4"), "b1": np.ones(2)}
     data = pickle.dumps(expected, protocol)
     for size in range(len(data)):
@@ -1410,7 +1410,7 @@ def test_pickles_import_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_pickles_leave_no_trace(tmp_path: Path) -> None:
-    """Whatever one of them sets on what stands in for NumPy, the next one is read all the same."""
+    """A pickle that sets attributes of the stand-ins for NumPy does not affect the next."""
     path = tmp_path / "params.pkl"
     good = pickle.dumps({"W1": np.arange(3.0)}, 2)
     encode = b"c_codecs\nencode\n"
@@ -1450,7 +1450,7 @@ LARGE_PICKLES = {
 @needs_proc
 @pytest.mark.parametrize("content", LARGE_PICKLES.values(), ids=LARGE_PICKLES.keys())
 def test_pickles_that_want_too_much(tmp_path: Path, content: bytes) -> None:
-    """Neither memory nor the interpreter ends."""
+    """They exhaust neither the memory nor the stack of the interpreter."""
     path = tmp_path / "params.pkl"
     path.write_bytes(content)
     result = run_python(
@@ -1468,7 +1468,7 @@ def test_pickles_that_want_too_much(tmp_path: Path, content: bytes) -> None:
 
 
 def test_forged_pickles_are_pickles() -> None:
-    """What the tests above make is well-formed, so that it is the content that is refused."""
+    """The forged pickles above are well-formed, so they are refused for their content."""
     for content in REFUSED_CONTENT.values():
         assert list(pickletools.genops(pickle.dumps(content, 2)))
     assert_same(pickle.loads(pickle.dumps(Forged())), np.arange(6.0).reshape(2, 3))

@@ -108,7 +108,7 @@ def test_max_pool2d_dtypes(level: str, window: str, dtype: DType) -> None:
 
 @pytest.mark.parametrize("dtype", INTEGERS, ids=lambda dtype: dtype.char)
 def test_extreme_integers(level: str, dtype: DType) -> None:
-    """The least value is a value like others: padding does not win against it, nor tie with it."""
+    """Padding neither beats nor ties with the dtype's smallest value."""
     info = np.iinfo(dtype)
     for choices in ([info.min], [info.max], [info.min, info.max], [info.max - 1, info.max]):
         values = np.array(choices, dtype)
@@ -133,7 +133,7 @@ SPECIAL = {
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("choices", SPECIAL.values(), ids=SPECIAL.keys())
 def test_special_values(level: str, choices: list[float], dtype: DType) -> None:
-    """The first NaN wins, zeros of either sign tie, windows of -inf have a first pixel."""
+    """The first NaN wins, zeros of either sign tie, and windows of -inf have a first pixel."""
     values = np.array(choices, dtype)
     for width in (7, 16, 35, 66):
         images = values[np.random.default_rng(width).integers(0, len(values), (2, 2, 9, width))]
@@ -190,14 +190,14 @@ def test_indices_do_not_depend_on_the_layout(level: str, window: str, layout: An
 def test_large_max_pool2d(
     level: str, threads: int, kernel: tuple[int, int, int], ceil_mode: bool
 ) -> None:
-    """Several threads, and outputs large enough for streaming stores."""
+    """Results are large enough for several threads and for streaming stores."""
     images = normal_values((4, 64, 61, 67))
     images[::2, ::3, ::7, ::5] = np.nan
     check_max_pool(images, *kernel, 1, ceil_mode)
 
 
 def test_results_past_the_caches(level: str, threads: int) -> None:
-    """The commonest window on the largest images; its windows do not overlap, which is easy."""
+    """The most common window does not overlap, so that NumPy can compute large results."""
     images = images_with_ties((4, 16, 384, 258), np.float32)
     tiles = images.reshape(4, 16, 192, 2, 129, 2).transpose(0, 1, 2, 4, 3, 5)
     values = tiles.reshape(4, 16, 192, 129, 4)
@@ -261,7 +261,7 @@ def test_the_last_of_repeated_indices_stays(level: str, dtype: DType) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1, 8), (1, 9), (3, 3, 3, 3)], ids=str)
 def test_backward_does_not_depend_on_the_window(shape: Shape) -> None:
-    """More gradients than pixels, or a plane of one pixel: the indices alone tell."""
+    """Only the indices count: there may be more gradients than pixels."""
     indices = np.zeros((2, 3, 4, 5), "i4")
     grad = integer_values(indices.shape)
     result = fastconv.max_pool2d_backward(grad, indices, (2, 3, 1, 1))
@@ -272,7 +272,7 @@ def test_backward_does_not_depend_on_the_window(shape: Shape) -> None:
 @pytest.mark.parametrize("stride", [None, 2, (3, 1)], ids=str)
 @pytest.mark.parametrize("padding", [0, 1, (0, 1)], ids=str)
 def test_max_unpool2d_default_size(level: str, kernel: Any, stride: Any, padding: Any) -> None:
-    """(in - 1) * stride - 2 * padding + kernel on each axis."""
+    """The size is (in - 1) * stride - 2 * padding + kernel on each axis."""
     values = normal_values((2, 3, 5, 6))
     shape = reference.max_unpool2d(values, np.zeros(values.shape, int), kernel, stride, padding)
     plane = shape.shape[2] * shape.shape[3]
@@ -296,7 +296,7 @@ def test_max_unpool2d_output_size(level: str, size: Any) -> None:
 @both_ceil_modes
 @without_dilation
 def test_avg_pool2d(level: str, window: Any, ceil_mode: bool, count_include_pad: bool) -> None:
-    """Sums of integer values are exact, and so is one division, rounded once."""
+    """Sums of integer values are exact, so the only rounding is that of the division."""
     options: Any = (ceil_mode, count_include_pad)
     for dtype in FLOATS:
         images = integer_values((2, 3, *SIZE), dtype)
@@ -342,7 +342,7 @@ def test_integers_are_averaged_in_float64(name: str, dtype: DType) -> None:
 
 
 def test_float16_is_averaged_in_float32(level: str) -> None:
-    """65504, the largest float16, twice: the sum is beyond float16, the mean is not."""
+    """The sum of two largest float16 numbers, 65504, overflows float16; their mean does not."""
     images = np.full((1, 2, 8, 40), 65504, "f2")
     assert_same(fastconv.avg_pool2d(images, 2), np.full((1, 2, 4, 20), 65504, "f2"))
     images = integer_values((1, 2, 9, 41), "f2") + np.float16(1000)
@@ -353,7 +353,7 @@ def test_float16_is_averaged_in_float32(level: str) -> None:
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("value", [np.nan, np.inf, 6e4], ids=str)
 def test_one_pixel_reaches_only_its_windows(level: str, value: float, dtype: DType) -> None:
-    """No running sums: a NaN, an infinity or a huge value leaves no trace beside its windows."""
+    """There are no running sums: a NaN or a huge value reaches only its windows."""
     scale = float(np.finfo(dtype).max) / 7e4 if np.isfinite(value) else 1
     clean = integer_values((1, 2, 9, 41), dtype)
     for kernel, stride, padding in ((3, 1, 1), (2, 2, 0), (5, 2, 2)):

@@ -90,7 +90,7 @@ def test_sizes_in_float64(level: str, inner: int, order: str) -> None:
     ids=str,
 )
 def test_large(level: str, threads: int, size: tuple[int, int, int], order: str) -> None:
-    """Several groups of rows, many blocks of columns, many blocks of terms."""
+    """There are several groups of rows, and many blocks of columns and of terms."""
     rows, inner, columns = size
     a, b = integer_values((rows, inner), "f8"), integer_values((inner, columns), "f8", seed=1)
     expected = (a @ b).astype("f4")
@@ -109,7 +109,7 @@ def test_empty_results(level: str, threads: int, shape: tuple[int, int, int], dt
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (70, 65)], ids=str)
 def test_sums_of_nothing(level: str, threads: int, shape: tuple[int, int], dtype: str) -> None:
-    """They are zero, or the bias."""
+    """Sums without terms are zero, or the bias."""
     rows, columns = shape
     a, b = np.ones((rows, 0), dtype), np.ones((0, columns), dtype)
     bias = integer_values((columns,), dtype)
@@ -143,7 +143,7 @@ def test_layouts(level: str, layout: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_steps_of_zero(level: str, dtype: str) -> None:
-    """Broadcast rows, columns, and single numbers."""
+    """Rows, columns and single numbers are broadcast by strides of zero."""
     row, column = integer_values((1, 20), dtype), integer_values((17, 1), dtype, seed=1)
     number = np.full((1, 1), 3, dtype)
     for view in (row, column, number):
@@ -156,7 +156,7 @@ def test_steps_of_zero(level: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_windows_of_a_series(level: str, dtype: str) -> None:
-    """Rows that overlap in memory."""
+    """The rows of the matrix overlap in memory."""
     series = integer_values((300,), dtype)
     a = np.lib.stride_tricks.sliding_window_view(series, 40)
     expected = (a.astype("f8") @ a.T.astype("f8")).astype(dtype)
@@ -169,7 +169,7 @@ STEPS = [0, 4, 8, 12, -4, 3, 1 << 40]
 
 @pytest.mark.parametrize("step", STEPS)
 def test_steps_of_single_rows_and_columns(level: str, step: int) -> None:
-    """The step of an axis of one number means nothing, whatever it is."""
+    """The stride of an axis of length 1 is ignored."""
     a = integer_values((19,), "f4")
     for rest in (4, -4, 8):
         memory = np.zeros((19, rest // 4), "f4")[:, 0] if rest > 0 else a[::-1].copy()[::-1]
@@ -216,7 +216,7 @@ MIXED = [
 
 @pytest.mark.parametrize(("first", "second", "third", "expected"), MIXED)
 def test_mixed_dtypes(first: str, second: str, third: str | None, expected: str) -> None:
-    """What numpy.result_type says of the matrices; the bias follows them."""
+    """numpy.result_type of the matrices determines the dtype; the bias follows it."""
     a, b = integer_values((9, 30), first), integer_values((30, 7), second, seed=1)
     bias = None if third is None else integer_values((7,), third, seed=2)
     known = a.astype("f8") @ b.astype("f8") + (0 if bias is None else bias)
@@ -225,7 +225,7 @@ def test_mixed_dtypes(first: str, second: str, third: str | None, expected: str)
 
 @orders
 def test_float16_is_computed_in_float32(level: str, order: str) -> None:
-    """One rounding, at the end; the bias is added before it."""
+    """The bias is added before the only rounding, at the end."""
     a, b, bias = (normal_values(shape, "f2", 3) for shape in ((33, 600), (600, 20), (20,)))
     wide = fastconv.matmul(*(array.astype("f4") for array in (a, b, bias)))
     left, right = in_order(a, order[0]), in_order(b, order[1])
@@ -233,7 +233,7 @@ def test_float16_is_computed_in_float32(level: str, order: str) -> None:
 
 
 def test_float16_overflows_to_infinity(level: str) -> None:
-    """Without a warning, as convolution does."""
+    """Overflow gives infinity without a warning, as in convolution."""
     a = np.full((2, 2), 300, "f2")
     assert_same(fastconv.matmul(a, a), np.full((2, 2), np.inf, "f2"))
 
@@ -295,7 +295,7 @@ def test_accuracy(level: str, inner: int, order: str) -> None:
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("size", [(60, 700, 50), (700, 60, 33), (513, 257, 65)], ids=str)
 def test_bits(level: str, size: tuple[int, int, int], dtype: str) -> None:
-    """They depend neither on the threads, nor on the layout, nor on the other rows and columns."""
+    """Results do not depend on threads, layout, or the other rows and columns."""
     rows, inner, columns = size
     a, b = normal_values((rows, inner), dtype), normal_values((inner, columns), dtype, seed=1)
     bias = normal_values((columns,), dtype, seed=2)
@@ -421,7 +421,7 @@ def test_wrong_out(out: Any, error: type[Exception], message: str) -> None:
 @pytest.mark.parametrize("which", [0, 1, 2])
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_out_over_an_input(which: int, dtype: str) -> None:
-    """Not the same memory, not one number of it; but right beside it is fine."""
+    """out= must not share a single number with an input, but may lie right beside it."""
     arrays = [integer_values(shape, dtype) for shape in ((4, 4), (4, 4), (4,))]
     expected = fastconv.matmul(*arrays)
     size = arrays[which].size

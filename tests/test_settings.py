@@ -123,7 +123,7 @@ def test_blocks_within_blocks(case: Case) -> None:
 
 
 def test_one_block_in_itself_and_in_two_threads(case: Case) -> None:
-    """Nothing about an entry is kept in the object."""
+    """An object keeps no state of the blocks that it has entered."""
     block = case.block(case.one)
     with block, block:
         with ThreadPoolExecutor(1) as pool, block:
@@ -139,7 +139,7 @@ def test_an_exception_leaves_the_block(case: Case) -> None:
 
 
 def test_what_is_set_within_a_block_is_the_process_s(case: Case) -> None:
-    """The block keeps its own value; behind it, and in other threads, the new one is seen."""
+    """A block keeps its own value; after it, and in other threads, the new one holds."""
     with case.block(case.one):
         case.set(case.other)
         assert case.get() == case.one
@@ -149,7 +149,7 @@ def test_what_is_set_within_a_block_is_the_process_s(case: Case) -> None:
 
 
 def test_generators_that_take_turns(case: Case) -> None:
-    """Whichever ends first, the other keeps its value, and nothing is left behind."""
+    """Whichever ends first, the other keeps its value, and no value is left at the end."""
 
     def generator(value: Any) -> Generator[None, None, None]:
         with case.block(value):

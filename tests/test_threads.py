@@ -78,7 +78,7 @@ def test_the_number_is_process_wide() -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 3, 1024])
 def test_more_threads_than_cores_or_work(n: int) -> None:
-    """A thousand threads for a handful of images is a way to ask, not a mistake."""
+    """A thousand threads for a handful of images are accepted."""
     with fastconv.num_threads(n):
         for operation in OPERATIONS.values():
             arrays = operation.arrays((3, 8, 130, 129))
@@ -104,7 +104,7 @@ def test_affinity_is_respected() -> None:
 
 
 def test_show_config(capsys: pytest.CaptureFixture[str]) -> None:
-    """One line for each of: version, CPU level, OpenMP, threads, compiler."""
+    """Version, CPU level, OpenMP, threads and compiler have one line each."""
     fastconv.set_num_threads(37)
     assert fastconv.show_config() is None  # type: ignore[func-returns-value]
     text = capsys.readouterr().out
@@ -140,7 +140,7 @@ print(fastconv.get_num_threads())
 
 @needs_openmp
 def test_a_lowered_number_of_openmp_is_respected() -> None:
-    """In the thread that lowered it, until it is what it was at first."""
+    """The lower number holds in the thread that set it, until it restores the first one."""
     result = run_python(LOWER, OMP_NUM_THREADS="2")
     lines = result.stdout.splitlines()
     assert [line for line in lines if line.isdecimal()] == ["2", "1", "1", "4", "4"], result.stderr
@@ -150,7 +150,7 @@ def test_a_lowered_number_of_openmp_is_respected() -> None:
 
 @needs_openmp
 def test_threadpoolctl() -> None:
-    """In a block of its, and if the library is imported within one."""
+    """Its limit holds within its block, even if the library is imported within the block."""
     threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
     fastconv.set_num_threads(2)
     with threadpoolctl.threadpool_limits(1):
@@ -215,7 +215,7 @@ print("done")
     [(1024, 200, ""), (1024, 80, ""), (16, 80, ""), (4, 400, "1G"), (4, 200, " 100000 k ")],
 )
 def test_threads_that_cannot_be_started(threads: int, room: int, stack: str) -> None:
-    """Fewer compute the same; libgomp by itself would end the process."""
+    """Fewer threads compute the same; libgomp alone would end the process."""
     code = STARVED.format(threads=threads, room=room)
     result = run_python(code, FASTCONV_CACHE_MIB="0", OMP_STACKSIZE=stack)
     assert (result.returncode, result.stdout.split()) == (0, ["done"]), result.stderr
@@ -293,7 +293,7 @@ def test_a_caller_alone_computes_the_same(adaptive: None, operation: Operation) 
 @needs_affinity
 @pytest.mark.parametrize("allowed", ["all", "one"])
 def test_threads_keep_their_affinity(allowed: str) -> None:
-    """They may move to another processor, and are allowed on all of them again afterwards."""
+    """Threads that move to another processor may use all of their processors afterwards."""
     code = """
 import os
 import numpy as np
@@ -325,7 +325,7 @@ LARGE: list[Shape] = [(5, 16, 64, 61), (1, 40, 96, 80), (1, 1, 600, 701)]
 def test_bits_do_not_depend_on_the_threads(
     level: str, operation: Operation, shape: Shape, dtype: str
 ) -> None:
-    """Nor on the run: where two threads might meet in one pixel, repeats would show it."""
+    """Repeated runs would show whether two threads write to the same pixel."""
     arrays = operation.arrays(shape, normal_values, dtype)
     results = []
     for n in (1, 2, 3, 7, 7):
@@ -419,7 +419,7 @@ def test_fork_after_use(code: str) -> None:
 
 
 def test_sixteen_callers_at_once(level: str) -> None:
-    """Each with arrays of its own, small ones and large ones, while the number changes."""
+    """Each caller has arrays of its own, small and large, while the number changes."""
     shapes = [(2, 3, 9, 11), (2, 8, 64, 61)]
     cases = [
         (operation, arrays, shape, operation.expected(arrays, shape))

@@ -313,7 +313,7 @@ def test_without_matplotlib(train: Train, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_all_test_images_are_right(train: Train, tmp_path: Path) -> None:
-    """No image is misclassified; what remains is written."""
+    """No image is misclassified, and everything else is written."""
     write_data(tmp_path / "data")
     result = train("--data", tmp_path / "data", "--out", tmp_path / "out", "--batch-size", "10")
     assert result.code == 0, result
@@ -380,7 +380,7 @@ def sigint() -> Iterator[None]:
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 def test_interrupt_and_resume(train: Train, tmp_path: Path) -> None:
-    """The network with dropout, twice: at once, and with an interruption."""
+    """A network with dropout is trained without a break, and with an interruption."""
     folder, other = tmp_path / "out", tmp_path / "other"
     args = ["--network", "deep", "--batch-size", "50", "--epochs", "6"]
     with subprocess.Popen(
@@ -485,7 +485,7 @@ def test_resume_with_more_epochs(train: Train, tmp_path: Path) -> None:
 
 
 def test_results_without_images_to_test_with(tmp_path: Path) -> None:
-    """The report, the history and the pictures lack what was not measured."""
+    """The report, the history and the pictures contain no test accuracies."""
     (x, t), _ = load_digits()
     network = _train.simple((1, 8, 8), 10, seed=1)
     training = Trainer(network, x[:200], t[:200], epochs=1, verbose=False)
@@ -801,7 +801,7 @@ def test_not_enough_memory(train: Train, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 def test_full_device(tmp_path: Path, unbuffered: str) -> None:
-    """What is printed is lost, what is written is not."""
+    """A full standard output is an error, but all files are written."""
     with open("/dev/full", "w") as full:
         process = subprocess.run(
             [*COMMAND, "--epochs", "1", "--out", str(tmp_path)],

@@ -272,7 +272,7 @@ def test_bad_gradients_change_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("kind", [Momentum, AdaGrad, RMSprop, Adam])
 def test_of_another_network_changes_nothing(kind: Callable[[], Optimizer]) -> None:
-    """Not even the parameters that have the same shape in both."""
+    """Even the parameters that have the same shape in both networks stay unchanged."""
     rule = kind()
     rule.update({"A1": np.ones(2), "W1": np.ones(3)}, {"A1": np.ones(2), "W1": np.ones(3)})
     params = {"A1": np.ones(2), "W1": np.ones(4)}
@@ -387,7 +387,7 @@ def test_history_and_lists() -> None:
 
 
 def test_without_images_to_test_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Trained all the same, bit for bit; there is nothing to say about a test."""
+    """Training is the same, bit for bit, and reports no test accuracy."""
     path = tmp_path / "checkpoint"
     expected, training = trainer(), trainer(data=images(), verbose=True, checkpoint=path)
     expected.train()
@@ -473,7 +473,7 @@ def test_same_seed_gives_the_same_result() -> None:
 
 
 def test_many_batch_normalisations_before_they_know_anything() -> None:
-    """Untrained ones divide by nearly 0, one after the other."""
+    """Many untrained layers in a row divide by nearly 0."""
     net = Sequential((1, SIZE, SIZE), seed=1)
     for _ in range(14):
         net.convolution(3, 3, pad=1).batch_normalization().add(Relu())
@@ -557,7 +557,7 @@ def test_going_on_with_more_epochs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [np.random.MT19937, np.random.Philox, np.random.SFC64])
 def test_generators_of_every_kind(tmp_path: Path, kind: Any) -> None:
-    """A network may be given a generator, also one whose state holds arrays."""
+    """A network accepts any generator, even one whose state contains arrays."""
 
     def seed() -> np.random.Generator:
         return np.random.Generator(kind(1))
@@ -752,7 +752,7 @@ def _some_changes(content: bytes) -> Iterator[bytes]:
     "damage", [_truncations, _some_changes, pytest.param(_changes, marks=pytest.mark.exhaustive)]
 )
 def test_damaged_checkpoint(tmp_path: Path, damage: Callable[[bytes], Iterator[bytes]]) -> None:
-    """Whatever is changed or lost: a ValueError that leaves all as it was, or no difference."""
+    """A changed checkpoint raises a ValueError without effect, or makes no difference."""
     path = tmp_path / "checkpoint"
     first = trainer()
     for _ in range(4):
@@ -835,7 +835,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
 def test_checkpoint_that_unpacks_to_too_much(
     tmp_path: Path, name: str, make: Callable[[], bytes], message: str
 ) -> None:
-    """It is refused by what it announces, before anything large is unpacked."""
+    """Its headers are refused before anything large is unpacked."""
     path = tmp_path / "checkpoint.npz"
     first, training = trainer(), trainer()
     for _ in range(4):
@@ -1176,7 +1176,7 @@ def diverging(name: str, lr: float, batch: int, path: Path) -> tuple[Sequential,
 @pytest.mark.parametrize("lr", [1e30, 1e39, 1e300])
 @pytest.mark.parametrize("name", RULES)
 def test_diverging(tmp_path: Path, name: str, lr: float, batch: int) -> None:
-    """No file is left with NaN or infinity."""
+    """No file with NaN or infinity is left."""
     path = tmp_path / "checkpoint"
     _, training = diverging(name, lr, batch, path)
     message = (
@@ -1278,7 +1278,7 @@ def test_textbooks_network_trains(name: str) -> None:
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("step", [4, 6])
 def test_textbooks_network_goes_on(tmp_path: Path, name: str, step: int) -> None:
-    """The layers hold the arrays of the dict, also after a checkpoint was loaded."""
+    """The layers share the arrays of the dict, even after a checkpoint was loaded."""
     path = tmp_path / "checkpoint"
     expected, first = trainer(TwoLayerNet(), optimizer=name), trainer(TwoLayerNet(), optimizer=name)
     expected.train()

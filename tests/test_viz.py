@@ -228,7 +228,7 @@ def test_activation_grows(layer: str, dtype: str) -> None:
 
 
 def test_first_step_goes_along_the_gradient() -> None:
-    """Of one convolution, the gradient is the same everywhere and known: a sum of shifted taps."""
+    """The gradient of one convolution is the same everywhere: a sum of shifted taps."""
     net = Sequential((1, 5, 5), [Convolution(normal_values((2, 1, 3, 3)), None)])
     paths = [viz.activation_ascent(net, "Conv1", 1, steps=steps, lr=0.5)[0] for steps in (1, 2)]
     gradient = np.zeros((1, 5, 5))
@@ -351,7 +351,7 @@ def test_none_in_a_history_is_a_gap() -> None:
 
 
 def test_history_without_a_test() -> None:
-    """Neither a line nor an entry of the legend."""
+    """The test accuracy has neither a line nor an entry in the legend."""
     figure = viz.show_history([{**vars(record), "test_acc": None} for record in HISTORY])
     _, right = figure.axes
     assert [line.get_label() for line in right.lines] == ["training"]

@@ -88,7 +88,7 @@ def test_filters_and_channels(level: str, tile: int, count: int, dtype: str) -> 
 
 @pytest.mark.parametrize("width", [1, 2, 7, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 131, 260])
 def test_row_lengths(level: str, threads: int, tile: int, width: int) -> None:
-    """Rows shorter and longer than the blocks of every level."""
+    """Rows are shorter and longer than the blocks of every level."""
     for count, height in ((1, 3), (3, 5), (1, 19)):
         check_close(Case((count, 3, height, width), 6, (3, 3), 1, 1))
 
@@ -136,7 +136,7 @@ def test_layouts(level: str, tile: int, layout: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["?", "i1", "u2", "i4", "i8", "f2", "f4", "f8"])
 def test_dtypes(level: str, dtype: str) -> None:
-    """float16 is computed in float32, integers in float64."""
+    """Float16 is computed in float32, and integers in float64."""
     images, weight, bias, _ = CASE.arrays(integer_values, dtype)
     window = {**CASE.window, "algorithm": "winograd"}
     images_wide, weight_wide, bias_wide = (a.astype("f8") for a in (images, weight, bias))
@@ -204,7 +204,7 @@ def test_what_tiles_are_not_for(weight: Array, window: dict[str, Any], numbers: 
 
 
 def test_algorithms_differ() -> None:
-    """Each runs when it is asked for: they round differently."""
+    """The results differ in rounding, which shows that each algorithm runs when requested."""
     case = Case((2, 64, 64, 64), 64, (3, 3), 1, 1)
     arrays = case.arrays(normal_values)
     direct, tiles = (results_of(case, arrays, algorithm) for algorithm in ("direct", "winograd"))
@@ -303,7 +303,7 @@ def numbers(kind: str, channels: int) -> tuple[Array, Array, Array, float]:
 @pytest.mark.parametrize("channels", [16, 64, 200])
 @pytest.mark.parametrize("kind", [*SCALES, *WILD])
 def test_highest_precision(level: str, kind: str, channels: int) -> None:
-    """At most 1.1 times NumPy's error, twice where magnitudes differ by 60 orders."""
+    """The error is at most 1.1 times NumPy's, or twice for magnitudes 60 orders apart."""
     images, weight, exact, error_of_numpy = numbers(kind, channels)
     result = fastconv.conv2d(images, weight, padding=1, algorithm="winograd")
     # Without fused multiply-add products are rounded before they are added.
@@ -353,7 +353,7 @@ def test_precision_of_the_gradient_of_the_weight(level: str, tile: int, kind: st
 
 
 def test_precision_of_long_sums(level: str, tile: int) -> None:
-    """Of a million terms: errors would add up in one sum, 5.5e-7 on tiles of 2x2."""
+    """In one sum of a million terms, errors would add up to 5.5e-7 with 2x2 tiles."""
     rng = np.random.default_rng(0)
     images, grad = rng.standard_normal((2, 4, 8, 512, 512)).astype(np.float32)
     exact = grad_of_weight(grad.astype("f8"), images.astype("f8"))
@@ -385,7 +385,7 @@ def test_high_precision_of_float64(level: str, tile: int) -> None:
 def test_what_is_not_finite_reaches_only_its_windows(
     level: str, threads: int, tile: int, value: float
 ) -> None:
-    """Wherever it lies in a tile; infinity stays infinity."""
+    """The place in a tile does not matter, and infinity stays infinity."""
     case = Case((3, 5, 9, 11), 6, (3, 3), 1, 1)
     images, weight, bias, grad = case.arrays(integer_values)
     weight[weight == 0] = 1
@@ -419,7 +419,7 @@ def test_weights_that_are_not_finite(level: str, tile: int) -> None:
 def test_gradient_of_the_weight_that_is_not_finite(
     level: str, threads: int, tile: int, value: float
 ) -> None:
-    """It is computed directly, all of it."""
+    """A gradient that is not finite is computed directly as a whole."""
     case = Case((3, 5, 9, 11), 6, (3, 3), 1, 1)
     images, _, _, grad = case.arrays(integer_values)
     images[images == 0] = 1
@@ -471,7 +471,7 @@ def test_workspace_is_bounded(
     groups: int,
     dtype: str,
 ) -> None:
-    """Whatever the batch, and however many weights there are."""
+    """The bound holds for every batch size and number of weights."""
     monkeypatch.setattr("fastconv.convolution.tile_size", lambda *arguments: tile)
     for count in (shape[0], 100 * shape[0]):
         for threads in (1, 4, 16):
@@ -507,7 +507,7 @@ def test_plans() -> None:
 
 
 def test_what_is_chosen() -> None:
-    """Tiles where there is much to multiply."""
+    """Tiles are chosen where there is much to multiply."""
 
     def chosen(shape: Any, weight: Any, **window: Any) -> int:
         return fastconv.plan_conv2d(shape, weight, **window).tile
@@ -529,7 +529,7 @@ def test_what_is_chosen() -> None:
 
 
 def test_what_is_chosen_for_the_gradient_of_the_weight() -> None:
-    """Tiles where so many terms are summed that NumPy errs as much."""
+    """Tiles are chosen where sums are so long that NumPy's error is as large."""
 
     def chosen(batch: int, height: int, width: int, filters: int, **padding: Any) -> int:
         size = height, width
