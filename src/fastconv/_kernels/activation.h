@@ -1,4 +1,5 @@
-/* Rectification of contiguous rows: zero for what is not positive, NaN for NaN. */
+/* Rectification of contiguous rows: numbers that are not positive become zero, and NaN stays
+ * NaN. */
 #ifndef FASTCONV_ACTIVATION_H
 #define FASTCONV_ACTIVATION_H
 
@@ -7,15 +8,16 @@
 #include "window.h"
 
 typedef struct {
-    /* to[i] = x[i] <= 0 ? 0 : x[i] */
+    /* Set to[i] = x[i] <= 0 ? 0 : x[i]. */
     void (*rectify)(void *to, const void *x, Index count);
-    /* the same, and mask[i] = x[i] <= 0 */
+    /* Do the same, and set mask[i] = x[i] <= 0. */
     void (*rectify_masked)(void *to, uint8_t *mask, const void *x, Index count);
-    /* to[i] = mask[i] ? 0 : grad[i] */
+    /* Set to[i] = mask[i] ? 0 : grad[i]. */
     void (*clear)(void *to, const void *grad, const uint8_t *mask, Index count);
 } Activations;
 
-/* The bits of a float16: zero, and from minus zero to minus infinity. */
+/* Test the bits of a float16: it is not positive if it is zero, or lies between minus zero and
+ * minus infinity. */
 #define NOT_POSITIVE_HALF(v) ((v) == 0 || ((v) >= 0x8000 && (v) <= 0xfc00))
 #define NOT_POSITIVE(v) ((v) <= 0)
 

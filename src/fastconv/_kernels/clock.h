@@ -1,4 +1,4 @@
-/* The time that passes. */
+/* A clock for the time between two events. */
 #ifndef FASTCONV_CLOCK_H
 #define FASTCONV_CLOCK_H
 

@@ -1,4 +1,4 @@
-/* Copying the taps of an output pixel, the inner loop of im2col. */
+/* The inner loop of im2col: it copies the taps of output pixels. */
 #ifndef FASTCONV_COLUMNS_H
 #define FASTCONV_COLUMNS_H
 
@@ -8,18 +8,19 @@
 #include "window.h"
 
 
-enum { OVERRUN_BYTES = 64 }; /* how far copy_pixels reads and writes beyond its last byte */
+/* copy_pixels reads and writes up to this many bytes beyond its last byte. */
+enum { OVERRUN_BYTES = 64 };
 
-/* What copy_pixels copies from. */
+/* The layout of the windows that copy_pixels copies; strides are in bytes. */
 typedef struct {
     Index channels, channel_stride;
-    Index rows, row_stride; /* of a window */
-    Index bytes;            /* of a row of a window */
-    Index pixel_stride;     /* from a window to the next */
+    Index rows, row_stride; /* The rows of a window. */
+    Index bytes;            /* The length of a row of a window. */
+    Index pixel_stride;     /* The distance from a window to the next. */
 } Windows;
 
-/* Copy the rows of windows one behind the other, in pieces of constant size CHUNK >= bytes: each
- * overruns into what the next copy overwrites. */
+/* Copy the rows of windows one after the other. Each copy has the constant size CHUNK >= bytes, so
+ * that the compiler makes it a few instructions; the next copy overwrites the surplus. */
 #define COPY_ROWS(CHUNK)                                                          \
     for (Index pixel = 0; pixel < pixels; pixel++, from += windows->pixel_stride) \
         for (Index c = 0; c < windows->channels; c++)                             \
@@ -40,8 +41,8 @@ static inline void copy_rows(char *restrict to, const char *restrict from, Index
 }
 #undef COPY_ROWS
 
-/* Copy the windows of adjacent output pixels, each channel by channel. That the number of rows is
- * known to the compiler is worth a factor for the common sizes. */
+/* Copy the windows of adjacent output pixels, each channel by channel. For the common sizes of
+ * windows this is several times as fast if the compiler knows the number of rows. */
 static void copy_pixels(char *restrict to, const char *restrict from, Index pixels,
                         const Windows *restrict windows) {
     switch (windows->rows) {

@@ -1,7 +1,8 @@
-/* Maxima of a row of windows, tap by tap: the inner loops of max pooling.
+/* The inner loops of max pooling: maxima of a row of windows, tap by tap.
  *
- * Plain loops over rows in L1 that compilers vectorise, the same for every dtype and CPU level.
- * A NaN is taken where it is met first and stays. This file includes itself once per type.
+ * These are plain loops over rows in L1. Compilers vectorise them, and they are the same for every
+ * dtype and CPU level. The first NaN of a window is its maximum. This file includes itself once per
+ * type.
  */
 #ifndef T
 #ifndef FASTCONV_MAXIMUM_H
@@ -12,16 +13,16 @@
 
 #include "window.h"
 
-/* best[i] = the larger of best[i] and taps[t][i], for all t in turn; where tap t is taken,
- * index[i] = offsets[t]. */
+/* For each tap t in turn, set best[i] to the larger of best[i] and taps[t][i]. Where that is tap t,
+ * set index[i] = offsets[t]. */
 typedef void (*MaxTaps)(void *best, void *index, const char *const *taps, const Index *offsets,
                         Index n_taps, Index count);
 
 typedef struct {
-    MaxTaps values;       /* leaves index alone */
-    MaxTaps indexed;      /* index holds int32_t */
-    MaxTaps indexed_wide; /* index holds int64_t */
-    const void *lowest;
+    MaxTaps values;       /* This function does not use index. */
+    MaxTaps indexed;      /* Here index contains int32_t. */
+    MaxTaps indexed_wide; /* Here index contains int64_t. */
+    const void *lowest;   /* The lowest value of the type, which padding has. */
 } Maximum;
 
 #define MAXIMUM_JOIN_(a, b) a##_##b
@@ -60,7 +61,7 @@ typedef struct {
 #include "maximum.h"
 #undef NAMED
 
-/* `kind` is NumPy's: 'f', 'i' or 'u'. */
+/* Return the functions for NumPy's `kind` ('f', 'i' or 'u') of numbers of this size. */
 static const Maximum *maximum_of(char kind, Index bytes) {
     static const Maximum *const integers[2][4] = {
         {&maximum_int8_t, &maximum_int16_t, &maximum_int32_t, &maximum_int64_t},

@@ -1,16 +1,17 @@
 /* Recycled memory behind NumPy's allocator hook; memory.pyx says why.
  *
- * a. Mappings are of huge pages (2 MiB), and are cut into ranges, one for an array each, so that
- *    arrays which are no multiple of a huge page share the pages at their ends: each page by itself
- *    would waste half of a result's memory, and small pages take five times as long to touch.
- * b. A range is used, idle or spare. The range of an array that dies is idle: it keeps its pages, for
- *    the next array that is not more than a SLACK-th smaller. Ranges that have been idle for long,
- *    or are beyond the limit, become spare: they give back the pages that no other range needs, and
- *    unite with spare neighbours. A mapping that is all spare is unmapped.
- * c. A line before the data holds the address of the range, whose facts lie elsewhere: looking for
- *    one must not touch cold memory.
+ * a. Mappings consist of huge pages (2 MiB), because small pages take five times as long to touch.
+ *    A mapping is cut into ranges, one per array, so that arrays share the pages at their ends. If
+ *    each array had whole pages, up to half of the memory of a result would be wasted.
+ * b. A range is used, idle or spare. When its array is deleted, a range becomes idle. It keeps its
+ *    pages for a later array, which may be smaller by at most 1/SLACK. A range becomes spare when
+ *    it has been idle for long, or when idle ranges exceed their limit. It then gives back the
+ *    pages that no other range needs, and is merged with spare neighbours. A mapping that is spare
+ *    as a whole is unmapped.
+ * c. A cache line before the data contains the address of the range's descriptor, which lies
+ *    elsewhere, so that a search for a range does not touch cold memory.
  *
- * NumPy allocates and frees with the GIL held: no lock.
+ * NumPy holds the GIL when it allocates and frees, so there is no lock.
  */
 #ifndef FASTCONV_MEMORY_H
 #define FASTCONV_MEMORY_H
@@ -23,7 +24,8 @@
 #include <time.h>
 
 #define HUGE_BYTES ((size_t)2 << 20)
-#define MAPPING_BYTES ((size_t)64 << 20) /* of a mapping that several ranges share */
+/* The size of a mapping that several ranges share. */
+#define MAPPING_BYTES ((size_t)64 << 20)
 #define LINE_BYTES ((size_t)64)
 #define SLACK ((size_t)16)
 
@@ -34,8 +36,8 @@
 #endif
 
 typedef struct Range {
-    struct Range *before, *after; /* neighbours in the mapping, by address */
-    struct Range *newer, *older;  /* neighbours in the list of idle or of spare ranges */
+    struct Range *before, *after; /* The neighbours in the mapping, by address. */
+    struct Range *newer, *older;  /* The neighbours in the list of idle or of spare ranges. */
     char *start;
     size_t bytes;
     int is_spare;
@@ -75,7 +77,7 @@ static void drop(List *list, Range *range) {
     list->bytes -= range->bytes;
 }
 
-/* Unite a range with the one behind it, if both are spare; the list has neither. */
+/* Merge a range with the one after it. Both are spare, and neither is in a list. */
 static void unite(Range *range) {
     Range *next = range->after;
     range->bytes += next->bytes;
@@ -84,7 +86,7 @@ static void unite(Range *range) {
     free(next);
 }
 
-/* Give a range back that no array and no list has. */
+/* Make a range spare that belongs to no array and to no list. */
 static void make_spare(Range *range) {
     char *first, *end;
     range->is_spare = 1;
@@ -115,18 +117,18 @@ static void give_back_oldest(void) {
     make_spare(range);
 }
 
-/* Give back what has been idle longest until at most `limit` bytes are. */
+/* Give back the ranges that have been idle longest, until at most `limit` bytes are idle. */
 static void shrink_idle(size_t limit) {
     while (idle.bytes > limit) give_back_oldest();
 }
 
-/* Give back what nobody has wanted for a while. */
+/* Give back the ranges that have been idle for too long. */
 static void expire_idle(void) {
     time_t now = seconds();
     while (idle.oldest && now - idle.oldest->idle_since > idle_patience) give_back_oldest();
 }
 
-/* Map memory that begins with a huge page. */
+/* Map memory that begins at the boundary of a huge page, or return NULL. */
 static char *map(size_t bytes) {
     size_t before;
     char *start = (char *)mmap(NULL, bytes + HUGE_BYTES, PROT_READ | PROT_WRITE,
@@ -141,7 +143,7 @@ static char *map(size_t bytes) {
     return start + before;
 }
 
-/* Return a range of a new mapping of so many bytes, or NULL. */
+/* Return the range of a new mapping of this size, or NULL. */
 static Range *new_mapping(size_t bytes) {
     Range *range = (Range *)calloc(1, sizeof *range);
     if (!range) return NULL;
@@ -152,7 +154,7 @@ static Range *new_mapping(size_t bytes) {
     return NULL;
 }
 
-/* Take a spare range of at least so many bytes from the list, or return NULL. */
+/* Take a spare range of at least this size from the list, or return NULL. */
 static Range *spare_range(size_t bytes) {
     Range *range = spare.newest;
     while (range && range->bytes < bytes) range = range->older;
@@ -160,8 +162,9 @@ static Range *spare_range(size_t bytes) {
     return range;
 }
 
-/* Return how many bytes a mapping of several ranges has. Where the address space is limited
- * (`ulimit -v`), threads' stacks and NumPy's own arrays need the rest of it: a 64th is taken at most. */
+/* Return the size of a mapping that several ranges share. Where the address space is limited
+ * (`ulimit -v`), it is at most 1/64 of the limit, because the stacks of threads and NumPy's own
+ * arrays need the rest. */
 static size_t shared_bytes(void) {
     struct rlimit space;
     if (getrlimit(RLIMIT_AS, &space) || space.rlim_cur == RLIM_INFINITY) return MAPPING_BYTES;
@@ -169,26 +172,27 @@ static size_t shared_bytes(void) {
     return (size_t)(space.rlim_cur / 64) / HUGE_BYTES * HUGE_BYTES;
 }
 
-/* Return a range of at least so many bytes that no list has, or NULL. A small one comes from a mapping
- * that has room for others. */
+/* Return a range of at least this size that is in no list, or NULL. A small range comes from a
+ * mapping that has room for others. */
 static Range *find_range(size_t bytes) {
     size_t least = round_up(bytes, HUGE_BYTES);
     size_t shared = shared_bytes();
     Range *range = spare_range(bytes);
     if (!range) range = new_mapping(least > shared / 2 ? least : shared);
     if (range) return range;
-    /* The address space may be limited. What is idle may leave room in it, or unite to such a range. */
+    /* The address space may be limited. Idle ranges may leave room in it, or merge to a large
+     * one. */
     shrink_idle(0);
     range = spare_range(bytes);
     return range ? range : new_mapping(least);
 }
 
-/* Leave what a range has more than it needs to the ranges to come. */
+/* Make the surplus of a range a spare range. */
 static void cut(Range *range, size_t bytes) {
     Range *rest;
     if (range->bytes == bytes) return;
     rest = (Range *)calloc(1, sizeof *rest);
-    if (!rest) return; /* The range is larger than it must be. */
+    if (!rest) return; /* Without memory for a descriptor, the range stays larger than needed. */
     rest->start = range->start + bytes;
     rest->bytes = range->bytes - bytes;
     rest->before = range;
@@ -239,7 +243,7 @@ static void *take_zeroed(void *context, size_t count, size_t size) {
     return data ? memset(data, 0, count * size) : NULL;
 }
 
-/* `ndarray.resize` comes here. */
+/* `ndarray.resize` calls this function. */
 static void *resize(void *context, void *data, size_t size) {
     size_t held = data ? range_of(data)->bytes - LINE_BYTES : 0;
     void *moved;

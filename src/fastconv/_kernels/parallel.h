@@ -1,17 +1,18 @@
-/* A team of threads: how its members share items, and keep out of each other's way.
+/* A team of threads: how its members share items, and how they avoid each other's processors.
  *
- * libgomp lets threads wait busily at the end of a region, and for the next one, for 300,000
- * pauses, which are 5 to 50 ms. If two of them are on one processor, the one that waits keeps the
- * other from its work for so long. A virtual machine's scheduler often wakes a thread on the
- * processor of the one that calls it, although another is idle; and other programs may have the
- * processors. Therefore
+ * libgomp's threads wait busily at the end of a region, and for the next region, for 300,000
+ * pauses, which take 5 to 50 ms. If two threads are on one processor, the one that waits keeps the
+ * other from its work for that time. This happens often: the scheduler of a virtual machine tends
+ * to wake a thread on the processor of its caller, although another is idle, and other programs may
+ * occupy the processors. Therefore:
  *
- * a. a member that begins on the processor of another moves to one where there is none. The calling
- *    thread is never moved: processors that a thread has once been bound to are remembered, so that a
- *    container which is given more of them later would not share those with it;
- * b. members wait for each other before the region's end, and soon sleep instead of waiting busily;
- * c. it is counted how much longer a team took than one thread would have taken, for threads.h, which
- *    makes such teams rarer.
+ * a. A member that begins on the processor of another member moves to a free one. The calling
+ *    thread is never moved, because the operating system remembers the processors that a thread was
+ *    bound to. If its container were given more processors later, that thread could not use them.
+ * b. Members wait for each other before the end of the region, and soon sleep instead of waiting
+ *    busily.
+ * c. The time that a team takes longer than one thread would have taken is measured. threads.h uses
+ *    it to make such teams rarer.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -40,17 +41,18 @@ typedef void (*Task)(const void *job, ptrdiff_t item, char *scratch);
 enum { PROCESSORS = 1024, WORD = 64 };
 
 typedef struct {
-    ptrdiff_t items, shares; /* A thread takes 1/shares of the items that are left, at least one. */
-    ptrdiff_t next;          /* The first item that nobody has taken. */
-    int arrived;             /* How many members have found nothing left. */
-    double started, worked;  /* When the calling thread began, and how long it worked. */
-    int64_t lost;            /* The most that another member lost, in nanoseconds; at least 0. */
-    uint64_t processors[PROCESSORS / WORD]; /* Those on which members have been noted. */
+    ptrdiff_t items, shares; /* A thread takes 1/shares of the remaining items, at least one. */
+    ptrdiff_t next;          /* The first item that no member has taken. */
+    int arrived;             /* The number of members that found no more items. */
+    double started, worked;  /* When the calling thread began, and how many seconds it worked. */
+    int64_t lost;            /* The largest loss of another member, in nanoseconds; at least 0. */
+    uint64_t processors[PROCESSORS / WORD]; /* A bit for each processor that members noted. */
 } Team;
 
-static const double LEAST_SPIN = 20e-6, MOST_SPIN = 200e-6; /* Seconds. */
+/* A member waits busily for at least and at most this many seconds, and then sleeps. */
+static const double LEAST_SPIN = 20e-6, MOST_SPIN = 200e-6;
 
-/* The first of the next items, of which `*count` are taken. */
+/* Take the next `*count` items, and return the first of them. */
 static inline ptrdiff_t take_items(Team *team, ptrdiff_t *count) {
     ptrdiff_t first = __atomic_load_n(&team->next, __ATOMIC_RELAXED);
     do {
@@ -61,7 +63,7 @@ static inline ptrdiff_t take_items(Team *team, ptrdiff_t *count) {
     return first;
 }
 
-/* Run the items that other members leave. */
+/* Run items until none is left. */
 static inline void run_items(Task task, const void *job, Team *team, char *scratch) {
     ptrdiff_t count, item = take_items(team, &count);
     while (count) {
@@ -74,13 +76,14 @@ static inline int all_arrived(const Team *team) {
     return __atomic_load_n(&team->arrived, __ATOMIC_ACQUIRE) >= omp_get_num_threads();
 }
 
-/* How much longer a member took than it would have taken alone: the time that it waited, less the work
- * that the others did in its place. Negative if the team was faster. */
+/* Return how many seconds longer a member took than it would have taken alone: the time that it
+ * waited, minus the work that the others did in its place. The result is negative if the team
+ * was faster. */
 static inline double lost_time(double waited, double worked, int threads) {
     return waited - (threads - 1) * worked;
 }
 
-/* Note on which processor the calling thread is. Return 0 if a member has been noted there before. */
+/* Note the processor of the calling thread. Return 0 if another member has noted it before. */
 static inline int note_processor(Team *team) {
 #if defined(__linux__)
     int here = sched_getcpu();
@@ -94,7 +97,7 @@ static inline int note_processor(Team *team) {
 #endif
 }
 
-/* Move the calling thread, if there is a processor on which no member has been noted. */
+/* Move the calling thread to a processor that no member has noted, if there is one. */
 static inline void leave_processor(Team *team) {
 #if defined(__linux__)
     int others = 0;
@@ -114,7 +117,7 @@ static inline void leave_processor(Team *team) {
 #endif
 }
 
-/* Wait for the other members; `started` is when the calling one began. */
+/* Wait for the other members. The calling member began at `started`. */
 static inline void arrive(Team *team, double started) {
     const struct timespec nap = {0, 50000};
     double now = seconds_now(), worked = now - started, spin = worked / 4;
@@ -136,8 +139,9 @@ static inline void arrive(Team *team, double started) {
     }
 }
 
-/* Run all items on at most so many threads. Return the most seconds that a member has lost, waiting
- * here or in OpenMP. There is one barrier, the region's end: a loop divided by OpenMP has more. */
+/* Run all items on at most `threads` threads. Return the largest number of seconds that a member
+ * lost by waiting, here or in OpenMP. The end of the region is the only barrier; a loop that
+ * OpenMP divides has more. */
 static inline double run_team(Task task, const void *job, Team *team, char *scratch,
                               size_t scratch_bytes, int threads) {
     double lost, others;

@@ -1,4 +1,4 @@
-/* Small conversions between what pooling computes in and what arrays hold. */
+/* Conversions between the buffers of pooling and the arrays of its callers. */
 #ifndef FASTCONV_POOLING_H
 #define FASTCONV_POOLING_H
 
@@ -7,8 +7,8 @@
 
 #include "window.h"
 
-/* Close the gaps between rows: copies of constant size, each overrunning into what the next one
- * overwrites, while there is a next one. */
+/* Copy rows that lie `pitch` bytes apart to contiguous memory. Copies have a constant size; the
+ * next copy overwrites the surplus of one, and there is no surplus at the end. */
 static void store_rows(char *restrict to, const char *restrict from, Index rows, Index bytes,
                        Index pitch) {
     const char *end = to + rows * bytes;
@@ -19,7 +19,8 @@ static void store_rows(char *restrict to, const char *restrict from, Index rows,
     }
 }
 
-/* max_pool2d's indices: the position of each window's first tap plus the offset of the one taken. */
+/* Write the indices of max_pool2d: the position of each window's first tap plus the offset of
+ * the tap that is the maximum. */
 #define STORE_INDICES(OFFSET)                                           \
     for (Index r = 0; r < rows; r++, to += to_pitch, first += row_step) { \
         Index position = first;                                         \
@@ -36,7 +37,7 @@ static void store_indices(int64_t *restrict to, const void *restrict offsets, in
 }
 #undef STORE_INDICES
 
-/* offsets[i] = base + firsts[i] */
+/* Set offsets[i] = base + firsts[i]. */
 static inline void start_indices(void *offsets, int wide, Index base, const Index *firsts,
                                  Index count) {
     if (wide)
@@ -45,7 +46,7 @@ static inline void start_indices(void *offsets, int wide, Index base, const Inde
         for (Index i = 0; i < count; i++) ((int32_t *)offsets)[i] = (int32_t)(base + firsts[i]);
 }
 
-/* A row of integers of any type as int64; unsigned values beyond it become negative. */
+/* Convert a row of integers of any type to int64; larger unsigned values become negative. */
 #define WIDEN(TYPE) \
     for (Index i = 0; i < count; i++) to[i] = (int64_t)((const TYPE *)from)[i]
 static void widen_row(int64_t *restrict to, const void *restrict from, int is_unsigned,
@@ -65,8 +66,8 @@ static inline int all_within(const int64_t *index, Index size, Index count) {
     return !outside;
 }
 
-/* to[at[i]] = from[i]: the last of several wins. The size is checked again: another thread may have
- * changed the indices since. */
+/* Set to[at[i]] = from[i]; the last of several values for an index counts. The indices are checked
+ * again, because another thread may have changed them after the first check. */
 #define PUT(TYPE)                                  \
     for (Index i = 0; i < count; i++)              \
         if ((uint64_t)at[i] < (uint64_t)size) ((TYPE *)to)[at[i]] = ((const TYPE *)from)[i]

@@ -1,14 +1,17 @@
-/* The product of few rows and a matrix, which is read once, where it lies; product.pyx has the rest.
+/* The product of few rows and a matrix, which is read only once and in place. product.pyx has the
+ * rest.
  *
  *     to[r, c] += sum over k of x[r, k] * matrix[k, c]
  *
- * Both functions add the same terms in the same order, which is that of tile.c's `multiply`: one
- * after the other, and a new sum every THIN_TERMS. So a row's result does not depend on the layout
- * of the matrix, nor on which other rows are multiplied with it.
+ * Both functions add the same terms in the same order as `multiply` in tile.c: one after the other,
+ * with a new sum every THIN_TERMS. So the result of a row depends neither on the layout of the
+ * matrix nor on the other rows that are multiplied with it.
  *
- * a. `by_rows`: the matrix's rows are contiguous. AT_ONCE of them at a time are added to sums in L1,
- *    which are read and written AT_ONCE times less often than the matrix is.
- * b. `by_columns`: its columns are contiguous. Squares of it are transposed in registers.
+ * a. `by_rows` is for a matrix with contiguous rows. AT_ONCE rows at a time are multiplied and
+ *    added to sums in L1. So the sums are read and written once for every AT_ONCE rows of the
+ *    matrix.
+ * b. `by_columns` is for a matrix with contiguous columns. It transposes squares of the matrix in
+ *    registers.
  */
 #ifndef T
 #ifndef FASTCONV_PRODUCT_H
@@ -19,19 +22,19 @@
 #include "window.h"
 
 enum {
-    THIN_ROWS = 4, /* of x, at most */
-    AT_ONCE = 8,
-    THIN_TERMS = 256,
+    THIN_ROWS = 4,    /* x has at most this many rows. */
+    AT_ONCE = 8,      /* This many rows of the matrix are multiplied together. */
+    THIN_TERMS = 256, /* This many terms are added up before they are added to the result. */
 };
 
 typedef struct {
     Index rows, terms, columns;
-    const void *x[THIN_ROWS]; /* rows of contiguous numbers */
+    const void *x[THIN_ROWS]; /* Each row is contiguous. */
     const void *matrix;
-    Index pitch; /* of the matrix: matrix[k, c] lies at k*pitch + c, or at c*pitch + k */
+    Index pitch; /* matrix[k, c] lies at k*pitch + c (by_rows) or at c*pitch + k (by_columns). */
     void *to;
-    Index to_pitch; /* to[r, c] lies at r*to_pitch + c */
-    void *sums;     /* room for `rows` times the columns and two vectors more */
+    Index to_pitch; /* to[r, c] lies at r*to_pitch + c. */
+    void *sums;     /* For each row, this has room for the columns and two more vectors. */
 } Strip;
 
 typedef struct {
@@ -49,8 +52,8 @@ static const Thin *thin_of(Index bytes) { return bytes == 4 ? &thin_float : &thi
 #endif
 #else /* the template */
 
-/* sums[r*room + c] += the terms k to k + K. The last vector of columns overlaps the one before it, so
- * its sums have a place of their own, behind those of the whole vectors. */
+/* Add the terms k to k + K to sums[r*room + c]. The last vector of columns overlaps the one
+ * before it, so its sums have a separate place, after those of the whole vectors. */
 ALWAYS_INLINE void NAMED(add_terms)(const Strip *strip, Index room, Index k, const int K,
                                     const int R) {
     typedef NAMED(Vec) Vec;
@@ -94,7 +97,7 @@ ALWAYS_INLINE void NAMED(by_rows_of)(const Strip *strip, const int R) {
     }
 }
 
-/* rows[i] = `count` terms of column i; zero in what is beyond `columns` and `count`. */
+/* Set rows[i] to `count` terms of column i, and to zero beyond `columns` and `count`. */
 ALWAYS_INLINE void NAMED(load_square)(NAMED(Vec) *rows, const T *matrix, Index pitch, Index columns,
                                       Index count) {
     if (columns >= LANES && count >= LANES) {

@@ -1,14 +1,14 @@
-/* What a processor can do at most: multiply and add in registers, read and write memory. */
+/* Loops that reach the peak of a processor: multiply-adds in registers, memory reads and writes. */
 #ifndef FASTCONV_ROOFLINE_H
 #define FASTCONV_ROOFLINE_H
 
 #include "stream.h"
 
-/* So many accumulators hide a latency of 4 or 5 cycles on 2 units. */
+/* This many accumulators hide a latency of 4 or 5 cycles on 2 units. */
 enum { CHAINS = 12 };
 
 #define DEFINE(T)                                                                                \
-    /* Returns the number of multiply-adds. */                                                   \
+    /* Return the number of multiply-adds. */                                                    \
     static double multiply_add_##T(Index rounds) {                                               \
         typedef T Vec __attribute__((vector_size(__BIGGEST_ALIGNMENT__)));                       \
         Vec acc[CHAINS], x = (Vec){0} + (T)0.5;                                                  \
@@ -26,7 +26,7 @@ DEFINE(double)
 
 typedef uint64_t Words __attribute__((vector_size(LINE_BYTES), aligned(1), may_alias));
 
-/* Reads one line after the other; returns something that depends on all of them. */
+/* Read all cache lines in order, and return a number that depends on all of them. */
 static uint64_t read_lines(const char *from, Index bytes) {
     Words sums[4] = {{0}};
     for (Index i = 0; i + 4 * LINE_BYTES <= bytes; i += 4 * LINE_BYTES)
@@ -35,14 +35,15 @@ static uint64_t read_lines(const char *from, Index bytes) {
     return (sums[0] + sums[1] + sums[2] + sums[3])[0];
 }
 
-/* Or the compiler makes them calls of memset and memcpy, which go past the caches at will. */
+/* Without this the compiler would replace the loops by calls of memset and memcpy, which decide
+ * themselves whether they write past the caches. */
 #if defined(__GNUC__) && !defined(__clang__)
 #define AS_WRITTEN __attribute__((optimize("no-tree-loop-distribute-patterns")))
 #else
 #define AS_WRITTEN
 #endif
 
-/* Writes a line again and again, through the caches or past them. */
+/* Fill memory with copies of one cache line, through the caches or past them. */
 AS_WRITTEN static void write_lines(char *to, Index bytes, int past_caches) {
     static const char line[LINE_BYTES] = {0};
     Index i = (Index)(-(uintptr_t)to % LINE_BYTES);

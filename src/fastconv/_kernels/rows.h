@@ -1,7 +1,7 @@
-/* Rows: one line of an array of any layout, copied to or from contiguous scratch memory.
+/* Copies of rows of an array with any layout to contiguous scratch memory, and back.
  *
- * Everything that arrays may be besides contiguous (strided, unaligned, byte-swapped, float16,
- * padded) ends here; what kernels compute on is contiguous, native and padded already.
+ * Only these functions know about arrays that are strided, unaligned, byte-swapped, float16 or
+ * padded. Kernels compute on rows that are contiguous, native and already padded.
  */
 #ifndef FASTCONV_ROWS_H
 #define FASTCONV_ROWS_H
@@ -11,15 +11,15 @@
 
 #include "window.h"
 
-/* What an element is converted from on its way to scratch, where it is a float32 or a float64. */
+/* The conversions of an element that is copied to scratch, where it becomes float32 or float64. */
 enum { AS_IS, FROM_HALF, FROM_FLOAT, FROM_SIGNED, FROM_UNSIGNED };
 
-/* How an element lies in memory, and how in scratch. */
+/* The format of an element in memory and in scratch. */
 typedef struct {
-    Index bytes;         /* in memory */
-    Index scratch_bytes; /* in scratch */
+    Index bytes;         /* The size of an element in memory. */
+    Index scratch_bytes; /* The size of an element in scratch. */
     int conversion;
-    int swapped; /* the byte order is not the processor's */
+    int swapped; /* Whether the byte order in memory is not that of the processor. */
 } Format;
 
 static inline float bits_to_float(uint32_t bits) {
@@ -32,7 +32,7 @@ static inline float half_to_float(uint16_t half) {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31;
     uint32_t mantissa = half & 0x3ff, bits;
     float value;
-    if (exponent == 0) { /* zero or subnormal: mantissa * 2^-24, exact in float32 */
+    if (exponent == 0) { /* Zero or subnormal: mantissa * 2^-24 is exact in float32. */
         value = (float)mantissa * 0x1p-24f;
         memcpy(&bits, &value, 4);
         bits |= sign;
@@ -47,17 +47,17 @@ static inline uint16_t float_to_half(float value) {
     memcpy(&bits, &value, 4);
     sign = bits >> 16 & 0x8000;
     magnitude = bits & 0x7fffffff;
-    if (magnitude > 0x7f800000) /* NaN, kept one when its payload is shortened to nothing */
+    if (magnitude > 0x7f800000) /* NaN: if the shorter payload were 0, it would be infinity. */
         return (uint16_t)(sign | 0x7c00 | (magnitude >> 13 & 0x3ff ? magnitude >> 13 & 0x3ff : 1));
-    if (magnitude >= 0x477ff000) return (uint16_t)(sign | 0x7c00); /* rounds to infinity */
-    if (magnitude < 0x38800000) {                                  /* subnormal in float16 */
+    if (magnitude >= 0x477ff000) return (uint16_t)(sign | 0x7c00); /* Rounded to infinity. */
+    if (magnitude < 0x38800000) {                                  /* Subnormal in float16. */
         float scaled;
         memcpy(&scaled, &magnitude, 4);
-        scaled += 0.5f; /* its unit in the last place is 2^-24: the addition rounds to that */
+        scaled += 0.5f; /* The last bit of 0.5 is 2^-24, so the addition rounds to it. */
         memcpy(&bits, &scaled, 4);
         return (uint16_t)(sign | (bits - 0x3f000000));
     }
-    magnitude += 0xfff + (magnitude >> 13 & 1); /* to nearest, ties to even */
+    magnitude += 0xfff + (magnitude >> 13 & 1); /* Round to nearest, ties to even. */
     return (uint16_t)(sign | ((magnitude - 0x38000000) >> 13));
 }
 
@@ -73,8 +73,9 @@ typedef struct {
     uint64_t low, high;
 } Bytes16;
 
-/* Copies of `count` elements `stride` bytes apart; a step of two elements, what a stride of two
- * needs, is known to the compiler and becomes shuffles. Neither side need be aligned. */
+/* Copy `count` elements that lie `stride` bytes apart. For every second element, which windows
+ * of stride 2 read, the compiler knows the stride and uses shuffles. Neither side needs to be
+ * aligned. */
 #define STRIDED_ROW(BYTES, T, CONVERT)                                                      \
     static void load_row_##BYTES(char *restrict to, const char *restrict from, Index count, \
                                  Index stride) {                                            \
@@ -102,7 +103,7 @@ STRIDED_ROW(8, uint64_t, swap_8)
 STRIDED_ROW(16, Bytes16, SAME)
 #undef STRIDED_ROW
 
-/* Rows that are converted on the way to scratch. */
+/* Copy a row to scratch, and convert each element. */
 #define CONVERT_ROW(T, SWAP, TO, CONVERT)                    \
     for (Index i = 0; i < count; i++) {                      \
         T value;                                             \
@@ -163,16 +164,17 @@ static void load_row(void *row, const char *from, Index count, Index stride, For
     }
 }
 
-/* How far ahead lines are asked for: past the end of a page, where prefetchers stop (best of 1, 2,
- * 4 and 8 KiB: a tenth to a quarter off max_pool2d). */
+/* Lines are prefetched this far ahead, beyond the end of a page, where hardware prefetchers
+ * stop. Of 1, 2, 4 and 8 KiB this is the best; it saves a tenth to a quarter of the time of
+ * max_pool2d. */
 enum { PREFETCH_BYTES = 4096 };
 
-/* Deal `count` elements out to two rows in turn. */
+/* De-interleave `count` elements into two rows. */
 static inline void deal_row(void *restrict even, void *restrict odd, const void *restrict from,
                             Index count, Index bytes) {
     Index i = 0, pairs = count / 2;
-/* N pairs at a time, the last N begin early enough to end with the row: constant loops become
- * shuffles, and no short row is left to scalars. */
+/* Copy N pairs at a time. The last N overlap those before them, so that they end with the row.
+ * Loops of constant length become shuffles, and no rest of the row needs scalar code. */
 #define DEAL_PAIRS(T, N)                                                   \
     for (; pairs >= N && i < pairs; i += N) {                              \
         i = smaller(i, pairs - N);                                         \
@@ -200,7 +202,7 @@ static inline void deal_row(void *restrict even, void *restrict odd, const void 
 #undef DEAL_PAIRS
 }
 
-/* The inverse: to = even[0], odd[0], even[1], ...; there are as many of both, or one odd fewer. */
+/* Interleave two rows: to = even[0], odd[0], even[1], ... There may be one odd element fewer. */
 static inline void zip_rows(void *restrict to, const void *restrict even,
                             const void *restrict odd, Index count, Index bytes) {
     Index i = 0, pairs = count / 2;
@@ -227,13 +229,13 @@ static inline void zip_rows(void *restrict to, const void *restrict even,
 #undef ZIP_PAIRS
 }
 
-/* Can kernels read a row where it lies? */
+/* Return whether kernels can read a row in place. */
 static inline int is_plain(Format format, Index stride, const char *data) {
     return stride == format.bytes && !format.swapped && !format.conversion
         && (uintptr_t)data % (uintptr_t)format.bytes == 0;
 }
 
-/* Write contiguous scratch to a contiguous native row, float32 to float16 if it is of that. */
+/* Write scratch to a contiguous native row, and convert float32 to float16 for a float16 row. */
 static inline void store_row(char *to, const void *from, Index count, Format format) {
     if (format.conversion == FROM_HALF) {
         uint16_t *out = (uint16_t *)to;
@@ -243,7 +245,7 @@ static inline void store_row(char *to, const void *from, Index count, Format for
     }
 }
 
-/* The same into every `step`-th byte. */
+/* Do the same for a row whose elements lie `step` bytes apart. */
 static inline void spread_row(char *to, Index step, const void *from, Index count, Format format) {
     for (Index i = 0; i < count; i++, to += step) {
         if (format.bytes == 4) {
@@ -257,7 +259,7 @@ static inline void spread_row(char *to, Index step, const void *from, Index coun
     }
 }
 
-/* A call of memset takes longer than to clear the few bytes of most paddings. */
+/* Clear the few bytes of most paddings without a call of memset, which would take longer. */
 static inline void clear_bytes(char *to, Index bytes) {
     static const char zeros[16] = {0};
     if (bytes >= 4 && bytes <= 16) {
@@ -271,7 +273,7 @@ static inline void clear_bytes(char *to, Index bytes) {
     }
 }
 
-/* `count` copies of one element; NULL is zero. */
+/* Write `count` copies of one element; NULL means zero. */
 static void fill_row(void *to, const void *element, Index count, Index bytes) {
     Index total = count * bytes, done = bytes;
     if (!element || !total) {
@@ -283,9 +285,9 @@ static void fill_row(void *to, const void *element, Index count, Index bytes) {
         memcpy((char *)to + done, to, (size_t)smaller(done, total - done));
 }
 
-/* Copy the padded positions first, first+step, ... (`count` of them) of a row to scratch.
- * `from` is pixel 0 of the row, or NULL for a row that lies outside the image altogether;
- * `outside` is the element that constant padding shows. */
+/* Copy the `count` padded positions first, first+step, ... of a row to scratch. `from` is pixel
+ * 0 of the row, or NULL for a row outside the image. `outside` is the element of constant
+ * padding. */
 static void load_padded_row(void *to, const char *from, Index first, Index step, Index count,
                             Index stride, const Axis *axis, Format format, const void *outside) {
     char *out = (char *)to;
@@ -314,13 +316,13 @@ static void load_padded_row(void *to, const char *from, Index first, Index step,
     }
 }
 
-/* Copy the padded positions first, first+1, ... to scratch, dealt out to `phases` rows of `count`
- * in turn, `phase_stride` bytes apart. */
+/* Copy the padded positions first, first+1, ... to scratch, de-interleaved into `phases` rows of
+ * `count` elements that lie `phase_stride` bytes apart. */
 static inline void load_padded_phases(char *to, Index phase_stride, Index phases,
                                       const char *from, Index first, Index count, Index stride,
                                       const Axis *axis, Format format, const void *outside) {
-    Index skipped = larger(first - axis->before, 0);  /* pixels to the left of the first position */
-    Index lead = axis->before + skipped - first;      /* positions to the left of the first pixel */
+    Index skipped = larger(first - axis->before, 0); /* The pixels left of the first position. */
+    Index lead = axis->before + skipped - first;     /* The positions left of the first pixel. */
     Index pixels = smaller(axis->size - skipped, 2 * count - lead);
     if (phases != 2 || !from || pixels < 0 || axis->pad_mode != PAD_CONSTANT
         || !is_plain(format, stride, from)) {
@@ -329,7 +331,7 @@ static inline void load_padded_phases(char *to, Index phase_stride, Index phases
                             axis, format, outside);
         return;
     }
-    for (Index side = 0; side < 2; side++) { /* the first pixel's phase, then the other */
+    for (Index side = 0; side < 2; side++) { /* The phase of the first pixel comes first. */
         Index phase = (lead + side) % 2, before = (lead + side) / 2;
         Index inner = (pixels + 1 - side) / 2;
         char *row = to + phase * phase_stride;
@@ -343,8 +345,8 @@ static inline void load_padded_phases(char *to, Index phase_stride, Index phases
              from + skipped * format.bytes, pixels, format.bytes);
 }
 
-/* Copy a multiple of 4 bytes, in pieces of which the last one begins early enough to end with
- * them. A call of memcpy takes longer for most rows. */
+/* Copy a multiple of 4 bytes in copies of constant size. The last copy overlaps the one before
+ * it, so that it ends with the row. For most rows a call of memcpy would take longer. */
 static inline void copy_bytes(char *to, const char *from, Index bytes) {
 #define COPY_BY(PIECE)                                                                  \
     do {                                                                                \
@@ -360,8 +362,8 @@ static inline void copy_bytes(char *to, const char *from, Index bytes) {
 #undef COPY_BY
 }
 
-/* Copy rows of `inner` bytes, with zeros around them: so many rows above and below, so many bytes
- * before and behind. Sizes are multiples of 4. */
+/* Copy rows of `inner` bytes with zeros around them: `above` and `below` are numbers of rows,
+ * `before` and `behind` are numbers of bytes. All numbers of bytes are multiples of 4. */
 static inline void load_plain_rows(char *to, Index pitch, const char *from, Index stride,
                                    Index above, Index rows, Index below, Index before, Index inner,
                                    Index behind) {

@@ -1,4 +1,4 @@
-/* Adding rows, taps and elements: the inner loops of col2im, fold, average pooling and the
+/* Sums of rows, taps and elements: the inner loops of col2im, fold, average pooling and the
  * gradients of both poolings. This file includes itself once per type of number.
  */
 #ifndef T
@@ -11,21 +11,23 @@
 #include "window.h"
 
 typedef struct {
-    /* to[i] += from[i] */
+    /* Add from[i] to to[i]. */
     void (*add_row)(void *to, const void *from, Index count);
-    /* to[at] += from[index] */
+    /* Add from[index] to to[at]. */
     void (*add_element)(void *to, Index at, const void *from, Index index);
-    /* to[at[i] - first] += from[i] where that lies in [first, last) */
+    /* Add from[i] to to[at[i] - first] where first <= at[i] < last. */
     void (*add_at)(void *to, const int64_t *at, Index first, Index last, const void *from,
                    Index count);
-    /* Add one pixel's taps, (channels, rows, kernel_w), to the padded rows they came from. */
+    /* Add the taps (channels, rows, kernel_w) of one pixel to the padded rows they came from. */
     void (*add_taps)(void *to, const void *from, Index channels, Index to_channel,
                      Index from_channel, Index rows, Index to_row, Index kernel_w);
-    /* to[i] += sum over t of taps[t][i], the taps first: short sums lose fewer digits. */
+    /* Add to to[i] the sum over t of taps[t][i], which is formed first, because short sums lose
+     * fewer digits. */
     void (*add_sums)(void *to, const char *const *taps, Index n_taps, Index count);
-    /* to[i] /= rows * columns[i] */
+    /* Divide to[i] by rows * columns[i]. */
     void (*divide)(void *to, Index rows, const Index *columns, Index count);
-    /* Positions first, first+1, ... of a row that is kept as `phases` interleaved ones. */
+    /* Copy the positions first, first+1, ... of a row that is stored de-interleaved into `phases`
+     * rows. */
     void (*merge_phases)(void *to, const void *from, Index count, Index first, Index phases,
                          Index phase_length);
 } Sums;
@@ -34,7 +36,7 @@ typedef struct {
 #define SUMS_JOIN(a, b) SUMS_JOIN_(a, b)
 #define NAMED(name) SUMS_JOIN(name, T)
 
-/* Integers are added as unsigned: the same bits, and overflow wraps as NumPy's does. */
+/* Integers are added as unsigned: the bits are the same, and overflow wraps around as in NumPy. */
 #define T float
 #include "sums.h"
 #define T double
@@ -76,8 +78,9 @@ static void NAMED(add_at)(void *restrict to, const int64_t *restrict at, Index f
         if (at[i] >= first && at[i] < last) ((T *)to)[at[i] - first] += ((const T *)from)[i];
 }
 
-/* A window's rows are added as vectors of LANES >= kernel_w, the surplus masked to zero. That reads
- * beyond the row, so the last one, behind which may be nothing, goes element by element. */
+/* Add the rows of a window as vectors of LANES >= kernel_w elements, with the surplus masked to
+ * zero. This reads beyond the row, so the last row, after which there may be no memory, is added
+ * element by element. */
 #define ADD_ROWS(LANES)                                                                          \
     do {                                                                                         \
         typedef T Lanes __attribute__((vector_size(LANES * sizeof(T))));                         \
@@ -121,7 +124,7 @@ static void NAMED(add_sums)(void *restrict to, const char *const *taps, Index n_
                             Index count) {
     T *restrict sums = (T *)to;
     T part[64];
-    if (count < FEW) { /* windows as large as the image: in a register, in the same order */
+    if (count < FEW) { /* Windows as large as the image: add in a register, in the same order. */
         for (Index i = 0; i < count; i++) {
             T sum = 0;
             for (Index t = 0; t < n_taps; t++) sum += ((const T *)taps[t])[i];

@@ -1,4 +1,4 @@
-/* OpenMP's settings, and whether the threads of a team can be started. */
+/* The settings of OpenMP, and the size of a team that can be started and is worth it. */
 #ifndef FASTCONV_THREADS_H
 #define FASTCONV_THREADS_H
 
@@ -22,27 +22,29 @@ static void openmp_pause(void) {}
 
 #include "clock.h"
 
-/* libgomp keeps the team of each thread that calls it, so these facts are a thread's own. */
+/* libgomp keeps a team for each thread that calls it, so each thread has its own copy of these. */
 static __thread struct {
     int team;           /* The size of the team that libgomp keeps for this thread. */
-    int refused;        /* The smallest size that could not be had the last time, or 0. */
-    int patience;       /* The number of calls until it is asked for again. */
-    unsigned pause;     /* The pause since which `team` holds; a pause ends all teams. */
-    double lost;        /* How many seconds the last teams have lost; at least 0. */
-    double alone;       /* For how many seconds it will compute alone when teams lose time again. */
-    double alone_until; /* The end of that time. */
+    int refused;        /* The smallest size that the last attempt could not start, or 0. */
+    int patience;       /* The number of calls until the next attempt. */
+    unsigned pause;     /* The value of `pauses` for which `team` is valid. */
+    double lost;        /* The number of seconds that the last teams lost; at least 0. */
+    double alone;       /* How many seconds to compute alone when teams next lose time. */
+    double alone_until; /* When the present time of computing alone ends, in seconds. */
 } own = {.team = 1, .alone = 1e-3};
 
+/* The number of times that all teams were ended. */
 static unsigned pauses;
 static int adaptive_teams = 1;
-static size_t stack_bytes; /* The size of the stacks of libgomp's threads; 0: the C library's. */
+static size_t stack_bytes; /* The stack size of libgomp's threads; 0 is the C library's default. */
 
 enum {
-    PATIENCE = 256,
-    TEAM_BYTES = 4096, /* More than libgomp allocates for a member of a team. */
-    GAINS = 4,         /* A loss counts so many times as much as a gain, as losses come in bursts. */
+    PATIENCE = 256,    /* This many calls do not try again after a size was refused. */
+    TEAM_BYTES = 4096, /* libgomp allocates less than this for a member of a team. */
+    GAINS = 4,         /* Losses count this many times as much as gains: they come in bursts. */
 };
-/* Seconds. What may be lost before a thread computes alone, and for how long it then does. */
+/* A thread that has lost MOST_LOST seconds computes alone, for LEAST_ALONE to MOST_ALONE
+ * seconds. */
 static const double MOST_LOST = 200e-6, LEAST_ALONE = 1e-3, MOST_ALONE = 0.25;
 
 static void *pass_gate(void *gate) {
@@ -51,7 +53,8 @@ static void *pass_gate(void *gate) {
     return NULL;
 }
 
-/* Start threads that all exist at the same time, end them, and return how many a team may have. */
+/* Start threads that all exist at the same time, end them, and return the possible size of a
+ * team. */
 static int try_team(int wanted) {
     pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
     pthread_t *members = (pthread_t *)malloc((size_t)wanted * (sizeof *members + TEAM_BYTES));
@@ -68,7 +71,7 @@ static int try_team(int wanted) {
     pthread_attr_destroy(&like_libgomp);
     for (i = 0; i < started; i++) pthread_join(members[i], NULL);
     free(members);
-    /* At the limit, the rest of the process needs some of what is left. */
+    /* At the limit, leave half of the threads to the rest of the process. */
     return started == wanted - 1 ? wanted : 1 + started / 2;
 }
 

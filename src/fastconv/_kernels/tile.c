@@ -1,24 +1,29 @@
-/* Register tiles: the arithmetic of convolution, one source for every vector width and type.
+/* Register tiles: the arithmetic of convolution, with one source for every vector width and type.
  *
- * Written with the compilers' vector extension (vectors.h), because plain loops over an array of
- * accumulators are vectorised unpredictably.
+ * The code uses the compilers' vector extension (vectors.h), because compilers vectorise plain
+ * loops over an array of accumulators unpredictably.
  *
- * a. `multiply`: lanes are filters. TILE_PIXELS x 2 accumulators stay in registers over a whole
- *    block of steps; a step loads two vectors of packed filters and broadcasts one number a pixel:
+ * a. In `multiply`, lanes are filters. TILE_PIXELS x 2 accumulators stay in registers for a whole
+ *    block of steps. A step loads two vectors of packed filters and broadcasts one number per
+ *    pixel:
  *
  *        sums[r*pixels + q][lane] += sum over steps k of packed[k][lane] * rows[r][offset[k] + q]
  *
- *    Forward, a step is a tap (c, kh, kw) and the pixels are neighbours in one to seven rows; in
- *    the gradient of the filters, a step is a pixel and the "pixels" are taps kw of rows (c, kh).
- *    14 x 2 accumulators + 2 filters + 1 broadcast = 31 of AVX-512's 32 registers; 6 x 2 + 3 = 15
- *    of AVX2's 16; SSE2, without fused multiply-add, needs temporaries: 4 x 2.
- * b. `correlate`: lanes are pixels, for few filters a group. 4 rows of outputs share what is read.
- * c. `correlate_taps`: lanes are pixels that are summed over: the gradient of b's filters.
- * d. Accumulators are added to sums in memory after a block of steps (a., chosen by the driver) or
- *    at the end of the call (b., c.): one long accumulator loses digits as the sum grows.
+ *    In a forward convolution, a step is a tap (c, kh, kw), and the pixels are neighbours in one to
+ *    seven rows. In the gradient of the filters, a step is a pixel, and the "pixels" are taps kw of
+ *    rows (c, kh). With AVX-512, 14 x 2 accumulators, 2 filters and 1 broadcast number use 31 of 32
+ *    registers; with AVX2, 6 x 2 + 3 use 15 of 16. SSE2 has no fused multiply-add and needs
+ *    registers for temporaries, so it has 4 x 2 accumulators.
+ * b. In `correlate`, lanes are pixels. It is for few filters per group. Four rows of outputs share
+ *    the pixels that are loaded.
+ * c. In `correlate_taps`, lanes are pixels that are summed over. It computes the gradient of the
+ *    filters of b.
+ * d. Accumulators are added to sums in memory, because one long accumulator loses digits as the sum
+ *    grows. In a. this happens after a block of steps, whose length the driver chooses, and in b.
+ *    and c. at the end of the call.
  *
- * It takes as long to compile as the rest of a kernel's module, so it is compiled once for a level, and
- * linked to the modules that use it.
+ * This file takes as long to compile as the rest of a kernel's module. Therefore it is compiled
+ * once per level and linked to the modules that use it.
  */
 #ifndef T
 
@@ -26,7 +31,7 @@
 
 #include "tile.h"
 
-/* All shapes of the tile: rows x pixels. */
+/* All shapes of the register tile: (rows, pixels). */
 #if TILE_PIXELS == 14
 #define EACH_TILE(X)                                                                            \
     X(1, 1) X(1, 2) X(1, 3) X(1, 4) X(1, 5) X(1, 6) X(1, 7) X(1, 8) X(1, 9) X(1, 10) X(1, 11)    \
@@ -153,8 +158,8 @@ static void NAMED(pack)(void *to, const void *from, Index pitch, Index filters, 
 
 /* ---- lanes are pixels ------------------------------------------------------------------------ */
 
-/* acc[r][v] = what `correlate` adds for output row r, S source rows from the next one's, and the
- * vector v, `step` numbers from the next one. */
+/* Set acc[r][v] to the sum that `correlate` adds to vector v of output row r. Neighbouring
+ * output rows lie S source rows apart, and neighbouring vectors lie `step` numbers apart. */
 ALWAYS_INLINE void NAMED(accumulate)(NAMED(Vec) (*restrict acc)[PLANE_VECTORS],
                                      const T *restrict image, Index pitch,
                                      const T *restrict filter, Index kernel_w,
@@ -209,8 +214,9 @@ static Index NAMED(correlate)(void *to, Index to_pitch, Index out_rows, Index ve
 #undef CASE
 }
 
-/* Blocks of R rows and V vectors. The last ones begin early enough to end with the plane, and do a
- * part of it again; what a row narrower than a vector overwrites behind it is written again. */
+/* Compute a plane in blocks of R rows and V vectors. The last blocks overlap those before them,
+ * so that they end with the plane. A row narrower than a vector overwrites numbers after it,
+ * which are written again later. */
 ALWAYS_INLINE void NAMED(correlate_plane_of)(T *to, Index out_h, Index out_w, const T *image,
                                              Index pitch, const T *filter, Index kernel_w,
                                              const int32_t *columns, T start, const int KH,
@@ -288,7 +294,8 @@ ALWAYS_INLINE void NAMED(correlate_taps_of)(T *restrict to, const T *restrict gr
                 acc[t] += g * *(const Loose *)(image + taps[t] + i);
         }
         if (whole == count) continue;
-        /* What lies behind the row may be NaN, or a subnormal, which takes a hundred cycles. */
+        /* Numbers after the row may be NaN, or subnormal, which takes a hundred cycles: mask
+         * them. */
         Vec g = (Vec)((Mask) * (const Loose *)(grad + whole) & inside);
         UNROLL for (int t = 0; t < N; t++) {
             Vec product = g * *(const Loose *)(image + taps[t] + whole);

@@ -1,4 +1,4 @@
-/* What the register tiles of tile.c do; a., b. and c. are explained there. */
+/* The interface of the register tiles of tile.c, which explains a., b. and c. */
 #ifndef FASTCONV_TILE_H
 #define FASTCONV_TILE_H
 
@@ -19,45 +19,46 @@ enum {
     TILE_VECTORS = 2,
     PLANE_ROWS = 4,
     PLANE_VECTORS = 4,
-    PLANE_TALL = 7, /* rows of planes at most a vector wide */
+    PLANE_TALL = 7, /* The rows of outputs that are computed together in planes of one vector. */
     PLANE_TAPS = 9,
 };
 
 typedef struct {
-    Index lanes; /* in a vector */
-    /* a.; `sums` is [rows*pixels][vectors] vectors, `packed` [steps][vectors], both aligned.
-     * Each pixel starts from `start` or, if that is NULL, from what `sums` holds. What lies `ahead`
-     * of the first row's numbers is asked for. */
+    Index lanes; /* The number of lanes of a vector. */
+    /* See a. `sums` has [rows*pixels][vectors] vectors and `packed` has [steps][vectors]; both
+     * are aligned. Each pixel starts from `start` or, if that is NULL, from the value in `sums`.
+     * Numbers that lie `ahead` of those of the first row are prefetched. */
     void (*multiply)(void *sums, const void *start, const void *packed, const void *const *rows,
                      const int32_t *offsets, Index steps, Index block, Index n_rows, Index pixels,
                      Index vectors, Index ahead);
-    /* to[lane*pitch + p] = sums[p][lane]; overwrites up to lanes - 1 numbers behind `pixels`. */
+    /* Set to[lane*pitch + p] = sums[p][lane]. Up to lanes - 1 numbers after `pixels` are
+     * overwritten. */
     void (*unpack)(void *to, Index pitch, const void *sums, Index pixels, Index vectors);
-    /* The inverse: to[p][lane] = from[lane*pitch + p], zero in the lanes behind `filters`. More
-     * than the rows may be read, if so many numbers are `readable`. */
+    /* Set to[p][lane] = from[lane*pitch + p], and zero in the lanes after `filters`. Numbers
+     * after the rows may be read if `readable` numbers of `from` include them. */
     void (*pack)(void *to, const void *from, Index pitch, Index filters, Index pixels,
                  Index vectors, Index readable);
-    /* b.: to[r*to_pitch + i] += sum over (kh, kw) of
+    /* See b. Add to to[r*to_pitch + i] the sum over (kh, kw) of
      * filter[kh*kernel_w + kw] * image[(r + kh)*pitch + columns[kw] + i]
-     * for whole vectors of i; returns how many rows kh of the filter it has done. */
+     * for whole vectors of i. Return the number of rows kh of the filter that were used. */
     Index (*correlate)(void *to, Index to_pitch, Index out_rows, Index vectors, const void *image,
                        Index pitch, const void *filter, Index kernel_h, Index kernel_w,
                        const int32_t *columns);
-    /* The same for all of one plane of outputs, to[y*out_w + x] = start + ..., whose rows lie
-     * `stride` rows of the image apart; returns whether there is one for such a filter. */
+    /* Do the same for a whole plane of outputs, to[y*out_w + x] = start + ..., whose windows
+     * move by `stride` rows of the image. Return whether this size of filter is supported. */
     int (*correlate_plane)(void *to, Index out_h, Index out_w, const void *image, Index pitch,
                            Index stride, const void *filter, Index kernel_h, Index kernel_w,
                            const int32_t *columns, const void *start);
-    /* c.: to[t] += sum over (p, r, i) of
+    /* See c. Add to to[t] the sum over (p, r, i) of
      * grad[(p*rows + r)*grad_pitch + i] * image[p*plane_step + r*pitch + taps[t] + i] */
     void (*correlate_taps)(void *to, const void *grad, Index grad_pitch, const void *image,
                            Index pitch, Index rows, Index count, Index planes, Index plane_step,
                            const int32_t *taps, Index n_taps);
-    /* Of numbers anywhere, in several short sums that are joined in float64. */
+    /* Return the sum of numbers of any alignment: short sums that are added in float64. */
     double (*sum)(const void *numbers, Index count);
 } Tiles;
 
-/* Hidden: every module has the tiles of its own CPU level. */
+/* The symbol is hidden, because every module has the register tiles of its own CPU level. */
 __attribute__((visibility("hidden"))) const Tiles *tiles_of(Index bytes);
 
 #endif

@@ -1,8 +1,9 @@
-/* Vectors as wide as the level's, and headers that are templates over the numbers in them.
+/* Vectors of the CPU level's width, and a mechanism for headers that are templates over their
+ * numbers.
  *
- * A template defines TEMPLATE as its own name and includes this header, which includes it twice
- * more: with T float and double, LANES of them in a vector, and the names below. NAMED(name) is a
- * name of that type's own.
+ * A template defines TEMPLATE as its own file name and includes this header. This header then
+ * includes the template twice, with T defined as float and as double. LANES is the number of T in a
+ * vector, and NAMED(name) is a name that contains T.
  */
 #ifndef FASTCONV_VECTORS_H
 #define FASTCONV_VECTORS_H
@@ -22,8 +23,9 @@ enum {
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
-/* Orders of the lanes of two vectors a, b. ZIP_FIRST, ZIP_SECOND: the first or the second halves
- * of both interleaved, a0 b0 a1 b1 ...; EVEN, ODD: every second lane of one after the other. */
+/* Orders of the lanes of two vectors a and b. ZIP_FIRST and ZIP_SECOND interleave the first or
+ * the second halves of both: a0 b0 a1 b1 ... EVEN and ODD take every second lane of a, and then
+ * of b. */
 #define ZIP_FIRST_2 0, 2
 #define ZIP_SECOND_2 1, 3
 #define EVEN_2 0, 2

@@ -6,11 +6,12 @@
 
 typedef ptrdiff_t Index;
 
-enum { FEW = 8 }; /* outputs side by side that are not worth vectors */
+/* Fewer neighbouring outputs than this are not worth vectors. */
+enum { FEW = 8 };
 
 enum { PAD_CONSTANT, PAD_EDGE, PAD_REFLECT, PAD_SYMMETRIC, PAD_WRAP };
 
-/* One axis: output position o and tap k read the padded position o*stride + k*dilation. */
+/* One axis of a window: tap k of output o reads the padded position o*stride + k*dilation. */
 typedef struct {
     Index size, out, kernel, stride, dilation, before, after, pad_mode;
 } Axis;
@@ -24,8 +25,8 @@ static inline Index modulo(Index a, Index b) {
     return r < 0 ? r + b : r;
 }
 
-/* The pixel that a padded position shows, or -1 for a constant: `numpy.pad`'s meaning, which
- * continues the image periodically however large the padding is. */
+/* Return the pixel that a padded position shows, or -1 for constant padding. As in `numpy.pad`,
+ * padding larger than the image continues it periodically. */
 static inline Index source_index(const Axis *axis, Index padded) {
     Index i = padded - axis->before, n = axis->size;
     if (i >= 0 && i < n) return i;
@@ -40,17 +41,17 @@ static inline Index source_index(const Axis *axis, Index padded) {
     }
 }
 
-/* The size of the padded axis. */
+/* Return the size of the padded axis. */
 static inline Index padded_size(const Axis *axis) {
     return axis->before + axis->size + axis->after;
 }
 
-/* The distance between a window's first and last tap, plus one. */
+/* Return the distance between the first and the last tap of a window, plus one. */
 static inline Index window_span(const Axis *axis) {
     return (axis->kernel - 1) * axis->dilation + 1;
 }
 
-/* How many padded positions adjacent windows cover. */
+/* Return the number of padded positions that the windows of adjacent outputs cover. */
 static inline Index reach(const Axis *axis, Index outputs) {
     return (outputs - 1) * axis->stride + window_span(axis);
 }

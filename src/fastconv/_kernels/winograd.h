@@ -1,26 +1,29 @@
-/* Winograd's transforms for windows of 3x3 taps, one source for every vector width and type.
+/* Winograd's transforms for windows of 3x3 taps, with one source for every vector width and type.
  *
- * A tile of m x m outputs sees (m+2) x (m+2) pixels d. With a filter g,
+ * A tile of m x m outputs depends on (m+2) x (m+2) pixels d. With a filter g,
  *
- *     outputs = A' [(G g G') * (B' d B)] A        (* position by position, ' transposed)
+ *     outputs = A' [(G g G') * (B' d B)] A        (* is the elementwise product, ' the transpose)
  *
- * where the matrices follow from m + 1 points p and one at infinity (Toom and Cook's interpolation
- * of polynomials; A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR
- * 2016): row j of G is (1, p, p^2) / N, N the product of p's distances to the other points; row j
- * of B' holds the coefficients of the polynomial that is zero at all other points; column j of A' is
- * (1, p, p^2, ...). The last rows and columns stand for infinity.
+ * The matrices follow from m + 1 points p and one at infinity (Toom and Cook's interpolation of
+ * polynomials; A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR
+ * 2016). Row j of G is (1, p, p^2) / N, where p is point j and N is the product of its distances to
+ * the other points. Row j of B' contains the coefficients of the polynomial that is zero at all
+ * other points. Column j of A' is (1, p, p^2, ...). The last rows and columns belong to the point
+ * at infinity.
  *
- * a. m = 2: points 0, 1, -1. About as exact as the direct sum. G is doubled and the outputs are
- *    divided by 4: with halves in G, products of the least numbers would vanish.
- * b. m = 4: points 0, 3/4, -3/4, 3/2, -3/2, which err half as much as 0, 1, -1, 2, -2.
- * c. Lanes are tiles, side by side in a row: pixels are dealt to lanes by shuffles on their way in,
- *    and outputs interleaved on their way out. Filters' lanes are filters; they are transformed in
- *    float64 and rounded once.
- * d. The gradient of the filter follows from that of the outputs, e, by the transposed map:
+ * a. For m = 2 the points are 0, 1, -1. This is about as exact as the direct sum. G is doubled and
+ *    the outputs are divided by 4, because with halves in G products of the smallest numbers would
+ *    vanish.
+ * b. For m = 4 the points are 0, 3/4, -3/4, 3/2, -3/2. The error is half of that with 0, 1, -1, 2,
+ *    -2.
+ * c. For pixels and outputs, lanes are neighbouring tiles of a row. Shuffles de-interleave pixels
+ *    when they are loaded and interleave outputs when they are stored. For filters, lanes are
+ *    filters, which are transformed in float64 and rounded once.
+ * d. The gradient of the filter follows from the gradient e of the outputs by the transposed map:
  *
  *        G' [sum over all tiles of (A e A') * (B' d B)] G
  *
- *    Its lanes are planes, filters of e and channels of d, and nothing is dealt to them.
+ *    Its lanes are planes (filters of e, channels of d), so nothing is de-interleaved.
  */
 #ifndef T
 #ifndef FASTCONV_WINOGRAD_H
@@ -32,7 +35,7 @@
 
 enum { WINOGRAD_TAPS = 3, LARGEST_TILE = 4, MOST_POSITIONS = 6 };
 
-/* The points of b., their squares, and 1 / N of them. */
+/* The points of b., their squares, and their 1 / N. */
 #define NEAR 0.75
 #define FAR 1.5
 #define NEAR_2 (NEAR * NEAR)
@@ -44,27 +47,29 @@ enum { WINOGRAD_TAPS = 3, LARGEST_TILE = 4, MOST_POSITIONS = 6 };
 typedef void (*Spread)(void *to, Index pitch, Index step, const void *const *rows, Index tiles);
 
 typedef struct {
-    /* to[position*step + t] = (B' d B)[position] of `tiles` neighbours, the t-th of which begins at
-     * from[t*m], in rows `pitch` apart. Up to lanes - 1 more are read and written. */
+    /* Set to[position*step + t] = (B' d B)[position] for `tiles` neighbouring tiles. Tile t
+     * begins at from[t*m], and its rows lie `pitch` apart. Up to lanes - 1 more tiles are read
+     * and written. */
     void (*pixels)(void *to, Index step, const void *from, Index pitch, Index tiles);
-    /* to[position*step + f] = (G g G')[position] of `lanes` filters from[tap][f]. */
+    /* Set to[position*step + f] = (G g G')[position] for `lanes` filters from[tap][f]. */
     void (*filters)(void *to, Index step, const void *from, Index lanes);
-    /* to[y*pitch + x] = start + (A' m A)[y][x % m] of tile x / m, whose products lie at
-     * from[position*step + tile]. `bad` becomes NaN where an output of a tile is not finite. */
+    /* Set to[y*pitch + x] = start + (A' m A)[y][x % m] for tile x / m, whose products lie at
+     * from[position*step + tile]. `bad` becomes NaN in the lane of a tile with an output that is
+     * not finite. */
     void (*outputs)(void *to, Index pitch, const void *from, Index step, Index vectors,
                     const void *start, void *bad);
-    /* d. above, of a row of tiles: to[position*step + t*pitch] = B' d B, or A d A' of m x m numbers,
-     * a vector of planes for each column of the rows that they see. */
+    /* See d. For a row of tiles, set to[position*step + t*pitch] = B' d B (plane_pixels) or A d
+     * A' of m x m numbers (plane_grads). `rows` contains a vector of planes for each column. */
     Spread plane_pixels, plane_grads;
-    /* to[i][tap][vector] = G' m G of sums from[position*step + ...], [i][vector]. `bad`, a vector,
-     * becomes NaN in the lanes of what is not finite. */
+    /* Set to[i][tap][vector] = G' m G for the sums [i][vector] at from[position*step + ...].
+     * `bad` is a vector that becomes NaN in the lanes of results that are not finite. */
     void (*taps)(void *to, const void *from, Index step, Index count, Index vectors, void *bad);
 } Transforms;
 
 #define TEMPLATE "winograd.h"
 #include "vectors.h"
 
-/* For tiles of 2 x 2 or 4 x 4 outputs. */
+/* Return the transforms for tiles of 2 x 2 or 4 x 4 outputs. */
 static const Transforms *transforms_of(Index bytes, Index tile) {
     if (bytes == 4) return tile == 2 ? &transforms_2_float : &transforms_4_float;
     return tile == 2 ? &transforms_2_double : &transforms_4_double;
@@ -73,10 +78,11 @@ static const Transforms *transforms_of(Index bytes, Index tile) {
 #endif
 #else /* the template */
 
+/* This vector of T has as many lanes as Vec_double, to which it is converted. */
 typedef T NAMED(Half) __attribute__((vector_size(VECTOR_BYTES / 8 * sizeof(T)),
-                                     aligned(sizeof(T)), may_alias)); /* becomes Vec_double */
+                                     aligned(sizeof(T)), may_alias));
 
-/* to[j] = from[j], from[j + M], from[j + 2*M] ...: column j of the tiles' pixels. */
+/* Set to[j] = from[j], from[j + M], from[j + 2*M] ..., which is column j of the tiles' pixels. */
 ALWAYS_INLINE void NAMED(deal)(NAMED(Vec) *to, const T *from, const int M) {
     typedef NAMED(Vec) Vec;
     typedef NAMED(Loose) Loose;
@@ -100,7 +106,7 @@ ALWAYS_INLINE void NAMED(deal)(NAMED(Vec) *to, const T *from, const int M) {
     }
 }
 
-/* v = B' v */
+/* Set v = B' v. */
 ALWAYS_INLINE void NAMED(transform_pixels)(NAMED(Vec) *v, const int M) {
     typedef NAMED(Vec) Vec;
     if (M == 2) {
@@ -137,7 +143,7 @@ ALWAYS_INLINE void NAMED(pixels_of)(T *restrict to, Index step, const T *restric
     }
 }
 
-/* v = G g */
+/* Set v = G g. */
 ALWAYS_INLINE void NAMED(transform_filters)(Vec_double *v, const Vec_double *g, const int M) {
     if (M == 2) {
         Vec_double outer = g[0] + g[2];
@@ -174,7 +180,7 @@ ALWAYS_INLINE void NAMED(filters_of)(T *restrict to, Index step, const T *restri
     }
 }
 
-/* v = A' v */
+/* Set v = A' v. */
 ALWAYS_INLINE void NAMED(transform_outputs)(NAMED(Vec) *v, const int M) {
     typedef NAMED(Vec) Vec;
     Vec sum = v[1] + v[2], difference = v[1] - v[2];
@@ -233,7 +239,7 @@ ALWAYS_INLINE void NAMED(plane_pixels_of)(T *restrict to, Index pitch, Index ste
     const Vec *pixels[MOST_POSITIONS];
     Vec columns[MOST_POSITIONS][MOST_POSITIONS], line[MOST_POSITIONS];
     UNROLL for (int y = 0; y < M + 2; y++) pixels[y] = (const Vec *)rows[y];
-    UNROLL for (int x = 0; x < 2; x++) { /* neighbouring tiles share two columns */
+    UNROLL for (int x = 0; x < 2; x++) { /* Neighbouring tiles share two columns. */
         UNROLL for (int y = 0; y < M + 2; y++) columns[M + x][y] = pixels[y][x];
         NAMED(transform_pixels)(columns[M + x], M);
     }
@@ -252,7 +258,7 @@ ALWAYS_INLINE void NAMED(plane_pixels_of)(T *restrict to, Index pitch, Index ste
     }
 }
 
-/* v = A v */
+/* Set v = A v. */
 ALWAYS_INLINE void NAMED(transform_grads)(NAMED(Vec) *v, const int M) {
     typedef NAMED(Vec) Vec;
     if (M == 2) {
@@ -290,7 +296,7 @@ ALWAYS_INLINE void NAMED(plane_grads_of)(T *restrict to, Index pitch, Index step
     }
 }
 
-/* v = G' v */
+/* Set v = G' v. */
 ALWAYS_INLINE void NAMED(transform_taps)(NAMED(Vec) *v, const int M) {
     typedef NAMED(Vec) Vec;
     Vec sum = v[1] + v[2], difference = v[1] - v[2];
