@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from fastconv._memory import new_array
-from fastconv._window import integers, is_sequence
 
 Array: TypeAlias = npt.NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
@@ -121,17 +119,6 @@ def read_bias(value: npt.ArrayLike, count: int, each: str, dtype: np.dtype[Any])
 def as_shape(array: Array, shape: Shape) -> Array:
     """Return a view of `array`, which may lack the batch, in `shape`."""
     return array if array.ndim == len(shape) else array.reshape(shape)
-
-
-def check_shape(value: Sequence[int], name: str, ndim: int) -> Shape:
-    """Read a shape of positive ints, of which only a batch, the first of four, may be 0."""
-    accepted = "a sequence of positive ints"
-    if not is_sequence(value):
-        raise TypeError(f"{name} must be {accepted}, got {value!r}")
-    shape = integers(value, name, accepted)
-    if len(shape) != ndim or min(shape) < 0 or 0 in shape[-3:]:
-        raise ValueError(f"{name} must be {accepted} and of length {ndim}, got {value!r}")
-    return shape
 
 
 def result(out: Array | None, shape: Shape, dtype: np.dtype[Any], *inputs: Array) -> Array:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from fastconv._arguments import one_of
 from fastconv._setting import Block, Setting
-from fastconv._window import one_of
 
 PRECISIONS = ("highest", "high")
 

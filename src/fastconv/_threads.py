@@ -9,9 +9,9 @@ import sys
 from typing import SupportsIndex
 
 from fastconv import _limits
+from fastconv._arguments import positive
 from fastconv._kernels import threads
 from fastconv._setting import Block, Setting
-from fastconv._window import positive
 
 MAX_THREADS = 1024
 

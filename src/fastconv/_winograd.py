@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 from fastconv import _precision
-from fastconv._window import Pair, Window, one_of
+from fastconv._arguments import one_of
+from fastconv._window import Pair, Window
 
 ALGORITHMS = ("auto", "direct", "winograd")
 

@@ -8,18 +8,17 @@ from typing import SupportsIndex
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
+from fastconv._arguments import IntPair, Padding, image_shape, pair, positive, window
 from fastconv._arrays import (
     REALS,
     Array,
     as_batch,
     as_shape,
-    check_shape,
     native_dtype,
     read,
     read_movable,
     result,
 )
-from fastconv._window import IntPair, Padding, pair, positive, window
 
 
 def im2col(
@@ -158,7 +157,7 @@ def col2im(
              [1., 2., 1.]]]])
     """
     columns = as_batch(read(col, "col", REALS), "col", 2, unbatched=False)
-    n, c, h, w = check_shape(input_shape, "input_shape", 4)
+    n, c, h, w = image_shape(input_shape, "input_shape", 4)
     kernel = positive(filter_h, "filter_h"), positive(filter_w, "filter_w")
     win = window((h, w), kernel, stride, pad, dilation, pad_mode, padding_name="pad")
     expected = n * win.out_h * win.out_w, c * kernel[0] * kernel[1]

@@ -12,6 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
+from fastconv._arguments import (
+    IntPair,
+    Padding,
+    array_shape,
+    bools,
+    positive,
+    transposed_window,
+    window,
+)
 from fastconv._arrays import (
     NUMBERS,
     Array,
@@ -22,16 +31,7 @@ from fastconv._arrays import (
     read_bias,
     result,
 )
-from fastconv._window import (
-    IntPair,
-    Padding,
-    Window,
-    integers,
-    is_sequence,
-    positive,
-    transposed_window,
-    window,
-)
+from fastconv._window import Window
 from fastconv._winograd import ADJOINT, FORWARD, WEIGHT_GRADIENT, tile_size
 
 FLOAT32_PIXELS = 1 << 18  # of gradients on their way to float16
@@ -325,7 +325,7 @@ def conv2d_backward(
             f"{filters.shape}, stride {stride}, padding {padding!r} and dilation {dilation}, "
             f"got {grad_array.shape}"
         )
-    wanted = _mask(output_mask)
+    wanted = bools(output_mask, "output_mask", 3)
     adjoint_tile = tile_size(ADJOINT, algorithm, n, f // count, channels, count, (h, w), win)
     tile = tile_size(WEIGHT_GRADIENT, algorithm, n, channels, f // count, count, outputs, win)
     dtype = computed_dtype(grads, images, filters)
@@ -491,11 +491,7 @@ def _adjoint_of_halves(
 
 def _placeholder(shape: Sequence[int], name: str, dtype: npt.DTypeLike) -> Array:
     """Make what looks like a contiguous array, of one element in memory."""
-    if not is_sequence(shape):
-        raise TypeError(f"{name} must be a sequence of ints, got {shape!r}")
-    sizes = integers(shape, name, "a sequence of ints")
-    if min(sizes, default=0) < 0:
-        raise ValueError(f"{name} must not have negative sizes, got {shape!r}")
+    sizes = array_shape(shape, name)
     element = np.empty(1, dtype)
     strides = [element.itemsize * prod(sizes[i + 1 :]) for i in range(len(sizes))]
     return np.lib.stride_tricks.as_strided(element, sizes, strides)
@@ -547,15 +543,3 @@ def _mismatch(array: Array, channels: int, expected: int, weight: Array, groups:
         f"input has {channels} channels but weight expects {expected} (input {array.shape}, "
         f"weight {weight.shape}, groups {groups}){hint}"
     )
-
-
-def _mask(output_mask: Sequence[bool]) -> tuple[bool, ...]:
-    accepted = f"output_mask must be a sequence of 3 bools, got {output_mask!r}"
-    if not is_sequence(output_mask):
-        raise TypeError(accepted)
-    wanted = tuple(output_mask)
-    if not all(isinstance(want, (bool, np.bool_)) for want in wanted):
-        raise TypeError(accepted)
-    if len(wanted) != 3:
-        raise ValueError(accepted)
-    return wanted

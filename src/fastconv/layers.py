@@ -22,6 +22,7 @@ from typing import Any, Protocol, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
+from fastconv._arguments import IntPair, Padding, positive
 from fastconv._arrays import (
     INTEGERS,
     NUMBERS,
@@ -41,7 +42,6 @@ from fastconv._layer import (
     spread,
     widened,
 )
-from fastconv._window import IntPair, Padding, positive
 from fastconv.activation import relu, relu_backward
 from fastconv.convolution import conv2d, conv2d_backward
 from fastconv.pooling import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward

@@ -9,6 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
+from fastconv._arguments import (
+    IntPair,
+    Padding,
+    image_shape,
+    pair,
+    pooling_window,
+    unpooled_size,
+)
 from fastconv._arrays import (
     FLOATS,
     INTEGERS,
@@ -18,12 +26,10 @@ from fastconv._arrays import (
     Shape,
     as_batch,
     as_shape,
-    check_shape,
     native_dtype,
     read,
     result,
 )
-from fastconv._window import IntPair, Padding, pair, pooling_window, unpooled_size
 
 FLOAT64 = np.dtype(np.float64)
 INT64 = np.dtype(np.int64)
@@ -191,7 +197,7 @@ def max_pool2d_backward(
     array = read(grad_output, "grad_output", FLOATS)
     grads = as_batch(array, "grad_output", 4)
     where = _indices(indices, array, grads, "grad_output")
-    shape = check_shape(input_shape, "input_shape", array.ndim)
+    shape = image_shape(input_shape, "input_shape", array.ndim)
     if shape[:-2] != array.shape[:-2]:
         raise ValueError(
             f"input_shape must begin with {array.shape[:-2]} as grad_output does, got {shape}"
@@ -367,7 +373,7 @@ def avg_pool2d_backward(
     """
     array = read(grad_output, "grad_output", NUMBERS)
     grads = as_batch(array, "grad_output", 4)
-    shape = check_shape(input_shape, "input_shape", array.ndim)
+    shape = image_shape(input_shape, "input_shape", array.ndim)
     kernel = pair(kernel_size, "kernel_size")
     h, w = shape[-2:]
     win = pooling_window((h, w), kernel, stride, padding, 1, ceil_mode)
