@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, SupportsIndex, TypeAlias
+from typing import Any, SupportsFloat, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from fastconv import _window
+from fastconv._errors import argument_error
 from fastconv._window import PAD_MODES, Pads, Pair, Window
 
 IntPair: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | npt.NDArray[np.integer[Any]]
@@ -33,7 +34,7 @@ def _pair(value: IntPair, name: str, least: int, accepted: str) -> Pair:
     else:
         numbers = (_integer(value, name, accepted),) * 2
     if len(numbers) != 2 or min(numbers) < least:
-        raise ValueError(f"{name} must be {accepted}, got {value!r}")
+        raise argument_error(ValueError, f"{name} must be {accepted}, got {value!r}")
     return numbers[0], numbers[1]
 
 
@@ -43,7 +44,7 @@ def positive(value: SupportsIndex, name: str) -> int:
         return value
     number = _integer(value, name, "a positive int")
     if number < 1:
-        raise ValueError(f"{name} must be a positive int, got {value!r}")
+        raise argument_error(ValueError, f"{name} must be a positive int, got {value!r}")
     return number
 
 
@@ -57,7 +58,7 @@ def _padding(value: Padding, name: str) -> Pads:
     )
     if isinstance(value, str):
         if value not in ("valid", "same"):
-            raise ValueError(f"{name} must be {accepted}, got {value!r}")
+            raise argument_error(ValueError, f"{name} must be {accepted}, got {value!r}")
         return str(value)
     sides: list[tuple[int, ...]]
     values: Any = value
@@ -68,9 +69,20 @@ def _padding(value: Padding, name: str) -> Pads:
     else:
         sides = [(n, n) for n in integers(value, name, accepted)]
     if len(sides) != 2 or any(len(side) != 2 or min(side) < 0 for side in sides):
-        raise ValueError(f"{name} must be {accepted}, got {value!r}")
+        raise argument_error(ValueError, f"{name} must be {accepted}, got {value!r}")
     (top, bottom), (left, right) = sides
     return (top, bottom), (left, right)
+
+
+def number(value: SupportsFloat, name: str, accepted: str = "a number") -> float:
+    """Read a number as a float."""
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return float(value)
+    except TypeError:
+        pass
+    raise argument_error(TypeError, f"{name} must be {accepted}, got {value!r}")
 
 
 def is_sequence(value: Any) -> bool:
@@ -95,7 +107,7 @@ def _integer(value: Any, name: str, accepted: str, shown: Any = None) -> int:
         return operator.index(value)
     except TypeError:
         shown = value if shown is None else shown
-        raise TypeError(f"{name} must be {accepted}, got {shown!r}") from None
+        raise argument_error(TypeError, f"{name} must be {accepted}, got {shown!r}") from None
 
 
 def one_of(value: str, name: str, choices: tuple[str, ...]) -> str:
@@ -103,27 +115,31 @@ def one_of(value: str, name: str, choices: tuple[str, ...]) -> str:
     if type(value) is str and value in choices:
         return value
     kind = ValueError if isinstance(value, str) else TypeError
-    raise kind(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    raise argument_error(
+        kind, f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}"
+    )
 
 
 def image_shape(value: Sequence[int], name: str, ndim: int) -> tuple[int, ...]:
     """Read a shape of positive ints, of which only a batch, the first of four, may be 0."""
     accepted = "a sequence of positive ints"
     if not is_sequence(value):
-        raise TypeError(f"{name} must be {accepted}, got {value!r}")
+        raise argument_error(TypeError, f"{name} must be {accepted}, got {value!r}")
     shape = integers(value, name, accepted)
     if len(shape) != ndim or min(shape) < 0 or 0 in shape[-3:]:
-        raise ValueError(f"{name} must be {accepted} and of length {ndim}, got {value!r}")
+        raise argument_error(
+            ValueError, f"{name} must be {accepted} and of length {ndim}, got {value!r}"
+        )
     return shape
 
 
 def array_shape(value: Sequence[int], name: str) -> tuple[int, ...]:
     """Read a shape of any length, of ints that are not negative."""
     if not is_sequence(value):
-        raise TypeError(f"{name} must be a sequence of ints, got {value!r}")
+        raise argument_error(TypeError, f"{name} must be a sequence of ints, got {value!r}")
     shape = integers(value, name, "a sequence of ints")
     if min(shape, default=0) < 0:
-        raise ValueError(f"{name} must not have negative sizes, got {value!r}")
+        raise argument_error(ValueError, f"{name} must not have negative sizes, got {value!r}")
     return shape
 
 
@@ -131,12 +147,12 @@ def bools(value: Sequence[bool], name: str, count: int) -> tuple[bool, ...]:
     """Read a sequence of `count` bools."""
     accepted = f"{name} must be a sequence of {count} bools, got {value!r}"
     if not is_sequence(value):
-        raise TypeError(accepted)
+        raise argument_error(TypeError, accepted)
     flags = tuple(value)
     if not all(isinstance(flag, (bool, np.bool_)) for flag in flags):
-        raise TypeError(accepted)
+        raise argument_error(TypeError, accepted)
     if len(flags) != count:
-        raise ValueError(accepted)
+        raise argument_error(ValueError, accepted)
     return flags
 
 
@@ -220,8 +236,9 @@ def unpooled_size(
     if len(whole) == len(shape):
         *batch, h, w = integers(whole, "output_size", "a size or a whole shape")
         if tuple(batch) != shape[:-2]:
-            raise ValueError(
-                f"output_size must begin with {shape[:-2]} as the input does, got {output_size!r}"
+            raise argument_error(
+                ValueError,
+                f"output_size must begin with {shape[:-2]} as the input does, got {output_size!r}",
             )
         output_size = h, w
     return pair(output_size, "output_size")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastconv._arguments import one_of
+from fastconv._errors import named
 from fastconv._setting import Block, Setting
 
 PRECISIONS = ("highest", "high")
@@ -10,6 +11,7 @@ PRECISIONS = ("highest", "high")
 _setting = Setting("fastconv.precision", "highest")
 
 
+@named
 def set_precision(precision: str) -> None:
     """Set how exact convolutions must be, for the whole process but within blocks of `precision`.
 
@@ -62,6 +64,7 @@ def get_precision() -> str:
     return _setting.get()
 
 
+@named
 class precision(Block[str]):
     """Set how exact convolutions must be within a ``with`` block.
 

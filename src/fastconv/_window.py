@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from fastconv._errors import argument_error
+
 Pair: TypeAlias = tuple[int, int]
 Pairs: TypeAlias = tuple[Pair, Pair]
 Pads: TypeAlias = int | str | Pairs
@@ -60,13 +62,15 @@ class Window:
             pads = _explicit_padding(padding)
         padded = size[0] + sum(pads[0]), size[1] + sum(pads[1])
         if max(*padded, *span, *stride) > LARGEST:
-            raise ValueError(
+            raise argument_error(
+                ValueError,
                 f"padded input {padded}, kernel {kernel} with dilation {dilation} or stride "
-                f"{stride} is too large: the limit is {LARGEST} positions"
+                f"{stride} is too large: the limit is {LARGEST} positions",
             )
         if padded[0] < span[0] or padded[1] < span[1]:
-            raise ValueError(
-                f"kernel {kernel} with dilation {dilation} does not fit the padded input {padded}"
+            raise argument_error(
+                ValueError,
+                f"kernel {kernel} with dilation {dilation} does not fit the padded input {padded}",
             )
         if out is None:
             out = (
@@ -117,19 +121,21 @@ def pooling_window(*arguments: Any) -> Window:
     for axis, name in zip(found.packed.tolist(), ("vertical", "horizontal")):
         size, out, kernel, stride, dilation, before, after, _ = axis
         if max(before, after) > dilation * (kernel - 1):
-            raise ValueError(
+            raise argument_error(
+                ValueError,
                 f"padding must be smaller than dilation*(kernel_size - 1) + 1 on each side for "
                 f"pooling, got {(before, after)} with kernel {kernel} and dilation {dilation} "
-                f"({name})"
+                f"({name})",
             )
         # A window starts in the padding at -before + o*stride; its first tap at or behind 0 is at
         # that modulo dilation, which repeats. (The padding's bound keeps all other windows real.)
         starts = range(-before, min(0, -before + out * stride), stride)
         starts = starts[: dilation // gcd(dilation, stride)]
         if dilation > size and any(start % dilation >= size for start in starts):
-            raise ValueError(
+            raise argument_error(
+                ValueError,
                 f"every window of a pooling must hold a pixel: with dilation {dilation} and "
-                f"padding {(before, after)} one lies beside all {size} ({name})"
+                f"padding {(before, after)} one lies beside all {size} ({name})",
             )
     return found
 
@@ -146,9 +152,10 @@ def transposed_window(
     _refuse_same(padding)
     for extra, s, d in zip(output_padding, stride, dilation):
         if extra >= max(s, d):
-            raise ValueError(
+            raise argument_error(
+                ValueError,
                 f"output_padding must be smaller than stride or dilation, got {output_padding} "
-                f"with stride {stride} and dilation {dilation}"
+                f"with stride {stride} and dilation {dilation}",
             )
     sides = _explicit_padding(padding)
     span = dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1
@@ -157,9 +164,10 @@ def transposed_window(
         for spread, extra in zip(_spread_size(shape, stride, sides, span), output_padding)
     )
     if h < 1 or w < 1:
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             f"padding {padding!r} leaves nothing: the output for input {shape}, kernel {kernel}, "
-            f"stride {stride} and dilation {dilation} would be {h, w}"
+            f"stride {stride} and dilation {dilation} would be {h, w}",
         )
     return (h, w), Window((h, w), kernel, stride, dilation, sides, "constant", out=shape)
 
@@ -174,9 +182,10 @@ def unpooled_size(shape: Pair, kernel: Pair, stride: Pair, padding: Pads) -> Pai
     """Return the least size of an image that is pooled to `shape`."""
     h, w = _spread_size(shape, stride, _explicit_padding(padding), kernel)
     if h < 1 or w < 1:
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             f"padding {padding!r} leaves nothing: the size for input {shape}, kernel_size "
-            f"{kernel} and stride {stride} would be {h, w}"
+            f"{kernel} and stride {stride} would be {h, w}",
         )
     return h, w
 
@@ -186,12 +195,15 @@ def check_unpooled(kernel: Pair, stride: Pair, padding: Pads) -> None:
     _refuse_same(padding)
     sides = _explicit_padding(padding)
     if max(*kernel, *stride, *sides[0], *sides[1]) > LARGEST:
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             f"kernel {kernel}, stride {stride} or padding {padding!r} is too large: the limit is "
-            f"{LARGEST} positions"
+            f"{LARGEST} positions",
         )
 
 
 def _refuse_same(padding: Pads) -> None:
     if padding == "same":
-        raise ValueError('padding must not be "same" here: it does not tell the size')
+        raise argument_error(
+            ValueError, 'padding must not be "same" here: it does not tell the size'
+        )
