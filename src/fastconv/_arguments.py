@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, SupportsFloat, SupportsIndex, TypeAlias
+from typing import Any, SupportsFloat, SupportsIndex, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,19 @@ def pair(value: IntPair, name: str) -> Pair:
     """Read a positive int or a pair of them, (vertical, horizontal)."""
     if type(value) is int and value > 0:
         return value, value
+    if is_plain_pair(value) and value[0] > 0 and value[1] > 0:
+        return value
     return _pair(value, name, 1, "a positive int or a pair of them")
+
+
+def extra_pair(value: IntPair, name: str) -> Pair:
+    """Read a non-negative int or a pair of them."""
+    return _pair(value, name, 0, "a non-negative int or a pair of them")
+
+
+def is_plain_pair(value: object) -> TypeGuard[Pair]:
+    """Tell whether `value` is a tuple of two of Python's own ints."""
+    return type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int
 
 
 def _pair(value: IntPair, name: str, least: int, accepted: str) -> Pair:
@@ -52,6 +64,8 @@ def _padding(value: Padding, name: str) -> Pads:
     """Read padding into an int, "valid", "same" or ((top, bottom), (left, right))."""
     if type(value) is int and value >= 0:
         return value
+    if is_plain_pair(value) and value[0] >= 0 and value[1] >= 0:
+        return (value[0], value[0]), (value[1], value[1])
     accepted = (
         "a non-negative int, a pair (vertical, horizontal), ((top, bottom), (left, right)), "
         '"valid" or "same"'
@@ -156,6 +170,18 @@ def bools(value: Sequence[bool], name: str, count: int) -> tuple[bool, ...]:
     return flags
 
 
+def steps(
+    stride: IntPair, padding: Padding, dilation: IntPair, padding_name: str = "padding"
+) -> tuple[Pair, Pads, Pair]:
+    """Read how a window steps over an image, in forms that can be keys of a cache.
+
+    Faces keep what they computed from shapes and window arguments. They pass plain ints on as they
+    are, and read everything else first: a cache would find 1.0, True or (1.0, 1) where 1 or (1, 1)
+    was kept, and never refuse them.
+    """
+    return pair(stride, "stride"), _padding(padding, padding_name), pair(dilation, "dilation")
+
+
 def window(
     size: Pair,
     kernel: Pair,
@@ -168,14 +194,13 @@ def window(
 ) -> Window:
     """Read the window of a convolution over an image of `size` (height, width)."""
     pad_mode = one_of(pad_mode, "pad_mode", PAD_MODES)
-    return _window.sliding_window(
+    return Window(
         size,
         kernel,
         pair(stride, "stride"),
         pair(dilation, "dilation"),
         _padding(padding, padding_name),
         pad_mode,
-        False,
     )
 
 
@@ -194,8 +219,7 @@ def pooling_window(
         kernel if stride is None else pair(stride, "stride"),
         pair(dilation, "dilation"),
         _padding(padding, "padding"),
-        "constant",
-        bool(ceil_mode),
+        ceil_mode,
     )
 
 
@@ -213,7 +237,7 @@ def transposed_window(
         kernel,
         pair(stride, "stride"),
         _padding(padding, "padding"),
-        _pair(output_padding, "output_padding", 0, "a non-negative int or a pair of them"),
+        extra_pair(output_padding, "output_padding"),
         pair(dilation, "dilation"),
     )
 

@@ -60,34 +60,36 @@ def _refuse(value: npt.ArrayLike, array: Array, message: str) -> NoReturn:
 
 
 def as_batch(array: Array, name: str, ndim: int, unbatched: bool = True) -> Array:
-    """Return `array` as a batch of `ndim` dimensions, without zero-size axes but the first.
+    """Return `array` with the shape that `batch_shape` gives."""
+    return as_shape(array, batch_shape(array.shape, name, ndim, unbatched))
+
+
+def batch_shape(shape: Shape, name: str, ndim: int, unbatched: bool = True) -> Shape:
+    """Return the shape of a batch of `ndim` dimensions, without zero-size axes but the first.
 
     With `unbatched`, one dimension less is accepted and a batch of one made of it.
     """
-    if array.ndim != ndim:
-        if not unbatched or array.ndim != ndim - 1:
-            wanted = f"{ndim} dimensions" + f" or {ndim - 1} (no batch)" * unbatched
-            hint = _hint(array, name, unbatched) if ndim == 4 else ""
-            raise argument_error(
-                ValueError, f"{name} must have {wanted}, got shape {array.shape}{hint}"
-            )
-        array = array[None]
-    if 0 in array.shape[1:]:
+    batch = (1, *shape) if unbatched and len(shape) == ndim - 1 else shape
+    if len(batch) != ndim:
+        wanted = f"{ndim} dimensions" + f" or {ndim - 1} (no batch)" * unbatched
+        hint = _hint(shape, name, unbatched) if ndim == 4 else ""
+        raise argument_error(ValueError, f"{name} must have {wanted}, got shape {shape}{hint}")
+    if 0 in batch[1:]:
         raise argument_error(
-            ValueError, f"{name} must not be empty but in its batch, got shape {array.shape}"
+            ValueError, f"{name} must not be empty but in its batch, got shape {shape}"
         )
-    return array
+    return batch
 
 
-def _hint(array: Array, name: str, unbatched: bool) -> str:
+def _hint(shape: Shape, name: str, unbatched: bool) -> str:
     """Say what makes images or filters of an array of another number of dimensions."""
-    if array.ndim == 5:
+    if len(shape) == 5:
         return "; windows over three dimensions are not covered, scipy.ndimage.correlate has them"
-    if array.ndim == 3 and name == "weight":
+    if len(shape) == 3 and name == "weight":
         return "; weight[:, None] are filters of one channel each, weight[None] is one filter"
-    if array.ndim == 3:
+    if len(shape) == 3:
         return f"; {name}[None] is a batch of one"
-    if array.ndim == 2:
+    if len(shape) == 2:
         return f"; {name}[None{', None' * (not unbatched)}] is one with one channel"
     return ""
 

@@ -5,9 +5,8 @@ All arguments here are read already: `fastconv._arguments` does that.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import gcd
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -112,35 +111,40 @@ def _explicit_padding(padding: Pads) -> Pairs:
     return (pixels, pixels), (pixels, pixels)
 
 
-sliding_window = lru_cache(maxsize=512)(Window)
-
-
-@lru_cache(maxsize=512)
-def pooling_window(*arguments: Any) -> Window:
-    found = Window(*arguments)
-    for axis, name in zip(found.packed.tolist(), ("vertical", "horizontal")):
-        size, out, kernel, stride, dilation, before, after, _ = axis
-        if max(before, after) > dilation * (kernel - 1):
-            raise argument_error(
-                ValueError,
-                f"padding must be smaller than dilation*(kernel_size - 1) + 1 on each side for "
-                f"pooling, got {(before, after)} with kernel {kernel} and dilation {dilation} "
-                f"({name})",
-            )
-        # A window starts in the padding at -before + o*stride; its first tap at or behind 0 is at
-        # that modulo dilation, which repeats. (The padding's bound keeps all other windows real.)
-        starts = range(-before, min(0, -before + out * stride), stride)
-        starts = starts[: dilation // gcd(dilation, stride)]
-        if dilation > size and any(start % dilation >= size for start in starts):
-            raise argument_error(
-                ValueError,
-                f"every window of a pooling must hold a pixel: with dilation {dilation} and "
-                f"padding {(before, after)} one lies beside all {size} ({name})",
-            )
+def pooling_window(
+    size: Pair, kernel: Pair, stride: Pair, dilation: Pair, padding: Pads, ceil_mode: bool
+) -> Window:
+    """Return a window of which every place holds a real pixel."""
+    found = Window(size, kernel, stride, dilation, padding, "constant", ceil_mode)
+    vertical, horizontal = found.packed.tolist()
+    _check_that_places_are_real(vertical, "vertical")
+    _check_that_places_are_real(horizontal, "horizontal")
     return found
 
 
-@lru_cache(maxsize=512)
+def _check_that_places_are_real(axis: list[int], name: str) -> None:
+    """Refuse an axis of a window, as it is packed, along which a place holds padding alone."""
+    size, out, kernel, stride, dilation, before, after, _ = axis
+    if max(before, after) > dilation * (kernel - 1):
+        raise argument_error(
+            ValueError,
+            f"padding must be smaller than dilation*(kernel_size - 1) + 1 on each side for "
+            f"pooling, got {(before, after)} with kernel {kernel} and dilation {dilation} "
+            f"({name})",
+        )
+    # A window starts in the padding at -before + o*stride. Its first tap that is not in front of
+    # the image lies at that start modulo dilation, so the starts repeat after dilation / gcd. All
+    # other windows hold a pixel because the padding is smaller than the window.
+    starts = range(-before, min(0, -before + out * stride), stride)
+    starts = starts[: dilation // gcd(dilation, stride)]
+    if dilation > size and any(start % dilation >= size for start in starts):
+        raise argument_error(
+            ValueError,
+            f"every window of a pooling must hold a pixel: with dilation {dilation} and "
+            f"padding {(before, after)} one lies beside all {size} ({name})",
+        )
+
+
 def transposed_window(
     shape: Pair,
     kernel: Pair,
@@ -149,6 +153,7 @@ def transposed_window(
     output_padding: Pair,
     dilation: Pair,
 ) -> tuple[Pair, Window]:
+    """Return the size that `shape` is spread to, and the window that brings it back."""
     _refuse_same(padding)
     for extra, s, d in zip(output_padding, stride, dilation):
         if extra >= max(s, d):
