@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fastconv import _precision
-from fastconv._window import Pair, Window, one_of
+from fastconv._arguments import one_of
+from fastconv._errors import argument_error
+from fastconv._window import Pair, Window
 
 ALGORITHMS = ("auto", "direct", "winograd")
 
@@ -21,7 +24,7 @@ class Cost:
     weights: int  # as so many more tiles
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """A result of a convolution, and how many terms its sums may have on tiles.
 
@@ -64,24 +67,35 @@ def tile_size(
     `channels` and `filters` are a group's; of the adjoint, those of what it is given and of its
     result.
     """
-    if one_of(algorithm, "algorithm", ALGORITHMS) == "direct":
+    algorithm = one_of(algorithm, "algorithm", ALGORITHMS)
+    if algorithm == "auto" and (not win.is_dense_3x3 or filters < LEAST_FILTERS):
         return 0
-    high = _precision.get_precision() == "high"
-    seen = batch * (outputs[0] - 1) * (outputs[1] - 1)
-    terms = seen if task is WEIGHT_GRADIENT else channels
-    if algorithm == "auto":
-        least = task.least_high if high else task.least
-        if not win.is_dense_3x3 or terms < least or filters < LEAST_FILTERS:
-            return 0
+    if algorithm == "direct":
+        return 0
     if not win.is_dense_3x3:
         (_, _, *h), (_, _, *w) = win.packed.tolist()
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             'algorithm "winograd" is for windows of 3x3 with stride and dilation 1, got kernel '
-            f"{h[0], w[0]}, stride {h[1], w[1]} and dilation {h[2], w[2]}"
+            f"{h[0], w[0]}, stride {h[1], w[1]} and dilation {h[2], w[2]}",
         )
-
+    high = _precision.get_precision() == "high"
+    terms = batch * (outputs[0] - 1) * (outputs[1] - 1) if task is WEIGHT_GRADIENT else channels
     if terms > task.most:
         return 0
+    if algorithm == "winograd":
+        return _best_tile(task, batch, channels, filters, groups, outputs, high)[0]
+    if terms < (task.least_high if high else task.least):
+        return 0
+    size, gain = _best_tile(task, batch, channels, filters, groups, outputs, high)
+    return size if gain > GAIN else 0
+
+
+@lru_cache(maxsize=512)
+def _best_tile(
+    task: Task, batch: int, channels: int, filters: int, groups: int, outputs: Pair, high: bool
+) -> tuple[int, float]:
+    """Return the size of tiles that cost least, and how many times less than the direct kernel."""
 
     def work(m: int) -> float:
         cost, tiles = task.costs[m], batch * -(-outputs[0] // m) * -(-outputs[1] // m)
@@ -91,4 +105,4 @@ def tile_size(
 
     size = min((2, 4) if high else (2,), key=work)
     direct = 9.0 * batch * groups * channels * filters * outputs[0] * outputs[1] + task.call
-    return size if algorithm == "winograd" or direct > GAIN * work(size) else 0
+    return size, direct / work(size)

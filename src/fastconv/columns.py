@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import SupportsIndex
 
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
+from fastconv._arguments import (
+    IntPair,
+    Padding,
+    image_shape,
+    one_of,
+    pair,
+    positive,
+    steps,
+    window,
+)
 from fastconv._arrays import (
     REALS,
     Array,
+    Shape,
     as_batch,
     as_shape,
-    check_shape,
+    batch_shape,
     native_dtype,
     read,
     read_movable,
     result,
 )
-from fastconv._window import IntPair, Padding, pair, positive, window
+from fastconv._errors import argument_error, named
+from fastconv._window import PAD_MODES, Pair, Window
 
 
+@named
 def im2col(
     input_data: npt.ArrayLike,
     filter_h: SupportsIndex,
@@ -88,16 +102,14 @@ def im2col(
            [3., 4., 6., 7.],
            [4., 5., 7., 8.]])
     """
-    images = as_batch(read_movable(input_data, "input_data"), "input_data", 4, unbatched=False)
-    n, c, h, w = images.shape
-    kernel = positive(filter_h, "filter_h"), positive(filter_w, "filter_w")
-    win = window((h, w), kernel, stride, pad, dilation, pad_mode, padding_name="pad")
-    shape = n * win.out_h * win.out_w, c * kernel[0] * kernel[1]
+    images = read_movable(input_data, "input_data")
+    win, shape = _rows(images.shape, filter_h, filter_w, stride, pad, dilation, pad_mode)
     out = result(out, shape, images.dtype, images)
     _kernels.columns.gather(images, out, win.packed, _threads.count())
     return out
 
 
+@named
 def col2im(
     col: npt.ArrayLike,
     input_shape: Sequence[int],
@@ -158,20 +170,20 @@ def col2im(
              [1., 2., 1.]]]])
     """
     columns = as_batch(read(col, "col", REALS), "col", 2, unbatched=False)
-    n, c, h, w = check_shape(input_shape, "input_shape", 4)
-    kernel = positive(filter_h, "filter_h"), positive(filter_w, "filter_w")
-    win = window((h, w), kernel, stride, pad, dilation, pad_mode, padding_name="pad")
-    expected = n * win.out_h * win.out_w, c * kernel[0] * kernel[1]
+    shape = image_shape(input_shape, "input_shape", 4)
+    win, expected = _rows(shape, filter_h, filter_w, stride, pad, dilation, pad_mode)
     if columns.shape != expected:
-        raise ValueError(
-            f"col must have shape (N*OH*OW, C*KH*KW) = {expected} for input_shape {(n, c, h, w)} "
-            f"and output size {(win.out_h, win.out_w)}, got {columns.shape}"
+        raise argument_error(
+            ValueError,
+            f"col must have shape (N*OH*OW, C*KH*KW) = {expected} for input_shape {shape} "
+            f"and output size {(win.out_h, win.out_w)}, got {columns.shape}",
         )
-    out = result(out, (n, c, h, w), native_dtype(columns), columns)
+    out = result(out, shape, native_dtype(columns), columns)
     _kernels.columns.scatter(columns, out, win.packed, _threads.count())
     return out
 
 
+@named
 def unfold(
     input: npt.ArrayLike,
     kernel_size: IntPair,
@@ -227,16 +239,17 @@ def unfold(
            [4., 5., 7., 8.]])
     """
     array = read_movable(input, "input")
-    images = as_batch(array, "input", 4)
-    n, c, h, w = images.shape
-    kernel = pair(kernel_size, "kernel_size")
-    win = window((h, w), kernel, stride, padding, dilation, pad_mode)
-    shape = n, c * kernel[0] * kernel[1], win.out_h * win.out_w
-    out = result(out, shape[4 - array.ndim :], images.dtype, images)
-    _kernels.columns.gather(images, as_shape(out, shape), win.packed, _threads.count())
+    win, images, columns, visible = _columns(
+        array.shape, kernel_size, dilation, padding, stride, pad_mode
+    )
+    out = result(out, visible, array.dtype, array)
+    _kernels.columns.gather(
+        as_shape(array, images), as_shape(out, columns), win.packed, _threads.count()
+    )
     return out
 
 
+@named
 def fold(
     input: npt.ArrayLike,
     output_size: IntPair,
@@ -295,17 +308,125 @@ def fold(
             [1., 2., 1.]]])
     """
     array = read(input, "input", REALS)
-    columns = as_batch(array, "input", 3)
-    size, kernel = pair(output_size, "output_size"), pair(kernel_size, "kernel_size")
+    win, images, columns, visible = _folded(
+        array.shape, output_size, kernel_size, dilation, padding, stride, pad_mode
+    )
+    out = result(out, visible, native_dtype(array), array)
+    _kernels.columns.scatter(
+        as_shape(array, columns), as_shape(out, images), win.packed, _threads.count()
+    )
+    return out
+
+
+def _rows(
+    shape: Shape,
+    filter_h: SupportsIndex,
+    filter_w: SupportsIndex,
+    stride: IntPair,
+    pad: Padding,
+    dilation: IntPair,
+    pad_mode: str,
+) -> tuple[Window, Shape]:
+    """Read the textbook's window over images, and return it with the shape of the matrix."""
+    if not (type(filter_h) is type(filter_w) is type(stride) is type(pad) is type(dilation) is int):
+        filter_h, filter_w = positive(filter_h, "filter_h"), positive(filter_w, "filter_w")
+        stride, pad, dilation = steps(stride, pad, dilation, "pad")
+    mode = one_of(pad_mode, "pad_mode", PAD_MODES)
+    return _known_rows(shape, filter_h, filter_w, stride, pad, dilation, mode)
+
+
+@lru_cache(maxsize=512)
+def _known_rows(
+    shape: Shape,
+    filter_h: SupportsIndex,
+    filter_w: SupportsIndex,
+    stride: IntPair,
+    pad: Padding,
+    dilation: IntPair,
+    pad_mode: str,
+) -> tuple[Window, Shape]:
+    n, c, h, w = batch_shape(shape, "input_data", 4, unbatched=False)
+    kernel = positive(filter_h, "filter_h"), positive(filter_w, "filter_w")
+    win = window((h, w), kernel, stride, pad, dilation, pad_mode, padding_name="pad")
+    return win, (n * win.out_h * win.out_w, c * kernel[0] * kernel[1])
+
+
+def _columns(
+    shape: Shape,
+    kernel_size: IntPair,
+    dilation: IntPair,
+    padding: Padding,
+    stride: IntPair,
+    pad_mode: str,
+) -> tuple[Window, Shape, Shape, Shape]:
+    """Read PyTorch's window over images, and return it with three shapes.
+
+    They are those of the images and of the columns, with a batch, and that of the result, without
+    one if the input has none.
+    """
+    if not (type(kernel_size) is type(dilation) is type(padding) is type(stride) is int):
+        kernel_size = pair(kernel_size, "kernel_size")
+        stride, padding, dilation = steps(stride, padding, dilation)
+    mode = one_of(pad_mode, "pad_mode", PAD_MODES)
+    return _known_columns(shape, kernel_size, dilation, padding, stride, mode)
+
+
+@lru_cache(maxsize=512)
+def _known_columns(
+    shape: Shape,
+    kernel_size: IntPair,
+    dilation: IntPair,
+    padding: Padding,
+    stride: IntPair,
+    pad_mode: str,
+) -> tuple[Window, Shape, Shape, Shape]:
+    images = n, c, h, w = batch_shape(shape, "input", 4)
+    kernel = pair(kernel_size, "kernel_size")
+    win = window((h, w), kernel, stride, padding, dilation, pad_mode)
+    columns = n, c * kernel[0] * kernel[1], win.out_h * win.out_w
+    return win, images, columns, columns[4 - len(shape) :]
+
+
+def _folded(
+    shape: Shape,
+    output_size: IntPair,
+    kernel_size: IntPair,
+    dilation: IntPair,
+    padding: Padding,
+    stride: IntPair,
+    pad_mode: str,
+) -> tuple[Window, Shape, Shape, Shape]:
+    """Read PyTorch's window over the images that columns of `shape` are folded to.
+
+    It is returned with the same three shapes as `_columns` returns.
+    """
+    size = pair(output_size, "output_size")
+    if not (type(kernel_size) is type(dilation) is type(padding) is type(stride) is int):
+        kernel_size = pair(kernel_size, "kernel_size")
+        stride, padding, dilation = steps(stride, padding, dilation)
+    mode = one_of(pad_mode, "pad_mode", PAD_MODES)
+    return _known_folded(shape, size, kernel_size, dilation, padding, stride, mode)
+
+
+@lru_cache(maxsize=512)
+def _known_folded(
+    shape: Shape,
+    size: Pair,
+    kernel_size: IntPair,
+    dilation: IntPair,
+    padding: Padding,
+    stride: IntPair,
+    pad_mode: str,
+) -> tuple[Window, Shape, Shape, Shape]:
+    columns = n, rows, windows = batch_shape(shape, "input", 3)
+    kernel = pair(kernel_size, "kernel_size")
     win = window(size, kernel, stride, padding, dilation, pad_mode)
-    n, rows, windows = columns.shape
     taps = kernel[0] * kernel[1]
     if rows % taps or windows != win.out_h * win.out_w:
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             f"input must have shape (N, C*KH*KW, OH*OW) = (N, C*{taps}, {win.out_h * win.out_w}) "
-            f"for output_size {size} and kernel_size {kernel}, got {array.shape}"
+            f"for output_size {size} and kernel_size {kernel}, got {shape}",
         )
-    shape = n, rows // taps, *size
-    out = result(out, shape[3 - array.ndim :], native_dtype(columns), columns)
-    _kernels.columns.scatter(columns, as_shape(out, shape), win.packed, _threads.count())
-    return out
+    images = n, rows // taps, *size
+    return win, images, columns, images[3 - len(shape) :]

@@ -4,40 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from math import prod
-from typing import SupportsIndex
+from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
+from fastconv._arguments import (
+    IntPair,
+    Padding,
+    array_shape,
+    bools,
+    extra_pair,
+    one_of,
+    positive,
+    steps,
+    transposed_window,
+    window,
+)
 from fastconv._arrays import (
     NUMBERS,
     Array,
+    Shape,
     as_batch,
     as_shape,
+    batch_shape,
     computed_dtype,
     read,
     read_bias,
     result,
 )
 from fastconv._epilogue import Epilogue
-from fastconv._window import (
-    IntPair,
-    Padding,
-    Window,
-    integers,
-    is_sequence,
-    positive,
-    transposed_window,
-    window,
-)
+from fastconv._errors import argument_error, named
+from fastconv._window import PAD_MODES, Pair, Window
 from fastconv._winograd import ADJOINT, FORWARD, WEIGHT_GRADIENT, tile_size
 
 FLOAT32_PIXELS = 1 << 18  # of gradients on their way to float16
 
 
+@named
 def conv2d(
     input: npt.ArrayLike,
     weight: npt.ArrayLike,
@@ -132,19 +140,15 @@ def conv2d(
             [ 1., -4.,  1.],
             [ 0.,  1.,  0.]]])
     """
-    array = _numbers(input, "input")
-    images = as_batch(array, "input", 4)
-    filters = _filters(weight)
-    n, (f, channels, _, _) = len(images), filters.shape
-    count, win = _geometry(array, filters, stride, padding, dilation, groups, pad_mode)
-    dtype = computed_dtype(images, filters)
-    offsets = None if bias is None else read_bias(bias, f, "filter", dtype)
-    inputs = (images, filters) if offsets is None else (images, filters, offsets)
-    outputs = win.out_h, win.out_w
-    shape = n, f, *outputs
-    tile = tile_size(FORWARD, algorithm, n, channels, f // count, count, outputs, win)
-    out = result(out, shape[4 - array.ndim :], dtype, *inputs)
-    _convolve(images, filters, offsets, as_shape(out, shape), win, count, tile)
+    array, filters = read(input, "input", NUMBERS), read(weight, "weight", NUMBERS)
+    known = _geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
+    dtype = computed_dtype(array, filters)
+    offsets = None if bias is None else read_bias(bias, len(filters), "filter", dtype)
+    inputs = (array, filters) if offsets is None else (array, filters, offsets)
+    tile = tile_size(FORWARD, algorithm, *known.forward)
+    out = result(out, known.visible, dtype, *inputs)
+    images, target = as_shape(array, known.images), as_shape(out, known.outputs)
+    _convolve(images, filters, offsets, target, known.window, known.groups, tile)
     return out
 
 
@@ -174,6 +178,7 @@ class ConvolutionPlan:
     definition_flops: int
 
 
+@named
 def plan_conv2d(
     input_shape: Sequence[int],
     weight_shape: Sequence[int],
@@ -219,18 +224,15 @@ def plan_conv2d(
     >>> plan.algorithm, plan.tile, plan.definition_flops / plan.flops
     ('winograd', 2, 2.25)
     """
-    array = _numbers(_placeholder(input_shape, "input_shape", dtype), "input")
-    images = as_batch(array, "input", 4)
-    filters = _filters(_placeholder(weight_shape, "weight_shape", dtype))
-    n, (f, channels, *kernel) = len(images), filters.shape
-    count, win = _geometry(images, filters, stride, padding, dilation, groups, pad_mode)
-    outputs = win.out_h, win.out_w
-    shape = n, f, *outputs
-    tile = tile_size(FORWARD, algorithm, n, channels, f // count, count, outputs, win)
-    out = _placeholder(shape, "out", computed_dtype(images, filters))
-    definition = 2 * prod(shape) * channels * prod(kernel)
+    array = read(_placeholder(input_shape, "input_shape", dtype), "input", NUMBERS)
+    filters = read(_placeholder(weight_shape, "weight_shape", dtype), "weight", NUMBERS)
+    known = _geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
+    images, win, count = as_shape(array, known.images), known.window, known.groups
+    tile = tile_size(FORWARD, algorithm, *known.forward)
+    out = _placeholder(known.outputs, "out", computed_dtype(images, filters))
+    definition = 2 * prod(known.outputs) * prod(filters.shape[1:])
     threads = _threads.count()
-    if not n:
+    if not len(images):
         return ConvolutionPlan("winograd" if tile else "direct", tile or 1, 0, 0, 0)
     if tile:
         workspace, flops = _kernels.winograd.plan(
@@ -241,6 +243,7 @@ def plan_conv2d(
     return ConvolutionPlan("direct", 1, workspace, definition, definition)
 
 
+@named
 def conv2d_backward(
     grad_output: npt.ArrayLike,
     input: npt.ArrayLike,
@@ -313,24 +316,24 @@ def conv2d_backward(
     >>> grad_b
     array([2.])
     """
-    array, grad_array = _numbers(input, "input"), _numbers(grad_output, "grad_output")
-    images, grads = as_batch(array, "input", 4), as_batch(grad_array, "grad_output", 4)
-    filters = _filters(weight)
-    (n, _, h, w), (f, channels, _, _) = images.shape, filters.shape
-    count, win = _geometry(array, filters, stride, padding, dilation, groups, pad_mode)
-    outputs = win.out_h, win.out_w
-    expected = (n, f, *outputs)[4 - array.ndim :]
-    if grad_array.shape != expected:
-        raise ValueError(
-            f"grad_output must have shape {expected} for input {array.shape}, weight "
+    array, grad_array = read(input, "input", NUMBERS), read(grad_output, "grad_output", NUMBERS)
+    filters = read(weight, "weight", NUMBERS)
+    known = _geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
+    if grad_array.shape != known.visible:
+        as_batch(grad_array, "grad_output", 4)
+        raise argument_error(
+            ValueError,
+            f"grad_output must have shape {known.visible} for input {array.shape}, weight "
             f"{filters.shape}, stride {stride}, padding {padding!r} and dilation {dilation}, "
-            f"got {grad_array.shape}"
+            f"got {grad_array.shape}",
         )
-    wanted = _mask(output_mask)
-    adjoint_tile = tile_size(ADJOINT, algorithm, n, f // count, channels, count, (h, w), win)
-    tile = tile_size(WEIGHT_GRADIENT, algorithm, n, channels, f // count, count, outputs, win)
+    images, grads = as_shape(array, known.images), as_shape(grad_array, known.outputs)
+    win, count = known.window, known.groups
+    wanted = bools(output_mask, "output_mask", 3)
+    adjoint_tile = tile_size(ADJOINT, algorithm, *known.adjoint)
+    tile = tile_size(WEIGHT_GRADIENT, algorithm, *known.forward)
     dtype = computed_dtype(grads, images, filters)
-    shapes = array.shape, filters.shape, (f,)
+    shapes = array.shape, filters.shape, filters.shape[:1]
     grad_input, grad_weight, grad_bias = (
         result(None, shape, dtype) if want else None for shape, want in zip(shapes, wanted)
     )
@@ -348,6 +351,7 @@ def conv2d_backward(
     return grad_input, grad_weight, grad_bias
 
 
+@named
 def conv_transpose2d(
     input: npt.ArrayLike,
     weight: npt.ArrayLike,
@@ -417,25 +421,17 @@ def conv_transpose2d(
     >>> fastconv.conv_transpose2d(x, np.array([[[[1.0, 10.0]]]]), stride=2)
     array([[[ 1., 10.,  2., 20.]]])
     """
-    array = _numbers(input, "input")
-    images = as_batch(array, "input", 4)
-    filters = _filters(weight)
-    n, c, h, w = images.shape
-    expected, f, kernel_h, kernel_w = filters.shape
-    count = _groups(groups, expected, "channels")
-    if c != expected:
-        raise _mismatch(array, c, expected, filters, count)
-    f *= count
-    size, win = transposed_window(
-        (h, w), (kernel_h, kernel_w), stride, padding, output_padding, dilation
+    array, filters = read(input, "input", NUMBERS), read(weight, "weight", NUMBERS)
+    known = _transposed_geometry(
+        array.shape, filters.shape, stride, padding, output_padding, dilation, groups
     )
-    dtype = computed_dtype(images, filters)
-    offsets = None if bias is None else read_bias(bias, f, "filter", dtype)
-    inputs = (images, filters) if offsets is None else (images, filters, offsets)
-    shape = n, f, *size
-    tile = tile_size(ADJOINT, algorithm, n, expected // count, f // count, count, size, win)
-    out = result(out, shape[4 - array.ndim :], dtype, *inputs)
-    _convolve(images, filters, offsets, as_shape(out, shape), win, count, tile, True)
+    dtype = computed_dtype(array, filters)
+    offsets = None if bias is None else read_bias(bias, known.outputs[1], "filter", dtype)
+    inputs = (array, filters) if offsets is None else (array, filters, offsets)
+    tile = tile_size(ADJOINT, algorithm, *known.adjoint)
+    out = result(out, known.visible, dtype, *inputs)
+    images, target = as_shape(array, known.images), as_shape(out, known.outputs)
+    _convolve(images, filters, offsets, target, known.window, known.groups, tile, True)
     return out
 
 
@@ -493,71 +489,153 @@ def _adjoint_of_halves(
 
 def _placeholder(shape: Sequence[int], name: str, dtype: npt.DTypeLike) -> Array:
     """Make what looks like a contiguous array, of one element in memory."""
-    if not is_sequence(shape):
-        raise TypeError(f"{name} must be a sequence of ints, got {shape!r}")
-    sizes = integers(shape, name, "a sequence of ints")
-    if min(sizes, default=0) < 0:
-        raise ValueError(f"{name} must not have negative sizes, got {shape!r}")
-    element = np.empty(1, dtype)
+    sizes = array_shape(shape, name)
+    try:
+        element = np.empty(1, dtype)
+    except TypeError as error:
+        raise argument_error(TypeError, f"dtype is none of NumPy's: {error}") from None
     strides = [element.itemsize * prod(sizes[i + 1 :]) for i in range(len(sizes))]
-    return np.lib.stride_tricks.as_strided(element, sizes, strides)
+    try:
+        return np.lib.stride_tricks.as_strided(element, sizes, strides)
+    except (OverflowError, ValueError) as error:
+        raise argument_error(ValueError, f"{name} {sizes} is of no array: {error}") from None
 
 
-def _numbers(value: npt.ArrayLike, name: str) -> Array:
-    return read(value, name, NUMBERS)
+class Geometry(NamedTuple):
+    """What the shapes and the window of a convolution, or of a transposed one, decide."""
+
+    groups: int
+    window: Window
+    images: Shape
+    """The input's shape, with a batch."""
+    outputs: Shape
+    """The result's shape, with a batch."""
+    visible: Shape
+    """The result's shape, without a batch if the input has none."""
+    forward: tuple[int, int, int, int, Pair, Window]
+    """What `tile_size` needs to know of the convolution and of its weight's gradient."""
+    adjoint: tuple[int, int, int, int, Pair, Window]
+    """What `tile_size` needs to know of the adjoint."""
 
 
-def _filters(weight: npt.ArrayLike) -> Array:
-    filters = as_batch(_numbers(weight, "weight"), "weight", 4, unbatched=False)
-    if len(filters) == 0:
-        raise ValueError(f"weight must not be empty, got shape {filters.shape}")
-    return filters
+def _geometry(
+    shape: Shape,
+    weight: Shape,
+    stride: IntPair,
+    padding: Padding,
+    dilation: IntPair,
+    groups: SupportsIndex,
+    pad_mode: str,
+) -> Geometry:
+    """Read what a convolution is told of its window, and check it with the arrays' shapes."""
+    if not (type(stride) is type(padding) is type(dilation) is type(groups) is int):
+        stride, padding, dilation = steps(stride, padding, dilation)
+        groups = positive(groups, "groups")
+    mode = one_of(pad_mode, "pad_mode", PAD_MODES)
+    return _known_geometry(shape, weight, stride, padding, dilation, groups, mode)
+
+
+@lru_cache(maxsize=512)
+def _known_geometry(
+    shape: Shape,
+    weight: Shape,
+    stride: IntPair,
+    padding: Padding,
+    dilation: IntPair,
+    groups: SupportsIndex,
+    pad_mode: str,
+) -> Geometry:
+    images = n, c, h, w = batch_shape(shape, "input", 4)
+    f, channels, kernel_h, kernel_w = _weight_shape(weight)
+    count = _groups(groups, f, "filters")
+    if c != channels * count:
+        raise _mismatch(shape, c, channels * count, weight, count)
+    win = window((h, w), (kernel_h, kernel_w), stride, padding, dilation, pad_mode)
+    size = win.out_h, win.out_w
+    outputs = n, f, *size
+    return Geometry(
+        count,
+        win,
+        images,
+        outputs,
+        outputs[4 - len(shape) :],
+        (n, channels, f // count, count, size, win),
+        (n, f // count, channels, count, (h, w), win),
+    )
+
+
+def _transposed_geometry(
+    shape: Shape,
+    weight: Shape,
+    stride: IntPair,
+    padding: Padding,
+    output_padding: IntPair,
+    dilation: IntPair,
+    groups: SupportsIndex,
+) -> Geometry:
+    """Read what a transposed convolution is told of its window, and check it with the shapes."""
+    if not (type(stride) is type(padding) is type(dilation) is type(groups) is int):
+        stride, padding, dilation = steps(stride, padding, dilation)
+        groups = positive(groups, "groups")
+    if type(output_padding) is not int:
+        output_padding = extra_pair(output_padding, "output_padding")
+    return _known_transposed_geometry(
+        shape, weight, stride, padding, output_padding, dilation, groups
+    )
+
+
+@lru_cache(maxsize=512)
+def _known_transposed_geometry(
+    shape: Shape,
+    weight: Shape,
+    stride: IntPair,
+    padding: Padding,
+    output_padding: IntPair,
+    dilation: IntPair,
+    groups: SupportsIndex,
+) -> Geometry:
+    images = n, c, h, w = batch_shape(shape, "input", 4)
+    expected, f, kernel_h, kernel_w = _weight_shape(weight)
+    count = _groups(groups, expected, "channels")
+    if c != expected:
+        raise _mismatch(shape, c, expected, weight, count)
+    size, win = transposed_window(
+        (h, w), (kernel_h, kernel_w), stride, padding, output_padding, dilation
+    )
+    outputs = n, f * count, *size
+    return Geometry(
+        count,
+        win,
+        images,
+        outputs,
+        outputs[4 - len(shape) :],
+        (n, f, expected // count, count, (h, w), win),
+        (n, expected // count, f, count, size, win),
+    )
+
+
+def _weight_shape(shape: Shape) -> Shape:
+    batch_shape(shape, "weight", 4, unbatched=False)
+    if shape[0] == 0:
+        raise argument_error(ValueError, f"weight must not be empty, got shape {shape}")
+    return shape
 
 
 def _groups(groups: SupportsIndex, of: int, what: str) -> int:
     """Read the number of groups, which must divide the first axis of the weight."""
     count = positive(groups, "groups")
     if of % count:
-        raise ValueError(f"groups must divide weight's {of} {what}, got {count}")
+        raise argument_error(ValueError, f"groups must divide weight's {of} {what}, got {count}")
     return count
 
 
-def _geometry(
-    array: Array,
-    filters: Array,
-    stride: IntPair,
-    padding: Padding,
-    dilation: IntPair,
-    groups: SupportsIndex,
-    pad_mode: str,
-) -> tuple[int, Window]:
-    """Read the number of groups and the window of filters over images, with or without a batch."""
-    f, channels, kernel_h, kernel_w = filters.shape
-    c, h, w = array.shape if array.ndim == 3 else array.shape[1:]
-    count = _groups(groups, f, "filters")
-    if c != channels * count:
-        raise _mismatch(array, c, channels * count, filters, count)
-    return count, window((h, w), (kernel_h, kernel_w), stride, padding, dilation, pad_mode)
-
-
-def _mismatch(array: Array, channels: int, expected: int, weight: Array, groups: int) -> ValueError:
+def _mismatch(shape: Shape, channels: int, expected: int, weight: Shape, groups: int) -> ValueError:
     hint = ""
-    if array.shape[-1] == expected:
-        order = (2, 0, 1) if array.ndim == 3 else (0, 3, 1, 2)
+    if shape[-1] == expected:
+        order = (2, 0, 1) if len(shape) == 3 else (0, 3, 1, 2)
         hint = f"; if its last axis are the channels, pass input.transpose{order}"
-    return ValueError(
-        f"input has {channels} channels but weight expects {expected} (input {array.shape}, "
-        f"weight {weight.shape}, groups {groups}){hint}"
+    return argument_error(
+        ValueError,
+        f"input has {channels} channels but weight expects {expected} (input {shape}, "
+        f"weight {weight}, groups {groups}){hint}",
     )
-
-
-def _mask(output_mask: Sequence[bool]) -> tuple[bool, ...]:
-    accepted = f"output_mask must be a sequence of 3 bools, got {output_mask!r}"
-    if not is_sequence(output_mask):
-        raise TypeError(accepted)
-    wanted = tuple(output_mask)
-    if not all(isinstance(want, (bool, np.bool_)) for want in wanted):
-        raise TypeError(accepted)
-    if len(wanted) != 3:
-        raise ValueError(accepted)
-    return wanted

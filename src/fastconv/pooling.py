@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
+from fastconv._arguments import (
+    IntPair,
+    Padding,
+    image_shape,
+    pair,
+    pooling_window,
+    steps,
+    unpooled_size,
+)
 from fastconv._arrays import (
     FLOATS,
     INTEGERS,
@@ -18,12 +28,13 @@ from fastconv._arrays import (
     Shape,
     as_batch,
     as_shape,
-    check_shape,
+    batch_shape,
     native_dtype,
     read,
     result,
 )
-from fastconv._window import IntPair, Padding, pair, pooling_window, unpooled_size
+from fastconv._errors import argument_error, named
+from fastconv._window import Window
 
 FLOAT64 = np.dtype(np.float64)
 INT64 = np.dtype(np.int64)
@@ -65,6 +76,7 @@ def max_pool2d(
     *,
     out: Array | None = ...,
 ) -> Array | tuple[Array, npt.NDArray[np.int64]]: ...
+@named
 def max_pool2d(
     input: npt.ArrayLike,
     kernel_size: IntPair,
@@ -127,24 +139,22 @@ def max_pool2d(
     (array([[[9, 6]]]), array([[[1, 6]]]))
     """
     array = read(input, "input", REALS)
-    images = as_batch(array, "input", 4)
-    n, c, h, w = images.shape
-    kernel = pair(kernel_size, "kernel_size")
-    win = pooling_window((h, w), kernel, stride, padding, dilation, ceil_mode)
-    shape = n, c, win.out_h, win.out_w
-    visible = shape[4 - array.ndim :]
-    out = result(out, visible, native_dtype(images), images)
+    win, images, outputs, visible = _geometry(
+        array.shape, kernel_size, stride, padding, dilation, ceil_mode
+    )
+    out = result(out, visible, native_dtype(array), array)
     indices = result(None, visible, INT64) if return_indices else None
     _kernels.pooling.max_pool(
-        images,
-        as_shape(out, shape),
-        None if indices is None else as_shape(indices, shape),
+        as_shape(array, images),
+        as_shape(out, outputs),
+        None if indices is None else as_shape(indices, outputs),
         win.packed,
         _threads.count(),
     )
     return out if indices is None else (out, indices)
 
 
+@named
 def max_pool2d_backward(
     grad_output: npt.ArrayLike,
     indices: npt.ArrayLike,
@@ -191,14 +201,16 @@ def max_pool2d_backward(
     array = read(grad_output, "grad_output", FLOATS)
     grads = as_batch(array, "grad_output", 4)
     where = _indices(indices, array, grads, "grad_output")
-    shape = check_shape(input_shape, "input_shape", array.ndim)
+    shape = image_shape(input_shape, "input_shape", array.ndim)
     if shape[:-2] != array.shape[:-2]:
-        raise ValueError(
-            f"input_shape must begin with {array.shape[:-2]} as grad_output does, got {shape}"
+        raise argument_error(
+            ValueError,
+            f"input_shape must begin with {array.shape[:-2]} as grad_output does, got {shape}",
         )
     return _place(_kernels.pooling.max_pool_backward, grads, where, shape, out)
 
 
+@named
 def max_unpool2d(
     input: npt.ArrayLike,
     indices: npt.ArrayLike,
@@ -257,6 +269,7 @@ def max_unpool2d(
     return _place(_kernels.pooling.max_unpool, values, where, (*array.shape[:-2], *size), None)
 
 
+@named
 def avg_pool2d(
     input: npt.ArrayLike,
     kernel_size: IntPair,
@@ -308,18 +321,21 @@ def avg_pool2d(
     array([[[5., 4.]]])
     """
     array = read(input, "input", NUMBERS)
-    images = as_batch(array, "input", 4)
-    n, c, h, w = images.shape
-    kernel = pair(kernel_size, "kernel_size")
-    win = pooling_window((h, w), kernel, stride, padding, 1, ceil_mode)
-    shape = n, c, win.out_h, win.out_w
-    out = result(out, shape[4 - array.ndim :], _mean_dtype(images), images)
+    win, images, outputs, visible = _geometry(
+        array.shape, kernel_size, stride, padding, 1, ceil_mode
+    )
+    out = result(out, visible, _mean_dtype(array), array)
     _kernels.pooling.avg_pool(
-        images, as_shape(out, shape), win.packed, bool(count_include_pad), _threads.count()
+        as_shape(array, images),
+        as_shape(out, outputs),
+        win.packed,
+        bool(count_include_pad),
+        _threads.count(),
     )
     return out
 
 
+@named
 def avg_pool2d_backward(
     grad_output: npt.ArrayLike,
     input_shape: Sequence[int],
@@ -366,25 +382,64 @@ def avg_pool2d_backward(
             [1., 1., 2., 2.]]])
     """
     array = read(grad_output, "grad_output", NUMBERS)
-    grads = as_batch(array, "grad_output", 4)
-    shape = check_shape(input_shape, "input_shape", array.ndim)
-    kernel = pair(kernel_size, "kernel_size")
-    h, w = shape[-2:]
-    win = pooling_window((h, w), kernel, stride, padding, 1, ceil_mode)
-    expected = *shape[:-2], win.out_h, win.out_w
+    if array.ndim not in (3, 4):
+        as_batch(array, "grad_output", 4)
+    shape = image_shape(input_shape, "input_shape", array.ndim)
+    win, images, outputs, expected = _geometry(shape, kernel_size, stride, padding, 1, ceil_mode)
     if array.shape != expected:
-        raise ValueError(
-            f"grad_output must have shape {expected} for input_shape {shape}, got {array.shape}"
+        raise argument_error(
+            ValueError,
+            f"grad_output must have shape {expected} for input_shape {shape}, got {array.shape}",
         )
-    out = result(out, shape, _mean_dtype(grads), grads)
+    out = result(out, shape, _mean_dtype(array), array)
     _kernels.pooling.avg_pool_backward(
-        grads,
-        as_shape(out, (*grads.shape[:2], h, w)),
+        as_shape(array, outputs),
+        as_shape(out, images),
         win.packed,
         bool(count_include_pad),
         _threads.count(),
     )
     return out
+
+
+def _geometry(
+    shape: Shape,
+    kernel_size: IntPair,
+    stride: IntPair | None,
+    padding: Padding,
+    dilation: IntPair,
+    ceil_mode: bool,
+) -> tuple[Window, Shape, Shape, Shape]:
+    """Read the window of a pooling over images, and return it with three shapes.
+
+    They are those of the images and of the outputs, with a batch, and that of the outputs without
+    one if the images have none.
+    """
+    if not (
+        type(kernel_size) is type(padding) is type(dilation) is int
+        and (stride is None or type(stride) is int)
+    ):
+        kernel_size = pair(kernel_size, "kernel_size")
+        stride, padding, dilation = steps(
+            kernel_size if stride is None else stride, padding, dilation
+        )
+    return _known_geometry(shape, kernel_size, stride, padding, dilation, bool(ceil_mode))
+
+
+@lru_cache(maxsize=512)
+def _known_geometry(
+    shape: Shape,
+    kernel_size: IntPair,
+    stride: IntPair | None,
+    padding: Padding,
+    dilation: IntPair,
+    ceil_mode: bool,
+) -> tuple[Window, Shape, Shape, Shape]:
+    images = n, c, h, w = batch_shape(shape, "input", 4)
+    kernel = pair(kernel_size, "kernel_size")
+    win = pooling_window((h, w), kernel, stride, padding, dilation, ceil_mode)
+    outputs = n, c, win.out_h, win.out_w
+    return win, images, outputs, outputs[4 - len(shape) :]
 
 
 def _mean_dtype(array: Array) -> np.dtype[Any]:
@@ -395,7 +450,9 @@ def _indices(indices: npt.ArrayLike, array: Array, batch: Array, name: str) -> A
     """Check the indices that belong to `array`, in a batch or not."""
     where = read(indices, "indices", INTEGERS)
     if where.shape != array.shape:
-        raise ValueError(f"indices must have {name}'s shape {array.shape}, got {where.shape}")
+        raise argument_error(
+            ValueError, f"indices must have {name}'s shape {array.shape}, got {where.shape}"
+        )
     return as_shape(where, batch.shape)
 
 
@@ -409,8 +466,9 @@ def _place(kernel: Any, values: Array, indices: Array, shape: Shape, out: Array 
     for target in (None, planes) if given else (planes,):
         if kernel(values, indices, target, h * w, _threads.count()):
             bad = np.argwhere((indices < 0) | (indices >= h * w))[0]
-            raise ValueError(
+            raise argument_error(
+                ValueError,
                 f"indices must lie in [0, {h * w}) for planes of {h, w}, "
-                f"got {indices[tuple(bad)]} at {tuple(bad.tolist())}"
+                f"got {indices[tuple(bad)]} at {tuple(bad.tolist())}",
             )
     return out

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
+from fastconv._arguments import IntPair, Padding, integers, pair, positive
 from fastconv._arrays import FLOATS, NUMBERS, Array, Shape, read
 from fastconv._text import table
-from fastconv._window import IntPair, Padding, integers, pair, positive
 from fastconv.layers import (
     Affine,
     AveragePooling,

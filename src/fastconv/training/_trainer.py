@@ -17,9 +17,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fastconv._arguments import positive
 from fastconv._arrays import Array
 from fastconv._files import check_writable, replacing
-from fastconv._window import positive
 from fastconv.layers import class_indices
 from fastconv.models._npz import Archive, DamagedFileError, open_npz, write_npz
 from fastconv.training._optimizers import OPTIMIZERS, Optimizer, kept_dtype
