@@ -12,7 +12,7 @@ import pytest
 from helpers import PAD_MODES, Array, normal_values, run_python
 
 import fastconv
-from fastconv._filters import FILTERS
+from fastconv._filter_bank import FILTERS
 from fastconv.layers import Convolution, Dropout, Flatten, Pooling, Relu
 from fastconv.models import Sequential, SimpleConvNet
 from fastconv.training import Epoch
