@@ -27,8 +27,8 @@ from fastconv.layers import (
     class_indices,
     softmax,
 )
-from fastconv.models._npz import write_npz
-from fastconv.models._parameters import Parameters, assign, load
+from fastconv.models._npz import load, write_npz
+from fastconv.models._parameters import Parameters, assign
 
 __all__ = ["Sequential"]
 
