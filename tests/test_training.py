@@ -577,10 +577,16 @@ def test_generators_of_every_kind(tmp_path: Path, kind: Any) -> None:
     assert everything(resumed) == everything(expected)
 
 
-def test_dropout_with_a_generator_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("within", [False, True], ids=["alone", "within"])
+def test_dropout_with_a_generator_of_its_own(tmp_path: Path, within: bool) -> None:
+    """In the network, or in a network within it."""
+
     def net() -> Sequential:
         dropout = Dropout(0.5, rng=np.random.default_rng(3))
-        return Sequential((1, SIZE, SIZE), seed=1).affine(8).add(dropout).affine(CLASSES)
+        if not within:
+            return Sequential((1, SIZE, SIZE), seed=1).affine(8).add(dropout).affine(CLASSES)
+        inner = Sequential((1, SIZE, SIZE), seed=2).affine(8).add(dropout, Dropout(0.2))
+        return Sequential((1, SIZE, SIZE), [inner], seed=1).affine(CLASSES)
 
     expected, first, resumed = trainer(net()), trainer(net()), trainer(net())
     expected.train()

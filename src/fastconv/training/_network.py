@@ -6,6 +6,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, Protocol
 
 from fastconv._arrays import Array
+from fastconv._layer import walk
 
 __all__ = ["Network", "generators_of", "state_of"]
 
@@ -36,5 +37,6 @@ def generators_of(network: Network) -> list[Any]:
     """List the generators that a network draws weights and dropout from, each as often as found."""
     layers = getattr(network, "layers", ())
     layers = layers.values() if isinstance(layers, Mapping) else layers
-    holders = [getattr(holder, "rng", None) for holder in (network, *layers)]
+    parts = [part for layer in layers for part in walk(layer)]
+    holders = [getattr(holder, "rng", None) for holder in (network, *parts)]
     return [rng for rng in holders if rng is not None]
