@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -11,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from hypothesis import strategies as st
 from numpy.typing import DTypeLike, NDArray
 
 import fastconv
+from fastconv import layers
 
 Array = NDArray[Any]
 DType = np.dtype[Any]
@@ -71,6 +75,39 @@ def assert_close(actual: Any, expected: Array, dtype: DTypeLike, terms: int = 1)
     scale = max(1.0, float(np.abs(expected).max(initial=0)))
     tolerance = 4 * float(np.finfo(dtype).eps) * terms**0.5 * scale
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
+
+
+# --------------------------------------------------------------------------------------- errors
+
+PUBLIC = {*fastconv.__all__, *layers.__all__}
+
+
+def refused(
+    error: type[Exception], message: str, call: Callable[..., Any], *args: Any, **kwargs: Any
+) -> None:
+    """Check that the call raises exactly this exception, with a message that matches.
+
+    The regular expression is for what follows the name of the function or of the layer, with which
+    every message begins.
+    """
+    with pytest.raises(error) as caught:
+        call(*args, **kwargs)
+    assert type(caught.value) is error
+    name, _, text = str(caught.value).partition(": ")
+    assert name in called_names(call), caught.value
+    assert re.search(message, text, re.DOTALL), caught.value
+
+
+def called_names(call: Callable[..., Any]) -> set[str]:
+    """Return the public names that an error of the call may begin with, as few as can be told."""
+    if isinstance(call, partial):
+        return called_names(call.func)
+    if inspect.ismethod(call):
+        return {type(call.__self__).__name__}
+    names = {call.__name__}
+    if inspect.isfunction(call):
+        names.update(call.__code__.co_names)
+    return names & PUBLIC or PUBLIC
 
 
 # -------------------------------------------------------------------------------------- layouts

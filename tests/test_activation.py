@@ -18,6 +18,7 @@ from helpers import (
     Shape,
     guarded,
     normal_values,
+    refused,
     run_python,
 )
 from test_bounds import at_edge
@@ -359,12 +360,6 @@ def test_arrays_at_the_edge_of_memory(name: str) -> None:
 
 
 # ---------------------------------------------------------------------------------------- errors
-
-
-def refused(error: type[Exception], message: str, function: Any, *args: Any, **kwargs: Any) -> None:
-    with pytest.raises(error, match=message) as caught:
-        function(*args, **kwargs)
-    assert type(caught.value) is error
 
 
 NOT_FLOATS: list[Any] = [

@@ -1,13 +1,16 @@
 """Every rejected call: the exception, the argument and the numbers in its message, out= untouched.
 
-Messages are matched as regular expressions: an argument's name, what came, what is accepted.
+Messages are matched as regular expressions: an argument's name, what came, what is accepted. That
+each begins with the name of the function that was called is checked by `refused`, for all of them.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,21 +23,14 @@ from helpers import (
     each_operation,
     each_with_out,
     integer_values,
+    refused,
 )
 
 import fastconv
+from fastconv.models import Sequential
 
 IMAGES = integer_values((2, 3, 6, 7))
 SHAPE = (2, 3, 6, 7)
-
-
-def refused(
-    error: type[Exception], message: str, call: Callable[..., Any], *args: Any, **kwargs: Any
-) -> None:
-    """Check that the call raises exactly this exception, with a message that matches."""
-    with pytest.raises(error, match=f"(?s){message}") as caught:
-        call(*args, **kwargs)
-    assert type(caught.value) is error
 
 
 def shown(value: object) -> str:
@@ -52,25 +48,18 @@ WEIGHT = np.ones((4, 3, 2, 2), "f4")
 CONVOLVED = np.ones((2, 4, 5, 6), "f4")
 
 
-def sliding(function: Callable[..., Any], *arrays: Any) -> Callable[..., Any]:
-    """Make a function of the window arguments alone; the kernel is 2 unless told otherwise."""
-    return lambda **window: function(*arrays, **{"kernel_size": 2, **window})
-
-
 SLIDING: dict[str, Callable[..., Any]] = {
-    "im2col": lambda **window: fastconv.im2col(IMAGES, 2, 2, **window),
-    "col2im": lambda **window: fastconv.col2im(ROWS, SHAPE, 2, 2, **window),
-    "unfold": sliding(fastconv.unfold, IMAGES),
-    "fold": sliding(fastconv.fold, COLUMNS, (6, 7)),
-    "max_pool2d": sliding(fastconv.max_pool2d, IMAGES),
-    "max_unpool2d": sliding(fastconv.max_unpool2d, POOLED, PLACES),
-    "avg_pool2d": sliding(fastconv.avg_pool2d, IMAGES),
-    "avg_pool2d_backward": sliding(fastconv.avg_pool2d_backward, POOLED, SHAPE),
-    "conv2d": lambda **window: fastconv.conv2d(IMAGES, WEIGHT, **window),
-    "conv2d_backward": lambda **window: fastconv.conv2d_backward(
-        CONVOLVED, IMAGES, WEIGHT, **window
-    ),
-    "conv_transpose2d": lambda **window: fastconv.conv_transpose2d(CONVOLVED, WEIGHT, **window),
+    "im2col": partial(fastconv.im2col, IMAGES, 2, 2),
+    "col2im": partial(fastconv.col2im, ROWS, SHAPE, 2, 2),
+    "unfold": partial(fastconv.unfold, IMAGES, kernel_size=2),
+    "fold": partial(fastconv.fold, COLUMNS, (6, 7), kernel_size=2),
+    "max_pool2d": partial(fastconv.max_pool2d, IMAGES, kernel_size=2),
+    "max_unpool2d": partial(fastconv.max_unpool2d, POOLED, PLACES, kernel_size=2),
+    "avg_pool2d": partial(fastconv.avg_pool2d, IMAGES, kernel_size=2),
+    "avg_pool2d_backward": partial(fastconv.avg_pool2d_backward, POOLED, SHAPE, kernel_size=2),
+    "conv2d": partial(fastconv.conv2d, IMAGES, WEIGHT),
+    "conv2d_backward": partial(fastconv.conv2d_backward, CONVOLVED, IMAGES, WEIGHT),
+    "conv_transpose2d": partial(fastconv.conv_transpose2d, CONVOLVED, WEIGHT),
 }
 """The functions with window arguments; without any, the arrays fit."""
 TEXTBOOK = ["im2col", "col2im"]
@@ -152,8 +141,7 @@ def test_padding(name: str) -> None:
     for value in BAD_SIDES:  # the message may show the bad side alone
         message = rf"{argument} must be .*non-negative int.*got .*(0\.|False)"
         refused(TypeError, message, call, **{argument: value})
-    with pytest.raises((TypeError, ValueError), match=f"{argument} must be"):
-        call(**{argument: ((0, 0), 0)})
+    refused(ValueError, f"{argument} must be", call, **{argument: ((0, 0), 0)})
 
 
 @pytest.mark.parametrize("name", [*TEXTBOOK, *PYTORCH, "conv2d", "conv2d_backward"])
@@ -267,10 +255,62 @@ def test_output_masks(mask: Any) -> None:
 
 def test_whole_messages() -> None:
     image = np.zeros((1, 1, 3, 3))
-    message = "^stride must be a positive int or a pair of them, got 0$"
-    refused(ValueError, message, fastconv.im2col, image, 2, 2, 0)
-    message = f"^{not_fitting((5, 5), (1, 1), (3, 3))}$"
-    refused(ValueError, message, fastconv.im2col, image, 5, 5)
+    calls: list[tuple[Callable[[], Any], str]] = [
+        (
+            lambda: fastconv.im2col(image, 2, 2, 0),
+            "im2col: stride must be a positive int or a pair of them, got 0",
+        ),
+        (
+            lambda: fastconv.unfold(image, 5),
+            "unfold: kernel (5, 5) with dilation (1, 1) does not fit the padded input (3, 3)",
+        ),
+        (
+            lambda: fastconv.conv2d(np.ones((8, 3, 28, 28)), np.ones((16, 4, 3, 3))),
+            "conv2d: input has 3 channels but weight expects 4 "
+            "(input (8, 3, 28, 28), weight (16, 4, 3, 3), groups 1)",
+        ),
+    ]
+    for call, message in calls:
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            call()
+
+
+FUNCTIONS = [
+    name
+    for name in fastconv.__all__
+    if callable(getattr(fastconv, name)) and inspect.signature(getattr(fastconv, name)).parameters
+]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_messages_begin_with_the_name(name: str) -> None:
+    """Whatever the function is, it refuses None for all that it requires."""
+    function = getattr(fastconv, name)
+    parameters = inspect.signature(function).parameters.values()
+    required = [None for parameter in parameters if parameter.default is parameter.empty]
+    with pytest.raises(TypeError, match=rf"^{name}: \w+ must be ") as caught:
+        function(*required)
+    assert str(caught.value).count(f"{name}: ") == 1
+
+
+def test_python_checks_signatures_itself() -> None:
+    with pytest.raises(TypeError, match=r"^conv2d\(\) missing 2 required positional arguments"):
+        fastconv.conv2d()  # type: ignore[call-arg]
+
+
+def test_errors_in_the_function_of_a_user_name_what_it_calls() -> None:
+    """A layer of a user, within a network, is no part of the library."""
+
+    class Halved:
+        def forward(self, x: Array) -> Array:
+            return fastconv.avg_pool2d(x, 99)
+
+        def backward(self, dout: Array) -> Array:
+            return dout
+
+    network = Sequential((1, 8, 8), dtype="f4")
+    with pytest.raises(ValueError, match=r"behind .*: avg_pool2d: kernel \(99, 99\)"):
+        network.add(Halved())
 
 
 @pytest.mark.parametrize("name", POOLINGS)
@@ -524,6 +564,21 @@ def test_the_dtype_is_checked_before_the_shape() -> None:
     refused(ValueError, r"input must have 4 dimensions.*got shape \(\)", fastconv.conv2d, 3, WEIGHT)
 
 
+def test_plans_of_what_is_no_array() -> None:
+    for dtype in ("no dtype", 7, ["f4", 3]):
+        refused(
+            TypeError,
+            "^dtype is none of NumPy's: ",
+            fastconv.plan_conv2d,
+            SHAPE,
+            SHAPE,
+            dtype=dtype,
+        )
+    for shape in ((1, 1, 2**70, 2), (1, 1, 2**62, 2**40), (0, 1, 2**62, 2**40), (1,) * 70):
+        message = f"^input_shape {re.escape(str(shape))} is of no array: "
+        refused(ValueError, message, fastconv.plan_conv2d, shape, SHAPE)
+
+
 # -------------------------------------------------------------------------------- what would fit
 
 HINTS: list[tuple[Callable[..., Any], tuple[Any, ...], str]] = [
@@ -637,8 +692,7 @@ def test_windows_too_large(large: int) -> None:
         lambda: fastconv.conv2d_backward(ONE, IMAGE, IMAGE, dilation=(large, 1)),
     ]
     for call in calls:
-        with pytest.raises(ValueError, match=f"kernel .*{large}|kernel .*dilation .*{large}"):
-            call()
+        refused(ValueError, f"kernel .*{large}|kernel .*dilation .*{large}", call)
     one_window: list[tuple[Callable[[], Any], Any]] = [
         (lambda: fastconv.im2col(IMAGE, 1, 1, large), [[0.0]]),
         (lambda: fastconv.max_pool2d(IMAGE, 2, large), [[[[3.0]]]]),

@@ -43,7 +43,7 @@ def same_number_afterwards() -> Iterator[None]:
 @needs_threads
 @pytest.mark.parametrize("n", [1, 2, 64, 1024, np.int64(3), np.uint8(200)])
 def test_set_and_get(n: int) -> None:
-    assert fastconv.set_num_threads(n) is None  # type: ignore[func-returns-value]
+    assert fastconv.set_num_threads(n) is None
     assert fastconv.get_num_threads() == n
     assert type(fastconv.get_num_threads()) is int
 

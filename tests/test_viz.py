@@ -525,11 +525,15 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         TypeError,
         "apply_filters: filters must be a mapping of names to arrays, got list",
     ),
-    (lambda: viz.apply_filters(IMAGE, pad_mode="zeros"), ValueError, "pad_mode must be one of"),
+    (
+        lambda: viz.apply_filters(IMAGE, pad_mode="zeros"),
+        ValueError,
+        "conv2d: pad_mode must be one of",
+    ),
     (
         lambda: viz.apply_filters(IMAGE, {"a": np.ones((9, 9))}, padding=0),
         ValueError,
-        "kernel (9, 9) with dilation (1, 1) does not fit the padded input (8, 8)",
+        "conv2d: kernel (9, 9) with dilation (1, 1) does not fit the padded input (8, 8)",
     ),
     (
         lambda: viz.maximize_activation(NET, "Conv3"),

@@ -24,7 +24,7 @@ from helpers import (
 from numpy.typing import DTypeLike
 
 import fastconv
-from fastconv._window import window
+from fastconv._arguments import window
 from fastconv._winograd import WEIGHT_GRADIENT, tile_size
 
 CASE = Case((2, 5, 9, 21), 18, (3, 3), 1, 1)

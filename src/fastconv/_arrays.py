@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from fastconv._errors import argument_error
 from fastconv._memory import new_array
-from fastconv._window import integers, is_sequence
 
 Array: TypeAlias = npt.NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
@@ -49,14 +48,14 @@ def _converted(value: npt.ArrayLike, name: str) -> Array:
     try:
         return np.asarray(value)
     except ValueError as error:  # nested sequences of different lengths
-        raise ValueError(f"{name} cannot be made an array: {error}") from None
+        raise argument_error(ValueError, f"{name} cannot be made an array: {error}") from None
 
 
 def _refuse(value: npt.ArrayLike, array: Array, message: str) -> NoReturn:
     """Raise a TypeError with the dtype or, of what is no array, with the type."""
     is_array = array.ndim or isinstance(value, (np.ndarray, np.generic))
-    raise TypeError(
-        f"{message}; got {f'dtype {array.dtype}' if is_array else type(value).__name__}"
+    raise argument_error(
+        TypeError, f"{message}; got {f'dtype {array.dtype}' if is_array else type(value).__name__}"
     )
 
 
@@ -69,10 +68,14 @@ def as_batch(array: Array, name: str, ndim: int, unbatched: bool = True) -> Arra
         if not unbatched or array.ndim != ndim - 1:
             wanted = f"{ndim} dimensions" + f" or {ndim - 1} (no batch)" * unbatched
             hint = _hint(array, name, unbatched) if ndim == 4 else ""
-            raise ValueError(f"{name} must have {wanted}, got shape {array.shape}{hint}")
+            raise argument_error(
+                ValueError, f"{name} must have {wanted}, got shape {array.shape}{hint}"
+            )
         array = array[None]
     if 0 in array.shape[1:]:
-        raise ValueError(f"{name} must not be empty but in its batch, got shape {array.shape}")
+        raise argument_error(
+            ValueError, f"{name} must not be empty but in its batch, got shape {array.shape}"
+        )
     return array
 
 
@@ -111,7 +114,9 @@ def read_bias(value: npt.ArrayLike, count: int, each: str, dtype: np.dtype[Any])
     """Read one number for each filter or column, in the dtype that the other arguments decide."""
     array = read(value, "bias", NUMBERS)
     if array.shape != (count,):
-        raise ValueError(f"bias must have shape {(count,)}, one a {each}, got {array.shape}")
+        raise argument_error(
+            ValueError, f"bias must have shape {(count,)}, one a {each}, got {array.shape}"
+        )
     if array.dtype == dtype:
         return array
     with np.errstate(over="ignore"):
@@ -123,27 +128,16 @@ def as_shape(array: Array, shape: Shape) -> Array:
     return array if array.ndim == len(shape) else array.reshape(shape)
 
 
-def check_shape(value: Sequence[int], name: str, ndim: int) -> Shape:
-    """Read a shape of positive ints, of which only a batch, the first of four, may be 0."""
-    accepted = "a sequence of positive ints"
-    if not is_sequence(value):
-        raise TypeError(f"{name} must be {accepted}, got {value!r}")
-    shape = integers(value, name, accepted)
-    if len(shape) != ndim or min(shape) < 0 or 0 in shape[-3:]:
-        raise ValueError(f"{name} must be {accepted} and of length {ndim}, got {value!r}")
-    return shape
-
-
 def result(out: Array | None, shape: Shape, dtype: np.dtype[Any], *inputs: Array) -> Array:
     """Return `out` if it can hold the result and overlaps no input, or a new array for None."""
     if out is None:
         return new_array(shape, dtype)
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be an array, got {type(out).__name__}")
+        raise argument_error(TypeError, f"out must be an array, got {type(out).__name__}")
     if out.dtype != dtype:
-        raise TypeError(f"out must be of dtype {dtype}, got {out.dtype}")
+        raise argument_error(TypeError, f"out must be of dtype {dtype}, got {out.dtype}")
     if out.shape != shape:
-        raise ValueError(f"out must have shape {shape}, got {out.shape}")
+        raise argument_error(ValueError, f"out must have shape {shape}, got {out.shape}")
     flags = out.flags
     if not flags.carray:
         missing = [
@@ -155,10 +149,12 @@ def result(out: Array | None, shape: Shape, dtype: np.dtype[Any], *inputs: Array
             ]
             if not has
         ]
-        raise ValueError(f"out must be C-contiguous, writable and aligned; it is not {missing[0]}")
+        raise argument_error(
+            ValueError, f"out must be C-contiguous, writable and aligned; it is not {missing[0]}"
+        )
     for array in inputs:
         if np.may_share_memory(out, array) and _overlap(out, array):
-            raise ValueError("out must not overlap an input")
+            raise argument_error(ValueError, "out must not overlap an input")
     return out
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastconv._window import Padding
+from fastconv._arguments import Padding
 from fastconv.convolution import conv2d
 
 __all__ = ["FILTERS", "as_pixels", "convolve", "is_around_zero", "response_as_pixels"]

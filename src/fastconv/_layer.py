@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv._arrays import NUMBERS, Array, Shape, computed_dtype, read
+from fastconv._errors import argument_error, named
 
 Saved = TypeVar("Saved")
 
@@ -24,6 +25,11 @@ class Base:
     """The attributes that the two passes leave, which belong to one batch: copies lack them."""
     children: tuple[Any, ...] = ()
     """The layers that the layer holds, in the order in which they compute."""
+
+    def __init_subclass__(cls) -> None:
+        """Let errors of the layer's methods begin with the layer's name."""
+        super().__init_subclass__()
+        named(cls)
 
     def __repr__(self) -> str:
         """Show the constructor's arguments that are not the defaults, large arrays by shape."""
@@ -75,7 +81,9 @@ def saved(value: Saved | None, layer: object) -> Saved:
 
 def check_gradient(dout: Array, shape: Shape) -> None:
     if dout.shape != shape:
-        raise ValueError(f"dout must have shape {shape}, that of the output, got {dout.shape}")
+        raise argument_error(
+            ValueError, f"dout must have shape {shape}, that of the output, got {dout.shape}"
+        )
 
 
 def offset(b: npt.ArrayLike | None, W: Array) -> Array | None:
@@ -100,9 +108,10 @@ def spread(b: npt.ArrayLike | None, W: npt.ArrayLike, axis: int) -> Array | None
     if array.shape == outputs or not outputs:  # The function that is called refuses such weights.
         return array
     if array.ndim > 2 or array.shape not in ((), (1,), (1, 1), (1, *outputs)):
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             f"b must be a number or have shape {outputs} or {(1, *outputs)}, one for each output "
-            f"of W of shape {np.shape(W)}, got {array.shape}"
+            f"of W of shape {np.shape(W)}, got {array.shape}",
         )
     return np.broadcast_to(array.reshape(-1), outputs)
 

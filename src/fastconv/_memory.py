@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv import _limits
+from fastconv._errors import argument_error
 from fastconv._kernels import memory
 
 # Page faults are not what smaller results wait for.
@@ -24,7 +25,7 @@ def new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     if 0 < n_bytes < RECYCLED_BYTES:
         return np.empty(shape, dtype)
     if dtype.itemsize * prod(n or 1 for n in shape) > sys.maxsize:  # NumPy's limit
-        raise ValueError(f"the result is too large: shape {shape} of {dtype}")
+        raise argument_error(ValueError, f"the result is too large: shape {shape} of {dtype}")
     if n_bytes == 0:
         return np.empty(shape, dtype)
     array: npt.NDArray[Any] = memory.empty(shape, dtype)

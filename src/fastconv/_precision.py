@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from fastconv._arguments import one_of
+from fastconv._errors import named
 from fastconv._setting import Block, Setting
-from fastconv._window import one_of
 
 PRECISIONS = ("highest", "high")
 
 _setting = Setting("fastconv.precision", "highest")
 
 
+@named
 def set_precision(precision: str) -> None:
     """Set how exact convolutions must be, for the whole process but within blocks of `precision`.
 
@@ -62,6 +64,7 @@ def get_precision() -> str:
     return _setting.get()
 
 
+@named
 class precision(Block[str]):
     """Set how exact convolutions must be within a ``with`` block.
 

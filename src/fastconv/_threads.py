@@ -9,9 +9,10 @@ import sys
 from typing import SupportsIndex
 
 from fastconv import _limits
+from fastconv._arguments import positive
+from fastconv._errors import argument_error, named
 from fastconv._kernels import threads
 from fastconv._setting import Block, Setting
-from fastconv._window import positive
 
 MAX_THREADS = 1024
 
@@ -52,7 +53,7 @@ def _default_threads(openmp: int) -> int:
 def _checked(n: SupportsIndex) -> int:
     number = positive(n, "n")
     if number > MAX_THREADS:
-        raise ValueError(f"n must be at most {MAX_THREADS} threads, got {n}")
+        raise argument_error(ValueError, f"n must be at most {MAX_THREADS} threads, got {n}")
     return number
 
 
@@ -74,6 +75,7 @@ def described() -> str:
     return str(number) if number == wanted else f"{number} (of {wanted}; OpenMP allows no more)"
 
 
+@named
 def set_num_threads(n: SupportsIndex) -> None:
     """Set the number of threads that kernels use, for the whole process.
 
@@ -128,6 +130,7 @@ def get_num_threads() -> int:
     return count()
 
 
+@named
 class num_threads(Block[int]):
     """Set the number of threads within a ``with`` block.
 

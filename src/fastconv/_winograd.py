@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 
 from fastconv import _precision
-from fastconv._window import Pair, Window, one_of
+from fastconv._arguments import one_of
+from fastconv._errors import argument_error
+from fastconv._window import Pair, Window
 
 ALGORITHMS = ("auto", "direct", "winograd")
 
@@ -75,9 +77,10 @@ def tile_size(
             return 0
     if not win.is_dense_3x3:
         (_, _, *h), (_, _, *w) = win.packed.tolist()
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             'algorithm "winograd" is for windows of 3x3 with stride and dilation 1, got kernel '
-            f"{h[0], w[0]}, stride {h[1], w[1]} and dilation {h[2], w[2]}"
+            f"{h[0], w[0]}, stride {h[1], w[1]} and dilation {h[2], w[2]}",
         )
 
     if terms > task.most:

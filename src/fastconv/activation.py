@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fastconv import _kernels, _threads
 from fastconv._arrays import BOOL, FLOATS, Array, native_dtype, read, result
+from fastconv._errors import argument_error, named
 
 MASK = np.dtype(np.bool_)
 
@@ -21,6 +22,7 @@ def relu(
 def relu(
     input: npt.ArrayLike, return_mask: Literal[True], *, out: Array | None = ...
 ) -> tuple[Array, npt.NDArray[np.bool_]]: ...
+@named
 def relu(
     input: npt.ArrayLike, return_mask: bool = False, *, out: Array | None = None
 ) -> Array | tuple[Array, npt.NDArray[np.bool_]]:
@@ -62,6 +64,7 @@ def relu(
     return out if mask is None else (out, mask)
 
 
+@named
 def relu_backward(
     grad_output: npt.ArrayLike, mask: npt.ArrayLike, *, out: Array | None = None
 ) -> Array:
@@ -97,8 +100,9 @@ def relu_backward(
     """
     grads, masked = read(grad_output, "grad_output", FLOATS), read(mask, "mask", BOOL)
     if grads.shape != masked.shape:
-        raise ValueError(
-            f"grad_output must have the shape of mask, {masked.shape}, got {grads.shape}"
+        raise argument_error(
+            ValueError,
+            f"grad_output must have the shape of mask, {masked.shape}, got {grads.shape}",
         )
     out = result(out, grads.shape, native_dtype(grads), grads, masked)
     _kernels.activation.relu_backward(

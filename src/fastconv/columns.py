@@ -8,20 +8,21 @@ from typing import SupportsIndex
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
+from fastconv._arguments import IntPair, Padding, image_shape, pair, positive, window
 from fastconv._arrays import (
     REALS,
     Array,
     as_batch,
     as_shape,
-    check_shape,
     native_dtype,
     read,
     read_movable,
     result,
 )
-from fastconv._window import IntPair, Padding, pair, positive, window
+from fastconv._errors import argument_error, named
 
 
+@named
 def im2col(
     input_data: npt.ArrayLike,
     filter_h: SupportsIndex,
@@ -98,6 +99,7 @@ def im2col(
     return out
 
 
+@named
 def col2im(
     col: npt.ArrayLike,
     input_shape: Sequence[int],
@@ -158,20 +160,22 @@ def col2im(
              [1., 2., 1.]]]])
     """
     columns = as_batch(read(col, "col", REALS), "col", 2, unbatched=False)
-    n, c, h, w = check_shape(input_shape, "input_shape", 4)
+    n, c, h, w = image_shape(input_shape, "input_shape", 4)
     kernel = positive(filter_h, "filter_h"), positive(filter_w, "filter_w")
     win = window((h, w), kernel, stride, pad, dilation, pad_mode, padding_name="pad")
     expected = n * win.out_h * win.out_w, c * kernel[0] * kernel[1]
     if columns.shape != expected:
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             f"col must have shape (N*OH*OW, C*KH*KW) = {expected} for input_shape {(n, c, h, w)} "
-            f"and output size {(win.out_h, win.out_w)}, got {columns.shape}"
+            f"and output size {(win.out_h, win.out_w)}, got {columns.shape}",
         )
     out = result(out, (n, c, h, w), native_dtype(columns), columns)
     _kernels.columns.scatter(columns, out, win.packed, _threads.count())
     return out
 
 
+@named
 def unfold(
     input: npt.ArrayLike,
     kernel_size: IntPair,
@@ -237,6 +241,7 @@ def unfold(
     return out
 
 
+@named
 def fold(
     input: npt.ArrayLike,
     output_size: IntPair,
@@ -301,9 +306,10 @@ def fold(
     n, rows, windows = columns.shape
     taps = kernel[0] * kernel[1]
     if rows % taps or windows != win.out_h * win.out_w:
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             f"input must have shape (N, C*KH*KW, OH*OW) = (N, C*{taps}, {win.out_h * win.out_w}) "
-            f"for output_size {size} and kernel_size {kernel}, got {array.shape}"
+            f"for output_size {size} and kernel_size {kernel}, got {array.shape}",
         )
     shape = n, rows // taps, *size
     out = result(out, shape[3 - array.ndim :], native_dtype(columns), columns)

@@ -12,6 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
+from fastconv._arguments import (
+    IntPair,
+    Padding,
+    array_shape,
+    bools,
+    positive,
+    transposed_window,
+    window,
+)
 from fastconv._arrays import (
     NUMBERS,
     Array,
@@ -22,21 +31,14 @@ from fastconv._arrays import (
     read_bias,
     result,
 )
-from fastconv._window import (
-    IntPair,
-    Padding,
-    Window,
-    integers,
-    is_sequence,
-    positive,
-    transposed_window,
-    window,
-)
+from fastconv._errors import argument_error, named
+from fastconv._window import Window
 from fastconv._winograd import ADJOINT, FORWARD, WEIGHT_GRADIENT, tile_size
 
 FLOAT32_PIXELS = 1 << 18  # of gradients on their way to float16
 
 
+@named
 def conv2d(
     input: npt.ArrayLike,
     weight: npt.ArrayLike,
@@ -173,6 +175,7 @@ class ConvolutionPlan:
     definition_flops: int
 
 
+@named
 def plan_conv2d(
     input_shape: Sequence[int],
     weight_shape: Sequence[int],
@@ -240,6 +243,7 @@ def plan_conv2d(
     return ConvolutionPlan("direct", 1, workspace, definition, definition)
 
 
+@named
 def conv2d_backward(
     grad_output: npt.ArrayLike,
     input: npt.ArrayLike,
@@ -320,12 +324,13 @@ def conv2d_backward(
     outputs = win.out_h, win.out_w
     expected = (n, f, *outputs)[4 - array.ndim :]
     if grad_array.shape != expected:
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             f"grad_output must have shape {expected} for input {array.shape}, weight "
             f"{filters.shape}, stride {stride}, padding {padding!r} and dilation {dilation}, "
-            f"got {grad_array.shape}"
+            f"got {grad_array.shape}",
         )
-    wanted = _mask(output_mask)
+    wanted = bools(output_mask, "output_mask", 3)
     adjoint_tile = tile_size(ADJOINT, algorithm, n, f // count, channels, count, (h, w), win)
     tile = tile_size(WEIGHT_GRADIENT, algorithm, n, channels, f // count, count, outputs, win)
     dtype = computed_dtype(grads, images, filters)
@@ -347,6 +352,7 @@ def conv2d_backward(
     return grad_input, grad_weight, grad_bias
 
 
+@named
 def conv_transpose2d(
     input: npt.ArrayLike,
     weight: npt.ArrayLike,
@@ -491,14 +497,16 @@ def _adjoint_of_halves(
 
 def _placeholder(shape: Sequence[int], name: str, dtype: npt.DTypeLike) -> Array:
     """Make what looks like a contiguous array, of one element in memory."""
-    if not is_sequence(shape):
-        raise TypeError(f"{name} must be a sequence of ints, got {shape!r}")
-    sizes = integers(shape, name, "a sequence of ints")
-    if min(sizes, default=0) < 0:
-        raise ValueError(f"{name} must not have negative sizes, got {shape!r}")
-    element = np.empty(1, dtype)
+    sizes = array_shape(shape, name)
+    try:
+        element = np.empty(1, dtype)
+    except TypeError as error:
+        raise argument_error(TypeError, f"dtype is none of NumPy's: {error}") from None
     strides = [element.itemsize * prod(sizes[i + 1 :]) for i in range(len(sizes))]
-    return np.lib.stride_tricks.as_strided(element, sizes, strides)
+    try:
+        return np.lib.stride_tricks.as_strided(element, sizes, strides)
+    except (OverflowError, ValueError) as error:
+        raise argument_error(ValueError, f"{name} {sizes} is of no array: {error}") from None
 
 
 def _numbers(value: npt.ArrayLike, name: str) -> Array:
@@ -508,7 +516,7 @@ def _numbers(value: npt.ArrayLike, name: str) -> Array:
 def _filters(weight: npt.ArrayLike) -> Array:
     filters = as_batch(_numbers(weight, "weight"), "weight", 4, unbatched=False)
     if len(filters) == 0:
-        raise ValueError(f"weight must not be empty, got shape {filters.shape}")
+        raise argument_error(ValueError, f"weight must not be empty, got shape {filters.shape}")
     return filters
 
 
@@ -516,7 +524,7 @@ def _groups(groups: SupportsIndex, of: int, what: str) -> int:
     """Read the number of groups, which must divide the first axis of the weight."""
     count = positive(groups, "groups")
     if of % count:
-        raise ValueError(f"groups must divide weight's {of} {what}, got {count}")
+        raise argument_error(ValueError, f"groups must divide weight's {of} {what}, got {count}")
     return count
 
 
@@ -543,19 +551,8 @@ def _mismatch(array: Array, channels: int, expected: int, weight: Array, groups:
     if array.shape[-1] == expected:
         order = (2, 0, 1) if array.ndim == 3 else (0, 3, 1, 2)
         hint = f"; if its last axis are the channels, pass input.transpose{order}"
-    return ValueError(
+    return argument_error(
+        ValueError,
         f"input has {channels} channels but weight expects {expected} (input {array.shape}, "
-        f"weight {weight.shape}, groups {groups}){hint}"
+        f"weight {weight.shape}, groups {groups}){hint}",
     )
-
-
-def _mask(output_mask: Sequence[bool]) -> tuple[bool, ...]:
-    accepted = f"output_mask must be a sequence of 3 bools, got {output_mask!r}"
-    if not is_sequence(output_mask):
-        raise TypeError(accepted)
-    wanted = tuple(output_mask)
-    if not all(isinstance(want, (bool, np.bool_)) for want in wanted):
-        raise TypeError(accepted)
-    if len(wanted) != 3:
-        raise ValueError(accepted)
-    return wanted

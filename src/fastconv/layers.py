@@ -22,6 +22,7 @@ from typing import Any, Protocol, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
+from fastconv._arguments import IntPair, Padding, number, positive
 from fastconv._arrays import (
     INTEGERS,
     NUMBERS,
@@ -30,6 +31,7 @@ from fastconv._arrays import (
     as_batch,
     read,
 )
+from fastconv._errors import argument_error
 from fastconv._layer import (
     Base,
     check_gradient,
@@ -41,7 +43,6 @@ from fastconv._layer import (
     spread,
     widened,
 )
-from fastconv._window import IntPair, Padding, positive
 from fastconv.activation import relu, relu_backward
 from fastconv.convolution import conv2d, conv2d_backward
 from fastconv.pooling import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
@@ -219,9 +220,10 @@ class Affine(Base):
         array, W = read(x, "x", NUMBERS), read(self.W, "W", NUMBERS)
         rows = _rows(array)
         if W.ndim != 2 or len(W) != rows.shape[1]:  # In matmul's words, `b` would be the matrix.
-            raise ValueError(
+            raise argument_error(
+                ValueError,
                 f"W must have shape ({rows.shape[1]}, M) for x of shape {array.shape}, got "
-                f"{W.shape}"
+                f"{W.shape}",
             )
         self.original_x_shape, self.x = array.shape, rows
         return matmul(rows, W, spread(self.b, W, axis=1))
@@ -500,9 +502,11 @@ class Dropout(Base):
         inverted: bool = False,
         rng: np.random.Generator | None = None,
     ) -> None:
-        if not 0 <= dropout_ratio <= 1:
-            raise ValueError(f"dropout_ratio must be from 0 to 1, got {dropout_ratio}")
-        self.dropout_ratio = float(dropout_ratio)
+        self.dropout_ratio = number(dropout_ratio, "dropout_ratio", "a number from 0 to 1")
+        if not 0 <= self.dropout_ratio <= 1:
+            raise argument_error(
+                ValueError, f"dropout_ratio must be from 0 to 1, got {dropout_ratio}"
+            )
         self.inverted = bool(inverted)
         self.rng = rng
         self.mask: Array | float | None = None
@@ -577,10 +581,10 @@ class BatchNormalization(Base):
         *,
         eps: float = 10e-7,
     ) -> None:
-        if not 0 <= eps < inf:
-            raise ValueError(f"eps must be a number from 0 on, got {eps}")
+        self.momentum, self.eps = number(momentum, "momentum"), number(eps, "eps")
+        if not 0 <= self.eps < inf:
+            raise argument_error(ValueError, f"eps must be a number from 0 on, got {eps}")
         self.gamma, self.beta = floats(gamma, "gamma"), floats(beta, "beta")
-        self.momentum, self.eps = float(momentum), float(eps)
         self.running_mean = None if running_mean is None else np.asarray(running_mean)
         self.running_var = None if running_var is None else np.asarray(running_var)
         self.normalized: Array | None = None  # (N, D, pixels)
@@ -605,16 +609,17 @@ class BatchNormalization(Base):
             self.running_mean = np.zeros(self.gamma.size, wide.dtype)
             self.running_var = np.zeros(self.gamma.size, wide.dtype)
         if self.running_mean is None or self.running_var is None:
-            raise ValueError("running_mean and running_var must be given together")
+            raise argument_error(ValueError, "running_mean and running_var must be given together")
         for running in (self.running_mean, self.running_var):
             if running.shape != self.gamma.shape:
-                raise ValueError(
+                raise argument_error(
+                    ValueError,
                     f"running_mean and running_var must have shape {self.gamma.shape}, got "
-                    f"{running.shape}"
+                    f"{running.shape}",
                 )
         if train_flg:
             if not len(array):
-                raise ValueError("BatchNormalization: an empty batch has no mean and variance")
+                raise argument_error(ValueError, "an empty batch has no mean and variance")
             mean = wide.mean(axis=(0, 2))
             centered = wide - mean[:, None]
             var = np.square(centered).mean(axis=(0, 2))
@@ -636,9 +641,10 @@ class BatchNormalization(Base):
         normalized, std = saved(self.normalized, self), saved(self.std, self)
         array = floats(dout, "dout")
         if array.shape[:1] != normalized.shape[:1] or array.size != normalized.size:
-            raise ValueError(
+            raise argument_error(
+                ValueError,
                 f"dout must have the shape of x, {len(normalized)} times "
-                f"{normalized[0].size} numbers, got {array.shape}"
+                f"{normalized[0].size} numbers, got {array.shape}",
             )
         grads = array.reshape(normalized.shape).astype(normalized.dtype, copy=False)
         dbeta = grads.sum(axis=(0, 2))
@@ -654,17 +660,19 @@ class BatchNormalization(Base):
         """View the input as (N, D, pixels)."""
         size = self.gamma.size
         if self.gamma.shape != (size,) or self.beta.shape != (size,):
-            raise ValueError(
+            raise argument_error(
+                ValueError,
                 f"gamma and beta must have one shape (D,), got {self.gamma.shape} and "
-                f"{self.beta.shape}"
+                f"{self.beta.shape}",
             )
         if x.ndim in (2, 4):
             for features in (x.shape[1], prod(x.shape[1:])):
                 if features == size:
                     return x.reshape(len(x), size, prod(x.shape[1:]) // size)
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             f"x must be (N, {size}) or images of {size} channels or {size} numbers for gamma of "
-            f"shape {self.gamma.shape}, got shape {x.shape}"
+            f"shape {self.gamma.shape}, got shape {x.shape}",
         )
 
 
@@ -702,7 +710,9 @@ class LocalResponseNormalization(Base):
         self, size: SupportsIndex = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
     ) -> None:
         self.size = positive(size, "size")
-        self.alpha, self.beta, self.k = float(alpha), float(beta), float(k)
+        self.alpha, self.beta, self.k = (
+            number(value, name) for name, value in (("alpha", alpha), ("beta", beta), ("k", k))
+        )
         self.x: Array | None = None
         self.scale: Array | None = None
 
@@ -782,7 +792,9 @@ class SoftmaxWithLoss(Base):
         """
         scores = floats(x)
         if scores.ndim != 2 or not scores.size:
-            raise ValueError(f"x must have shape (N, classes) and numbers, got {scores.shape}")
+            raise argument_error(
+                ValueError, f"x must have shape (N, classes) and numbers, got {scores.shape}"
+            )
         labels = class_indices(t, *scores.shape)
         self.dtype = scores.dtype
         self.t = labels
@@ -834,18 +846,24 @@ def class_indices(t: npt.ArrayLike, count: int, classes: int) -> npt.NDArray[np.
     if labels.shape == (count, classes) and (classes > 1 or labels.any()):
         places: npt.NDArray[np.intp] = labels.argmax(axis=1)
         if np.count_nonzero(labels) != count or not (labels[np.arange(count), places] == 1).all():
-            raise ValueError("t has the shape of one-hot labels, but not one 1 in every row")
+            raise argument_error(
+                ValueError, "t has the shape of one-hot labels, but not one 1 in every row"
+            )
         return places
     if labels.shape not in ((count,), (count, 1)):
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             f"t must have shape {(count,)}, {(count, 1)} or {(count, classes)} for {count} images "
-            f"and {classes} classes, got {labels.shape}"
+            f"and {classes} classes, got {labels.shape}",
         )
     if labels.dtype.char not in INTEGERS:
-        raise TypeError(f"labels in t must be integers or one-hot, got dtype {labels.dtype}")
+        raise argument_error(
+            TypeError, f"labels in t must be integers or one-hot, got dtype {labels.dtype}"
+        )
     if count and (labels.min() < 0 or labels.max() >= classes):
-        raise ValueError(
-            f"labels in t must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}"
+        raise argument_error(
+            ValueError,
+            f"labels in t must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}",
         )
     return labels.reshape(count).astype(np.intp)
 
@@ -857,7 +875,7 @@ def _images(x: npt.ArrayLike) -> Array:
 def _rows(x: Array) -> Array:
     """View a batch as rows; its size may be 0."""
     if x.ndim == 0:
-        raise ValueError("x must be a batch, got a number")
+        raise argument_error(ValueError, "x must be a batch, got a number")
     return x.reshape(len(x), prod(x.shape[1:]))
 
 

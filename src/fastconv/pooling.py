@@ -9,6 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
+from fastconv._arguments import (
+    IntPair,
+    Padding,
+    image_shape,
+    pair,
+    pooling_window,
+    unpooled_size,
+)
 from fastconv._arrays import (
     FLOATS,
     INTEGERS,
@@ -18,12 +26,11 @@ from fastconv._arrays import (
     Shape,
     as_batch,
     as_shape,
-    check_shape,
     native_dtype,
     read,
     result,
 )
-from fastconv._window import IntPair, Padding, pair, pooling_window, unpooled_size
+from fastconv._errors import argument_error, named
 
 FLOAT64 = np.dtype(np.float64)
 INT64 = np.dtype(np.int64)
@@ -65,6 +72,7 @@ def max_pool2d(
     *,
     out: Array | None = ...,
 ) -> Array | tuple[Array, npt.NDArray[np.int64]]: ...
+@named
 def max_pool2d(
     input: npt.ArrayLike,
     kernel_size: IntPair,
@@ -145,6 +153,7 @@ def max_pool2d(
     return out if indices is None else (out, indices)
 
 
+@named
 def max_pool2d_backward(
     grad_output: npt.ArrayLike,
     indices: npt.ArrayLike,
@@ -191,14 +200,16 @@ def max_pool2d_backward(
     array = read(grad_output, "grad_output", FLOATS)
     grads = as_batch(array, "grad_output", 4)
     where = _indices(indices, array, grads, "grad_output")
-    shape = check_shape(input_shape, "input_shape", array.ndim)
+    shape = image_shape(input_shape, "input_shape", array.ndim)
     if shape[:-2] != array.shape[:-2]:
-        raise ValueError(
-            f"input_shape must begin with {array.shape[:-2]} as grad_output does, got {shape}"
+        raise argument_error(
+            ValueError,
+            f"input_shape must begin with {array.shape[:-2]} as grad_output does, got {shape}",
         )
     return _place(_kernels.pooling.max_pool_backward, grads, where, shape, out)
 
 
+@named
 def max_unpool2d(
     input: npt.ArrayLike,
     indices: npt.ArrayLike,
@@ -257,6 +268,7 @@ def max_unpool2d(
     return _place(_kernels.pooling.max_unpool, values, where, (*array.shape[:-2], *size), None)
 
 
+@named
 def avg_pool2d(
     input: npt.ArrayLike,
     kernel_size: IntPair,
@@ -320,6 +332,7 @@ def avg_pool2d(
     return out
 
 
+@named
 def avg_pool2d_backward(
     grad_output: npt.ArrayLike,
     input_shape: Sequence[int],
@@ -367,14 +380,15 @@ def avg_pool2d_backward(
     """
     array = read(grad_output, "grad_output", NUMBERS)
     grads = as_batch(array, "grad_output", 4)
-    shape = check_shape(input_shape, "input_shape", array.ndim)
+    shape = image_shape(input_shape, "input_shape", array.ndim)
     kernel = pair(kernel_size, "kernel_size")
     h, w = shape[-2:]
     win = pooling_window((h, w), kernel, stride, padding, 1, ceil_mode)
     expected = *shape[:-2], win.out_h, win.out_w
     if array.shape != expected:
-        raise ValueError(
-            f"grad_output must have shape {expected} for input_shape {shape}, got {array.shape}"
+        raise argument_error(
+            ValueError,
+            f"grad_output must have shape {expected} for input_shape {shape}, got {array.shape}",
         )
     out = result(out, shape, _mean_dtype(grads), grads)
     _kernels.pooling.avg_pool_backward(
@@ -395,7 +409,9 @@ def _indices(indices: npt.ArrayLike, array: Array, batch: Array, name: str) -> A
     """Check the indices that belong to `array`, in a batch or not."""
     where = read(indices, "indices", INTEGERS)
     if where.shape != array.shape:
-        raise ValueError(f"indices must have {name}'s shape {array.shape}, got {where.shape}")
+        raise argument_error(
+            ValueError, f"indices must have {name}'s shape {array.shape}, got {where.shape}"
+        )
     return as_shape(where, batch.shape)
 
 
@@ -409,8 +425,9 @@ def _place(kernel: Any, values: Array, indices: Array, shape: Shape, out: Array 
     for target in (None, planes) if given else (planes,):
         if kernel(values, indices, target, h * w, _threads.count()):
             bad = np.argwhere((indices < 0) | (indices >= h * w))[0]
-            raise ValueError(
+            raise argument_error(
+                ValueError,
                 f"indices must lie in [0, {h * w}) for planes of {h, w}, "
-                f"got {indices[tuple(bad)]} at {tuple(bad.tolist())}"
+                f"got {indices[tuple(bad)]} at {tuple(bad.tolist())}",
             )
     return out

@@ -16,11 +16,13 @@ from fastconv._arrays import (
     read_bias,
     result,
 )
+from fastconv._errors import argument_error, named
 from fastconv._memory import new_array
 
 WIDE = np.dtype(np.float32)  # what products of float16 are computed in
 
 
+@named
 def matmul(
     a: npt.ArrayLike,
     b: npt.ArrayLike,
@@ -73,8 +75,9 @@ def matmul(
     left, right = _matrix(a, "a"), _matrix(b, "b")
     (m, inner), (rows, n) = left.shape, right.shape
     if inner != rows:
-        raise ValueError(
-            f"a's columns must be as many as b's rows, got shapes {left.shape} and {right.shape}"
+        raise argument_error(
+            ValueError,
+            f"a's columns must be as many as b's rows, got shapes {left.shape} and {right.shape}",
         )
     dtype = computed_dtype(left, right)
     row = None if bias is None else read_bias(bias, n, "column", dtype)
@@ -109,5 +112,5 @@ def _multiply(
 def _matrix(value: npt.ArrayLike, name: str) -> Array:
     array = read(value, name, NUMBERS)
     if array.ndim != 2:
-        raise ValueError(f"{name} must have 2 dimensions, got shape {array.shape}")
+        raise argument_error(ValueError, f"{name} must have 2 dimensions, got shape {array.shape}")
     return array

@@ -18,9 +18,9 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
+from fastconv._arguments import Padding, positive
 from fastconv._arrays import NUMBERS, Array, read
 from fastconv._filter_bank import FILTERS, as_pixels, convolve, response_as_pixels
-from fastconv._window import Padding, positive
 from fastconv.layers import Convolution
 from fastconv.models import Sequential
 

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
+from fastconv._arguments import IntPair, Padding, integers, pair, positive
 from fastconv._arrays import FLOATS, NUMBERS, Array, Shape, read
 from fastconv._layer import children_of, walk
 from fastconv._text import table
-from fastconv._window import IntPair, Padding, integers, pair, positive
 from fastconv.layers import (
     Affine,
     AveragePooling,

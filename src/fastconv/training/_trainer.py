@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastconv._arguments import positive
 from fastconv._arrays import Array
 from fastconv._files import check_writable
-from fastconv._window import positive
 from fastconv.layers import class_indices
 from fastconv.training._checkpoint import load_checkpoint, save_checkpoint
 from fastconv.training._history import Epoch, write_history

@@ -1,0 +1,244 @@
+"""Readers of arguments: ints, pairs, paddings, shapes, words, and the windows they describe.
+
+Every reader takes what the user passed and the argument's name, and returns it in one form, or
+raises a TypeError (another type) or ValueError (out of range) that says what is accepted.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any, SupportsFloat, SupportsIndex, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from fastconv import _window
+from fastconv._errors import argument_error
+from fastconv._window import PAD_MODES, Pads, Pair, Window
+
+IntPair: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | npt.NDArray[np.integer[Any]]
+Padding: TypeAlias = IntPair | str | Sequence[Sequence[int]]
+
+
+def pair(value: IntPair, name: str) -> Pair:
+    """Read a positive int or a pair of them, (vertical, horizontal)."""
+    if type(value) is int and value > 0:
+        return value, value
+    return _pair(value, name, 1, "a positive int or a pair of them")
+
+
+def _pair(value: IntPair, name: str, least: int, accepted: str) -> Pair:
+    if is_sequence(value):
+        numbers = integers(value, name, accepted)
+    else:
+        numbers = (_integer(value, name, accepted),) * 2
+    if len(numbers) != 2 or min(numbers) < least:
+        raise argument_error(ValueError, f"{name} must be {accepted}, got {value!r}")
+    return numbers[0], numbers[1]
+
+
+def positive(value: SupportsIndex, name: str) -> int:
+    """Read one positive int."""
+    if type(value) is int and value > 0:
+        return value
+    number = _integer(value, name, "a positive int")
+    if number < 1:
+        raise argument_error(ValueError, f"{name} must be a positive int, got {value!r}")
+    return number
+
+
+def _padding(value: Padding, name: str) -> Pads:
+    """Read padding into an int, "valid", "same" or ((top, bottom), (left, right))."""
+    if type(value) is int and value >= 0:
+        return value
+    accepted = (
+        "a non-negative int, a pair (vertical, horizontal), ((top, bottom), (left, right)), "
+        '"valid" or "same"'
+    )
+    if isinstance(value, str):
+        if value not in ("valid", "same"):
+            raise argument_error(ValueError, f"{name} must be {accepted}, got {value!r}")
+        return str(value)
+    sides: list[tuple[int, ...]]
+    values: Any = value
+    if not is_sequence(value):
+        sides = [(_integer(value, name, accepted),) * 2] * 2
+    elif any(map(is_sequence, values)):
+        sides = [integers(side, name, accepted) if is_sequence(side) else () for side in values]
+    else:
+        sides = [(n, n) for n in integers(value, name, accepted)]
+    if len(sides) != 2 or any(len(side) != 2 or min(side) < 0 for side in sides):
+        raise argument_error(ValueError, f"{name} must be {accepted}, got {value!r}")
+    (top, bottom), (left, right) = sides
+    return (top, bottom), (left, right)
+
+
+def number(value: SupportsFloat, name: str, accepted: str = "a number") -> float:
+    """Read a number as a float."""
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return float(value)
+    except TypeError:
+        pass
+    raise argument_error(TypeError, f"{name} must be {accepted}, got {value!r}")
+
+
+def is_sequence(value: Any) -> bool:
+    """Tell whether `value` has elements to read: a tuple, a list, an array of one dimension."""
+    if isinstance(value, (tuple, list)):
+        return True
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def integers(values: Any, name: str, accepted: str) -> tuple[int, ...]:
+    """Read the elements of a sequence as ints."""
+    return tuple([v if type(v) is int else _integer(v, name, accepted, values) for v in values])
+
+
+def _integer(value: Any, name: str, accepted: str, shown: Any = None) -> int:
+    """Convert to int what is an integer: neither a float, even 1.0, nor a bool."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        shown = value if shown is None else shown
+        raise argument_error(TypeError, f"{name} must be {accepted}, got {shown!r}") from None
+
+
+def one_of(value: str, name: str, choices: tuple[str, ...]) -> str:
+    """Read one of several words."""
+    if type(value) is str and value in choices:
+        return value
+    kind = ValueError if isinstance(value, str) else TypeError
+    raise argument_error(
+        kind, f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}"
+    )
+
+
+def image_shape(value: Sequence[int], name: str, ndim: int) -> tuple[int, ...]:
+    """Read a shape of positive ints, of which only a batch, the first of four, may be 0."""
+    accepted = "a sequence of positive ints"
+    if not is_sequence(value):
+        raise argument_error(TypeError, f"{name} must be {accepted}, got {value!r}")
+    shape = integers(value, name, accepted)
+    if len(shape) != ndim or min(shape) < 0 or 0 in shape[-3:]:
+        raise argument_error(
+            ValueError, f"{name} must be {accepted} and of length {ndim}, got {value!r}"
+        )
+    return shape
+
+
+def array_shape(value: Sequence[int], name: str) -> tuple[int, ...]:
+    """Read a shape of any length, of ints that are not negative."""
+    if not is_sequence(value):
+        raise argument_error(TypeError, f"{name} must be a sequence of ints, got {value!r}")
+    shape = integers(value, name, "a sequence of ints")
+    if min(shape, default=0) < 0:
+        raise argument_error(ValueError, f"{name} must not have negative sizes, got {value!r}")
+    return shape
+
+
+def bools(value: Sequence[bool], name: str, count: int) -> tuple[bool, ...]:
+    """Read a sequence of `count` bools."""
+    accepted = f"{name} must be a sequence of {count} bools, got {value!r}"
+    if not is_sequence(value):
+        raise argument_error(TypeError, accepted)
+    flags = tuple(value)
+    if not all(isinstance(flag, (bool, np.bool_)) for flag in flags):
+        raise argument_error(TypeError, accepted)
+    if len(flags) != count:
+        raise argument_error(ValueError, accepted)
+    return flags
+
+
+def window(
+    size: Pair,
+    kernel: Pair,
+    stride: IntPair,
+    padding: Padding,
+    dilation: IntPair = 1,
+    pad_mode: str = "constant",
+    *,
+    padding_name: str = "padding",
+) -> Window:
+    """Read the window of a convolution over an image of `size` (height, width)."""
+    pad_mode = one_of(pad_mode, "pad_mode", PAD_MODES)
+    return _window.sliding_window(
+        size,
+        kernel,
+        pair(stride, "stride"),
+        pair(dilation, "dilation"),
+        _padding(padding, padding_name),
+        pad_mode,
+        False,
+    )
+
+
+def pooling_window(
+    size: Pair,
+    kernel: Pair,
+    stride: IntPair | None,
+    padding: Padding,
+    dilation: IntPair = 1,
+    ceil_mode: bool = False,
+) -> Window:
+    """Read the window of a pooling, whose stride is the kernel's size if it is None."""
+    return _window.pooling_window(
+        size,
+        kernel,
+        kernel if stride is None else pair(stride, "stride"),
+        pair(dilation, "dilation"),
+        _padding(padding, "padding"),
+        "constant",
+        bool(ceil_mode),
+    )
+
+
+def transposed_window(
+    shape: Pair,
+    kernel: Pair,
+    stride: IntPair,
+    padding: Padding,
+    output_padding: IntPair,
+    dilation: IntPair,
+) -> tuple[Pair, Window]:
+    """Read the size that `shape` is spread to, and the window that brings it back."""
+    return _window.transposed_window(
+        shape,
+        kernel,
+        pair(stride, "stride"),
+        _padding(padding, "padding"),
+        _pair(output_padding, "output_padding", 0, "a non-negative int or a pair of them"),
+        pair(dilation, "dilation"),
+    )
+
+
+def unpooled_size(
+    shape: tuple[int, ...],
+    kernel_size: IntPair,
+    stride: IntPair | None,
+    padding: Padding,
+    output_size: IntPair | None,
+) -> Pair:
+    """Read the size of the image that was pooled to `shape`: the least one, or the one given."""
+    kernel = pair(kernel_size, "kernel_size")
+    steps = kernel if stride is None else pair(stride, "stride")
+    pads = _padding(padding, "padding")
+    _window.check_unpooled(kernel, steps, pads)
+    if output_size is None:
+        return _window.unpooled_size((shape[-2], shape[-1]), kernel, steps, pads)
+    whole = tuple(output_size) if is_sequence(output_size) else ()  # type: ignore[arg-type]
+    if len(whole) == len(shape):
+        *batch, h, w = integers(whole, "output_size", "a size or a whole shape")
+        if tuple(batch) != shape[:-2]:
+            raise argument_error(
+                ValueError,
+                f"output_size must begin with {shape[:-2]} as the input does, got {output_size!r}",
+            )
+        output_size = h, w
+    return pair(output_size, "output_size")
