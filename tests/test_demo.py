@@ -18,8 +18,11 @@ import pytest
 from numpy.typing import NDArray
 
 import fastconv
-from fastconv import _demo, _images, _kernels
+from fastconv import _commands, _kernels
 from fastconv.__main__ import main
+from fastconv._commands.demo import largest_difference
+from fastconv._commands.images import read_images
+from fastconv.datasets import packaged_digits
 
 COMMAND = [sys.executable, "-m", "fastconv", "demo"]
 OPERATIONS = [
@@ -65,7 +68,7 @@ def test_digits() -> None:
     assert lines[0].startswith(f"fastconv {fastconv.__version__} (CPU level {_kernels.level}, ")
     assert "threads: 2" in lines[0]
     assert lines[1].startswith("images:  1797 of 8 x 8 pixels, channels: 1: UCI handwritten digits")
-    assert all(name in lines[2] for name in _demo.FILTERS)
+    assert all(name in lines[2] for name in _commands.demo.FILTERS)
     head = next(i for i, line in enumerate(lines) if line.startswith("operation"))
     assert lines[head].split("  ")[0] == "operation"
     for line, operation in zip(lines[head + 2 :], OPERATIONS, strict=False):
@@ -79,10 +82,10 @@ def test_digits() -> None:
 def test_table_of_mnist_size_fits_in_100_columns() -> None:
     shapes = [(47040000, 9), *[(60000, 6, 28, 28)] * 4]
     rows = [
-        _demo.Row(operation, shape, 123.4, 0.1, 0.0)
+        _commands.demo.Row(operation, shape, 123.4, 0.1, 0.0)
         for operation, shape in zip(OPERATIONS, shapes, strict=True)
     ]
-    assert max(map(len, _demo.as_table(rows).splitlines())) <= 100
+    assert max(map(len, _commands.demo.as_table(rows).splitlines())) <= 100
 
 
 def test_json_file(tmp_path: Path) -> None:
@@ -162,7 +165,7 @@ def test_several_paths_and_folders(tmp_path: Path) -> None:
     (folder / "labels").write_bytes(b"\0\0\x08\x01\0\0\0\x01\x07")
     (folder / ".hidden").write_bytes(b"no image")
     (tmp_path / "c").write_bytes(idx3(images[4:]))
-    read, skipped = _images.read_images([str(folder), str(tmp_path / "c")])
+    read, skipped = read_images([str(folder), str(tmp_path / "c")])
     np.testing.assert_array_equal(read, images[:, np.newaxis])
     assert skipped == [str(folder / "labels")]
     result = demo("--images", folder, "--images", tmp_path / "c")
@@ -174,9 +177,9 @@ def test_several_paths_and_folders(tmp_path: Path) -> None:
 
 def test_batches_do_not_change_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
     images = random_images(7)[:, np.newaxis]
-    whole = _demo.compare_images(images, 1)
-    monkeypatch.setattr(_demo, "BATCH_BYTES", 3 * 12 * 9 * 9 * 4)
-    batches = _demo.compare_images(images, 1)
+    whole = _commands.demo.compare_images(images, 1)
+    monkeypatch.setattr(_commands.demo, "BATCH_BYTES", 3 * 12 * 9 * 9 * 4)
+    batches = _commands.demo.compare_images(images, 1)
     assert [row.shape for row in batches] == [row.shape for row in whole]
     assert [row.difference for row in batches] == [0.0] * 5
 
@@ -195,7 +198,7 @@ def test_mnist() -> None:
 
 
 def test_packaged_digits() -> None:
-    images, labels = _images.load_digits()
+    images, labels = packaged_digits()
     assert images.shape == (1797, 1, 8, 8)
     assert images.dtype == labels.dtype == np.uint8
     assert (images.min(), images.max()) == (0, 16)
@@ -203,7 +206,7 @@ def test_packaged_digits() -> None:
     assert np.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     first = [0, 0, 5, 13, 9, 1, 0, 0]
     assert images[0, 0, 0].tolist() == first
-    attribution = Path(_images.__file__).parent / "data" / "ATTRIBUTION.md"
+    attribution = Path(fastconv.__file__).parent / "data" / "ATTRIBUTION.md"
     text = attribution.read_text(encoding="utf-8")
     for word in ("Alpaydin", "Kaynak", "10.24432/C50P49", "CC BY 4.0", "Changes"):
         assert word in text
@@ -217,12 +220,12 @@ def test_pictures(tmp_path: Path) -> None:
     image.fromarray(gray).convert("P").save(tmp_path / "b.gif")
     image.fromarray(colours).save(tmp_path / "c.tiff")
     (tmp_path / "notes.txt").write_text("no image")
-    read, skipped = _images.read_images([str(tmp_path)])
+    read, skipped = read_images([str(tmp_path)])
     np.testing.assert_array_equal(read[0], np.stack([gray] * 3))
     np.testing.assert_array_equal(read[1], np.stack([gray] * 3))
     np.testing.assert_array_equal(read[2], colours.transpose(2, 0, 1))
     assert skipped == [str(tmp_path / "notes.txt")]
-    alone, _ = _images.read_images([str(tmp_path / "a.png")])
+    alone, _ = read_images([str(tmp_path / "a.png")])
     np.testing.assert_array_equal(alone, gray[np.newaxis, np.newaxis])
     result = demo("--images", tmp_path)
     assert result.returncode == 0, result
@@ -235,7 +238,7 @@ def test_pictures_of_16_bits(tmp_path: Path, suffix: str) -> None:
     pixels = np.random.default_rng(3).integers(0, 65536, (6, 8), np.uint16)
     path = tmp_path / f"deep.{suffix}"
     image.fromarray(pixels).save(path)
-    read, _ = _images.read_images([str(path)])
+    read, _ = read_images([str(path)])
     np.testing.assert_array_equal(read[0, 0], pixels)
     assert demo("--images", path).returncode == 0
 
@@ -456,10 +459,10 @@ def test_difference_gives_exit_code_1(
 
 def test_nan_equals_nan() -> None:
     a = np.array([np.nan, np.inf, -np.inf, 1], np.float32)
-    assert _demo.largest_difference(a, a.copy()) == 0
-    assert _demo.largest_difference(a, np.array([0, np.inf, -np.inf, 1], np.float32)) == np.inf
-    assert _demo.largest_difference(a, np.array([np.nan, 0, -np.inf, 1], np.float32)) == np.inf
-    assert _demo.largest_difference(a, np.array([np.nan, np.inf, -np.inf, 3], np.float32)) == 2
+    assert largest_difference(a, a.copy()) == 0
+    assert largest_difference(a, np.array([0, np.inf, -np.inf, 1], np.float32)) == np.inf
+    assert largest_difference(a, np.array([np.nan, 0, -np.inf, 1], np.float32)) == np.inf
+    assert largest_difference(a, np.array([np.nan, np.inf, -np.inf, 3], np.float32)) == 2
 
 
 # --- Interruptions --------------------------------------------------------------------------

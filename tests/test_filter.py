@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from helpers import PAD_MODES, PEAK, Array, needs_proc, run_python
 
-from fastconv import _filter, _filters, _images
+from fastconv import _commands
 from fastconv.__main__ import main
+from fastconv._commands import images
+from fastconv._filter_bank import FILTERS
 
 Image: Any = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 
@@ -35,7 +37,7 @@ def expected(
     pixels: Array, name: str, pad_mode: str, largest_pixel: int = 255, white: int = 255
 ) -> Array:
     """Filter pixels (H, W, C) as the command's help says."""
-    kernel = np.array(_filters.FILTERS[name])
+    kernel = np.array(FILTERS[name])
     response = np.stack(
         [naive(pixels[..., c], kernel, pad_mode) for c in range(pixels.shape[-1])], -1
     )
@@ -82,7 +84,7 @@ def assert_refused(
 
 @pytest.mark.parametrize("channels", [1, 3], ids=["gray", "colour"])
 @pytest.mark.parametrize("pad_mode", PAD_MODES)
-@pytest.mark.parametrize("kernel", _filters.FILTERS)
+@pytest.mark.parametrize("kernel", FILTERS)
 def test_pixels(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -159,7 +161,7 @@ def test_floats(tmp_path: Path, kernel: str) -> None:
     assert main(["filter", image, "--kernel", kernel, "-o", str(out)]) == 0
     result = load(out)
     assert result.dtype == np.float32
-    known = naive(pixels[..., 0], np.array(_filters.FILTERS[kernel]), "constant")
+    known = naive(pixels[..., 0], np.array(FILTERS[kernel]), "constant")
     np.testing.assert_allclose(result[..., 0], known, rtol=0, atol=1e-5)
 
 
@@ -199,7 +201,7 @@ def test_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: str, pad
     pixels, out = drawn(7, 9), tmp_path / "out.png"
     image = save(tmp_path / "in.png", pixels)
     for size in (1, 18, 30):  # one, two and three rows
-        monkeypatch.setattr(_filter, "BAND_PIXELS", size)
+        monkeypatch.setattr(_commands.filter, "BAND_PIXELS", size)
         arguments = ["--kernel", kernel, "-o", str(out), "--pad-mode", pad_mode]
         assert main(["filter", image, *arguments]) == 0
         np.testing.assert_array_equal(load(out), expected(pixels, kernel, pad_mode))
@@ -346,11 +348,11 @@ def test_images_that_are_too_large(
 ) -> None:
     usual = Image.MAX_IMAGE_PIXELS
     image = save(tmp_path / "in.png", drawn())
-    monkeypatch.setattr(_images, "MOST_PIXELS", limit)
+    monkeypatch.setattr(images, "MOST_PIXELS", limit)
     arguments = [image, "--kernel", "blur", "-o", str(tmp_path / "out.png")]
     words = f"{image}: the image is too large: it has more than {limit} pixels"
     assert_refused(capsys, tmp_path, arguments, words)
-    monkeypatch.setattr(_images, "MOST_PIXELS", 63)
+    monkeypatch.setattr(images, "MOST_PIXELS", 63)
     assert main(["filter", *arguments]) == 0
     assert usual == Image.MAX_IMAGE_PIXELS
 

@@ -826,6 +826,258 @@ def test_networks_that_learn_nothing(tmp_path: Path) -> None:
     net.load_params(tmp_path / "empty.npz")
 
 
+# --------------------------------------------------------------------- layers that hold layers
+
+
+class Fork:
+    """Adds what two chains make of its input; knows nothing of networks but `children`."""
+
+    def __init__(self, left: Any, right: Any) -> None:
+        self.children = (left, right)
+
+    def forward(self, x: Array, train_flg: bool = True) -> Array:
+        left, right = (child.forward(x, train_flg) for child in self.children)
+        result: Array = left + right
+        return result
+
+    def backward(self, dout: Array) -> Array:
+        left, right = (child.backward(dout) for child in self.children)
+        result: Array = left + right
+        return result
+
+
+class Scaled:
+    """Holds plain layers, one of them within a layer of its kind, and learns a number itself."""
+
+    def __init__(self, *body: Any) -> None:
+        self.children = body
+        self.W = np.full(1, 1.5)
+        self.dW: Any = None
+
+    def forward(self, x: Array) -> Array:
+        for layer in self.children:
+            x = layer.forward(x)
+        self.x = x
+        result: Array = x * self.W.astype(x.dtype)
+        return result
+
+    def backward(self, dout: Array) -> Any:
+        self.dW = np.full(1, (dout * self.x).sum(), self.W.dtype)
+        dout = dout * self.W.astype(dout.dtype)
+        for layer in reversed(self.children):
+            dout = layer.backward(dout)
+        return dout
+
+
+def forked(**kwargs: Any) -> Sequential:
+    """Make a network with a fork whose branches are of several layers, between plain ones."""
+    seed = kwargs.get("seed", 0)
+    branch = {**kwargs, "seed": seed + 1}
+    left = Sequential((4, 6, 6), **branch).convolution(4, 3, pad=1).batch_normalization()
+    left.add(Relu(), Dropout(0.3)).convolution(4, 1)
+    right = Sequential((4, 6, 6), **branch).convolution(4, 1).add(Sigmoid())
+    net = Sequential((2, 6, 6), **kwargs).convolution(4, 3, pad=1).add(Relu())
+    return net.add(Fork(left, right), Relu(), Pooling(2, 2, 2)).affine(3)
+
+
+def test_plain_layers_hold_none() -> None:
+    kinds = [Affine(np.ones((2, 2)), None), Relu(), Pooling(2, 2), Dropout(), Flatten()]
+    assert [layer.children for layer in kinds] == [()] * 5
+    net = normalized(seed=0)
+    assert net.children == tuple(net.layers.values())
+    assert Sequential((4,)).children == ()
+
+
+def test_parameters_within_layers() -> None:
+    """They are numbered in the order in which the layers stand, the inner ones too."""
+    net = forked(seed=0)
+    assert list(net.layers) == ["Conv1", "Relu1", "Fork1", "Relu2", "Pool1", "Affine1"]
+    assert list(net.params) == [
+        *("W1", "b1", "W2", "b2", "gamma1", "beta1", "W3", "b3", "W4", "b4", "W5", "b5")
+    ]
+    assert list(net.state) == [
+        *("W1", "b1", "W2", "b2", "gamma1", "beta1", "running_mean1", "running_var1"),
+        *("W3", "b3", "W4", "b4", "W5", "b5"),
+    ]
+    left, right = net.layers["Fork1"].children  # type: ignore[attr-defined]
+    assert net.params["W3"] is left.params["W2"] is left.layers["Conv2"].W
+    assert net.params["W4"] is right.params["W1"]
+    net.params["W4"] = np.zeros((4, 4, 1, 1))
+    assert not right.layers["Conv1"].W.any()
+    own = Scaled(Scaled(Convolution(np.ones((4, 2, 1, 1)), None)), Relu())
+    net = Sequential((2, 6, 6), [own], seed=0).affine(3)
+    assert [type(layer) for layer in net.params.layers()] == [
+        *(Scaled, Scaled, Convolution, Affine, Affine)
+    ]
+    assert list(net.params) == ["W1", "W2", "W3", "W4", "b4"]
+
+
+def test_results_of_layers_within_layers() -> None:
+    net = forked(seed=0)
+    x, _ = batch(net)
+    left, right = net.layers["Fork1"].children  # type: ignore[attr-defined]
+    outputs = net.activations(x)
+    assert list(outputs) == list(net.layers)
+    assert_same(outputs["Fork1"], left.predict(outputs["Relu1"]) + right.predict(outputs["Relu1"]))
+    assert_same(left.forward(outputs["Relu1"], False), left.predict(outputs["Relu1"]))
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first", "behind"])
+def test_gradients_within_layers(first: bool) -> None:
+    """Also where the fork is the first that learns, so that its input's gradient is not wanted."""
+    check_gradients(forked(dtype="f8", seed=3), 12)
+    convolution = Convolution(normal_values((4, 2, 3, 3), "f8"), np.zeros(4))
+    body = Scaled(Scaled(convolution, Sigmoid()), Squash())
+    net = Sequential((2, 6, 6), dtype="f8", seed=0)
+    if not first:
+        net.convolution(2, 1)
+    check_gradients(net.add(body).affine(3), 12)
+
+
+class Squash(Sigmoid):
+    """A layer of the library's kind, under a name of one's own."""
+
+
+def test_training_mode_within_layers() -> None:
+    noise: Any = Noise()
+    inner = Sequential((4,), [noise], seed=0)
+    net = Sequential((4,), [Fork(inner, Sequential((4,), [Relu()]))], seed=0).affine(3)
+    x, t = batch(net)
+    noise.seen.clear()
+    net.predict(x)
+    net.loss(x, t)
+    net.gradient(x, t)
+    net.accuracy(x, t)
+    assert noise.seen == [False, True, True, False]
+    inner.forward(x)
+    inner.forward(x, train_flg=False)
+    assert noise.seen[4:] == [True, False]
+
+
+def test_dropout_within_layers_draws_from_the_network() -> None:
+    """A layer that holds others has no generator; an inner network has one of its own."""
+    drop, other = Dropout(0.5), Dropout(0.5)
+    inner = Sequential((4,), [other], seed=1)
+    net = Sequential((4,), [Scaled(drop), inner], seed=0)
+    assert drop.rng is net.rng
+    assert other.rng is inner.rng
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))],
+    ids=["deepcopy", "pickle"],
+)
+def test_copies_of_layers_within_layers(duplicate: Callable[[Any], Any]) -> None:
+    net = forked(seed=0)
+    x, t = batch(net)
+    net.gradient(x, t)
+    other = duplicate(net)
+    assert_same_values(other, values(net))
+    assert not any(np.shares_memory(other.params[name], net.params[name]) for name in net.params)
+    grads = other.gradient(x, t)
+    for name, grad in net.gradient(x, t).items():
+        assert_same(grads[name], grad)
+        other.params[name] -= grad
+    assert (other.predict(x) != net.predict(x)).any()
+    net.gradient(*batch(net, 300))
+    size = sum(array.nbytes for array in net.state.values())
+    assert size < len(pickle.dumps(net)) < size + 10_000  # without the last batch
+
+
+def test_files_of_layers_within_layers(tmp_path: Path) -> None:
+    net, other = forked(seed=0), forked(seed=5)
+    net.gradient(*batch(net))
+    net.save_params(tmp_path / "params.npz")
+    other.load_params(tmp_path / "params.npz")
+    assert_same_values(other, values(net))
+    x, _ = batch(net)
+    assert_same(other.predict(x), net.predict(x))
+
+
+def test_summary_of_layers_within_layers(capsys: pytest.CaptureFixture[str]) -> None:
+    """Inner layers are indented, with the shapes that they gave when the layer was added."""
+    net = forked(seed=0)
+    net.summary()
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [re.sub(r"  +", "|", re.sub(r"^ +", lambda m: "_" * len(m[0]), s)) for s in lines] == [
+        "input|(2, 6, 6)|72|0",
+        "Conv1 + Relu1|4 of 2x3x3|1|(4, 6, 6)|144|76",
+        "Fork1|(4, 6, 6)|144|0",
+        "__Sequential1|(4, 6, 6)|144|0",
+        "____Conv1|4 of 4x3x3|1|(4, 6, 6)|144|148",
+        "____BatchNormalization1 + Relu1 + Dropout1|(4, 6, 6)|144|8",
+        "____Conv2|4 of 4x1x1|0|(4, 6, 6)|144|20",
+        "__Sequential2|(4, 6, 6)|144|0",
+        "____Conv1 + Sigmoid1|4 of 4x1x1|0|(4, 6, 6)|144|20",
+        "Relu2|(4, 6, 6)|144|0",
+        "Pool1|2x2, stride 2|0|(4, 3, 3)|36|0",
+        "Affine1|(3,)|3|111",
+        f"total|{sum(array.size for array in net.params.values())}",
+    ]
+    assert "forward" not in vars(net.layers["Fork1"].children[0])  # type: ignore[attr-defined]
+    assert str(net).endswith("6 layers, 383 parameters)")
+
+
+class Uncalled:
+    """Holds a layer that it does not call as such; nothing is known of what that gives."""
+
+    def __init__(self, inner: Any) -> None:
+        self.children = (inner,)
+
+    def forward(self, x: Array) -> Array:
+        return x
+
+    def backward(self, dout: Array) -> Array:
+        return dout
+
+
+def test_summary_without_shapes(capsys: pytest.CaptureFixture[str]) -> None:
+    held = Relu()
+    held.forward = held.forward  # type: ignore[method-assign]  # as an attribute of its own
+    mine = held.forward
+    Sequential((4,), [Uncalled(held)], seed=0).summary()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[4].split() == ["Relu1", "0"]
+    assert held.forward is mine
+
+
+def test_layers_of_networks_within_networks(capsys: pytest.CaptureFixture[str]) -> None:
+    inner = Sequential((4,), seed=0).affine(3).add(Relu())
+    net = Sequential((4,), [inner], seed=0).affine(2)
+    assert repr(net).splitlines()[1:] == [
+        "  Sequential1: Sequential(input (4,), output (3,), 2 layers, 15 parameters)",
+        "    Affine1: Affine(W=<(4, 3) float32>, b=<(3,) float32>)",
+        "    Relu1: Relu()",
+        "  Affine1: Affine(W=<(3, 2) float32>, b=<(2,) float32>)",
+    ]
+    with pytest.raises(ValueError, match="no layer can be added to a network that another one hol"):
+        inner.affine(3)
+    assert list(inner.layers) == ["Affine1", "Relu1"]
+
+
+def test_layers_that_are_held_twice() -> None:
+    """Neither by one layer, nor by two, nor by themselves."""
+    relu = Relu()
+    net = Sequential((4,), [relu], seed=0)
+    ring = Uncalled(Relu())
+    ring.children = (ring,)
+    refused: list[Any] = [Scaled(relu), Scaled(Scaled(relu)), Fork(*[Sigmoid()] * 2), ring, net]
+    for layer in [*refused, Uncalled(net)]:
+        with pytest.raises(ValueError, match="a layer can be in a network only once"):
+            net.add(layer)
+    assert list(net.layers) == ["Relu1"]
+    torchlike: Any = Noisy()
+    assert not Sequential((4,), [torchlike], seed=0).params
+
+
+class Noisy(Noise):
+    """Says something else by `children` than layers, as modules of other libraries do."""
+
+    def children(self) -> list[int]:
+        return [1, 2]
+
+
 # ----------------------------------------------------------------------------------------- files
 
 

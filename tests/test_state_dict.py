@@ -77,6 +77,16 @@ def test_every_array_goes_where_it_belongs() -> None:
         assert_same(net.state[name], theirs[other])
 
 
+def test_layers_within_layers() -> None:
+    """They take their arrays in the order in which they stand, as PyTorch lists them."""
+    inner = Sequential((2, 6, 6), seed=0).convolution(4, 3, pad=1).batch_normalization()
+    net = Sequential((2, 6, 6), [inner.add(Relu(), Pooling(2, 2, 2), Flatten())], seed=0)
+    net.affine(36).add(Relu()).affine(3)
+    flat, theirs = network(), state()
+    assert load_state_dict(net, theirs) == load_state_dict(flat, theirs)
+    assert_unchanged(net, values(flat))
+
+
 def test_arrays_are_copied_and_keep_the_network_s_dtype() -> None:
     net, theirs = network(dtype=np.float64), state()
     load_state_dict(net, theirs)

@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 import fastconv
-from fastconv import _train
+from fastconv import _commands
 from fastconv.__main__ import main
 from fastconv.datasets import load_digits
 from fastconv.models import Sequential, SimpleConvNet
@@ -487,13 +487,13 @@ def test_resume_with_more_epochs(train: Train, tmp_path: Path) -> None:
 def test_results_without_images_to_test_with(tmp_path: Path) -> None:
     """The report, the history and the pictures contain no test accuracies."""
     (x, t), _ = load_digits()
-    network = _train.simple((1, 8, 8), 10, seed=1)
+    network = _commands.train.simple((1, 8, 8), 10, seed=1)
     training = Trainer(network, x[:200], t[:200], epochs=1, verbose=False)
     training.train()
-    lines = _train._report(training, network, 1.0).splitlines()
+    lines = _commands.train._report(training, network, 1.0).splitlines()
     assert re.fullmatch(r" +1 +\d\.\d{4} +\d+\.\d\d", lines[2])
     assert lines[-1].endswith(": trained, 2 steps, 1.0 s")
-    _train._write(tmp_path, training, network, network.params["W1"].copy())
+    _commands.train._write(tmp_path, training, network, network.params["W1"].copy())
     written = set(expected_names()) - {"checkpoint.npz", "misclassified.png"}
     assert set(names(tmp_path)) == written
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -12,6 +14,7 @@ import sys
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, fields
 from itertools import islice
@@ -27,6 +30,7 @@ from helpers import (
     Array,
     DType,
     Shape,
+    assert_same,
     memory_bounded,
     normal_values,
     npy,
@@ -573,10 +577,16 @@ def test_generators_of_every_kind(tmp_path: Path, kind: Any) -> None:
     assert everything(resumed) == everything(expected)
 
 
-def test_dropout_with_a_generator_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("within", [False, True], ids=["alone", "within"])
+def test_dropout_with_a_generator_of_its_own(tmp_path: Path, within: bool) -> None:
+    """In the network, or in a network within it."""
+
     def net() -> Sequential:
         dropout = Dropout(0.5, rng=np.random.default_rng(3))
-        return Sequential((1, SIZE, SIZE), seed=1).affine(8).add(dropout).affine(CLASSES)
+        if not within:
+            return Sequential((1, SIZE, SIZE), seed=1).affine(8).add(dropout).affine(CLASSES)
+        inner = Sequential((1, SIZE, SIZE), seed=2).affine(8).add(dropout, Dropout(0.2))
+        return Sequential((1, SIZE, SIZE), [inner], seed=1).affine(CLASSES)
 
     expected, first, resumed = trainer(net()), trainer(net()), trainer(net())
     expected.train()
@@ -890,6 +900,57 @@ def test_old_checkpoint_survives_one_that_fails(
         training.save_checkpoint(path)
     assert path.read_bytes() == content
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+# --- Pickles of earlier versions ------------------------------------------------------------
+
+PICKLED = (
+    "c-pO2Yitx%6rO!_ce@l@3N}1KtVEzFRC%N!720AU6}AqwK<W?8bY^F|cj(T8d6exEVyhM?UZSyAe-JQeVib%PE0S1hfk"
+    "c52O!#9A;tvpGjNlIq2}X!|?w#H3W7}ekv$?Z(&OP_sdtTo;UBNd8ia7S*xox8D#0|Zp(y>HUSM@}tz-Ed?aCmEG)<>3"
+    "flij2Ohjqo-X;|$9&&zGp3|UFqm4dD8a24HA#U#PeEh8Vf&4sFNx{e^L8j1O0{+NF+FdD9tBl>#?E|8s0Q-Oco)y&S^c"
+    "OSw2wpFBe-(J#8Dq;cbTSIuB-}E;;>=ol2BH@6gCkUR!_EuV=E*n~<V5;%<B#0~#goFa>h>l?iad?4LGzZTT1W9%Bm+;"
+    "JSV&aLaRdAuE`Ud##BRy~vs@C)|yK@Y<z;;AOp)6?8{u%e~)_hg}$HN;=|Nh>w;g=gPaX6srak9VUsGV9rw6goTm*(E7"
+    "zWUvPbuNw~(H2})cUG<dL*WRWDhY7I{(@9`#bwULbI06l-1+ka!R$;4uI}kAY*7^1b4Q%o5j}>B#*sEHc=wk8?^%|Mak"
+    "$JAFT@Q?snpygxY4pia7K|}Dd2P4vD~;rWtBig$lhWfiE%xo-X{@HkS`YOA*dAl-BE5sW%*9)tuG1Rtoy5~x@z-bZh(J"
+    "3eeePSaxAz6-g}5d?TkZ7u~V^ZX7GY~2)pG37w1ASvxukB6(i|7s-cg>ov($URj7(y53SBzj^2;`9D*L~tq&gCe6g0Ei"
+    "sAlw%rRe&$Mxs)?Vm8N5ST!f73!XVDaxQaj>u|KWCsH=l&}ofw3+*0U7$HaaD>@T)E$C-DZ*pF+``@x;av&Od`fiUh&L"
+    "=vOsZ)nYB@n0acMq%M7M&3sA=L9S8g<Sdx`}m#hHrnY~9u&#u(8I4N}+DNJH(dOZ52~2NY1Iq2~CxJ4ZhI^#CriT%BTt"
+    "pedq0h0LMrJ8PKCY1s`OqBRBo>KoCuj6bSp)Kz4#P{4NRU&Lq=Bx(z?4~Jw=aUKAIDMl?=(5xg~X0srjWvzsRnrOEZ-U"
+    "i*)TZRdc!<fREj}dE5mpzJLQ8R=7*D^2}QS}bRa^N<-Xg1n_-k`^Y*R{0)JTh4!Z=Mr{_<SvcG5;Q>XZfMh^y$O94h`S"
+    "#DLyS-{ibGc`N}V}>!G!m@74@0dv(SzwE^0eFTwBGDRQp0Y|Z)BGUhKN@wmjW)P$;wNg*ZJNCdp(QJhCI+|tD%Q?x|Qo"
+    "(QtpisG=`i8hUVWDOS<%%m7sytMPTfTkbekkCYFqe75nA3=?{P;?+IBo|N*Q3LrU*l{vrkk3&g8bsTG9Ad5;vxH!2JM|"
+    "#-W!}mTDywD1X!2nodq?Dv;Rx53&?3~&$Y>yU`LS2|zi&8wbW-GTq=BPoR2JkhbpHn>aWn}o6*3Okh>N!vZH^|UT2u!$"
+    "8n!(O13MvA0PJ`iOwt7&6|)fb!i6~)J)Nz}NXg9(<Ys-j*+KMxiz5OQ2`K}~5bfLcK>e;j+tCh`M%@k|pNk6xd#4Kd3T"
+    "g8iFe#|-b$VvX>o6t)<)C+n2g-F`@^!6+R}IJ2!RUf<1jZQ{*I;n999IIP9L5tc>R>d%XoX>VxEFRNJ1$$G)YbPZP~}|"
+    "a@o{6H?6+4GKrzLpHV!$tnPM7o1cktlqYS$Q8$gYI78<6bYVZLid;SDnSZ*0|GxAIpl5-CACoRCISJKxTKAyD;2UW;h0"
+    "&P*ST`?V+y1owPm=pJ{e09x>`x%a$njDuegwGylJj0XoymdQpit(JCoacmG?D2d#6*{KwHC3nYH4VP_&R{i+!RW$)>d3"
+    "-@!M8s+S`A~6NjN__I{p~FQvFl(3gdHal**Mc2);t4Lrl7&!|F=Jrm^WlZ-_)327s3gTOqwT3gmdZX+Ylvi833_L-SF2"
+    "rrkr2WE(uR$ZPFN`Y$e>x%44-&WGQA|7`8i<^`x?g02oNiTTi@n@%o%GU%dZ=<#tq*TlhD^RIfN0>hFOYvTCc9)=JFn+"
+    "7t0>YpT#y;MP}4J~9Rd4V7f7i^%RI|}DnDASfE%A!<YK+;fqGjyw!*2qGSD#qhL{5e}VX&x{dz>SEDM|KKHI1EmzXsG>"
+    "dV`&#KH`LzP_30Tl`C)JW5tt}=8tr{8%Qac;b*0LG08TXQGy"
+)
+"""A trainer as the version before this test pickled it, after three of four steps."""
+
+
+@pytest.mark.skipif(
+    np.__version__ < "2", reason="NumPy 1 does not read the generators that NumPy 2 pickles"
+)
+def test_pickles_of_earlier_versions() -> None:
+    """They name modules within the library: what they name must stay where it was."""
+    training: Trainer = pickle.loads(zlib.decompress(base64.b85decode(PICKLED)))
+    net: Any = training.network
+    assert [type(epoch) for epoch in training.history] == [Epoch]
+    assert list(net.state) == [
+        *("W1", "b1", "gamma1", "beta1", "running_mean1", "running_var1", "W2", "b2")
+    ]
+    training.train()
+    expected = [1.0803399085998535, 0.608850359916687, 0.5790632367134094, 0.5371586680412292]
+    np.testing.assert_allclose(training.train_loss_list, expected, rtol=1e-5)
+    scores = net.predict(training.x_train[:1])
+    np.testing.assert_allclose(scores, [[0.010386879, -0.027142258]], rtol=1e-4)
+    again = pickle.loads(pickle.dumps(training))
+    assert again.history == training.history
+    assert_same(again.network.predict(training.x_train[:1]), scores)
 
 
 # --- Interruptions --------------------------------------------------------------------------

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from helpers import PAD_MODES, Array, normal_values, run_python
+from helpers import PAD_MODES, Array, assert_same, memory_bounded, normal_values, run_python
 
 import fastconv
-from fastconv._filters import FILTERS
+from fastconv._filter_bank import FILTERS
 from fastconv.layers import Convolution, Dropout, Flatten, Pooling, Relu
 from fastconv.models import Sequential, SimpleConvNet
 from fastconv.training import Epoch
@@ -258,6 +258,60 @@ def test_ascent_leaves_the_network_as_it_was() -> None:
     for name, array in net.state.items():
         np.testing.assert_array_equal(array, before[name])
     assert list(net.layers)[-1] == "Affine1"
+
+
+class Doubling:
+    """A layer of one's own, which keeps its input in an array that it fills anew."""
+
+    def __init__(self) -> None:
+        self.x = np.zeros((1, 4, 8, 8), np.float32)
+
+    def forward(self, x: Array) -> Array:
+        if len(x):
+            self.x[: len(x)] = x
+        return 2 * x
+
+    def backward(self, dout: Array) -> Array:
+        return 2 * dout
+
+
+PICTURES: dict[str, Callable[[Sequential], Any]] = {
+    "show_feature_maps": lambda net: viz.show_feature_maps(net, np.ones((1, 8, 8)), "Sequential1"),
+    "activation_ascent": lambda net: viz.activation_ascent(net, "Affine1", steps=2),
+    "maximize_activation": lambda net: viz.maximize_activation(net, "Conv1", steps=2),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_between_forward_and_backward(name: str) -> None:
+    """What layers have saved for the backward pass is the user's, within other layers too."""
+
+    def network_with_a_network() -> Sequential:
+        own: Any = Doubling()
+        inner = Sequential((1, 8, 8), seed=1).convolution(4, 3, pad=1).batch_normalization()
+        inner.add(own, Relu(), Pooling(2, 2, 2), Dropout(0.5))
+        net = Sequential((1, 8, 8), [inner], seed=1).convolution(5, 3)
+        return net.add(Flatten()).affine(6)
+
+    net, expected = network_with_a_network(), network_with_a_network()
+    x, dout = normal_values((1, 1, 8, 8)), normal_values((1, 6))
+    expected.predict(x, train_flg=True)
+    net.predict(x, train_flg=True)
+    PICTURES[name](net)
+    assert_same(net.backward(dout), expected.backward(dout))
+    for key, grad in expected.params.gradients().items():
+        assert_same(net.params.gradients()[key], grad)
+    inner: Any = net.layers["Sequential1"]
+    known: Any = expected.layers["Sequential1"]
+    assert_same(inner.layers["Doubling1"].x, known.layers["Doubling1"].x)
+    np.testing.assert_array_equal(inner.layers["Dropout1"].mask, known.layers["Dropout1"].mask)
+
+
+def test_feature_maps_copy_no_parameters() -> None:
+    net = Sequential((2000,), seed=0).affine(1000)
+    viz.show_feature_maps(net, np.ones(2000), "Affine1")
+    with memory_bounded(4 << 20):  # The matrix takes 8 MB.
+        viz.show_feature_maps(net, np.ones(2000), "Affine1")
 
 
 def test_ascent_stays_where_there_is_no_gradient() -> None:

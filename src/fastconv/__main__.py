@@ -9,14 +9,14 @@ import sys
 from collections.abc import Sequence
 
 import fastconv
-from fastconv import _demo, _filter, _train
-from fastconv._command import CommandError
+from fastconv._commands import demo, filter, train
+from fastconv._commands.shared import CommandError
 
 __all__ = ["main"]
 
 # Each module's add_command() adds its sub-command, whose `run` takes the parsed arguments
 # and returns the exit code.
-COMMANDS = (_demo, _filter, _train)
+COMMANDS = (demo, filter, train)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

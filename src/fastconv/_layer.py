@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,6 +23,8 @@ class Base:
 
     _transient: tuple[str, ...] = ()
     """The attributes that the two passes leave, which belong to one batch: copies lack them."""
+    children: tuple[Any, ...] = ()
+    """The layers that the layer holds, in the order in which they compute."""
 
     def __init_subclass__(cls) -> None:
         """Let errors of the layer's methods begin with the layer's name."""
@@ -55,6 +58,19 @@ def _shown(value: Any, is_parameter: bool) -> str:
         array = np.asarray(value)
         return f"<{array.shape} {array.dtype}>"
     return repr(value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value)
+
+
+def children_of(layer: object) -> tuple[Any, ...]:
+    """Return the layers that a layer holds; one of another library need not know of `children`."""
+    children = getattr(layer, "children", ())
+    return children if isinstance(children, tuple) else ()
+
+
+def walk(layer: Any) -> Iterator[Any]:
+    """Yield a layer, then what it holds, each layer before those that it holds itself."""
+    yield layer
+    for child in children_of(layer):
+        yield from walk(child)
 
 
 def saved(value: Saved | None, layer: object) -> Saved:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv import _images
 from fastconv._idx import IMAGES, LABELS, read_idx
 
 __all__ = ["load_digits", "load_mnist"]
@@ -65,7 +65,7 @@ def load_digits(
     >>> x_train.shape, t_test.shape
     ((1438, 1, 8, 8), (359,))
     """
-    parts = _split(*_images.load_digits(), test_fraction, seed)
+    parts = _split(*packaged_digits(), test_fraction, seed)
     return _prepared(parts, 16 if normalize else None, flatten, one_hot_label)
 
 
@@ -128,6 +128,16 @@ def load_mnist(
                 f"{sizes[1]}"
             )
     return _prepared(parts, 255 if normalize else None, flatten, one_hot_label)
+
+
+def packaged_digits() -> Pair:
+    """Read the packaged digits: images (1797, 1, 8, 8) from 0 (paper) to 16 (ink), and labels.
+
+    ``data/ATTRIBUTION.md`` says where they come from.
+    """
+    packed = resources.files("fastconv").joinpath("data", "digits.npz")
+    with packed.open("rb") as file, np.load(file) as archive:
+        return archive["images"][:, np.newaxis], archive["labels"]
 
 
 def _read_pair(folder: Path, part: str) -> Pair | None:

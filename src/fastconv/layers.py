@@ -69,7 +69,12 @@ LOG_EPSILON = 1e-7
 
 
 class Layer(Protocol):
-    """What a network needs of a layer; ``forward`` may also take ``train_flg``."""
+    """What a network needs of a layer.
+
+    ``forward`` may also take ``train_flg``. A layer that holds other layers lists them in an
+    attribute ``children``, a tuple in the order in which they compute, and calls their ``forward``
+    and ``backward`` itself; networks look there for parameters.
+    """
 
     def forward(self, x: Any) -> Any:
         """Compute the layer's output."""

@@ -9,6 +9,7 @@ black and the largest white.
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ import numpy.typing as npt
 
 from fastconv._arguments import Padding, positive
 from fastconv._arrays import NUMBERS, Array, read
-from fastconv._filters import FILTERS, as_pixels, convolve, response_as_pixels
+from fastconv._filter_bank import FILTERS, as_pixels, convolve, response_as_pixels
 from fastconv.layers import Convolution
 from fastconv.models import Sequential
 
@@ -251,7 +252,7 @@ def activation_ascent(
     Parameters
     ----------
     network : Sequential
-        Network. Its parameters are only read; its layers keep what they saw last, as ever.
+        Network. It is only read: its layers also keep what a forward pass left in them.
     layer : str
         Name of the layer, such as ``"Conv1"``.
     channel : int, default 0
@@ -491,14 +492,20 @@ def _check_titles(who: str, titles: Sequence[object], count: int, what: str) -> 
 
 
 def _up_to(who: str, network: Sequential, layer: str) -> Sequential:
-    """Return a network of the same layers that ends with the one of this name."""
+    """Return a network that ends with a copy of the layer of this name.
+
+    What layers keep from a forward pass for the backward pass belongs to the user, who may be
+    between the two. So the layers are copies, which share no array but the parameters.
+    """
     if not isinstance(network, Sequential):
         raise TypeError(f"{who}: network must be a Sequential, got {type(network).__name__}")
     names = list(network.layers)
     if layer not in names:
         raise ValueError(f"{who}: the network has no layer {layer!r}, only {', '.join(names)}")
     layers = list(network.layers.values())[: names.index(layer) + 1]
-    return Sequential(network.input_dim, layers, dtype=network.dtype, seed=0)
+    # deepcopy takes what its memo holds under an object's identity for the object's copy.
+    memo = {id(array): array for array in network.state.values()}
+    return Sequential(network.input_dim, copy.deepcopy(layers, memo), dtype=network.dtype, seed=0)
 
 
 def _measured(place: int, record: Any, name: str) -> float:

@@ -1,7 +1,8 @@
 """Networks that are chains of layers, and files of their parameters."""
 
 from fastconv.models._networks import VGG, AlexNet, DeepConvNet, LeNet, SimpleConvNet
-from fastconv.models._parameters import Parameters, read_pickle
+from fastconv.models._parameters import Parameters
+from fastconv.models._pickles import read_pickle
 from fastconv.models._sequential import Sequential
 from fastconv.models._state_dict import load_state_dict
 

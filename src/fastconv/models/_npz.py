@@ -20,8 +20,9 @@ import numpy as np
 
 from fastconv._arrays import Array, Shape
 from fastconv._files import replacing
+from fastconv.models._parameters import Parameters, assign, check_array, check_names
 
-__all__ = ["Archive", "DamagedFileError", "Header", "open_npz", "write_npz"]
+__all__ = ["Archive", "DamagedFileError", "Header", "load", "open_npz", "write_npz"]
 
 HEADER_BYTES = 1 << 14
 """The most that the header of an array may take: NumPy itself reads 10,000 bytes."""
@@ -162,6 +163,19 @@ def open_npz(path: str | os.PathLike[str]) -> Iterator[Archive]:
                 "fastconv.models.read_pickle(...) in its place"
             )
         yield Archive(os.fspath(path), file)
+
+
+def load(to: Parameters, path: str | os.PathLike[str]) -> None:
+    """Set all of a network's arrays from an .npz file, as `assign` does.
+
+    Nothing is unpacked unless the file announces the names, shapes and dtypes of the network.
+    """
+    source = os.fspath(path)
+    with open_npz(path) as archive:
+        check_names(to, archive.names, source)
+        for name in to:
+            check_array(to, name, archive.header(name), source)
+        assign(to, {name: archive.read(name) for name in to}, source)
 
 
 def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:

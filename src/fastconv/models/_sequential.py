@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import wraps
 from math import prod, sqrt
 from typing import Any, NamedTuple, SupportsIndex
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from fastconv._arguments import IntPair, Padding, integers, pair, positive
 from fastconv._arrays import FLOATS, NUMBERS, Array, Shape, read
+from fastconv._layer import children_of, walk
 from fastconv._text import table
 from fastconv.layers import (
     Affine,
@@ -27,8 +29,8 @@ from fastconv.layers import (
     class_indices,
     softmax,
 )
-from fastconv.models._npz import write_npz
-from fastconv.models._parameters import Parameters, assign, load
+from fastconv.models._npz import load, write_npz
+from fastconv.models._parameters import Parameters, assign
 
 __all__ = ["Sequential"]
 
@@ -43,6 +45,8 @@ SHORT_NAMES = {"Convolution": "Conv", "Pooling": "Pool"}
 
 class Sequential:
     """A chain of layers that ends in scores for classes, with softmax and cross entropy behind it.
+
+    It is a layer itself, so that a network, or a layer that holds others, can hold it.
 
     Parameters
     ----------
@@ -60,6 +64,8 @@ class Sequential:
     ----------
     layers : dict of str to layer
         The layers by name: ``"Conv1"``, ``"Relu1"``, ``"Pool1"``, ...
+    children : tuple of layers
+        The layers alone.
     params : Parameters
         What is learned, by name: ``"W1"``, ``"b1"``, ``"W2"``, ... Optimisers change the arrays in
         place; assigning an array gives it to the layer.
@@ -78,6 +84,9 @@ class Sequential:
       Pool1: Pooling(2, 2, stride=2)
       Affine1: Affine(W=<(1568, 10) float32>, b=<(10,) float32>)
     """
+
+    _is_held = False
+    """Whether another network has taken this one's layers for its own."""
 
     def __init__(
         self,
@@ -100,15 +109,17 @@ class Sequential:
         self.params = Parameters()
         self.state = Parameters()  # also what is kept but not learned
         self.last_layer = SoftmaxWithLoss()
-        self._shapes: dict[str, Shape] = {}  # of the layers' outputs
+        self._shapes: dict[str, Shape] = {}
+        """The shapes of outputs, by the layers' paths: ``"Conv1"``, or ``"Fork1.Conv1"`` within."""
         self._numbers = {WEIGHTS: 0, NORMALIZATION: 0}
-        self._switched: set[str] = set()  # layers that are told whether they are being trained
+        self._switched: set[str] = set()
+        """The names of the layers that are told whether they are being trained."""
         self.add(*layers)
 
     def __repr__(self) -> str:
         """Show the layers below the line that `str` gives."""
-        layers = [f"  {name}: {layer!r}" for name, layer in self.layers.items()]
-        return "\n".join([str(self), *layers])
+        layers = [f"{name}: {layer!r}" for name, layer in self.layers.items()]
+        return "\n".join([str(self), *layers]).replace("\n", "\n  ")
 
     def __str__(self) -> str:
         """Summarise the network in a line."""
@@ -117,6 +128,11 @@ class Sequential:
             f"{type(self).__name__}(input {self.input_dim}, output {self.output_dim}, "
             f"{len(self.layers)} layers, {count} parameters)"
         )
+
+    @property
+    def children(self) -> tuple[Layer, ...]:
+        """The layers, in the order in which they compute."""
+        return tuple(self.layers.values())
 
     # ---- building ------------------------------------------------------------------------------
 
@@ -127,7 +143,8 @@ class Sequential:
         ----------
         *layers : layers
             Objects with ``forward(x)``, or ``forward(x, train_flg)``, and ``backward(dout)``. What
-            they hold as ``W``, ``b``, ``gamma`` or ``beta`` is learned.
+            they hold as ``W``, ``b``, ``gamma`` or ``beta`` is learned; also what the layers in
+            their ``children`` hold, if they have any, as they are now.
 
         Returns
         -------
@@ -137,7 +154,8 @@ class Sequential:
         Raises
         ------
         TypeError, ValueError
-            If a layer does not accept what the one before gives; those before it are added.
+            If a layer does not accept what the one before gives, or is in the network already;
+            those before it are added.
         """
         for layer in layers:
             self._add(layer)
@@ -146,21 +164,39 @@ class Sequential:
     def _add(self, layer: Layer) -> None:
         kind = _kind(layer)
         name = f"{kind}{1 + sum(_kind(other) == kind for other in self.layers.values())}"
-        if any(layer is other for other in self.layers.values()):
-            raise ValueError(f"{name}: a layer can be in a network only once")
+        self._check_new(name, layer)
         if "train_flg" in inspect.signature(layer.forward).parameters:
             self._switched.add(name)
         try:
-            self.output_dim = self._shape_behind(name, layer)
+            shapes = self._shapes_behind(name, layer)
         except (TypeError, ValueError) as error:
             self._switched.discard(name)
             raise type(error)(
                 f"{name} does not fit behind an output of {self.output_dim}: {error}"
             ) from error
         self.layers[name] = layer
-        self._shapes[name] = self.output_dim
-        if isinstance(layer, Dropout) and layer.rng is None:
-            layer.rng = self.rng
+        self._shapes |= shapes
+        self.output_dim = shapes[name]
+        for part in walk(layer):
+            if isinstance(part, Dropout) and part.rng is None:
+                part.rng = self.rng
+            if isinstance(part, Sequential):
+                part._is_held = True
+            self._name_arrays(part)
+
+    def _check_new(self, name: str, layer: Layer) -> None:
+        """Raise a ValueError if a layer, or one that it holds, is in the network already."""
+        if self._is_held:
+            raise ValueError(f"{name}: no layer can be added to a network that another one holds")
+        known = {id(part) for part in walk(self)}
+        for part in walk(layer):
+            if id(part) in known:
+                which = "" if part is layer else f" and holds {_kind(part)} again"
+                raise ValueError(f"{name}: a layer can be in a network only once{which}")
+            known.add(id(part))
+
+    def _name_arrays(self, layer: Layer) -> None:
+        """Take what a layer holds itself among the parameters, under the next numbers."""
         for group in (WEIGHTS, NORMALIZATION):
             held = _held(layer, group)
             self._numbers[group] += bool(held)
@@ -169,13 +205,19 @@ class Sequential:
                 if attribute in LEARNED:
                     self.params.add(layer, attribute, self._numbers[group])
 
-    def _shape_behind(self, name: str, layer: Layer) -> Shape:
-        """Try which shape a layer gives: of no inputs or, if it cannot have none, of one."""
-        with contextlib.suppress(ValueError):
+    def _shapes_behind(self, name: str, layer: Layer) -> dict[str, Shape]:
+        """Try which shapes a layer and those within it give, by their paths.
+
+        The try is one of no inputs or, if a layer cannot have none, of one.
+        """
+        with contextlib.suppress(ValueError), _shapes_seen(name, layer) as shapes:
             empty = np.empty((0, *self.output_dim), self.dtype)
-            return self._forward(name, layer, empty, False).shape[1:]
-        one = np.zeros((1, *self.output_dim), self.dtype)
-        return self._forward(name, layer, one, False).shape[1:]
+            shapes[name] = self._forward(name, layer, empty, False).shape[1:]
+            return shapes
+        with _shapes_seen(name, layer) as shapes:
+            one = np.zeros((1, *self.output_dim), self.dtype)
+            shapes[name] = self._forward(name, layer, one, False).shape[1:]
+            return shapes
 
     def convolution(
         self,
@@ -289,6 +331,40 @@ class Sequential:
             array = self._forward(name, layer, array, train_flg)
         return array
 
+    def forward(self, x: npt.ArrayLike, train_flg: bool = True) -> Array:
+        """Compute the scores of inputs as a layer does: `predict`, by default in training.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, *input_dim)
+            Inputs.
+        train_flg : bool, default True
+            Whether layers like dropout do what they do in training.
+
+        Returns
+        -------
+        ndarray, shape (N, *output_dim)
+            Scores.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the inputs are no numbers or of another shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.layers import Relu
+        >>> from fastconv.models import Sequential
+        >>> inner = Sequential((4,), seed=0).affine(3).add(Relu())
+        >>> net = Sequential((4,), [inner], seed=0).affine(2)
+        >>> list(net.params)
+        ['W1', 'b1', 'W2', 'b2']
+        >>> net.predict(np.ones((1, 4))).shape
+        (1, 2)
+        """
+        return self.predict(x, train_flg)
+
     def predict_proba(self, x: npt.ArrayLike) -> Array:
         """Compute how likely each class is: the softmax of what `predict` gives.
 
@@ -337,7 +413,32 @@ class Sequential:
         return dout
 
     def activations(self, x: npt.ArrayLike) -> dict[str, Array]:
-        """Compute the output of every layer, by its name; otherwise as `predict`."""
+        """Compute the output of every layer, by its name in `layers`; otherwise as `predict`.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, *input_dim)
+            Inputs.
+
+        Returns
+        -------
+        dict of str to ndarray
+            An output for each of `layers`; of a layer that holds others, what it gives as a whole.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the inputs are no numbers or of another shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.layers import Relu
+        >>> from fastconv.models import Sequential
+        >>> net = Sequential((4,), seed=0).affine(3).add(Relu())
+        >>> {name: output.shape for name, output in net.activations(np.ones((5, 4))).items()}
+        {'Affine1': (5, 3), 'Relu1': (5, 3)}
+        """
         array, outputs = self._inputs(x), {}
         for name, layer in self.layers.items():
             outputs[name] = array = self._forward(name, layer, array, False)
@@ -426,8 +527,8 @@ class Sequential:
         dout = self.last_layer.backward()
         learning = set(map(id, self.params.layers()))
         for layer in reversed(self.layers.values()):
-            learning.discard(id(layer))
-            if not learning:  # nobody needs the gradient of the first one's input
+            learning.difference_update(map(id, walk(layer)))
+            if not learning:  # Nobody needs the gradient of the first one's input.
                 if type(layer) in (Convolution, Affine):
                     layer.backward(dout, need_dx=False)  # type: ignore[call-arg]
                 else:
@@ -504,7 +605,8 @@ class Sequential:
     def summary(self) -> None:
         """Print a table of the layers: shapes and sizes of activations, numbers of parameters.
 
-        Layers that change neither the shape nor hold parameters share a line with the one before.
+        Layers that neither change the shape nor hold parameters share a line with the one before.
+        Layers that another one holds stand below it, indented.
 
         Examples
         --------
@@ -521,32 +623,78 @@ class Sequential:
         total                                                                          54410
         """
         rows = [_Row("input", "", "", self.input_dim, 0)]
-        for name, layer in self.layers.items():
-            row = _Row(
-                name,
-                *_window(layer),
-                self._shapes[name],
-                sum(getattr(layer, attribute).size for attribute in _held(layer, LEARNED)),
-            )
-            if row.shape == rows[-1].shape and not row.parameters and not row.filters:
+        for path, layer in _paths(self):
+            depth, name = path.count("."), path.rpartition(".")[2]
+            shape = self._shapes.get(path)
+            learned = sum(getattr(layer, attribute).size for attribute in _held(layer, LEARNED))
+            row = _Row("  " * depth + name, *_window(layer), shape, learned, depth)
+            plain = not (row.parameters or row.filters or children_of(layer))
+            if plain and shape and (shape, depth) == (rows[-1].shape, rows[-1].depth):
                 rows[-1] = rows[-1]._replace(layer=f"{rows[-1].layer} + {name}")
             else:
                 rows.append(row)
         heads = ("layer", "filters", "padding", "activation shape", "activation size", "parameters")
-        cells = [
-            (row.layer, row.filters, row.padding, row.shape, prod(row.shape), row.parameters)
-            for row in rows
-        ]
         total = sum(row.parameters for row in rows)
+        cells = [row.cells() for row in rows]
         print(table(heads, [*cells, ("total", "", "", "", "", total)], left=4))
 
 
 class _Row(NamedTuple):
+    """A layer's line in the summary; the shape is None if the layer is not called as such."""
+
     layer: str
     filters: str
     padding: str
-    shape: Shape
+    shape: Shape | None
     parameters: int
+    depth: int = 0
+
+    def cells(self) -> tuple[object, ...]:
+        shown = ("", "") if self.shape is None else (self.shape, prod(self.shape))
+        return (self.layer, self.filters, self.padding, *shown, self.parameters)
+
+
+def _paths(layer: Any, outer: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what a layer holds with its path, such as ``"Conv1"`` or ``"Fork1.Conv1"`` within."""
+    numbers: dict[str, int] = {}
+    for child in children_of(layer):
+        kind = _kind(child)
+        numbers[kind] = numbers.get(kind, 0) + 1
+        path = f"{outer}{kind}{numbers[kind]}"
+        yield path, child
+        yield from _paths(child, f"{path}.")
+
+
+@contextlib.contextmanager
+def _shapes_seen(name: str, layer: Layer) -> Iterator[dict[str, Shape]]:
+    """Collect the shapes of what the layers within a layer give while it computes, by path.
+
+    It is the layer itself that calls those within. So each of them has a `forward` of its own for
+    the time, which looks at the result.
+    """
+    shapes: dict[str, Shape] = {}
+    seen = [(path, part) for path, part in _paths(layer, f"{name}.") if hasattr(part, "__dict__")]
+    before = [vars(part).get("forward") for _, part in seen]
+    for path, part in seen:
+        part.forward = _looked_at(part.forward, path, shapes)
+    try:
+        yield shapes
+    finally:
+        for (_, part), forward in zip(seen, before):
+            if forward is None:
+                del part.forward
+            else:
+                part.forward = forward
+
+
+def _looked_at(forward: Any, path: str, shapes: dict[str, Shape]) -> Any:
+    @wraps(forward)
+    def looking(*args: Any, **kwargs: Any) -> Any:
+        result = forward(*args, **kwargs)
+        shapes[path] = np.shape(result)[1:]
+        return result
+
+    return looking
 
 
 def _held(layer: Layer, attributes: Iterable[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """Training of networks: optimisers, and the loop around them."""
 
+from fastconv.training._history import Epoch
 from fastconv.training._optimizers import SGD, AdaGrad, Adam, Momentum, Optimizer, RMSprop
-from fastconv.training._trainer import Epoch, Trainer
+from fastconv.training._trainer import Trainer
 
 __all__ = [
     "SGD",

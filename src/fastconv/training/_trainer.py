@@ -3,64 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import signal
-import sys
 import threading
-import zlib
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from dataclasses import astuple, dataclass, fields
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastconv._arguments import positive
 from fastconv._arrays import Array
-from fastconv._files import check_writable, replacing
+from fastconv._files import check_writable
 from fastconv.layers import class_indices
-from fastconv.models._npz import Archive, DamagedFileError, open_npz, write_npz
-from fastconv.training._optimizers import OPTIMIZERS, Optimizer, kept_dtype
+from fastconv.training._checkpoint import load_checkpoint, save_checkpoint
+from fastconv.training._history import Epoch, write_history
+from fastconv.training._network import Network, state_of
+from fastconv.training._optimizers import OPTIMIZERS, Optimizer
+from fastconv.training._progress import Progress
 
-__all__ = ["Epoch", "Network", "Trainer"]
+__all__ = ["SCHEDULES", "Epoch", "Trainer"]  # Pickles of earlier versions look for Epoch here.
 
 
-# What the learning rate is multiplied with, after which part of the training.
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
     "cosine": lambda progress: (1 + math.cos(math.pi * min(progress, 1.0))) / 2,
 }
-
-
-class Network(Protocol):
-    """What a trainer needs of a network; `fastconv.models` and the textbook's have it."""
-
-    params: Any
-    last_layer: Any
-
-    def predict(self, x: Any) -> Any:
-        """Compute scores."""
-
-    def gradient(self, x: Any, t: Any) -> Mapping[str, Array]:
-        """Compute the gradients of the loss, which is then ``last_layer.loss``."""
-
-    def accuracy(self, x: Any, t: Any) -> float:
-        """Compute which part is classified rightly."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one pass over the training images gave."""
-
-    epoch: int
-    train_loss: float
-    """Mean of the steps' losses."""
-    train_acc: float
-    """From 0 to 1, after the epoch, as `test_acc`."""
-    test_acc: float | None
-    """None if there are no images to test with."""
+"""Each schedule's factor of the learning rate, by the part of the training that is done."""
 
 
 class Trainer:
@@ -240,7 +210,7 @@ class Trainer:
         self.order = self.rng.permutation(len(self.x_train))
 
     def _check_finite(self) -> None:
-        for name, array in _state(self.network).items():
+        for name, array in state_of(self.network).items():
             if not np.isfinite(array).all():
                 raise self._diverged(f"{name} holds NaN or infinity")
 
@@ -270,7 +240,7 @@ class Trainer:
         self.interrupted = False
         if self.checkpoint is not None:
             check_writable(self.checkpoint)
-        with _interruptible() as stop, contextlib.closing(_Progress(self, total)) as progress:
+        with _interruptible() as stop, self._progress(total) as progress:
             while len(self.train_loss_list) < total and not stop.is_set():
                 done = len(self.history)
                 loss = self.train_step()
@@ -280,10 +250,14 @@ class Trainer:
                     self._save()
             self.interrupted = len(self.train_loss_list) < total
             if self.interrupted:
-                progress.interrupted(total)
+                progress.interrupted(len(self.train_loss_list), len(self.history))
         if self.interrupted:
             self._check_finite()
             self._save()
+
+    def _progress(self, steps: int) -> contextlib.closing[Progress]:
+        done = len(self.train_loss_list)
+        return contextlib.closing(Progress(self.verbose, self.epochs, steps, done))
 
     # ---- files ---------------------------------------------------------------------------------
 
@@ -304,25 +278,7 @@ class Trainer:
         OSError
             If it cannot be written.
         """
-        about = {
-            **self._identity(),
-            "steps": len(self.train_loss_list),
-            "iter": self.optimizer.iter,
-            "random": [generator.state for generator in self._generators()],
-            "history": [astuple(epoch) for epoch in self.history],
-        }
-        arrays = {f"network/{name}": array for name, array in _state(self.network).items()}
-        for variable, kept in self.optimizer.kept.items():
-            arrays |= {f"optimizer/{variable}/{name}": array for name, array in kept.items()}
-        write_npz(
-            path,
-            {
-                **arrays,
-                "about": np.array(json.dumps(about, default=lambda array: array.tolist())),
-                "order": self.order,
-                "losses": np.array(self.train_loss_list),
-            },
-        )
+        save_checkpoint(self, path)
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Go on from where `save_checkpoint` was called.
@@ -339,101 +295,7 @@ class Trainer:
         ValueError
             If it is damaged or of another training; nothing is then changed.
         """
-        with open_npz(path) as archive:
-            try:
-                about, arrays = self._read_checkpoint(archive)
-                history = [Epoch(*row) for row in about["history"]]
-                order, losses = arrays.pop("order"), arrays.pop("losses").tolist()
-                self._check_progress(about, order, losses, history)
-                generators = self._generators()
-                for generator, state in zip(generators, about["random"], strict=True):
-                    type(generator)().state = state
-            except DamagedFileError:
-                raise
-            except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f"{os.fspath(path)} is not a checkpoint of this training: {error}"
-                ) from error
-        for key, array in _state(self.network).items():
-            # In place: layers of networks with a plain dict hold the same array.
-            array[...] = arrays[f"network/{key}"]
-        for variable in self.optimizer.kept:
-            start = f"optimizer/{variable}/"
-            self.optimizer.kept[variable] = {
-                key.removeprefix(start): array
-                for key, array in arrays.items()
-                if key.startswith(start)
-            }
-        self.optimizer.iter = about["iter"]
-        for generator, state in zip(generators, about["random"], strict=True):
-            generator.state = state
-        self.order, self.train_loss_list, self.history = order, losses, history
-
-    def _read_checkpoint(self, archive: Archive) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Read the arrays once it is known that they are those of this training."""
-        about = json.loads(str(archive.read_uncompressed("about")))
-        different = [
-            f"{key} {about.get(key)} instead of {value}"
-            for key, value in self._identity().items()
-            if about.get(key) != value
-        ]
-        if different:
-            raise ValueError(f"it has {', '.join(different)}")
-        self._check_arrays(archive, about["iter"])
-        kept = archive.header("losses")
-        if len(kept.shape) != 1 or kept.dtype != np.float64:
-            raise ValueError(f"losses must be a row of float64, got {kept.shape} of {kept.dtype}")
-        arrays = {
-            name: archive.read(name) for name in archive.names if name not in ("about", "losses")
-        }
-        return about, {**arrays, "losses": archive.read_uncompressed("losses")}
-
-    def _check_progress(
-        self, about: Mapping[str, Any], order: Array, losses: list[float], history: list[Epoch]
-    ) -> None:
-        """Raise a ValueError unless order, losses and history are of as many steps."""
-        if not np.array_equal(np.sort(order), np.arange(len(self.x_train))):
-            raise ValueError("it lacks some of the images")
-        if not len(losses) == about["steps"] >= len(history) * self.steps_per_epoch:
-            raise ValueError(f"it has {len(losses)} losses of {about['steps']} steps")
-
-    def _check_arrays(self, archive: Archive, steps: int) -> None:
-        """Raise a ValueError unless the headers of arrays are those that this training writes.
-
-        After a step, there are the optimiser's, too.
-        """
-        expected = {
-            f"network/{name}": (array.shape, array.dtype)
-            for name, array in _state(self.network).items()
-        }
-        expected["order"] = self.order.shape, self.order.dtype
-        if steps:
-            expected |= {
-                f"optimizer/{variable}/{name}": (array.shape, kept_dtype(array))
-                for variable in self.optimizer.kept
-                for name, array in self.network.params.items()
-            }
-        found = archive.names - {"about", "losses"}
-        if expected.keys() != found:
-            names = ", ".join(sorted(expected.keys() ^ found))
-            raise ValueError(f"it is of another network, which differs in {names}")
-        for name, (shape, dtype) in expected.items():
-            array = archive.header(name)
-            if (array.shape, array.dtype) != (shape, dtype):
-                raise ValueError(
-                    f"{name} must be of shape {shape} and {dtype}, got {array.shape} and "
-                    f"{array.dtype}"
-                )
-
-    def _generators(self) -> list[Any]:
-        """List what training draws random numbers from: order of images, weights, dropout."""
-        layers = getattr(self.network, "layers", ())
-        layers = layers.values() if isinstance(layers, Mapping) else layers
-        holders = [getattr(holder, "rng", None) for holder in (self, self.network, *layers)]
-        found = {id(rng): rng.bit_generator for rng in holders if rng is not None}
-        if getattr(self.network, "rng", None) is None:  # as the textbook's
-            return [*found.values(), np.random.get_bit_generator()]  # type: ignore[attr-defined]
-        return list(found.values())
+        load_checkpoint(self, path)
 
     def write_history(self, path: str | os.PathLike[str]) -> None:
         """Write the history as comma-separated values, one line an epoch under a line of names.
@@ -450,26 +312,7 @@ class Trainer:
         OSError
             If it cannot be written.
         """
-        lines = [",".join(field.name for field in fields(Epoch))]
-        lines += [
-            ",".join("" if value is None else repr(value) for value in astuple(epoch))
-            for epoch in self.history
-        ]
-        with replacing(path) as file:
-            file.write("".join(f"{line}\n" for line in lines).encode())
-
-    def _identity(self) -> dict[str, Any]:
-        """Say what must be the same when training goes on."""
-        rule = self.optimizer
-        return {
-            "images": len(self.x_train),
-            "checksum": zlib.crc32(np.ascontiguousarray(self.x_train).data),
-            "mini_batch_size": self.batch_size,
-            "schedule": self.schedule,
-            **({} if self.schedule == "constant" else {"epochs": self.epochs}),
-            "optimizer": type(rule).__name__,
-            **{key: value for key, value in vars(rule).items() if key not in ("kept", "iter")},
-        }
+        write_history(self.history, path)
 
 
 def _optimizer(optimizer: str | Optimizer, param: Mapping[str, float] | None) -> Optimizer:
@@ -506,12 +349,6 @@ def _labelled(
         raise type(error)(f"t_{part} does not fit: {error}") from error
 
 
-def _state(network: Network) -> MutableMapping[str, Array]:
-    """Give what makes a network: the parameters, and what else its layers keep."""
-    state: MutableMapping[str, Array] = getattr(network, "state", network.params)
-    return state
-
-
 @contextlib.contextmanager
 def _interruptible() -> Iterator[threading.Event]:
     """Let Ctrl-C set an event, and a second one interrupt as usual."""
@@ -530,48 +367,3 @@ def _interruptible() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, usual)
-
-
-class _Progress:
-    """A bar on a terminal if tqdm is installed, otherwise a line an epoch, on standard error."""
-
-    def __init__(self, trainer: Trainer, total: int) -> None:
-        self.trainer = trainer
-        self.bar: Any = None
-        if trainer.verbose and sys.stderr is not None and sys.stderr.isatty():
-            with contextlib.suppress(ImportError):
-                from tqdm import tqdm
-
-                self.bar = tqdm(
-                    total=total, initial=len(trainer.train_loss_list), unit="step", leave=False
-                )
-
-    def step(self, loss: float) -> None:
-        if self.bar is not None:
-            self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            self.bar.update()
-
-    def epoch(self, last: Epoch) -> None:
-        text = f"epoch {last.epoch} of {self.trainer.epochs}"
-        test = "" if last.test_acc is None else f", test {last.test_acc:.2%}"
-        if self.bar is not None:
-            self.bar.set_description(f"{text}{test}")
-        else:
-            loss, train = f"loss {last.train_loss:.4f}", f"train {last.train_acc:.2%}"
-            self._print(f"{text}: {loss}, {train}{test}")
-
-    def interrupted(self, total: int) -> None:
-        """Say that training has ended early, also below a bar, which disappears."""
-        steps, epochs = len(self.trainer.train_loss_list), len(self.trainer.history)
-        self.close()
-        self._print(
-            f"interrupted after {steps} of {total} steps, {epochs} of {self.trainer.epochs} epochs"
-        )
-
-    def _print(self, line: str) -> None:
-        if self.trainer.verbose and sys.stderr is not None:
-            print(line, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()  # which may be done twice

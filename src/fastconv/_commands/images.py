@@ -1,4 +1,4 @@
-"""Read images: the packaged digits, MNIST-style IDX files, and whatever Pillow reads."""
+"""Images that a user names: MNIST-style IDX files, and whatever Pillow reads."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import contextlib
 import importlib
 import warnings
 from collections.abc import Iterator, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv._command import CommandError
+from fastconv._commands.shared import CommandError
 from fastconv._idx import (
     IMAGES,
     IdxError,
@@ -24,7 +23,7 @@ from fastconv._idx import (
     read_idx,
 )
 
-__all__ = ["GRAY_MODES", "MOST_PIXELS", "load_digits", "read_images", "read_picture"]
+__all__ = ["GRAY_MODES", "MOST_PIXELS", "read_images", "read_picture"]
 
 MOST_PIXELS = 1 << 28
 """The most pixels that an image may have: in colour it then takes 1 GiB once it is decoded."""
@@ -42,26 +41,6 @@ SIGNATURES = {
 
 class _NotAnImageError(CommandError):
     """The file is of another kind: an error if it was named, skipped if found in a folder."""
-
-
-def load_digits() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Load the packaged handwritten digits.
-
-    Returns
-    -------
-    images : ndarray of uint8, shape (1797, 1, 8, 8)
-        Pixels from 0 (paper) to 16 (ink).
-    labels : ndarray of uint8, shape (1797,)
-        The digit that each image shows.
-
-    Notes
-    -----
-    E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
-    Repository, https://doi.org/10.24432/C50P49, CC BY 4.0; see ``data/ATTRIBUTION.md``.
-    """
-    packed = resources.files("fastconv").joinpath("data", "digits.npz")
-    with packed.open("rb") as file, np.load(file) as archive:
-        return archive["images"][:, np.newaxis], archive["labels"]
 
 
 def read_images(paths: Sequence[str]) -> tuple[NDArray[Any], list[str]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 import fastconv
 from fastconv._arrays import Array
-from fastconv._command import CommandError, cannot_write, count_to, path, positive_number
+from fastconv._commands.shared import CommandError, cannot_write, count_to, path, positive_number
 from fastconv._files import check_writable, replacing
 from fastconv._text import table
 from fastconv.datasets import load_digits, load_mnist

@@ -28,10 +28,11 @@ from numpy.typing import NDArray
 
 import fastconv
 from fastconv import _kernels
-from fastconv._command import CommandError, count_to, open_report, path
-from fastconv._filters import FILTERS
-from fastconv._images import load_digits, read_images
+from fastconv._commands.images import read_images
+from fastconv._commands.shared import CommandError, count_to, open_report, path
+from fastconv._filter_bank import FILTERS
 from fastconv._text import table
+from fastconv.datasets import packaged_digits
 
 __all__ = ["FILTERS", "add_command"]
 
@@ -367,7 +368,7 @@ def run(args: argparse.Namespace) -> int:
         images, skipped = read_images(args.images)
         source = ", ".join(args.images[:3]) + (", ..." if len(args.images) > 3 else "")
     else:
-        images, skipped = load_digits()[0], []
+        images, skipped = packaged_digits()[0], []
         source = "UCI handwritten digits (Alpaydin, Kaynak; CC BY 4.0)"
     n, c, h, w = images.shape
     if min(h, w) < POOL:

@@ -1,0 +1,1 @@
+"""The commands of ``python -m fastconv``, each a module with an `add_command` function."""
