@@ -46,7 +46,7 @@ from fastconv._kernels.plan cimport (
     fill_offsets, is_pointwise, make_adjoint, make_forward, packed_of, row_pitch,
 )
 from fastconv._kernels.problem cimport Problem, describe, is_wanted, load_bias
-from fastconv._kernels.rows cimport Rows, store_sums
+from fastconv._kernels.outputs cimport Rows, store_sums
 from fastconv._kernels.scratch cimport allocate, release
 from fastconv._kernels.tile cimport PLANE_VECTORS, VECTOR_BYTES
 from fastconv._kernels.weights cimport PACK_CHANNELS, PACK_TAPS, pack_channels

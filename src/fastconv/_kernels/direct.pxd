@@ -7,7 +7,7 @@ output. Sums come out of the tile as [pixel][filter] and are transposed to [filt
 from fastconv._kernels.band cimport Band, Phase
 from fastconv._kernels.common cimport ceil_div, load_padded_row, padded_row, smaller
 from fastconv._kernels.plan cimport GATHERED, RUN_PIXELS, Plan
-from fastconv._kernels.rows cimport Rows, row_in_band
+from fastconv._kernels.outputs cimport Rows, row_in_band
 from fastconv._kernels.tile cimport TILE_PIXELS, TILE_ROWS, VECTOR_BYTES
 
 

@@ -11,7 +11,7 @@ from libc.string cimport memset
 from fastconv._kernels.band cimport Side, load_band, load_inside, stored_row
 from fastconv._kernels.common cimport ceil_div, larger, smaller, stream_fence, zip_rows
 from fastconv._kernels.plan cimport Part, Plan, packed_of
-from fastconv._kernels.rows cimport Rows, row_in_band
+from fastconv._kernels.outputs cimport Rows, row_in_band
 from fastconv._kernels.target cimport Target, place_of, store_run
 from fastconv._kernels.tile cimport PLANE_ROWS, PLANE_VECTORS
 
