@@ -465,3 +465,31 @@ def textbook_conv2d_backward(
     grad_col = np.dot(grads, weight.reshape(filters, -1))
     grad_input = textbook_col2im(grad_col, images.shape, kernel_h, kernel_w, stride, pad)
     return grad_input, grad_weight, grads.sum(axis=0)
+
+
+def activate(x: Array, activation: Any) -> Array:
+    """Apply an activation by its ONNX formula."""
+    name, *bounds = (
+        (activation,) if activation is None or isinstance(activation, str) else activation
+    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        match name:
+            case None:
+                return x
+            case "relu":
+                return np.maximum(x, 0)
+            case "relu6":
+                return np.minimum(np.maximum(x, 0), 6)
+            case "clip":
+                return np.minimum(np.maximum(x, bounds[0]), bounds[1])
+            case "leaky_relu":
+                return np.where(x < 0, 0.01 * x, x)
+            case "hardsigmoid":
+                return np.minimum(np.maximum(0.2 * x + 0.5, 0), 1)
+            case "hardswish":
+                return x * np.minimum(np.maximum(x / 6 + 0.5, 0), 1)
+            case "sigmoid":
+                return 1 / (1 + np.exp(-x))
+            case "silu":
+                return x / (1 + np.exp(-x))
+    raise AssertionError(name)

@@ -24,19 +24,25 @@ from helpers import (
 from numpy.typing import DTypeLike
 
 import fastconv
+from fastconv._algorithms import DIRECT, Algorithm, Winograd, choose
 from fastconv._arguments import window
-from fastconv._winograd import WEIGHT_GRADIENT, tile_size
+from fastconv._problem import Problem
 
 CASE = Case((2, 5, 9, 21), 18, (3, 3), 1, 1)
 TILES = [2, 4]
 all_tiles = pytest.mark.parametrize("tile", TILES)
 
 
+def take(patch: pytest.MonkeyPatch, algorithm: Algorithm) -> None:
+    """Compute every convolution with one algorithm, whatever would be chosen."""
+    patch.setattr("fastconv.convolution.choose", lambda problem, name: algorithm)
+
+
 @pytest.fixture(params=TILES)
 def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Compute every convolution on tiles of one size, whatever would be chosen."""
     size: int = request.param
-    monkeypatch.setattr("fastconv.convolution.tile_size", lambda *arguments: size)
+    take(monkeypatch, Winograd(size))
     return size
 
 
@@ -57,7 +63,7 @@ def check_close(case: Case, dtype: DTypeLike = np.float32) -> None:
 def reference_results(case: Case, arrays: list[Array]) -> list[Any]:
     """Compute what tests of other files have checked."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fastconv.convolution.tile_size", lambda *arguments: 0)
+        take(patch, DIRECT)
         return results_of(case, [array.astype(np.float64) for array in arrays])
 
 
@@ -366,7 +372,7 @@ def test_precision_of_long_sums(level: str, tile: int) -> None:
 def test_high_precision(
     level: str, monkeypatch: pytest.MonkeyPatch, kind: str, channels: int
 ) -> None:
-    monkeypatch.setattr("fastconv.convolution.tile_size", lambda *arguments: 4)
+    take(monkeypatch, Winograd(4))
     images, weight, exact, _ = numbers(kind, channels)
     result = fastconv.conv2d(images, weight, padding=1)
     assert rms(result - exact) <= 1.2e-6 * rms(exact)
@@ -396,7 +402,7 @@ def test_what_is_not_finite_reaches_only_its_windows(
         marked[place] = value
         result = fastconv.conv2d(marked, weight, bias, padding=1)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("fastconv.convolution.tile_size", lambda *arguments: 0)
+            take(patch, DIRECT)
             expected = fastconv.conv2d(marked.astype("f8"), weight, bias, padding=1)
         np.testing.assert_array_equal(result[1], expected[1].astype("f4"))
         for other in (0, 2):
@@ -409,7 +415,7 @@ def test_weights_that_are_not_finite(level: str, tile: int) -> None:
     images[images == 0] = 1
     result = fastconv.conv2d(images, weight, padding=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fastconv.convolution.tile_size", lambda *arguments: 0)
+        take(patch, DIRECT)
         expected = fastconv.conv2d(images, weight, padding=1)
     np.testing.assert_array_equal(np.isnan(result), np.isnan(expected))
     np.testing.assert_array_equal(np.isinf(result), np.isinf(expected))
@@ -427,7 +433,7 @@ def test_gradient_of_the_weight_that_is_not_finite(
         before, array[place] = array[place], value
         result = grad_of_weight(grad, images)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("fastconv.convolution.tile_size", lambda *arguments: 0)
+            take(patch, DIRECT)
             expected = grad_of_weight(grad, images)
         assert np.isfinite(expected).any()
         assert not np.isfinite(expected).all()
@@ -472,7 +478,7 @@ def test_workspace_is_bounded(
     dtype: str,
 ) -> None:
     """The bound holds for every batch size and number of weights."""
-    monkeypatch.setattr("fastconv.convolution.tile_size", lambda *arguments: tile)
+    take(monkeypatch, Winograd(tile))
     for count in (shape[0], 100 * shape[0]):
         for threads in (1, 4, 16):
             with fastconv.num_threads(threads):
@@ -534,14 +540,14 @@ def test_what_is_chosen_for_the_gradient_of_the_weight() -> None:
     def chosen(batch: int, height: int, width: int, filters: int, **padding: Any) -> int:
         size = height, width
         win = window(size, (3, 3), 1, **{"padding": 1, **padding})
-        outputs = win.out_h, win.out_w
-        return tile_size(WEIGHT_GRADIENT, "auto", batch, 64, filters, 1, outputs, win)
+        source, target = (batch, 64, height, width), (batch, filters, win.out_h, win.out_w)
+        return choose(Problem("weight_gradient", source, target, 1, win), "auto").tile
 
     assert chosen(1, 33, 33, 64) == 2
-    assert chosen(1, 32, 33, 64) == 0  # a corner's tap sees 31 x 32 of them
+    assert chosen(1, 32, 33, 64) == 1  # a corner's tap sees 31 x 32 of them
     assert chosen(9, 12, 12, 64) == 2
-    assert chosen(8, 12, 12, 64) == 0
-    assert chosen(1, 224, 224, 4) == 0
+    assert chosen(8, 12, 12, 64) == 1
+    assert chosen(1, 224, 224, 4) == 1
     with fastconv.precision("high"):
         assert chosen(1, 32, 33, 64) == 4
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import numpy as np
 import numpy.typing as npt
+
+from fastconv._arguments import number
+from fastconv._arrays import NUMBERS, Array, Shape, read, read_bias
+from fastconv._errors import argument_error
 
 ActivationName: TypeAlias = Literal[
     "relu", "relu6", "leaky_relu", "hardswish", "hardsigmoid", "sigmoid", "silu"
@@ -24,8 +29,8 @@ class Activation(NamedTuple):
 class Epilogue(NamedTuple):
     """What the kernels add to sums, and what they apply then; None is nothing."""
 
-    bias: npt.NDArray[Any] | None
-    residual: npt.NDArray[Any] | None
+    bias: Array | None
+    residual: Array | None
     activation: Activation | None
 
 
@@ -40,3 +45,65 @@ ACTIVATIONS: dict[str, Activation] = {
     "sigmoid": Activation(SIGMOID, 0.0, 0.0),
     "silu": Activation(SILU, 0.0, 0.0),
 }
+
+NOTHING: tuple[Epilogue | None, tuple[Array, ...]] = (None, ())
+"""What `read_epilogue` returns if nothing is added and nothing applied."""
+
+
+def read_activation(value: object) -> Activation | None:
+    """Read the name of an activation, or ("clip", low, high)."""
+    if value is None:
+        return None
+    if isinstance(value, str) and value in ACTIVATIONS:
+        return ACTIVATIONS[value]
+    if isinstance(value, (tuple, list)) and len(value) == 3 and value[0] == "clip":
+        low, high = (number(bound, "a bound of activation") for bound in value[1:])
+        if low <= high:
+            return Activation(CLIP, low, high)
+    names = ", ".join(f'"{name}"' for name in ACTIVATIONS)
+    message = (
+        f'activation must be None, {names} or ("clip", low, high) with low <= high, got {value!r}'
+    )
+    if isinstance(value, (str, tuple, list)):
+        raise argument_error(ValueError, message)
+    raise argument_error(TypeError, message)
+
+
+def read_epilogue(
+    bias: npt.ArrayLike | None,
+    residual: npt.ArrayLike | None,
+    activation: object,
+    shape: Shape,
+    filters: int,
+    dtype: np.dtype[Any],
+    out: Array | None,
+) -> tuple[Epilogue | None, tuple[Array, ...]]:
+    """Read what is done to results of a shape and dtype.
+
+    Return it with the arrays that `out` must not overlap: bias and residual, unless the residual is
+    `out` itself.
+    """
+    function = read_activation(activation)
+    offsets = None if bias is None else read_bias(bias, filters, "filter", dtype)
+    apart: tuple[Array, ...] = () if offsets is None else (offsets,)
+    added = None
+    if residual is not None:
+        added = read(residual, "residual", NUMBERS)
+        if added.shape != shape:
+            raise argument_error(
+                ValueError, f"residual must have the output's shape {shape}, got {added.shape}"
+            )
+        if not _is_same_memory(added, out):
+            apart = (*apart, added)
+        with np.errstate(over="ignore"):
+            added = np.require(added, dtype, ["C", "A"])
+    if offsets is None and added is None and function is None:
+        return NOTHING
+    return Epilogue(offsets, added, function), apart
+
+
+def _is_same_memory(array: Array, out: object) -> bool:
+    """Whether an array is `out` or another view of the same elements."""
+    return array is out or (
+        isinstance(out, np.ndarray) and array.__array_interface__ == out.__array_interface__
+    )

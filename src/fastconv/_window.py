@@ -34,11 +34,13 @@ class Window:
         (rounded up with ``ceil_mode``, less a window that would start in the padding behind).
     is_dense_3x3 : bool
         Whether it has 3x3 taps, and stride and dilation are 1.
+    folds : bool
+        Whether padding shows pixels, whose gradients are then added to those of the pixels.
     packed : ndarray of intp, shape (2, 8)
         All numbers of both axes for the kernels, in the order of ``struct Axis`` in ``window.h``.
     """
 
-    __slots__ = ("is_dense_3x3", "out_h", "out_w", "packed")
+    __slots__ = ("folds", "is_dense_3x3", "out_h", "out_w", "packed")
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class Window:
             dtype=np.intp,
         )
         self.packed.flags.writeable = False
+        self.folds = pad_mode != "constant"
         self.is_dense_3x3 = bool((self.packed[:, 2:5] == (3, 1, 1)).all())
 
 

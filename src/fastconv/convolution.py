@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
 from math import prod
 from typing import NamedTuple, SupportsIndex
 
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
+from fastconv._algorithms import choose, run_adjoint
 from fastconv._arguments import (
     IntPair,
     Padding,
@@ -34,15 +34,12 @@ from fastconv._arrays import (
     batch_shape,
     computed_dtype,
     read,
-    read_bias,
     result,
 )
-from fastconv._epilogue import Epilogue
+from fastconv._epilogue import NOTHING, ActivationLike, read_epilogue
 from fastconv._errors import argument_error, named
-from fastconv._window import PAD_MODES, Pair, Window
-from fastconv._winograd import ADJOINT, FORWARD, WEIGHT_GRADIENT, tile_size
-
-FLOAT32_PIXELS = 1 << 18  # of gradients on their way to float16
+from fastconv._problem import Problem
+from fastconv._window import PAD_MODES
 
 
 @named
@@ -57,13 +54,16 @@ def conv2d(
     *,
     pad_mode: str = "constant",
     algorithm: str = "auto",
+    residual: npt.ArrayLike | None = None,
+    activation: ActivationLike | None = None,
     out: Array | None = None,
 ) -> Array:
     """Correlate a batch of images with filters, as `torch.nn.functional.conv2d`.
 
     ``out[n, f, oh, ow] = bias[f] + sum over (c, kh, kw) of
     weight[f, c, kh, kw] * padded(input[n, c])[oh*stride + kh*dilation, ow*stride + kw*dilation]``,
-    computed directly [1]_, or on tiles in fewer multiplications [2]_: no columns are stored.
+    computed directly [1]_, or on tiles in fewer multiplications [2]_: no columns are stored. A
+    residual and an activation are applied where the sums lie, without another pass over the result.
 
     Parameters
     ----------
@@ -86,6 +86,14 @@ def conv2d(
         "winograd", for 3x3 windows of stride and dilation 1, multiplies less often; "auto" takes it
         where it is faster. `set_precision` says how exact it is (for 16 channels and more; sums
         over more than 2048 are computed directly), and `plan_conv2d` tells what runs.
+    residual : array_like, shape of the result, optional
+        What is added to the convolution and its bias. It may be `out` itself.
+    activation : str or ("clip", low, high), optional
+        What is applied then, element by element, with ONNX's formulas: "relu", ``max(x, 0)``;
+        "relu6", ``min(max(x, 0), 6)``; "clip", ``min(max(x, low), high)``; "leaky_relu", ``x`` or,
+        if it is negative, ``0.01*x``; "hardsigmoid", ``min(max(0.2*x + 0.5, 0), 1)``; "hardswish",
+        ``x * min(max(x/6 + 0.5, 0), 1)``; "sigmoid", ``1 / (1 + exp(-x))``; "silu",
+        ``x / (1 + exp(-x))``. NaN stays NaN.
     out : ndarray, optional
         Where to write the result: of its shape and dtype, C-contiguous, not overlapping an input.
 
@@ -93,8 +101,9 @@ def conv2d(
     -------
     ndarray, shape (N, F, OH, OW) or (F, OH, OW)
         Of the dtype that `numpy.result_type` gives for input and weight, float64 for integers;
-        the bias is converted to it. float16 is computed in float32. Long sums are taken in blocks,
-        so that their rounding error is not larger than that of ``im2col(...) @ weight``.
+        bias and residual are converted to it. float16 is computed in float32. Long sums are taken
+        in blocks, so that their rounding error is not larger than that of
+        ``im2col(...) @ weight``.
         ``OH = (H + top + bottom - dilation*(KH - 1) - 1) // stride + 1`` and OW likewise.
 
     Raises
@@ -117,7 +126,7 @@ def conv2d(
     -----
     NaN and infinity reach exactly the outputs whose windows hold them. Results are bit-identical
     for every number of threads, and an image's result does not depend on its place in the batch.
-    Algorithms round differently, and "auto" looks at the shapes of all, the batch's too.
+    Algorithms round differently, and "auto" considers all shapes, including the batch size.
 
     References
     ----------
@@ -143,12 +152,16 @@ def conv2d(
     array, filters = read(input, "input", NUMBERS), read(weight, "weight", NUMBERS)
     known = _geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
     dtype = computed_dtype(array, filters)
-    offsets = None if bias is None else read_bias(bias, len(filters), "filter", dtype)
-    inputs = (array, filters) if offsets is None else (array, filters, offsets)
-    tile = tile_size(FORWARD, algorithm, *known.forward)
-    out = result(out, known.visible, dtype, *inputs)
+    epilogue, apart = NOTHING
+    if not (bias is residual is activation is None):
+        epilogue, apart = read_epilogue(
+            bias, residual, activation, known.visible, len(filters), dtype, out
+        )
+    chosen = choose(known.problem, algorithm)
+    out = result(out, known.visible, dtype, array, filters, *apart)
     images, target = as_shape(array, known.images), as_shape(out, known.outputs)
-    _convolve(images, filters, offsets, target, known.window, known.groups, tile)
+    if len(images):
+        chosen.run(known.problem, images, filters, target, epilogue)
     return out
 
 
@@ -227,20 +240,13 @@ def plan_conv2d(
     array = read(_placeholder(input_shape, "input_shape", dtype), "input", NUMBERS)
     filters = read(_placeholder(weight_shape, "weight_shape", dtype), "weight", NUMBERS)
     known = _geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
-    images, win, count = as_shape(array, known.images), known.window, known.groups
-    tile = tile_size(FORWARD, algorithm, *known.forward)
-    out = _placeholder(known.outputs, "out", computed_dtype(images, filters))
-    definition = 2 * prod(known.outputs) * prod(filters.shape[1:])
-    threads = _threads.count()
+    problem, images = known.problem, as_shape(array, known.images)
+    chosen = choose(problem, algorithm)
     if not len(images):
-        return ConvolutionPlan("winograd" if tile else "direct", tile or 1, 0, 0, 0)
-    if tile:
-        workspace, flops = _kernels.winograd.plan(
-            images, filters, out, win.packed, count, tile, threads
-        )
-        return ConvolutionPlan("winograd", tile, workspace, flops, definition)
-    workspace = _kernels.convolution.workspace(images, filters, out, win.packed, count, threads)
-    return ConvolutionPlan("direct", 1, workspace, definition, definition)
+        return ConvolutionPlan(chosen.name, chosen.tile, 0, 0, 0)
+    out = _placeholder(known.outputs, "out", computed_dtype(images, filters))
+    workspace, flops = chosen.plan(problem, images, filters, out)
+    return ConvolutionPlan(chosen.name, chosen.tile, workspace, flops, problem.definition_flops)
 
 
 @named
@@ -328,26 +334,20 @@ def conv2d_backward(
             f"got {grad_array.shape}",
         )
     images, grads = as_shape(array, known.images), as_shape(grad_array, known.outputs)
-    win, count = known.window, known.groups
     wanted = bools(output_mask, "output_mask", 3)
-    adjoint_tile = tile_size(ADJOINT, algorithm, *known.adjoint)
-    tile = tile_size(WEIGHT_GRADIENT, algorithm, *known.forward)
+    adjoint, of_weight = known.problem.adjoint, known.problem.weight_gradient
+    for_input, for_weight = choose(adjoint, algorithm), choose(of_weight, algorithm)
     dtype = computed_dtype(grads, images, filters)
     shapes = array.shape, filters.shape, filters.shape[:1]
     grad_input, grad_weight, grad_bias = (
         result(None, shape, dtype) if want else None for shape, want in zip(shapes, wanted)
     )
-    threads = _threads.count()
     if grad_input is not None:
-        target = as_shape(grad_input, images.shape)
-        adjoint = _adjoint_of_halves if dtype == np.float16 and pad_mode != "constant" else _adjoint
-        adjoint(grads, filters, target, win, count, adjoint_tile)
+        run_adjoint(for_input, adjoint, grads, filters, as_shape(grad_input, images.shape))
     if grad_weight is not None:
-        arguments = grads, images, grad_weight, win.packed, count
-        if not tile or not _kernels.winograd_gradient.weight_gradient(*arguments, tile, threads):
-            _kernels.gradients.weight_gradient(*arguments, threads)
+        for_weight.run(of_weight, grads, images, grad_weight)
     if grad_bias is not None:
-        _kernels.gradients.bias_gradient(grads, grad_bias, threads)
+        _kernels.gradients.bias_gradient(grads, grad_bias, _threads.count())
     return grad_input, grad_weight, grad_bias
 
 
@@ -426,65 +426,18 @@ def conv_transpose2d(
         array.shape, filters.shape, stride, padding, output_padding, dilation, groups
     )
     dtype = computed_dtype(array, filters)
-    offsets = None if bias is None else read_bias(bias, known.outputs[1], "filter", dtype)
-    inputs = (array, filters) if offsets is None else (array, filters, offsets)
-    tile = tile_size(ADJOINT, algorithm, *known.adjoint)
-    out = result(out, known.visible, dtype, *inputs)
+    epilogue, apart = NOTHING
+    if bias is not None:
+        epilogue, apart = read_epilogue(
+            bias, None, None, known.visible, known.outputs[1], dtype, out
+        )
+    problem = known.problem.adjoint
+    chosen = choose(problem, algorithm)
+    out = result(out, known.visible, dtype, array, filters, *apart)
     images, target = as_shape(array, known.images), as_shape(out, known.outputs)
-    _convolve(images, filters, offsets, target, known.window, known.groups, tile, True)
+    if len(images):
+        chosen.run(problem, images, filters, target, epilogue)
     return out
-
-
-def _convolve(
-    images: Array,
-    filters: Array,
-    bias: Array | None,
-    out: Array,
-    win: Window,
-    groups: int,
-    tile: int,
-    transposed: bool = False,
-) -> None:
-    """Run the kernel: on tiles, or directly."""
-    kernels, threads = _kernels.convolution, _threads.count()
-    direct = kernels.transposed if transposed else kernels.forward
-    epilogue = None if bias is None else Epilogue(bias, None, None)
-    if not tile:
-        direct(images, filters, out, win.packed, groups, epilogue, None, threads)
-        return
-    marks = np.zeros(len(images), np.uint8)
-    _kernels.winograd.convolve_tiles(
-        images, filters, out, win.packed, groups, epilogue, tile, transposed, marks, threads
-    )
-    if transposed:
-        kernels.fold(images, filters, out, win.packed, groups, threads)
-    if marks.any():
-        direct(images, filters, out, win.packed, groups, epilogue, marks, threads)
-
-
-def _adjoint(grads: Array, filters: Array, out: Array, win: Window, groups: int, tile: int) -> None:
-    _convolve(grads, filters, None, out, win, groups, tile, True)
-
-
-def _adjoint_of_halves(
-    grads: Array, filters: Array, out: Array, win: Window, groups: int, tile: int
-) -> None:
-    """Compute some channels at a time in float32.
-
-    What padding adds to a pixel must be added before the sum is rounded.
-    """
-    n, channels, h, w = out.shape
-    f, c = len(filters) // groups, channels // groups
-    some = max(1, min(c, FLOAT32_PIXELS // (h * w)))
-    wide = np.empty((1, some, h, w), np.float32)
-    for image, g in product(range(n), range(groups)):
-        own = slice(g * f, (g + 1) * f)
-        for first in range(0, c, some):
-            last = min(first + some, c)
-            part = wide[:, : last - first]
-            _adjoint(grads[image : image + 1, own], filters[own, first:last], part, win, 1, tile)
-            with np.errstate(over="ignore"):
-                out[image, g * c + first : g * c + last] = part[0]
 
 
 def _placeholder(shape: Sequence[int], name: str, dtype: npt.DTypeLike) -> Array:
@@ -504,18 +457,14 @@ def _placeholder(shape: Sequence[int], name: str, dtype: npt.DTypeLike) -> Array
 class Geometry(NamedTuple):
     """What the shapes and the window of a convolution, or of a transposed one, decide."""
 
-    groups: int
-    window: Window
+    problem: Problem
+    """The convolution; of a transposed one, that whose adjoint it is."""
     images: Shape
     """The input's shape, with a batch."""
     outputs: Shape
     """The result's shape, with a batch."""
     visible: Shape
     """The result's shape, without a batch if the input has none."""
-    forward: tuple[int, int, int, int, Pair, Window]
-    """What `tile_size` needs to know of the convolution and of its weight's gradient."""
-    adjoint: tuple[int, int, int, int, Pair, Window]
-    """What `tile_size` needs to know of the adjoint."""
 
 
 def _geometry(
@@ -551,17 +500,9 @@ def _known_geometry(
     if c != channels * count:
         raise _mismatch(shape, c, channels * count, weight, count)
     win = window((h, w), (kernel_h, kernel_w), stride, padding, dilation, pad_mode)
-    size = win.out_h, win.out_w
-    outputs = n, f, *size
-    return Geometry(
-        count,
-        win,
-        images,
-        outputs,
-        outputs[4 - len(shape) :],
-        (n, channels, f // count, count, size, win),
-        (n, f // count, channels, count, (h, w), win),
-    )
+    outputs = n, f, win.out_h, win.out_w
+    problem = Problem("forward", images, outputs, count, win)
+    return Geometry(problem, images, outputs, outputs[4 - len(shape) :])
 
 
 def _transposed_geometry(
@@ -603,15 +544,8 @@ def _known_transposed_geometry(
         (h, w), (kernel_h, kernel_w), stride, padding, output_padding, dilation
     )
     outputs = n, f * count, *size
-    return Geometry(
-        count,
-        win,
-        images,
-        outputs,
-        outputs[4 - len(shape) :],
-        (n, f, expected // count, count, (h, w), win),
-        (n, expected // count, f, count, size, win),
-    )
+    problem = Problem("forward", outputs, images, count, win)
+    return Geometry(problem, images, outputs, outputs[4 - len(shape) :])
 
 
 def _weight_shape(shape: Shape) -> Shape:
