@@ -4,7 +4,7 @@ All have the weights of our network, whose layers say how the others are built. 
 loss of a batch and the gradients of all parameters; inference the scores of many batches.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from math import prod
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bench import textbook_layers
+from bench import textbook
 from bench.cases import Array, relative_rms
 from bench.peers import Contender
 from bench.shapes import NetworkTask
@@ -170,14 +170,6 @@ def contender(name: str, case: NetworkCase, library: Callable[[NetworkCase], Net
     return Contender(name, "fresh", _call(case, network), results, warm_up=warm_up)
 
 
-def ours(case: NetworkCase) -> Iterator[Contender]:
-    yield contender("fastconv", case, Ours)
-
-
-def textbook(case: NetworkCase) -> Iterator[Contender]:
-    yield contender("numpy", case, Textbook)
-
-
 def learned(layer: Any) -> list[Array]:
     return [layer.W, layer.b] if hasattr(layer, "W") else []
 
@@ -213,7 +205,7 @@ class Textbook:
             TEXTBOOK[type(layer)](layer, *(p.astype(dtype, copy=False) for p in learned(layer)))
             for layer in case.net.layers.values()
         ]
-        self.last_layer = textbook_layers.SoftmaxWithLoss()
+        self.last_layer = textbook.SoftmaxWithLoss()
         self.batches = [batch.astype(dtype, copy=False) for batch in case.batches]
         self.labels = case.labels
 
@@ -233,19 +225,19 @@ class Textbook:
         return x
 
 
-TEXTBOOK: dict[type, Callable[..., textbook_layers.Layer]] = {
-    layers.Convolution: lambda layer, weight, bias: textbook_layers.Convolution(
+TEXTBOOK: dict[type, Callable[..., textbook.Layer]] = {
+    layers.Convolution: lambda layer, weight, bias: textbook.Convolution(
         weight, bias, layer.stride, layer.pad, layer.groups
     ),
-    layers.Affine: lambda layer, weight, bias: textbook_layers.Affine(weight, bias),
-    layers.Pooling: lambda layer: textbook_layers.Pooling(layer.pool_h, layer.stride, layer.pad),
-    layers.AveragePooling: lambda layer: textbook_layers.AveragePooling(
+    layers.Affine: lambda layer, weight, bias: textbook.Affine(weight, bias),
+    layers.Pooling: lambda layer: textbook.Pooling(layer.pool_h, layer.stride, layer.pad),
+    layers.AveragePooling: lambda layer: textbook.AveragePooling(
         layer.pool_h, layer.stride, layer.pad
     ),
-    layers.Relu: lambda layer: textbook_layers.Relu(),
-    layers.Sigmoid: lambda layer: textbook_layers.Sigmoid(),
-    layers.Dropout: lambda layer: textbook_layers.Dropout(layer.dropout_ratio),
-    layers.LocalResponseNormalization: lambda layer: textbook_layers.LocalResponseNormalization(
+    layers.Relu: lambda layer: textbook.Relu(),
+    layers.Sigmoid: lambda layer: textbook.Sigmoid(),
+    layers.Dropout: lambda layer: textbook.Dropout(layer.dropout_ratio),
+    layers.LocalResponseNormalization: lambda layer: textbook.LocalResponseNormalization(
         layer.size, layer.alpha, layer.beta, layer.k
     ),
 }

@@ -1,6 +1,6 @@
 """Networks by JAX's functions on NCHW arrays, compiled as a whole, gradients by its autodiff."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -9,15 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from bench.networks import NetworkCase, contender, through
-from bench.peers import Contender
+from bench.networks import NetworkCase, through
 from fastconv import layers
 
 ready: Any = jax.block_until_ready  # has no types
-
-
-def contenders(case: NetworkCase) -> Iterator[Contender]:
-    yield contender("jax", case, Network)
 
 
 class Network:

@@ -1,14 +1,13 @@
 """Networks by PyTorch's functions on NCHW tensors, gradients by autograd."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from bench.cases import Array
-from bench.networks import NetworkCase, contender, through
-from bench.peers import Contender
+from bench.networks import NetworkCase, through
 from fastconv import layers
 
 FUNCTIONS: dict[type, Callable[..., Any]] = {
@@ -26,10 +25,6 @@ FUNCTIONS: dict[type, Callable[..., Any]] = {
 }
 TRAINING = FUNCTIONS | {layers.Dropout: lambda layer, x: F.dropout(x, layer.dropout_ratio)}
 INFERENCE = FUNCTIONS | {layers.Dropout: lambda layer, x: x}
-
-
-def contenders(case: NetworkCase) -> Iterator[Contender]:
-    yield contender("torch", case, Network)
 
 
 class Network:

@@ -54,6 +54,10 @@ class Workload:
         """Whether one plane is convolved with one filter, as in image processing."""
         return self.n == self.c == self.filters == 1
 
+    @property
+    def is_depthwise(self) -> bool:
+        return self.groups == self.c > 1
+
 
 @dataclass(frozen=True)
 class NetworkTask:
@@ -361,3 +365,10 @@ def thread_counts(most: int) -> Iterator[int]:
         yield count
         count *= 2
     yield most
+
+
+# What rows call by name.
+WORKLOADS: dict[str, Workload | NetworkTask] = {
+    measured.workload.name: measured.workload
+    for measured in (*(m for s in SECTIONS for m in (*s.measurements, *s.quick)), *THREADED)
+}

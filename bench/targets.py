@@ -1,8 +1,14 @@
-"""What is to be reached, as data: ratios to peers and limits, budgets of memory, errors."""
+"""What is to be reached, as data, and the one function that checks it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt
+from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from bench.peers import HIGH, OURS, TORCH_LAYOUTS
 from bench.shapes import (
     COLUMN_OPERATIONS,
     COLUMNS,
@@ -10,6 +16,7 @@ from bench.shapes import (
     POOLING,
     POOLING_OPERATIONS,
     SECTIONS,
+    SMALL_CALLS,
     NetworkTask,
     Workload,
 )
@@ -19,9 +26,8 @@ from bench.shapes import (
 class Target:
     """The best contender's time divided by ours, both in this mode, must reach `at_least`.
 
-    Ours may be in another mode, `own_mode`.
-
-    Without contenders what counts is the share that we reach of the limit that binds.
+    Ours may be in another mode, `own_mode`. Without contenders what counts is the share that we
+    reach of the limit that binds.
     """
 
     operation: str
@@ -50,7 +56,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A convolution whose result number `index`, called `result`, sums so many `terms`."""
+    """A convolution whose result number `index`, called `result`, is of sums of `terms` terms."""
 
     result: str
     operation: str
@@ -62,13 +68,7 @@ class Accuracy:
 MEMORY = (
     Memory(("im2col", "col2im"), COLUMNS, 1.0),
     Memory(
-        (
-            "max_pool2d",
-            "max_pool2d_indices",
-            "max_pool2d_backward",
-            "avg_pool2d",
-            "avg_pool2d_backward",
-        ),
+        tuple(name for name in POOLING_OPERATIONS if name != "max_unpool2d"),
         POOLING,
         1.0,
     ),
@@ -107,8 +107,6 @@ STEPS, INFERENCES = (
     )
     for operation in ("network_step", "network_inference")
 )
-HIGH = "high"  # the mode of `fastconv.set_precision`
-TORCH_LAYOUTS = ("torch", "torch channels_last")
 CONV_PEERS = (*TORCH_LAYOUTS, "onnxruntime")
 # (n, c, size, filters) of 3x3 windows, and what is wanted with the default precision and "high".
 WINOGRAD = (
@@ -154,3 +152,62 @@ TARGETS = (
         for own_mode, wanted in zip(("fresh", HIGH), both, strict=True)
     ),
 )
+
+
+def verdicts(table: pd.DataFrame, memory: Sequence[Any], accuracy: Sequence[Any]) -> pd.DataFrame:
+    """Say how far every target was reached that was measured.
+
+    mean: of ratios the geometric one; worst; wanted: the condition; met; cases: their number.
+    """
+    found = [
+        _verdict(target.name, _ratios(table, target), ">=", target.at_least, target.over)
+        for target in TARGETS
+    ]
+    own = table[(table["contender"] == OURS) & (table["mode"] != HIGH)]
+    for limit in dict.fromkeys(SMALL_CALL_US.values()):
+        names = [
+            (name, SMALL_CALLS[name].name) for name, us in SMALL_CALL_US.items() if us == limit
+        ]
+        calls = own[own.set_index(["operation", "workload"]).index.isin(names)]
+        found.append(_verdict("small calls, us", calls["seconds"] * 1e6, "<=", limit))
+    for limit in dict.fromkeys(use.at_most for use in memory):
+        uses = [use.mib_per_thread for use in memory if use.at_most == limit]
+        found.append(_verdict("extra memory, MiB a thread", uses, "<=", limit))
+    errors = [row.beside_numpy for row in accuracy]
+    found.append(_verdict("error / numpy's error", errors, "<=", ERROR_BESIDE_NUMPY))
+    columns = ["target", "mean", "worst", "wanted", "met", "cases"]
+    return pd.DataFrame([verdict for verdict in found if verdict], columns=columns)
+
+
+def _ratios(table: pd.DataFrame, target: Target) -> Any:
+    names = [workload.name for workload in target.workloads]
+    cases = table[(table["operation"] == target.operation) & table["workload"].isin(names)]
+    ours = cases[(cases["contender"] == OURS) & (cases["mode"] == (target.own_mode or target.mode))]
+    if not target.contenders:
+        return ours["share"].dropna()
+    theirs = cases[cases["contender"].isin(target.contenders) & (cases["mode"] == target.mode)]
+    best = theirs.groupby("workload")["seconds"].min()
+    return (best / ours.set_index("workload")["seconds"]).dropna()
+
+
+def _verdict(
+    name: str, values: Any, sign: str, wanted: float | None, over: str = "worst"
+) -> tuple[Any, ...]:
+    """Judge values that must be large (">=") or small ("<="); give nothing if there are none."""
+    values = np.asarray(values, float)
+    if not values.size:
+        return ()
+    if sign == ">=":
+        mean, worst = float(np.exp(np.log(values).mean())), float(values.min())
+    else:
+        mean, worst = float(values.mean()), float(values.max())
+    judged = worst if over == "worst" else mean
+    met = wanted is None or (judged >= wanted if sign == ">=" else judged <= wanted)
+    return (
+        name,
+        mean,
+        worst,
+        "" if wanted is None else f"{over} {sign} {wanted:g}",
+        met,
+        len(values),
+    )

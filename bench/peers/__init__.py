@@ -20,12 +20,17 @@ MODULES = {
     "scipy": "scipy",
     "opencv-python-headless": "opencv",
     "scikit-image": "scikit_image",
-    "numba": "numba",
     "torch": "torch",
     "onnxruntime": "onnxruntime",
     "jax": "jax",
     "limits": "limits",  # what the machine can do
 }
+
+OURS = "fastconv"
+LIMIT = "limit"  # the mode of what the machine can do
+HIGH = "high"  # the mode of `fastconv.set_precision`
+FMA_PEAK = "FMA peak"
+TORCH_LAYOUTS = ("torch", "torch channels_last")
 
 MOST_COLUMN_BYTES = 2 << 30
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax import lax
 
-from bench import networks_jax
+from bench import networks, networks_jax
 from bench.cases import Array, Case, unfolded_to_rows
 from bench.networks import NetworkCase
 from bench.peers import Contender
@@ -58,7 +58,7 @@ class Peer:
         )
 
     def network_step(self, case: NetworkCase) -> Iterator[Contender]:
-        yield from networks_jax.contenders(case)
+        yield networks.contender("jax", case, networks_jax.Network)
 
     network_inference = network_step
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.peers import Contender
-from bench.results import FMA_PEAK, LIMIT, LimitRow
+from bench.peers import FMA_PEAK, LIMIT, Contender
 from fastconv import _kernels
 
 CALL_SECONDS = 0.005  # so long that starting threads does not count
@@ -40,14 +39,14 @@ class Peer:
             call, _ = _multiply_add(case.dtype, self.threads)
             yield Contender(FMA_PEAK, LIMIT, call, _nothing, call() / case.flops)
 
-    def machine(self) -> list[LimitRow]:
-        """Measure the limits whatever the workload."""
+    def machine(self) -> list[tuple[str, int, float, str]]:
+        """Measure the limits whatever the workload: name, threads, rate, unit."""
         rows = []
         for threads in dict.fromkeys((1, self.threads)):
             for dtype in ("float32", "float64"):
                 call, _ = _multiply_add(dtype, threads)
                 rate = call() / _least_seconds(call)
-                rows.append(LimitRow(f"{FMA_PEAK}, {dtype}", threads, rate / 1e9, "GFLOP/s"))
+                rows.append((f"{FMA_PEAK}, {dtype}", threads, rate / 1e9, "GFLOP/s"))
             for place, nbytes in (("L2", L2_BYTES * threads), ("memory", MEMORY_BYTES)):
                 for move, (read, written) in MOVES.items():
                     for way, past_caches in WAYS.items():
@@ -57,7 +56,7 @@ class Peer:
                             )
                             rate = nbytes * (read + written) / 2 * rounds / _least_seconds(call)
                             name = f"{move}, {place}{way}"
-                            rows.append(LimitRow(name, threads, rate / 1e9, "GB/s"))
+                            rows.append((name, threads, rate / 1e9, "GB/s"))
         return rows
 
 
