@@ -19,6 +19,7 @@ from bench.shapes import Workload
 Array = npt.NDArray[Any]
 
 COL_ELEMENTS = 1 << 25  # columns are computed of so many at once, or of one image
+MOST_COLUMN_BYTES = 2 << 30
 ERROR_SIZE = 512  # of a single image that errors are measured on
 
 
@@ -63,8 +64,9 @@ class Case:
         return textbook.im2col(self.image, *self.window)
 
     @property
-    def col_bytes(self) -> int:
-        return 4 * prod(self.workload.col_shape)
+    def has_columns(self) -> bool:
+        """Whether all columns together are small enough to be made."""
+        return 4 * prod(self.workload.col_shape) <= MOST_COLUMN_BYTES
 
     @cached_property
     def pooled(self) -> tuple[Array, Array]:

@@ -201,46 +201,30 @@ class Textbook:
 
     def __init__(self, case: NetworkCase, dtype: npt.DTypeLike | None = None) -> None:
         dtype = dtype or case.workload.dtype
-        self.layers = [
-            TEXTBOOK[type(layer)](layer, *(p.astype(dtype, copy=False) for p in learned(layer)))
-            for layer in case.net.layers.values()
-        ]
-        self.last_layer = textbook.SoftmaxWithLoss()
+        self.net, self.labels = case.net, case.labels
+        self.params = [p.astype(dtype, copy=False) for p in case.net.params.values()]
         self.batches = [batch.astype(dtype, copy=False) for batch in case.batches]
-        self.labels = case.labels
 
     def step(self) -> list[Any]:
-        loss = self.last_layer.forward(self._forward(self.batches[0], True), self.labels)
-        dout = self.last_layer.backward()
-        for layer in reversed(self.layers):
-            dout = layer.backward(dout)
-        return [loss, *(gradient for layer in self.layers for gradient in layer.gradients)]
+        tape: list[textbook.Backward] = []
+        scores = self._forward(textbook.TRAINING, self.batches[0], tape)
+        loss, dout = textbook.softmax_with_loss(scores, self.labels)
+        gradients: list[Array] = []
+        for backward in reversed(tape):
+            dout, *of_params = backward(dout)
+            gradients = [*of_params, *gradients]
+        return [loss, *gradients]
 
     def scores(self, x: Any) -> Any:
-        return self._forward(x, False)
+        return self._forward(textbook.INFERENCE, x, [])
 
-    def _forward(self, x: Any, train: bool) -> Any:
-        for layer in self.layers:
-            x = layer.forward(x, train)
+    def _forward(self, functions: Any, x: Any, tape: list[textbook.Backward]) -> Any:
+        left = iter(self.params)
+        for layer in self.net.layers.values():
+            params = [next(left) for _ in learned(layer)]
+            x, backward = functions[type(layer)](layer, x, *params)
+            tape.append(backward)
         return x
-
-
-TEXTBOOK: dict[type, Callable[..., textbook.Layer]] = {
-    layers.Convolution: lambda layer, weight, bias: textbook.Convolution(
-        weight, bias, layer.stride, layer.pad, layer.groups
-    ),
-    layers.Affine: lambda layer, weight, bias: textbook.Affine(weight, bias),
-    layers.Pooling: lambda layer: textbook.Pooling(layer.pool_h, layer.stride, layer.pad),
-    layers.AveragePooling: lambda layer: textbook.AveragePooling(
-        layer.pool_h, layer.stride, layer.pad
-    ),
-    layers.Relu: lambda layer: textbook.Relu(),
-    layers.Sigmoid: lambda layer: textbook.Sigmoid(),
-    layers.Dropout: lambda layer: textbook.Dropout(layer.dropout_ratio),
-    layers.LocalResponseNormalization: lambda layer: textbook.LocalResponseNormalization(
-        layer.size, layer.alpha, layer.beta, layer.k
-    ),
-}
 
 
 def _dropouts(net: models.Sequential) -> list[layers.Dropout]:

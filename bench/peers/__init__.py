@@ -32,8 +32,6 @@ HIGH = "high"  # the mode of `fastconv.set_precision`
 FMA_PEAK = "FMA peak"
 TORCH_LAYOUTS = ("torch", "torch channels_last")
 
-MOST_COLUMN_BYTES = 2 << 30
-
 
 @dataclass(frozen=True)
 class Contender:
@@ -59,7 +57,7 @@ def builds_columns(offer: Offer) -> Offer:
 
     @wraps(offer)
     def where_they_fit(peer: Any, case: Case) -> Iterator[Contender]:
-        if case.col_bytes <= MOST_COLUMN_BYTES:
+        if case.has_columns:
             yield from offer(peer, case)
 
     return where_they_fit
