@@ -114,10 +114,9 @@ def accuracy(rows: list[AccuracyRow]) -> str:
     table = pd.DataFrame([row.errors for row in rows]).map("{:.2e}".format).replace("nan", "-")
     table.insert(0, "result", [row.result for row in rows])
     table.insert(1, "terms", [row.terms for row in rows])
-    if all("numpy" in row.errors and OURS in row.errors for row in rows):
-        table["ours / numpy"] = [round(row.beside_numpy, 2) for row in rows]
-        over = table["ours / numpy"] > ERROR_BESIDE_NUMPY
-        table[""] = over.map({True: "over", False: ""})
+    beside = pd.Series([row.beside_numpy for row in rows])
+    table["ours / numpy"] = beside.round(2)
+    table[""] = (beside > ERROR_BESIDE_NUMPY).map({True: "over", False: ""})
     return aligned(table)
 
 

@@ -1,6 +1,7 @@
 """What was measured: records that go to JSON and come back, and the table that everything reads."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
@@ -74,7 +75,8 @@ class AccuracyRow:
 
     @property
     def beside_numpy(self) -> float:
-        return self.errors[OURS] / self.errors["numpy"]
+        """Of NumPy's error, not a number if it took no part."""
+        return self.errors[OURS] / self.errors.get("numpy", math.nan)
 
 
 @dataclass

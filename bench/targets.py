@@ -194,7 +194,7 @@ def _verdict(
     name: str, values: Any, sign: str, wanted: float | None, over: str = "worst"
 ) -> tuple[Any, ...]:
     """Judge values that must be large (">=") or small ("<="); give nothing if there are none."""
-    values = np.asarray(values, float)
+    values = pd.Series(values, dtype=float).dropna().to_numpy()
     if not values.size:
         return ()
     if sign == ">=":

@@ -438,6 +438,8 @@ def test_targets_are_checked() -> None:
     memory = found.loc["extra memory, MiB a thread"].to_list()
     assert memory == [3.0, 5.0, "worst <= 4", False, 2]
     assert found.loc["error / numpy's error", "met"]
+    without_numpy = [AccuracyRow("output", 9, {OURS: 2.0, "torch": 2.0})]
+    assert "error / numpy's error" not in set(verdicts(table_of(rows), [], without_numpy)["target"])
     rows[3] = row("torch", 0.9, pooling[0], "max_pool2d_backward")
     assert not verdicts(table_of(rows), [], []).set_index("target").loc[target.name, "met"]
 
