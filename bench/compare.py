@@ -22,9 +22,11 @@ from bench.peers import LIMIT, OURS
 from bench.report import aligned
 from bench.results import CASE, Results
 
-LEVEL = 0.01  # of the test
+# A difference counts if the test would find it this often between equal runs.
+LEVEL = 0.01
+# With fewer controls, drift and noise cannot be told: no drift and this noise are assumed.
+FEWEST_CONTROLS = 10
 DEFAULT_NOISE = 0.05
-FEWEST_CONTROLS = 10  # below, drift and noise cannot be told
 CHANGES_ANYWAY = ("load", "clock", "fastconv: idle memory")
 MUST_AGREE = ("cpu", "threads")
 

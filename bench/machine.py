@@ -17,15 +17,15 @@ import fastconv
 class Machine:
     cpu: str
     cores: int
-    load: float  # processes that ran during the last minute, before the benchmark
+    load: float  # The mean number of running processes in the minute before the benchmark.
     system: str
     python: str
     versions: dict[str, str]
-    fastconv: dict[str, str]  # what `show_config` says
-    commit: str  # of fastconv; empty outside of a repository
+    fastconv: dict[str, str]  # The lines of `fastconv.show_config`.
+    commit: str  # The commit of fastconv; empty outside of a repository.
     date: str
     threads: int
-    clock: str = ""  # of the processor, as the system says it
+    clock: str = ""  # The processor's clock as the system says it, which may be the nominal one.
 
 
 def describe(versions: dict[str, str], threads: int) -> Machine:

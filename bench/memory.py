@@ -66,7 +66,7 @@ def _forget() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-    with contextlib.suppress(OSError):  # the mark is right even so, as nothing big was freed
+    with contextlib.suppress(OSError):  # Even so the mark is right, as nothing large was freed.
         Path("/proc/self/clear_refs").write_text("5")
 
 

@@ -26,12 +26,15 @@ KINDS: dict[str, Callable[..., models.Sequential]] = {
     "alexnet": models.AlexNet,
     "vgg16": models.VGG,
 }
-# Of a result's largest number. Float32 decides between pixels that are equal but for rounding, and
-# a gradient that goes to another pixel of a window changes sums of gradients by 1e-3.
+# Results may differ by this part of their largest number. Float32 decides between pixels that are
+# equal but for rounding, and a gradient that goes to another pixel of a window changes sums of
+# gradients by 1e-3.
 SCORE_TOLERANCES = {"float32": 1e-5, "float64": 1e-10}
 GRADIENT_TOLERANCES = {"float32": 5e-3, "float64": 1e-10}
-ERROR_NUMBERS = 1 << 18  # in a batch that errors are measured of
-LOSS_TOLERANCE = 1e-4  # PyTorch does not add the textbook's 1e-7 to probabilities
+# Errors are measured with a batch of at most this number of pixels.
+ERROR_NUMBERS = 1 << 18
+# The loss may differ more: PyTorch does not add the textbook's 1e-7 to probabilities.
+LOSS_TOLERANCE = 1e-4
 
 
 class NetworkCase:
@@ -41,7 +44,7 @@ class NetworkCase:
     inference the first batch.
     """
 
-    moved = (0, 0)  # nobody knows what stays in caches
+    moved = (0, 0)  # The bytes are unknown, because nobody knows what stays in caches.
 
     def __init__(self, operation: str, task: NetworkTask, plain: bool = False) -> None:
         self.operation = operation

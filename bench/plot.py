@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 110
-WIDTH = 12.8  # inches
+WIDTH = 12.8  # Inches.
 CONVOLUTIONS, DEPTHWISE, POOLINGS = "convolutions", "depthwise convolutions", "poolings"
-KINDS = {CONVOLUTIONS: 2.7, DEPTHWISE: 2.2, POOLINGS: 2.2}  # inches of height
-FEWEST_A_LINE, MOST_A_LINE = 3, 9  # layers
-BARS = 0.84  # of the distance between two groups
+# Each kind of layers has lines of this height in inches.
+KINDS = {CONVOLUTIONS: 2.7, DEPTHWISE: 2.2, POOLINGS: 2.2}
+# A line has room for at least and at most this number of layers.
+FEWEST_PER_LINE, MOST_PER_LINE = 3, 9
+# A group of bars fills this part of the distance between two groups.
+BARS = 0.84
 GREY = "0.35"
 
 COLOURS = {
@@ -41,7 +44,7 @@ COLOURS = {
     "opencv dnn": "#56B4E9",
     "numpy": "#999999",
 }
-# What the summary shows: the better of several contenders under the colour of the first.
+# The summary shows the better of these contenders, in the colour of the first.
 PEERS = {
     "PyTorch": TORCH_LAYOUTS,
     "onnxruntime": ("onnxruntime",),
@@ -108,7 +111,7 @@ def _legend(place: Any, panels: "list[Axes]", where: str, columns: int = 0) -> N
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    if LIMIT_LABEL in found:  # last
+    if LIMIT_LABEL in found:  # The limit is named last.
         found[LIMIT_LABEL] = found.pop(LIMIT_LABEL)
     place.legend(
         list(found.values()),
@@ -153,7 +156,7 @@ def _layers(fresh: pd.DataFrame, network: str, batch: int) -> "Figure | None":
             axes.set_yscale("log")
             axes.margins(y=0.15)
         _groups(axes, line, names, pooling)
-        across = max(FEWEST_A_LINE, _lines(by_kind[kind])[0]["layer"].nunique())
+        across = max(FEWEST_PER_LINE, _lines(by_kind[kind])[0]["layer"].nunique())
         axes.set_xlim(-0.5, across - 0.5)
         if pooling:
             _plain_ticks(axes.yaxis)
@@ -173,7 +176,7 @@ def _kind(layer: Layer) -> str:
 def _lines(rows: pd.DataFrame) -> list[pd.DataFrame]:
     """Cut the layers into lines about equally long."""
     numbers = list(dict.fromkeys(rows["layer"]))
-    length = math.ceil(len(numbers) / math.ceil(len(numbers) / MOST_A_LINE)) if numbers else 1
+    length = math.ceil(len(numbers) / math.ceil(len(numbers) / MOST_PER_LINE)) if numbers else 1
     cuts = range(0, len(numbers), length)
     return [rows[rows["layer"].isin(numbers[first : first + length])] for first in cuts]
 
@@ -251,7 +254,7 @@ def _scaling(fresh: pd.DataFrame, of_run: pd.DataFrame) -> "Figure | None":
     if not panels:
         return None
     across = 4
-    down = math.ceil((len(panels) + 1) / across)  # and the legend
+    down = math.ceil((len(panels) + 1) / across)  # The legend needs a place, too.
     figure = _figure(WIDTH, down * 3.3)
     grid: list[Axes] = list(figure.subplots(down, across, squeeze=False).ravel())
     for axes, (title, axis, rows) in zip(grid, panels, strict=False):

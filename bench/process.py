@@ -6,12 +6,11 @@ in one process.
 """
 
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -62,15 +61,14 @@ class Process:
             1, get_context("spawn"), initializer=_import, initargs=(self.name, self.threads)
         )
         with limited_to(self.threads):  # The first task makes the executor start its process.
-            self._started = self._executor.submit(_about)
+            self._started = self._executor.submit(_version)
 
     def version(self) -> str:
         """Wait until the library is imported; raise ImportError if it is missing."""
-        version, self.pid = self._answer(self._started)
-        return str(version)
+        return str(self._answer(self._started))
 
     def prepare(self, measurement: Measurement, expected: Path, exact: Path) -> "Future[Any]":
-        """Begin to; `prepared` waits for the end."""
+        """Let the process prepare a measurement; `prepared` waits for what it offers."""
         return self._submit(_prepare, measurement, expected, exact)
 
     def prepared(self, begun: "Future[Any]") -> list[Offer]:
@@ -102,11 +100,15 @@ class Process:
         except BrokenProcessPool:
             raise ProcessDied(f"the process of {self.name} ended") from None
         except TimeoutError:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+            self.kill()
             raise ProcessDied(
                 f"the process of {self.name} gave no answer for {ANSWER_SECONDS:.0f} s"
             ) from None
+
+    def kill(self) -> None:
+        """End the process as it is; executors have a method for this from Python 3.14 on."""
+        for process in list(self._executor._processes.values()):
+            process.kill()
 
     def restart(self) -> None:
         self.stop()
@@ -155,10 +157,10 @@ def _import(name: str, threads: int) -> None:
         _Here.missing = str(error)
 
 
-def _about() -> tuple[str, int]:
+def _version() -> str:
     if _Here.peer is None:
         raise ImportError(_Here.missing)
-    return _Here.peer.version, os.getpid()
+    return str(_Here.peer.version)
 
 
 def _guarded(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -9,9 +9,8 @@ when the figures change, so may the reasons.
 import argparse
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -38,63 +37,48 @@ ROOT = Path(__file__).resolve().parents[1]
 README, PAGE, CSV, PICTURES = "README.md", "performance.md", "performance.csv", "performance"
 README_PART = "performance"
 COMMAND = "python -m bench publish RESULTS.json"
-LESS = 0.03  # a median less than ours by more than that is a loss
-SHOWN_TERMS = (0, 3, 6, -1)  # places among the numbers of terms whose errors the page shows
+# A peer whose median is less than ours by more than this part is faster.
+LESS = 0.03
+# The page shows the errors of the first number of terms, the fourth, the seventh and the last.
+SHOWN_TERMS = (0, 3, 6, -1)
 CSV_COLUMNS = [
     *("kind", *CASE, "mode", "contender", "value", "unit", "lower_quartile", "upper_quartile"),
     *("times_ours", "limit", "share_of_limit", "errors", "note"),
 ]
 
 
-@dataclass(frozen=True)
-class Headline:
-    """A row of the README's table: one workload, or with a batch all convolutions of a network."""
+class Headline(NamedTuple):
+    """A row of the README's table: a workload, or a network and a batch for all convolutions."""
 
     label: str
     operation: str
-    workload: str
-    unit: float = 1e3  # of them in a second
+    workload: Workload | NetworkTask | str
+    unit: float = 1e3  # A second has this number of the unit that the row is in.
     batch: int = 0
 
 
-def _one(
-    label: str, operation: str, workload: Workload | NetworkTask, unit: float = 1e3
-) -> Headline:
-    return Headline(label, operation, workload.name, unit)
-
-
-def _all(network: str, batch: int) -> Headline:
-    return Headline(
-        f"{network}, all convolutions, {_images(batch)}", "conv2d", network, batch=batch
-    )
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'s' if count > 1 else ''}"
-
-
 HEADLINES = (
-    _one(
+    Headline(
         "SimpleConvNet, loss and gradients of 100 images",
         "network_step",
         NetworkTask("step", "simple", "float32", 100),
     ),
-    _one("DeepConvNet, the same", "network_step", NetworkTask("step", "deep", "float32", 100)),
-    _all("VGG-16", 16),
-    _all("ResNet-50", 16),
-    _all("ResNet-50", 1),
-    _all("MobileNetV1", 16),
-    _one("`conv2d` (4, 64, 224) to 64, 3×3", "conv2d", LAYERS[2]),
-    _one("`conv2d` (16, 256, 14) to 256, 3×3", "conv2d", LAYERS[4]),
-    _one("`conv2d` (16, 256, 56) to 64, 1×1", "conv2d", LAYERS[6]),
-    _one("`conv2d_backward` (16, 256, 14) to 256, 3×3", "conv2d_backward", LAYERS[4]),
-    _one("`conv2d` on (1, 1, 8), 3×3, µs", "conv2d", SMALL_CALLS["conv2d"], unit=1e6),
-    _one("`im2col` (8, 256, 56), 3×3", "im2col", COLUMNS[2]),
-    _one("`col2im` (8, 256, 56), 3×3", "col2im", COLUMNS[2]),
-    _one("`max_pool2d` (8, 64, 112), 3×3/2, with indices", "max_pool2d_indices", POOLING[1]),
+    Headline("DeepConvNet, the same", "network_step", NetworkTask("step", "deep", "float32", 100)),
+    Headline("VGG-16, all convolutions, 16 images", "conv2d", "VGG-16", batch=16),
+    Headline("ResNet-50, all convolutions, 16 images", "conv2d", "ResNet-50", batch=16),
+    Headline("ResNet-50, all convolutions, 1 image", "conv2d", "ResNet-50", batch=1),
+    Headline("MobileNetV1, all convolutions, 16 images", "conv2d", "MobileNetV1", batch=16),
+    Headline("`conv2d` (4, 64, 224) to 64, 3×3", "conv2d", LAYERS[2]),
+    Headline("`conv2d` (16, 256, 14) to 256, 3×3", "conv2d", LAYERS[4]),
+    Headline("`conv2d` (16, 256, 56) to 64, 1×1", "conv2d", LAYERS[6]),
+    Headline("`conv2d_backward` (16, 256, 14) to 256, 3×3", "conv2d_backward", LAYERS[4]),
+    Headline("`conv2d` on (1, 1, 8), 3×3, µs", "conv2d", SMALL_CALLS["conv2d"], unit=1e6),
+    Headline("`im2col` (8, 256, 56), 3×3", "im2col", COLUMNS[2]),
+    Headline("`col2im` (8, 256, 56), 3×3", "col2im", COLUMNS[2]),
+    Headline("`max_pool2d` (8, 64, 112), 3×3/2, with indices", "max_pool2d_indices", POOLING[1]),
 )
 PASSES = {"forward": ("conv2d",), "forward and backward": CONVOLUTION_OPERATIONS}
-# The tables' columns and the contenders of which the better one counts.
+# Each column of the tables shows the better of these contenders.
 PEERS = {name: plot.PEERS[name] for name in ("NumPy", "PyTorch", "onnxruntime", "JAX")}
 TOTALS_PEERS = {**PEERS, "OpenCV": ("opencv dnn", "opencv dnn, new engine")}
 
@@ -127,10 +111,10 @@ def headline(table: pd.DataFrame) -> str:
 def _headline(table: pd.DataFrame, of: Headline) -> tuple[str, ...] | None:
     """Give its cells, the fastest contender's in bold, or None if we have not been timed."""
     fresh = table[table["mode"] == "fresh"]
-    if of.batch:
+    if isinstance(of.workload, str):
         times = network_totals(table, of.workload, of.batch)
     else:
-        rows = fresh[(fresh["operation"] == of.operation) & (fresh["workload"] == of.workload)]
+        rows = fresh[(fresh["operation"] == of.operation) & (fresh["workload"] == of.workload.name)]
         times = dict(zip(rows["contender"], rows["seconds"], strict=True))
     if OURS not in times:
         return None
@@ -365,7 +349,7 @@ def shape(name: str) -> str:
     if workload is None:
         return name
     if isinstance(workload, NetworkTask):
-        return f"{workload.network}, {workload.dtype}, {_images(workload.batch)}"
+        return f"{workload.network}, {workload.dtype}, {workload.batch} images"
     w = workload
     text = f"({w.n}, {w.c}, {w.size})" + (f" to {w.filters}" if w.filters else "")
     text += f", {w.kernel}×{w.kernel}" + (f"/{w.stride}" if w.stride > 1 else "")

@@ -36,10 +36,10 @@ class Row:
     threads: int
     contender: str
     mode: str
-    nbytes: int  # of inputs and results, each once
+    nbytes: int  # The bytes of inputs and results, each once.
     flops: int
     timing: Timing | None
-    errors: list[float]  # of every result, relative rms, beside float64
+    errors: list[float]  # The relative rms error of every result, beside float64.
     note: str = ""
 
 
@@ -50,7 +50,7 @@ class LimitRow:
     name: str
     threads: int
     rate: float
-    unit: str  # "GFLOP/s" or "GB/s"
+    unit: str  # Either "GFLOP/s" or "GB/s".
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class MemoryRow:
     workload: str
     threads: int
     extra_bytes: int
-    weight_bytes: int  # a packed copy of the weights is not counted
+    weight_bytes: int  # A packed copy of the weights is allowed, so that it is not counted.
     at_most: float
 
     @property
@@ -71,7 +71,7 @@ class MemoryRow:
 class AccuracyRow:
     result: str
     terms: int
-    errors: dict[str, float]  # relative rms, by contender
+    errors: dict[str, float]  # The relative rms error of every contender.
 
     @property
     def beside_numpy(self) -> float:
@@ -88,7 +88,7 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     memory: list[MemoryRow] = field(default_factory=list)
     accuracy: list[AccuracyRow] = field(default_factory=list)
-    command: str = ""  # that measured them
+    command: str = ""  # The command that measured them.
 
     @property
     def wrong(self) -> list[Row]:

@@ -22,9 +22,10 @@ from bench.shapes import SECTIONS, THREADED, Measurement, Section, Workload, thr
 from bench.targets import ACCURACY, MEMORY
 
 ALWAYS = (OURS, "limits")
-ATTEMPTS = 3  # at a workload during which the machine is busy otherwise
+# A workload is measured this often at most, if other programs keep the machine busy.
+ATTEMPTS = 3
 
-Key = tuple[str, int]  # a library, and the place of a contender among its offers
+Key = tuple[str, int]  # The name of a library, and the place of a contender among its offers.
 Blocks = dict[Key, list[list[float]]]
 
 
@@ -170,7 +171,7 @@ def main(options: argparse.Namespace) -> int:
     done: set[Measurement] = set()
     for section in SECTIONS:
         _time_section(results, team, section, _chosen(section, options), done)
-        _save(results, options)  # nothing is lost if a later section fails
+        _save(results, options)  # Nothing is lost if a later section fails.
     _measure_accuracy(results, team, options)
     team.stop()
     _time_fewer_threads(results, options)
@@ -239,7 +240,7 @@ def _time_fewer_threads(results: Results, options: argparse.Namespace) -> None:
     chosen = _chosen(section, options)
     for threads in thread_counts(options.threads) if chosen else ():
         team = Team(threads, options.peers)
-        # On all threads the workloads are in other sections.
+        # With all threads, other sections have timed these workloads.
         timed = {(row.operation, row.workload) for row in results.rows if row.threads == threads}
         done = {m for m in chosen if (m.operation, m.workload.name) in timed}
         _time_section(results, team, section, chosen, done)

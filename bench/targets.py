@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import isqrt
 from typing import Any
 
@@ -12,10 +13,10 @@ from bench.peers import HIGH, OURS, TORCH_LAYOUTS
 from bench.shapes import (
     COLUMN_OPERATIONS,
     COLUMNS,
+    CONVOLUTION_OPERATIONS,
     LAYERS,
     POOLING,
     POOLING_OPERATIONS,
-    SECTIONS,
     SMALL_CALLS,
     NetworkTask,
     Workload,
@@ -32,12 +33,12 @@ class Target:
 
     operation: str
     workloads: tuple[Workload | NetworkTask, ...]
-    contenders: tuple[str, ...]  # those of them that take part
-    at_least: float | None  # None: only shown
+    contenders: tuple[str, ...]  # Only those that take part count.
+    at_least: float | None  # None: the ratio is shown, but not judged.
     over: str  # "mean": the geometric mean over the workloads; "worst": every one of them
     mode: str = "fresh"
     own_mode: str = ""
-    of: str = ""  # the workloads, where several targets differ in nothing else
+    of: str = ""  # Names the workloads where several targets differ in nothing else.
 
     @property
     def name(self) -> str:
@@ -65,47 +66,44 @@ class Accuracy:
     workload: Workload
 
 
+POOLED = tuple(name for name in POOLING_OPERATIONS if name != "max_unpool2d")
 MEMORY = (
     Memory(("im2col", "col2im"), COLUMNS, 1.0),
-    Memory(
-        tuple(name for name in POOLING_OPERATIONS if name != "max_unpool2d"),
-        POOLING,
-        1.0,
-    ),
-    Memory(("conv2d", "conv2d_backward"), LAYERS[1:8], 4.0),
+    Memory(POOLED, POOLING, 1.0),
+    Memory(CONVOLUTION_OPERATIONS, LAYERS[1:8], 4.0),
 )
 
-ACCURACY_CHANNELS = (1, 8, 32, 64, 128, 256, 512, 1024, 2222)
-ACCURACY = (
-    *(
-        Accuracy("output", "conv2d", 0, 9 * c, Workload(2, c, 14, 3, 1, 0, filters=32))
-        for c in ACCURACY_CHANNELS
-    ),
-    *(
-        Accuracy("grad_input", "conv2d_backward", 0, 9 * f, Workload(2, 32, 14, 3, 1, 0, filters=f))
-        for f in ACCURACY_CHANNELS
-    ),
-    *(
-        Accuracy(
-            "grad_weight", "conv2d_backward", 1, side**2, Workload(1, 32, side, 3, 1, 1, filters=32)
-        )
-        for side in (isqrt(9 * c) for c in ACCURACY_CHANNELS)
-    ),
+
+def _sums(result: str, operation: str, index: int, channels: int) -> Accuracy:
+    """Choose the layer whose result sums about 9 terms per channel."""
+    side = isqrt(9 * channels)
+    terms, workload = {
+        "output": (9 * channels, Workload(2, channels, 14, 3, 1, 0, filters=32)),
+        "grad_input": (9 * channels, Workload(2, 32, 14, 3, 1, 0, filters=channels)),
+        "grad_weight": (side**2, Workload(1, 32, side, 3, 1, 1, filters=32)),
+    }[result]
+    return Accuracy(result, operation, index, terms, workload)
+
+
+ACCURACY = tuple(
+    _sums(*of, channels)
+    for of in (
+        ("output", "conv2d", 0),
+        ("grad_input", "conv2d_backward", 0),
+        ("grad_weight", "conv2d_backward", 1),
+    )
+    for channels in (1, 8, 32, 64, 128, 256, 512, 1024, 2222)
 )
-ERROR_BESIDE_NUMPY = 1.1  # at most
+# Our errors may be at most this many times NumPy's.
+ERROR_BESIDE_NUMPY = 1.1
 SMALL_CALL_US = {
     **dict.fromkeys((*COLUMN_OPERATIONS, *POOLING_OPERATIONS), 5.0),
     "conv2d": 6.0,
 }
 
 STEPS, INFERENCES = (
-    tuple(
-        measured.workload
-        for section in SECTIONS
-        for measured in section.measurements
-        if measured.operation == operation and measured.workload.name.startswith(("simple", "deep"))
-    )
-    for operation in ("network_step", "network_inference")
+    tuple(NetworkTask(what, *of, 100) for of in product(("simple", "deep"), ("float32", "float64")))
+    for what in ("step", "inference")
 )
 CONV_PEERS = (*TORCH_LAYOUTS, "onnxruntime")
 # (n, c, size, filters) of 3x3 windows, and what is wanted with the default precision and "high".

@@ -23,7 +23,7 @@ from fastconv._textbook import (
 
 __all__ = ["col2im", "im2col", "max_pool", "max_pool_backward", "plane_indices"]
 
-FILTERED_ROWS = 16
+FILTERED_ROWS = 16  # A thread filters bands of this number of rows.
 RNG = np.random.default_rng(0)
 
 
@@ -38,7 +38,7 @@ def convolution(image: Array, weight: Array, bias: Array, stride: int, pad: int)
 def _of_columns(
     col: Array, shape: Shape, weight: Array, bias: Array, stride: int, pad: int
 ) -> Array:
-    """Convolve images of a shape, of which there are the columns."""
+    """Convolve images of this shape, whose columns are given."""
     n, c, h, w = shape
     out_h, out_w = (out_size(size, weight.shape[2], stride, pad) for size in (h, w))
     rows = _product(col, _by_group(weight, c)) + bias

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.cases import Array, Case
 
-# In this order they appear. Name, as users install it -> module.
+# The name under which users install a library, and its module; reports keep this order.
 MODULES = {
     "fastconv": "ours",
     "numpy": "numpy",
@@ -23,12 +23,12 @@ MODULES = {
     "torch": "torch",
     "onnxruntime": "onnxruntime",
     "jax": "jax",
-    "limits": "limits",  # what the machine can do
+    "limits": "limits",  # This is no library, but what the machine can do.
 }
 
 OURS = "fastconv"
-LIMIT = "limit"  # the mode of what the machine can do
-HIGH = "high"  # the mode of `fastconv.set_precision`
+LIMIT = "limit"  # Rows in this mode are what the machine can do.
+HIGH = "high"  # Rows in this mode are ours with `fastconv.precision("high")`.
 FMA_PEAK = "FMA peak"
 TORCH_LAYOUTS = ("torch", "torch channels_last")
 
@@ -40,9 +40,9 @@ class Contender:
     name: str
     mode: str
     call: Callable[[], Any]
-    results: Callable[[Any], tuple[Array, ...]]  # of what `call` returns, in fastconv's layout
-    operations: float = 1  # in one call
-    warm_up: Callable[[], Any] | None = None  # a part of the call, if that is long
+    results: Callable[[Any], tuple[Array, ...]]  # Brings what `call` returns into our layout.
+    operations: float = 1  # One call does the operation this number of times.
+    warm_up: Callable[[], Any] | None = None  # A shorter call, which warms up as well.
 
 
 Offer = Callable[[Any, Case], Iterator[Contender]]

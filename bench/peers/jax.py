@@ -23,7 +23,7 @@ from bench.networks import NetworkCase, through
 from bench.peers import Contender
 from fastconv import layers
 
-ready: Any = jax.block_until_ready  # has no types
+ready: Any = jax.block_until_ready  # The function itself has no types.
 
 
 class Peer:
@@ -114,7 +114,7 @@ class Network:
 
     def __init__(self, case: NetworkCase) -> None:
         self.net = case.net
-        # Needed for float64, and only while arrays are made and functions compiled.
+        # JAX needs the flag for float64, while arrays are made and functions are compiled.
         with jax.enable_x64(case.net.dtype == np.float64):
             self.params = [jnp.asarray(array) for array in case.net.params.values()]
             self.batches = [jnp.asarray(batch) for batch in case.batches]

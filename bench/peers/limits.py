@@ -15,11 +15,13 @@ import numpy as np
 from bench.peers import FMA_PEAK, LIMIT, Contender
 from fastconv import _kernels
 
-CALL_SECONDS = 0.005  # so long that starting threads does not count
+# Calls take at least this long, so that starting threads does not count.
+CALL_SECONDS = 0.005
 MACHINE_SAMPLES = 15
-# In the L2 of every thread, or in the memory of all together.
+# The bytes that are moved fit into the L2 cache of a thread, or only into memory.
 L2_BYTES, MEMORY_BYTES = 1 << 18, 1 << 28
-MOVES = {"read": (2, 0), "write": (0, 2), "copy": (1, 1)}  # halves of them in source and target
+# Each way to move reads and writes this number of halves of the bytes.
+MOVES = {"read": (2, 0), "write": (0, 2), "copy": (1, 1)}
 WAYS = {"": False, ", past caches": True}
 
 
@@ -70,7 +72,7 @@ def _multiply_add(dtype: str, threads: int) -> tuple[Callable[[], float], int]:
 def _move(
     read: int, written: int, threads: int, past_caches: bool
 ) -> tuple[Callable[[], Any], int]:
-    """Give a call that moves so many bytes in every one of its rounds, and their number."""
+    """Give a call that moves these bytes in each of its rounds, and the number of rounds."""
     move = _kernels.roofline.move
     source, target = np.ones(read, np.uint8), np.ones(written, np.uint8)
     part = source[: read // threads], target[: written // threads]
