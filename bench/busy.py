@@ -18,7 +18,7 @@ import numpy as np
 import fastconv
 from fastconv._text import table
 
-PAUSES = (0.0, 0.0005, 0.002, 0.005, 0.03)  # seconds
+PAUSES = (0.0, 0.0005, 0.002, 0.005, 0.03)  # Seconds.
 BUSY = "while True: pass"
 
 

@@ -18,8 +18,12 @@ from bench.shapes import Workload
 
 Array = npt.NDArray[Any]
 
-COL_ELEMENTS = 1 << 25  # columns are computed of so many at once, or of one image
-ERROR_SIZE = 512  # of a single image that errors are measured on
+# Convolutions are computed of as many images at once as have this number of columns, or of one.
+COL_ELEMENTS = 1 << 25
+# Contenders that need all columns at once take no part where these are larger.
+MOST_COLUMN_BYTES = 2 << 30
+# Errors of filters of a single image are measured on an image of this size.
+ERROR_SIZE = 512
 
 
 class Case:
@@ -63,8 +67,9 @@ class Case:
         return textbook.im2col(self.image, *self.window)
 
     @property
-    def col_bytes(self) -> int:
-        return 4 * prod(self.workload.col_shape)
+    def has_columns(self) -> bool:
+        """Whether all columns together are small enough to be made."""
+        return 4 * prod(self.workload.col_shape) <= MOST_COLUMN_BYTES
 
     @cached_property
     def pooled(self) -> tuple[Array, Array]:
@@ -156,9 +161,9 @@ class Case:
         return all(map(self._equal, results, expected))
 
     def _equal(self, got: Array, want: Array) -> bool:
-        if self.operation.startswith("avg_"):  # quotients are rounded
+        if self.operation.startswith("avg_"):  # Quotients are rounded.
             return got.shape == want.shape and np.allclose(got, want, rtol=1e-6, atol=1e-6)
-        if self.workload.filters:  # the transforms of Fourier and Winograd round
+        if self.workload.filters:  # Fourier's and Winograd's transforms round.
             return np.array_equal(np.rint(got), want)
         return np.array_equal(got, want)
 
@@ -174,7 +179,7 @@ class Case:
             case "col2im" | "fold":
                 return col, image
             case "max_pool2d_indices":
-                return image, 3 * output  # an index has 8 bytes
+                return image, 3 * output  # An index has 8 bytes.
             case "max_pool2d_backward" | "max_unpool2d":
                 return 3 * output, image
             case "max_pool2d" | "avg_pool2d":

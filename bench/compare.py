@@ -11,26 +11,27 @@ import argparse
 import importlib
 import math
 import re
-import statistics
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bench.command import facts, fail, results_file
-from bench.results import LIMIT, OURS, Results, Row
-from fastconv._text import table
+from bench.peers import LIMIT, OURS
+from bench.report import aligned
+from bench.results import CASE, Results
 
-LEVEL = 0.01  # of the test
+# A difference counts if the test would find it this often between equal runs.
+LEVEL = 0.01
+# With fewer controls, drift and noise cannot be told: no drift and this noise are assumed.
+FEWEST_CONTROLS = 10
 DEFAULT_NOISE = 0.05
-FEWEST_CONTROLS = 10  # below, drift and noise cannot be told
-CHANGES_ANYWAY = ("load", "fastconv: idle memory")
+CHANGES_ANYWAY = ("load", "clock", "fastconv: idle memory")
 MUST_AGREE = ("cpu", "threads")
 
 SLOWER, FASTER, SAME = "slower", "faster", "no difference shown"
-
-Key = tuple[str, str, int, str, str]
+KEY = [*CASE, "contender", "mode"]
 
 
 @dataclass(frozen=True)
@@ -41,73 +42,80 @@ class Noise:
     spread: float = math.log1p(DEFAULT_NOISE)
     controls: int = 0
 
-    def exceeded_by(self, ratio: float) -> bool:
-        return abs(math.log(ratio)) > self.spread
-
-
-@dataclass(frozen=True)
-class Change:
-    before: Row
-    after: Row
-    ratio: float  # after / before, without the drift
-    p: float
-    verdict: str
-    testable: bool  # whether there are blocks enough for the test to say anything
-
 
 @dataclass(frozen=True)
 class Comparison:
+    """`changes` has our rows that both runs have, slowest first.
+
+    Its columns are the key of a row, seconds_before, seconds_after, ratio (after / before, without
+    the drift), p, verdict, and testable: whether there are blocks enough for the test to say
+    anything.
+    """
+
     noise: Noise
-    changes: list[Change]  # slowest first
-    only_before: list[Row]
-    only_after: list[Row]
+    changes: pd.DataFrame
+    only_before: pd.DataFrame
+    only_after: pd.DataFrame
 
 
 def compare(before: Results, after: Results) -> Comparison:
-    old, new = _timed(before), _timed(after)
-    common = old.keys() & new.keys()
-    same = {
-        library
+    both = before.table()[[*KEY, "seconds", "block_medians"]].merge(
+        after.table()[[*KEY, "seconds", "block_medians"]],
+        how="outer",
+        on=KEY,
+        suffixes=("_before", "_after"),
+        indicator="where",
+    )
+    common = both[both["where"] == "both"]
+    ours = both[both["contender"] == OURS]
+    unchanged = {
+        _first_word(library)
         for library, version in before.machine.versions.items()
         if after.machine.versions.get(library) == version
     }
-    noise = noise_of(
-        math.log(new[key].seconds / old[key].seconds)
-        for key in common
-        if _is_control(old[key], same)
-    )
-    changes = [change(old[key], new[key], noise) for key in common if old[key].contender == OURS]
+    noise = noise_of(common[_are_controls(common, unchanged)])
     return Comparison(
         noise,
-        sorted(changes, key=lambda change: (-change.ratio, _key(change.before))),
-        [row for key, row in old.items() if row.contender == OURS and key not in new],
-        [row for key, row in new.items() if row.contender == OURS and key not in old],
+        changes(ours[ours["where"] == "both"], noise),
+        ours[ours["where"] == "left_only"],
+        ours[ours["where"] == "right_only"],
     )
 
 
-def noise_of(log_ratios: Iterable[float]) -> Noise:
+def _are_controls(rows: pd.DataFrame, unchanged: set[str]) -> Any:
+    """Whether a row's contender, "torch channels_last", is of an unchanged library, "torch"."""
+    of_unchanged = rows["contender"].map(_first_word).isin(unchanged)
+    return (rows["mode"] == LIMIT) | ((rows["contender"] != OURS) & of_unchanged)
+
+
+def _first_word(name: str) -> str:
+    return re.split("[ ,-]", name)[0]
+
+
+def noise_of(controls: pd.DataFrame) -> Noise:
     """Give the noise that controls show, or if there are too few what is assumed."""
-    ratios = list(log_ratios)
-    if len(ratios) < FEWEST_CONTROLS:
-        return Noise(controls=len(ratios))
-    drift = statistics.median(ratios)
-    spread = float(np.percentile(np.abs(np.array(ratios) - drift), 95))
-    return Noise(drift, spread, len(ratios))
+    if len(controls) < FEWEST_CONTROLS:
+        return Noise(controls=len(controls))
+    ratios = np.log(controls["seconds_after"] / controls["seconds_before"])
+    drift = float(ratios.median())
+    return Noise(drift, float((ratios - drift).abs().quantile(0.95)), len(ratios))
 
 
-def change(before: Row, after: Row, noise: Noise) -> Change:
-    assert before.timing
-    assert after.timing
+def changes(common: pd.DataFrame, noise: Noise) -> pd.DataFrame:
+    """Judge rows that both runs have."""
     drift = math.exp(noise.drift)
-    old = before.timing.block_medians
-    new = [median / drift for median in after.timing.block_medians]
-    ratio = after.seconds / before.seconds / drift
-    p = float(_stats().mannwhitneyu(old, new).pvalue)
-    verdict = SAME
-    if p <= LEVEL and noise.exceeded_by(ratio):
-        verdict = SLOWER if ratio > 1 else FASTER
-    least = 2 / math.comb(len(old) + len(new), len(old))  # the p of medians that do not overlap
-    return Change(before, after, ratio, p, verdict, least <= LEVEL)
+    found = common.assign(ratio=common["seconds_after"] / common["seconds_before"] / drift)
+    blocks = list(zip(found["block_medians_before"], found["block_medians_after"], strict=True))
+    test = _stats().mannwhitneyu
+    found["p"] = [float(test(old, np.divide(new, drift)).pvalue) for old, new in blocks]
+    # The p of medians that do not overlap is the least that the test can give.
+    least = [2 / math.comb(len(old) + len(new), len(old)) for old, new in blocks]
+    found["testable"] = np.array(least, float) <= LEVEL
+    found["exceeds"] = np.log(found["ratio"].astype(float)).abs() > noise.spread
+    changed = (found["p"] <= LEVEL) & found["exceeds"]
+    verdicts = np.where(found["ratio"] > 1, SLOWER, FASTER)
+    found["verdict"] = np.where(changed, verdicts, SAME)
+    return found.sort_values(["ratio", *KEY], ascending=[False, *[True] * len(KEY)])
 
 
 def _stats() -> Any:
@@ -117,57 +125,32 @@ def _stats() -> Any:
         fail("the comparison needs SciPy: pip install 'fastconv[test]'")
 
 
-def _key(row: Row) -> Key:
-    return row.operation, row.workload, row.threads, row.contender, row.mode
-
-
-def _timed(results: Results) -> dict[Key, Row]:
-    return {_key(row): row for row in results.rows if row.timing}
-
-
-def _is_control(row: Row, unchanged: set[str]) -> bool:
-    """Whether a row's contender, "torch channels_last", is of an unchanged library, "torch"."""
-    return row.mode == LIMIT or (
-        row.contender != OURS and _first_word(row.contender) in map(_first_word, unchanged)
+def differences(before: Results, after: Results) -> pd.DataFrame:
+    """Give what differs between the machines, under its name."""
+    both = pd.DataFrame({"before": facts(before.machine), "after": facts(after.machine)}).fillna(
+        "-"
     )
-
-
-def _first_word(name: str) -> str:
-    return re.split("[ ,-]", name)[0]
-
-
-def differences(before: Results, after: Results) -> list[tuple[str, str, str]]:
-    """Give what differs between the machines: its name, before, after."""
-    old, new = facts(before.machine), facts(after.machine)
-    return [
-        (name, old.get(name, "-"), new.get(name, "-"))
-        for name in {**old, **new}
-        if old.get(name) != new.get(name) and name not in CHANGES_ANYWAY
-    ]
+    both = both[both["before"] != both["after"]]
+    return both.drop(index=[name for name in CHANGES_ANYWAY if name in both.index])
 
 
 def report(before: Results, after: Results, found: Comparison, everything: bool) -> str:
-    parts = []
     differing = differences(before, after)
-    if differing:
-        parts.append(table(("machine", "before", "after"), differing, left=3))
+    parts = [aligned(differing.reset_index(names="machine"))] if len(differing) else []
     parts += [
         f"WARNING: {name} differs, so the times cannot be compared"
-        for name, _, _ in differing
-        if name in MUST_AGREE
+        for name in MUST_AGREE
+        if name in differing.index
     ]
     parts.append(_noise(found.noise))
-    changed = [change for change in found.changes if change.verdict != SAME]
-    same = [change for change in found.changes if change.verdict == SAME]
-    if changed:
-        parts.append(_changes(changed))
+    same = found.changes["verdict"] == SAME
+    for rows, shown in ((found.changes[~same], True), (found.changes[same], everything)):
+        if shown and len(rows):
+            parts.append(_changes(rows))
     for name, rows in (("before", found.only_before), ("after", found.only_after)):
-        if rows:
-            lines = [f"  {_name(row)}" for row in rows]
-            parts.append("\n".join([f"measured only {name}:", *lines]))
-    if everything and same:
-        parts.append(_changes(same))
-    parts.append(_counts(changed, same, found.noise))
+        if len(rows):
+            parts.append("\n  ".join([f"measured only {name}:", *_names(rows)]))
+    parts.append(_counts(found.changes))
     return "\n\n".join(parts)
 
 
@@ -183,31 +166,32 @@ def _noise(noise: Noise) -> str:
     )
 
 
-def _changes(changes: list[Change]) -> str:
-    heads = ("", "before, ms", "after, ms", "ratio", "without drift", "p", "verdict")
-    rows = [
-        (
-            _name(change.before),
-            f"{change.before.seconds * 1e3:.4g}",
-            f"{change.after.seconds * 1e3:.4g}",
-            f"{change.after.seconds / change.before.seconds:.3f}",
-            f"{change.ratio:.3f}",
-            f"{change.p:.4f}",
-            change.verdict if change.testable else "too few blocks",
-        )
-        for change in changes
-    ]
-    return table(heads, rows, left=1)
+def _changes(rows: pd.DataFrame) -> str:
+    times = rows[["seconds_before", "seconds_after"]].mul(1e3).map("{:.4g}".format)
+    shown = {
+        "": _names(rows),
+        "before, ms": times["seconds_before"].str.rjust(10),
+        "after, ms": times["seconds_after"].str.rjust(9),
+        "ratio": (rows["seconds_after"] / rows["seconds_before"]).round(3),
+        "without drift": rows["ratio"].round(3),
+        "p": rows["p"].round(4),
+        "verdict": rows["verdict"].where(rows["testable"], "too few blocks"),
+    }
+    return aligned(pd.DataFrame(shown))
 
 
-def _name(row: Row) -> str:
-    return f"{row.operation} {row.workload}, {row.mode}, threads {row.threads}"
+def _names(rows: pd.DataFrame) -> "pd.Series[str]":
+    what = rows["operation"] + " " + rows["workload"] + ", " + rows["mode"]
+    return what + ", threads " + rows["threads"].astype(str)
 
 
-def _counts(changed: list[Change], same: list[Change], noise: Noise) -> str:
-    slower = sum(change.verdict == SLOWER for change in changed)
-    text = f"{slower} slower, {len(changed) - slower} faster, {len(same)} without a difference"
-    untold = sum(not change.testable and noise.exceeded_by(change.ratio) for change in same)
+def _counts(found: pd.DataFrame) -> str:
+    counts = found["verdict"].value_counts()
+    text = ", ".join(
+        f"{counts.get(verdict, 0)} {name}"
+        for verdict, name in ((SLOWER, SLOWER), (FASTER, FASTER), (SAME, "without a difference"))
+    )
+    untold = int((~found["testable"] & found["exceeds"]).sum())
     if untold:
         text += f"; {untold} of these differ by more than the noise, but have too few blocks"
     return text
@@ -223,4 +207,4 @@ def main(options: argparse.Namespace) -> int:
     """Print the comparison; give 1 if anything became slower."""
     found = compare(options.before, options.after)
     print(report(options.before, options.after, found, options.all))
-    return int(any(change.verdict == SLOWER for change in found.changes))
+    return int((found.changes["verdict"] == SLOWER).any())

@@ -17,14 +17,15 @@ import fastconv
 class Machine:
     cpu: str
     cores: int
-    load: float  # processes that ran during the last minute, before the benchmark
+    load: float  # The mean number of running processes in the minute before the benchmark.
     system: str
     python: str
     versions: dict[str, str]
-    fastconv: dict[str, str]  # what `show_config` says
-    commit: str  # of fastconv; empty outside of a repository
+    fastconv: dict[str, str]  # The lines of `fastconv.show_config`.
+    commit: str  # The commit of fastconv; empty outside of a repository.
     date: str
     threads: int
+    clock: str = ""  # The processor's clock as the system says it, which may be the nominal one.
 
 
 def describe(versions: dict[str, str], threads: int) -> Machine:
@@ -39,6 +40,7 @@ def describe(versions: dict[str, str], threads: int) -> Machine:
         commit=_commit(),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         threads=threads,
+        clock=_clock(),
     )
 
 
@@ -47,12 +49,19 @@ def _all_cores() -> int:
 
 
 def _cpu() -> str:
+    return _cpu_info("model name") or platform.processor() or platform.machine()
+
+
+def _clock() -> str:
+    clock = _cpu_info("cpu MHz")
+    return f"{float(clock) / 1000:.2f} GHz" if clock else ""
+
+
+def _cpu_info(name: str) -> str:
+    """Give what Linux says of the first processor."""
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
 def _config() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Peak memory of one call beyond its inputs and outputs, each in a fresh process.
 
-The kernel's high-water mark of resident memory is read before and after the call; results go to
+The kernel's high-water mark of resident memory is read before and after the call. Results go to
 `out=`, and what a call has to allocate all the same (indices, gradients) is taken off. Starting the
 threads counts, as the call is the first one large enough to use them.
 """
@@ -11,12 +11,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import fastconv
+from bench.cases import Case
+from bench.peers import ours
 from bench.shapes import SMALL_CALLS, Workload
 
 STATUS = Path("/proc/self/status")  # Linux only
@@ -29,9 +31,9 @@ def extra_bytes(operation: str, workload: Workload, threads: int) -> int:
 
 
 def _measure(operation: str, workload: Workload, threads: int) -> int:
-    fastconv.set_num_threads(threads)
-    _call(operation, SMALL_CALLS[operation])()
-    call = _call(operation, workload)
+    peer = ours.Peer(threads)
+    _call(peer, operation, SMALL_CALLS[operation])()
+    call = _call(peer, operation, workload)
     _forget()
     before = _high_water()
     result = call()
@@ -41,48 +43,22 @@ def _measure(operation: str, workload: Workload, threads: int) -> int:
             extra -= result[1].nbytes
         case "conv2d_backward":
             extra -= sum(array.nbytes for array in result)
-    return int(extra)
+    return extra
 
 
-def _call(operation: str, workload: Workload) -> Callable[[], Any]:
-    """Prepare the operation on touched memory, without temporary arrays."""
-    w = workload
-    image, grad = np.ones(w.image_shape, np.float32), np.ones(w.output_shape, np.float32)
-    like_image, like_output = np.ones_like(image), np.ones_like(grad)
-    k, s, p = w.kernel, w.stride, w.pad
+def _call(peer: ours.Peer, operation: str, workload: Workload) -> Callable[[], Any]:
+    """Prepare what the benchmark times, writing to touched memory where that is possible."""
+    call: Callable[..., Any] = next(getattr(peer, operation)(Case(operation, workload))).call
     match operation:
-        case "im2col":
-            col = np.ones(w.col_shape, np.float32)
-            return lambda: fastconv.im2col(image, k, k, s, p, out=col)
-        case "col2im":
-            col = np.ones(w.col_shape, np.float32)
-            return lambda: fastconv.col2im(col, w.image_shape, k, k, s, p, out=like_image)
-        case "max_pool2d":
-            return lambda: fastconv.max_pool2d(image, k, s, p, out=like_output)
-        case "max_pool2d_indices":
-            return lambda: fastconv.max_pool2d(image, k, s, p, return_indices=True, out=like_output)
-        case "max_pool2d_backward":
-            starts = np.maximum(np.arange(w.out_size) * s - p, 0)
-            indices = np.empty(w.output_shape, np.int64)
-            indices[...] = starts[:, None] * w.size + starts
-            return lambda: fastconv.max_pool2d_backward(
-                grad, indices, w.image_shape, out=like_image
-            )
-        case "avg_pool2d":
-            return lambda: fastconv.avg_pool2d(image, k, s, p, out=like_output)
-        case "avg_pool2d_backward":
-            return lambda: fastconv.avg_pool2d_backward(
-                grad, w.image_shape, k, s, p, out=like_image
-            )
-    weight, bias = np.ones(w.weight_shape, np.float32), np.ones(w.filters, np.float32)
-    match operation:
-        case "conv2d":
-            return lambda: fastconv.conv2d(
-                image, weight, bias, s, p, groups=w.groups, out=like_output
-            )
         case "conv2d_backward":
-            return lambda: fastconv.conv2d_backward(grad, image, weight, s, p, groups=w.groups)
-    raise ValueError(f"unknown operation {operation!r}")
+            return call
+        case "im2col":
+            shape: tuple[int, ...] = workload.col_shape
+        case "col2im" | "max_pool2d_backward" | "avg_pool2d_backward":
+            shape = workload.image_shape
+        case _:
+            shape = workload.output_shape
+    return partial(call, out=np.ones(shape, np.float32))
 
 
 def _forget() -> None:
@@ -90,7 +66,7 @@ def _forget() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-    with contextlib.suppress(OSError):  # the mark is right even so, as nothing big was freed
+    with contextlib.suppress(OSError):  # Even so the mark is right, as nothing large was freed.
         Path("/proc/self/clear_refs").write_text("5")
 
 

@@ -4,7 +4,7 @@ All have the weights of our network, whose layers say how the others are built. 
 loss of a batch and the gradients of all parameters; inference the scores of many batches.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from math import prod
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bench import textbook_layers
+from bench import textbook
 from bench.cases import Array, relative_rms
 from bench.peers import Contender
 from bench.shapes import NetworkTask
@@ -26,12 +26,15 @@ KINDS: dict[str, Callable[..., models.Sequential]] = {
     "alexnet": models.AlexNet,
     "vgg16": models.VGG,
 }
-# Of a result's largest number. Float32 decides between pixels that are equal but for rounding, and
-# a gradient that goes to another pixel of a window changes sums of gradients by 1e-3.
+# Results may differ by this part of their largest number. Float32 decides between pixels that are
+# equal but for rounding, and a gradient that goes to another pixel of a window changes sums of
+# gradients by 1e-3.
 SCORE_TOLERANCES = {"float32": 1e-5, "float64": 1e-10}
 GRADIENT_TOLERANCES = {"float32": 5e-3, "float64": 1e-10}
-ERROR_NUMBERS = 1 << 18  # in a batch that errors are measured of
-LOSS_TOLERANCE = 1e-4  # PyTorch does not add the textbook's 1e-7 to probabilities
+# Errors are measured with a batch of at most this number of pixels.
+ERROR_NUMBERS = 1 << 18
+# The loss may differ more: PyTorch does not add the textbook's 1e-7 to probabilities.
+LOSS_TOLERANCE = 1e-4
 
 
 class NetworkCase:
@@ -41,7 +44,7 @@ class NetworkCase:
     inference the first batch.
     """
 
-    moved = (0, 0)  # nobody knows what stays in caches
+    moved = (0, 0)  # The bytes are unknown, because nobody knows what stays in caches.
 
     def __init__(self, operation: str, task: NetworkTask, plain: bool = False) -> None:
         self.operation = operation
@@ -170,14 +173,6 @@ def contender(name: str, case: NetworkCase, library: Callable[[NetworkCase], Net
     return Contender(name, "fresh", _call(case, network), results, warm_up=warm_up)
 
 
-def ours(case: NetworkCase) -> Iterator[Contender]:
-    yield contender("fastconv", case, Ours)
-
-
-def textbook(case: NetworkCase) -> Iterator[Contender]:
-    yield contender("numpy", case, Textbook)
-
-
 def learned(layer: Any) -> list[Array]:
     return [layer.W, layer.b] if hasattr(layer, "W") else []
 
@@ -209,46 +204,30 @@ class Textbook:
 
     def __init__(self, case: NetworkCase, dtype: npt.DTypeLike | None = None) -> None:
         dtype = dtype or case.workload.dtype
-        self.layers = [
-            TEXTBOOK[type(layer)](layer, *(p.astype(dtype, copy=False) for p in learned(layer)))
-            for layer in case.net.layers.values()
-        ]
-        self.last_layer = textbook_layers.SoftmaxWithLoss()
+        self.net, self.labels = case.net, case.labels
+        self.params = [p.astype(dtype, copy=False) for p in case.net.params.values()]
         self.batches = [batch.astype(dtype, copy=False) for batch in case.batches]
-        self.labels = case.labels
 
     def step(self) -> list[Any]:
-        loss = self.last_layer.forward(self._forward(self.batches[0], True), self.labels)
-        dout = self.last_layer.backward()
-        for layer in reversed(self.layers):
-            dout = layer.backward(dout)
-        return [loss, *(gradient for layer in self.layers for gradient in layer.gradients)]
+        tape: list[textbook.Backward] = []
+        scores = self._forward(textbook.TRAINING, self.batches[0], tape)
+        loss, dout = textbook.softmax_with_loss(scores, self.labels)
+        gradients: list[Array] = []
+        for backward in reversed(tape):
+            dout, *of_params = backward(dout)
+            gradients = [*of_params, *gradients]
+        return [loss, *gradients]
 
     def scores(self, x: Any) -> Any:
-        return self._forward(x, False)
+        return self._forward(textbook.INFERENCE, x, [])
 
-    def _forward(self, x: Any, train: bool) -> Any:
-        for layer in self.layers:
-            x = layer.forward(x, train)
+    def _forward(self, functions: Any, x: Any, tape: list[textbook.Backward]) -> Any:
+        left = iter(self.params)
+        for layer in self.net.layers.values():
+            params = [next(left) for _ in learned(layer)]
+            x, backward = functions[type(layer)](layer, x, *params)
+            tape.append(backward)
         return x
-
-
-TEXTBOOK: dict[type, Callable[..., textbook_layers.Layer]] = {
-    layers.Convolution: lambda layer, weight, bias: textbook_layers.Convolution(
-        weight, bias, layer.stride, layer.pad, layer.groups
-    ),
-    layers.Affine: lambda layer, weight, bias: textbook_layers.Affine(weight, bias),
-    layers.Pooling: lambda layer: textbook_layers.Pooling(layer.pool_h, layer.stride, layer.pad),
-    layers.AveragePooling: lambda layer: textbook_layers.AveragePooling(
-        layer.pool_h, layer.stride, layer.pad
-    ),
-    layers.Relu: lambda layer: textbook_layers.Relu(),
-    layers.Sigmoid: lambda layer: textbook_layers.Sigmoid(),
-    layers.Dropout: lambda layer: textbook_layers.Dropout(layer.dropout_ratio),
-    layers.LocalResponseNormalization: lambda layer: textbook_layers.LocalResponseNormalization(
-        layer.size, layer.alpha, layer.beta, layer.k
-    ),
-}
 
 
 def _dropouts(net: models.Sequential) -> list[layers.Dropout]:

@@ -8,27 +8,31 @@ What was not measured is left out.
 
 import argparse
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from bench.command import fail, results_file
-from bench.results import OURS, Results, Row, bound_of, find
+from bench.peers import OURS, TORCH_LAYOUTS
+from bench.results import Results, network_totals
 from bench.shapes import BATCHES, CURVES, LAYERS_OF_NETWORKS, THREADED, Layer, Workload
-from bench.targets import TORCH_LAYOUTS
-from bench.totals import network_totals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DPI = 110
-WIDTH = 12.8  # inches
+WIDTH = 12.8  # Inches.
 CONVOLUTIONS, DEPTHWISE, POOLINGS = "convolutions", "depthwise convolutions", "poolings"
-KINDS = {CONVOLUTIONS: 2.7, DEPTHWISE: 2.2, POOLINGS: 2.2}  # inches of height
-FEWEST_A_LINE, MOST_A_LINE = 3, 9  # layers
-BARS = 0.84  # of the distance between two groups
+# Each kind of layers has lines of this height in inches.
+KINDS = {CONVOLUTIONS: 2.7, DEPTHWISE: 2.2, POOLINGS: 2.2}
+# A line has room for at least and at most this number of layers.
+FEWEST_PER_LINE, MOST_PER_LINE = 3, 9
+# A group of bars fills this part of the distance between two groups.
+BARS = 0.84
 GREY = "0.35"
 
 COLOURS = {
@@ -40,7 +44,7 @@ COLOURS = {
     "opencv dnn": "#56B4E9",
     "numpy": "#999999",
 }
-# What the summary shows: the better of several contenders under the colour of the first.
+# The summary shows the better of these contenders, in the colour of the first.
 PEERS = {
     "PyTorch": TORCH_LAYOUTS,
     "onnxruntime": ("onnxruntime",),
@@ -71,16 +75,16 @@ def draw(results: Results, folder: Path) -> list[Picture]:
 
 
 def _figures(results: Results) -> "Iterator[tuple[Picture, Figure | None]]":
-    yield (
-        Picture(SUMMARY, SUMMARY_TITLE),
-        summary(results),
-    )
+    table = results.table()
+    fresh = table[table["mode"] == "fresh"]
+    of_run = fresh[fresh["threads"] == results.machine.threads]
+    yield Picture(SUMMARY, SUMMARY_TITLE), _summary(of_run)
     for network in LAYERS_OF_NETWORKS:
         for batch in BATCHES:
             file = f"{network.lower()}-batch-{batch}.png"
             title = f"Layers of {network}, batch {batch}"
-            yield Picture(file, title), layers(results, network, batch)
-    yield Picture("scaling.png", "How time scales"), scaling(results)
+            yield Picture(file, title), _layers(of_run, network, batch)
+    yield Picture("scaling.png", "How time scales"), _scaling(fresh, of_run)
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -107,7 +111,7 @@ def _legend(place: Any, panels: "list[Axes]", where: str, columns: int = 0) -> N
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    if LIMIT_LABEL in found:  # last
+    if LIMIT_LABEL in found:  # The limit is named last.
         found[LIMIT_LABEL] = found.pop(LIMIT_LABEL)
     place.legend(
         list(found.values()),
@@ -124,14 +128,18 @@ def _legend(place: Any, panels: "list[Axes]", where: str, columns: int = 0) -> N
 # ---- layers of networks ------------------------------------------------------------------------
 
 
-def layers(results: Results, network: str, batch: int) -> "Figure | None":
+def _layers(fresh: pd.DataFrame, network: str, batch: int) -> "Figure | None":
     """Show the speed of every convolution, depthwise ones by themselves, and poolings' times."""
-    kinds: dict[str, list[tuple[Layer, list[Row]]]] = {kind: [] for kind in KINDS}
-    for layer in LAYERS_OF_NETWORKS[network]:
-        rows = results.of_case(layer.operation, layer.workload.of(batch).name)
-        if find(rows, OURS, "fresh"):
-            kinds[_kind(layer.workload)].append((layer, rows))
-    lines = [(kind, line) for kind, cases in kinds.items() for line in _lines(cases)]
+    shown = pd.DataFrame(
+        [
+            (layer.operation, layer.workload.of(batch).name, number, _label(layer), _kind(layer))
+            for number, layer in enumerate(LAYERS_OF_NETWORKS[network])
+        ],
+        columns=["operation", "workload", "layer", "label", "kind"],
+    ).merge(fresh, on=["operation", "workload"])
+    shown = shown[shown["layer"].isin(shown.loc[shown["contender"] == OURS, "layer"])]
+    by_kind = {kind: shown[shown["kind"] == kind] for kind in KINDS}
+    lines = [(kind, line) for kind, rows in by_kind.items() for line in _lines(rows)]
     if not lines:
         return None
     heights = [KINDS[kind] for kind, _ in lines]
@@ -139,16 +147,17 @@ def layers(results: Results, network: str, batch: int) -> "Figure | None":
     figure.suptitle(f"{network}, batch {batch}", x=0.01, ha="left", fontsize=12, weight="bold")
     grid = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)
     panels: list[Axes] = list(grid[:, 0])
-    names = _present([rows for cases in kinds.values() for _, rows in cases])
+    names = [name for name in COLOURS if (shown["contender"] == name).any()]
     tops: dict[str, float] = {}
     for axes, (kind, line) in zip(panels, lines, strict=True):
         pooling = kind == POOLINGS
         _plain(axes, "" if kind in tops else kind, "ms" if pooling else "GFLOP/s")
-        across = max(FEWEST_A_LINE, len(_lines(kinds[kind])[0]))
         if pooling:
             axes.set_yscale("log")
             axes.margins(y=0.15)
-        _groups(axes, line, names, _milliseconds if pooling else _gflops, across, not pooling)
+        _groups(axes, line, names, pooling)
+        across = max(FEWEST_PER_LINE, _lines(by_kind[kind])[0]["layer"].nunique())
+        axes.set_xlim(-0.5, across - 0.5)
         if pooling:
             _plain_ticks(axes.yaxis)
         tops[kind] = max(tops.get(kind, 0), axes.get_ylim()[1])
@@ -158,76 +167,58 @@ def layers(results: Results, network: str, batch: int) -> "Figure | None":
     return figure
 
 
-def _kind(w: Workload) -> str:
-    if not w.filters:
+def _kind(layer: Layer) -> str:
+    if not layer.workload.filters:
         return POOLINGS
-    return DEPTHWISE if is_depthwise(w) else CONVOLUTIONS
+    return DEPTHWISE if layer.workload.is_depthwise else CONVOLUTIONS
 
 
-def is_depthwise(w: Workload) -> bool:
-    return w.groups == w.c > 1
+def _lines(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Cut the layers into lines about equally long."""
+    numbers = list(dict.fromkeys(rows["layer"]))
+    length = math.ceil(len(numbers) / math.ceil(len(numbers) / MOST_PER_LINE)) if numbers else 1
+    cuts = range(0, len(numbers), length)
+    return [rows[rows["layer"].isin(numbers[first : first + length])] for first in cuts]
 
 
-def _lines(cases: list[tuple[Layer, list[Row]]]) -> list[list[tuple[Layer, list[Row]]]]:
-    """Cut them into lines about equally long."""
-    if not cases:
-        return []
-    length = math.ceil(len(cases) / math.ceil(len(cases) / MOST_A_LINE))
-    return [cases[i : i + length] for i in range(0, len(cases), length)]
-
-
-def _present(cases: list[list[Row]]) -> list[str]:
-    """Give the contenders that have a bar anywhere."""
-    return [name for name in COLOURS if any(find(rows, name, "fresh") for rows in cases)]
-
-
-def _gflops(row: Row, seconds: float) -> float:
-    return row.flops / seconds / 1e9
-
-
-def _milliseconds(row: Row, seconds: float) -> float:
-    return seconds * 1e3
-
-
-def _groups(
-    axes: "Axes",
-    cases: list[tuple[Layer, list[Row]]],
-    names: list[str],
-    value: Callable[[Row, float], float],
-    across: int,
-    bars: bool,
-) -> None:
+def _groups(axes: "Axes", line: pd.DataFrame, names: list[str], pooling: bool) -> None:
     """Show bars or, where the axis has no zero, points, under a line for the limit that binds."""
+    places = {number: place for place, number in enumerate(dict.fromkeys(line["layer"]))}
+
+    def value(seconds: "pd.Series[float]") -> "pd.Series[float]":
+        return seconds * 1e3 if pooling else line["flops"] / seconds / 1e9
+
+    line = line.assign(
+        x=line["layer"].map(places),
+        height=value(line["seconds"]),
+        limit_height=value(line["limit_seconds"]),
+    )
     width = BARS / len(names)
     for i, name in enumerate(names):
-        found = [(x, find(rows, name, "fresh")) for x, (_, rows) in enumerate(cases)]
-        points = [(x, value(row, row.seconds)) for x, row in found if row]
-        places = [x + (i + 0.5) * width - BARS / 2 for x, _ in points]
-        heights = [height for _, height in points]
-        if bars:
-            axes.bar(places, heights, width, color=COLOURS[name], label=name)
+        rows = line[line["contender"] == name]
+        x = rows["x"] + (i + 0.5) * width - BARS / 2
+        if pooling:
+            axes.plot(x, rows["height"], "o", color=COLOURS[name], label=name, markersize=6)
         else:
-            axes.plot(places, heights, "o", color=COLOURS[name], label=name, markersize=6)
-    for x, (_, rows) in enumerate(cases):
-        ours = find(rows, OURS, "fresh")
-        if ours and (bound := bound_of(ours, rows)):
-            limit = value(ours, bound.share * ours.seconds)
-            ends = x - BARS / 2, x + BARS / 2
-            axes.plot(ends, (limit, limit), color="black", linewidth=1.4, label=LIMIT_LABEL)
-            axes.annotate(
-                bound.name,
-                (x, limit),
-                (0, 2 if bars else -8),
-                textcoords="offset points",
-                ha="center",
-                fontsize=6.5,
-                color=GREY,
-            )
-    axes.set_xlim(-0.5, across - 0.5)
-    axes.set_xticks(range(len(cases)), [_layer_label(layer) for layer, _ in cases])
+            axes.bar(x, rows["height"], width, color=COLOURS[name], label=name)
+    ours = line[line["contender"] == OURS]
+    for row in ours[ours["limit"].notna()].itertuples():
+        ends = row.x - BARS / 2, row.x + BARS / 2
+        heights = (row.limit_height, row.limit_height)
+        axes.plot(ends, heights, color="black", linewidth=1.4, label=LIMIT_LABEL)
+        axes.annotate(
+            row.limit,
+            (row.x, row.limit_height),
+            (0, -8 if pooling else 2),
+            textcoords="offset points",
+            ha="center",
+            fontsize=6.5,
+            color=GREY,
+        )
+    axes.set_xticks(range(len(ours)), list(ours["label"]))
 
 
-def _layer_label(layer: Layer) -> str:
+def _label(layer: Layer) -> str:
     w = layer.workload
     window = f"{w.kernel}×{w.kernel}/{w.stride} @{w.size}"
     times = f" ×{layer.times}" if layer.times > 1 else ""
@@ -237,7 +228,7 @@ def _layer_label(layer: Layer) -> str:
 def _channels(w: Workload) -> str:
     if not w.filters:
         return f"{w.c}"
-    if is_depthwise(w):
+    if w.is_depthwise:
         return f"{w.c} depthwise"
     return f"{w.c}→{w.filters}" + (f" in {w.groups} groups" if w.groups > 1 else "")
 
@@ -245,38 +236,29 @@ def _channels(w: Workload) -> str:
 # ---- scaling -----------------------------------------------------------------------------------
 
 
-def scaling(results: Results) -> "Figure | None":
+def _scaling(fresh: pd.DataFrame, of_run: pd.DataFrame) -> "Figure | None":
     """Show time against threads, and against one number of a workload."""
-    counts = sorted({row.threads for row in results.rows})
-    panels = [
-        (
-            f"{operation} {_short(workload)}",
-            "threads",
-            [(n, results.of_case(operation, workload.name, n)) for n in counts],
-        )
-        for operation, workload in THREADED
-        if isinstance(workload, Workload)
-    ] + [
-        (
-            f"{curve.operation}, {curve.axis}",
-            curve.axis,
-            [(x, results.of_case(curve.operation, w.name)) for x, w in curve.points],
-        )
-        for curve in CURVES
-    ]
-    panels = [
-        (title, axis, points)
-        for title, axis, points in panels
-        if sum(find(rows, OURS, "fresh") is not None for _, rows in points) > 1
-    ]
+    panels = []
+    for operation, workload in THREADED:
+        if isinstance(workload, Workload):
+            rows = fresh[(fresh["operation"] == operation) & (fresh["workload"] == workload.name)]
+            panels.append(
+                (f"{operation} {_short(workload)}", "threads", rows.assign(x=rows["threads"]))
+            )
+    for curve in CURVES:
+        points = {workload.name: x for x, workload in curve.points}
+        rows = of_run[(of_run["operation"] == curve.operation) & of_run["workload"].isin(points)]
+        title = f"{curve.operation}, {curve.axis}"
+        panels.append((title, curve.axis, rows.assign(x=rows["workload"].map(points))))
+    panels = [panel for panel in panels if (panel[2]["contender"] == OURS).sum() > 1]
     if not panels:
         return None
     across = 4
-    down = math.ceil((len(panels) + 1) / across)  # and the legend
+    down = math.ceil((len(panels) + 1) / across)  # The legend needs a place, too.
     figure = _figure(WIDTH, down * 3.3)
     grid: list[Axes] = list(figure.subplots(down, across, squeeze=False).ravel())
-    for axes, (title, axis, points) in zip(grid, panels, strict=False):
-        _curve(axes, title, axis, points)
+    for axes, (title, axis, rows) in zip(grid, panels, strict=False):
+        _curve(axes, title, axis, rows.sort_values("x", kind="stable"))
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     _legend(grid[-1], grid, "center", columns=1)
@@ -288,34 +270,28 @@ def _short(w: Workload) -> str:
     return text + (f"/{w.stride}" if w.stride > 1 else "")
 
 
-def _curve(axes: "Axes", title: str, axis: str, points: list[tuple[int, list[Row]]]) -> None:
+def _curve(axes: "Axes", title: str, axis: str, rows: pd.DataFrame) -> None:
     _plain(axes, title, "ms")
     axes.set_yscale("log")
     if axis != "kernel size":
         axes.set_xscale("log", base=2)
     for name, colour in COLOURS.items():
-        found = [(x, row.timing) for x, rows in points if (row := find(rows, name, "fresh"))]
-        times = [(x, t) for x, t in found if t]
-        if not times:
+        found = rows[rows["contender"] == name]
+        if found.empty:
             continue
-        xs = [x for x, _ in times]
-        lower, median, upper = (
-            [1e3 * getattr(t, part) for _, t in times]
-            for part in ("lower_quartile", "median", "upper_quartile")
-        )
-        axes.fill_between(xs, lower, upper, color=colour, alpha=0.2, linewidth=0)
-        axes.plot(xs, median, "o-", color=colour, label=name, markersize=3.5, linewidth=1.5)
+        x, median = found["x"], found["median"] * 1e3
+        low, high = found["lower_quartile"] * 1e3, found["upper_quartile"] * 1e3
+        axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.plot(x, median, "o-", color=colour, label=name, markersize=3.5, linewidth=1.5)
         if axis == "threads" and name == OURS:
-            ideal = [median[0] * xs[0] / x for x in xs]
-            axes.plot(xs, ideal, ":", color=GREY, label="ideal", linewidth=1.4, zorder=3)
-    limits = [
-        (x, 1e3 * bound.share * ours.seconds)
-        for x, rows in points
-        if (ours := find(rows, OURS, "fresh")) and (bound := bound_of(ours, rows))
-    ]
-    if limits:
-        axes.plot(*zip(*limits, strict=True), color="black", linewidth=1.4, label=LIMIT_LABEL)
-    axes.set_xticks([x for x, _ in points], [str(x) for x, _ in points])
+            ideal = median.iloc[0] * x.iloc[0] / x
+            axes.plot(x, ideal, ":", color=GREY, label="ideal", linewidth=1.4, zorder=3)
+    limits = rows[(rows["contender"] == OURS) & rows["limit"].notna()]
+    if len(limits):
+        seconds = limits["limit_seconds"] * 1e3
+        axes.plot(limits["x"], seconds, color="black", linewidth=1.4, label=LIMIT_LABEL)
+    ticks = sorted(set(rows["x"]))
+    axes.set_xticks(ticks, list(map(str, ticks)))
     axes.xaxis.minorticks_off()
     axes.set_xlabel(axis, fontsize=8)
     _plain_ticks(axes.yaxis)
@@ -335,20 +311,14 @@ def _plain_ticks(axis: Any) -> None:
 # ---- summary -----------------------------------------------------------------------------------
 
 
-def summary(results: Results) -> "Figure | None":
+def _summary(fresh: pd.DataFrame) -> "Figure | None":
     """Show how many times longer peers take for all convolutions of a network, batch by batch."""
-    ratios = {batch: _ratios(results, batch) for batch in sorted(BATCHES, reverse=True)}
-    ratios = {batch: of_batch for batch, of_batch in ratios.items() if of_batch}
+    ratios = {batch: _ratios(fresh, batch) for batch in sorted(BATCHES, reverse=True)}
+    ratios = {batch: of_batch for batch, of_batch in ratios.items() if not of_batch.empty}
     if not ratios:
         return None
     figure = _figure(1200 / DPI, (80 + 210 * len(ratios)) / DPI)
-    figure.suptitle(
-        SUMMARY_TITLE,
-        x=0.01,
-        ha="left",
-        fontsize=11,
-        weight="bold",
-    )
+    figure.suptitle(SUMMARY_TITLE, x=0.01, ha="left", fontsize=11, weight="bold")
     panels: list[Axes] = list(figure.subplots(len(ratios), 1, squeeze=False, sharey=True)[:, 0])
     for axes, (batch, of_batch) in zip(panels, ratios.items(), strict=True):
         _ratio_bars(axes, f"{batch} image{'s' if batch > 1 else ''}", of_batch)
@@ -356,43 +326,39 @@ def summary(results: Results) -> "Figure | None":
     return figure
 
 
-def _ratios(results: Results, batch: int) -> dict[str, dict[str, float]]:
-    """Give, by network, what the peers that have all layers take relative to ours."""
-    found = {}
-    for network in LAYERS_OF_NETWORKS:
-        totals = network_totals(results, network, batch)
-        of_network = {
-            peer: min(times) / totals[OURS]
-            for peer, names in PEERS.items()
-            if OURS in totals and (times := [totals[name] for name in names if name in totals])
-        }
-        if of_network:
-            found[network] = of_network
-    return found
+def _ratios(fresh: pd.DataFrame, batch: int) -> pd.DataFrame:
+    """Give, by network and peer, what peers that have all layers take relative to ours."""
+    totals = {network: network_totals(fresh, network, batch) for network in LAYERS_OF_NETWORKS}
+    seconds = pd.DataFrame.from_dict(totals, orient="index", dtype=float)
+    if OURS not in seconds:
+        return pd.DataFrame()
+    best = {
+        peer: seconds.reindex(columns=names).min(axis=1) / seconds[OURS]
+        for peer, names in PEERS.items()
+    }
+    return pd.DataFrame(best).dropna(how="all").dropna(how="all", axis=1)
 
 
-def _ratio_bars(axes: "Axes", title: str, ratios: dict[str, dict[str, float]]) -> None:
+def _ratio_bars(axes: "Axes", title: str, ratios: pd.DataFrame) -> None:
     """Draw bars that start at 1, ours, and say their length."""
     _plain(axes, title)
     axes.grid(visible=False)
     axes.set_yscale("log")
-    names = [peer for peer in PEERS if any(peer in found for found in ratios.values())]
     axes.axhline(1, color=COLOURS[OURS], linewidth=1.6, label=f"{OURS} = 1", zorder=3)
-    width = BARS / len(names)
-    for i, peer in enumerate(names):
-        points = [(x, found[peer]) for x, found in enumerate(ratios.values()) if peer in found]
-        places = [x + (i + 0.5) * width - BARS / 2 for x, _ in points]
+    width = BARS / len(ratios.columns)
+    for i, peer in enumerate(ratios.columns):
+        found = ratios[peer].reset_index(drop=True).dropna()
+        places = found.index + (i + 0.5) * width - BARS / 2
         colour = COLOURS[PEERS[peer][0]]
-        lengths = [ratio - 1 for _, ratio in points]
-        bars = axes.bar(places, lengths, 0.92 * width, bottom=1, color=colour, label=peer)
-        axes.bar_label(bars, [two_digits(ratio) for _, ratio in points], fontsize=8, padding=1)
+        bars = axes.bar(places, found - 1, 0.92 * width, bottom=1, color=colour, label=peer)
+        axes.bar_label(bars, list(map(two_digits, found)), fontsize=8, padding=1)
     axes.margins(y=0.2)
     axes.spines["left"].set_visible(False)
     axes.spines["bottom"].set_visible(False)
     axes.set_yticks([])
     axes.minorticks_off()
     axes.set_xlim(-0.5, len(ratios) - 0.5)
-    axes.set_xticks(range(len(ratios)), list(ratios), fontsize=9.5)
+    axes.set_xticks(range(len(ratios)), list(ratios.index), fontsize=9.5)
 
 
 def two_digits(ratio: float) -> str:

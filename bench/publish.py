@@ -1,19 +1,25 @@
-"""Writes docs/performance.md, its pictures and the README's table from one file of results."""
+"""Writes figures and pictures of docs/performance.md, its CSV file and the README's table.
+
+The page's prose is written by hand, around parts that are marked. What is lost is explained there:
+when the figures change, so may the reasons.
+"""
 
 # ruff: noqa: RUF001 - signs that the reader is to see
 
 import argparse
 import math
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from bench.command import facts, fail, results_file
-from bench.plot import SUMMARY, Picture, draw, is_depthwise, two_digits
-from bench.reasons import WORKLOADS, reason_for, why_missed
-from bench.results import LIMIT, OURS, Results, Row, bound_of, find
+import numpy as np
+import pandas as pd
+
+from bench import plot
+from bench.command import fail, results_file
+from bench.peers import HIGH, LIMIT, OURS
+from bench.plot import SUMMARY, SUMMARY_TITLE, draw, two_digits
+from bench.results import CASE, Results, network_totals
 from bench.shapes import (
     BATCHES,
     COLUMNS,
@@ -21,56 +27,47 @@ from bench.shapes import (
     LAYERS,
     LAYERS_OF_NETWORKS,
     POOLING,
-    SECTIONS,
     SMALL_CALLS,
-    THREADED,
+    WORKLOADS,
     NetworkTask,
     Workload,
 )
-from bench.targets import HIGH, TORCH_LAYOUTS
-from bench.totals import network_totals
 
 ROOT = Path(__file__).resolve().parents[1]
-PICTURES = "performance"  # beside the page
-BEGIN, END = "<!-- performance: begin -->", "<!-- performance: end -->"
+README, PAGE, CSV, PICTURES = "README.md", "performance.md", "performance.csv", "performance"
+README_PART = "performance"
 COMMAND = "python -m bench publish RESULTS.json"
-SMALL_SECTION = "small calls"
-LESS = 0.03  # a median less than ours by more than that is a loss
+# A peer whose median is less than ours by more than this part is faster.
+LESS = 0.03
+# The page shows the errors of the first number of terms, the fourth, the seventh and the last.
+SHOWN_TERMS = (0, 3, 6, -1)
+CSV_COLUMNS = [
+    *("kind", *CASE, "mode", "contender", "value", "unit", "lower_quartile", "upper_quartile"),
+    *("times_ours", "limit", "share_of_limit", "errors", "note"),
+]
 
 
-@dataclass(frozen=True)
-class Headline:
-    """A row of the README's table."""
+class Headline(NamedTuple):
+    """A row of the README's table: a workload, or a network and a batch for all convolutions."""
 
     label: str
     operation: str
-    workload: Workload | NetworkTask
-    unit: float = 1e3  # of them in a second
+    workload: Workload | NetworkTask | str
+    unit: float = 1e3  # A second has this number of the unit that the row is in.
+    batch: int = 0
 
 
-@dataclass(frozen=True)
-class TotalHeadline:
-    """The same for all convolutions of a network."""
-
-    network: str
-    batch: int
-
-    @property
-    def label(self) -> str:
-        return f"{self.network}, all convolutions, {_images(self.batch)}"
-
-
-HEADLINES: tuple[Headline | TotalHeadline, ...] = (
+HEADLINES = (
     Headline(
         "SimpleConvNet, loss and gradients of 100 images",
         "network_step",
         NetworkTask("step", "simple", "float32", 100),
     ),
     Headline("DeepConvNet, the same", "network_step", NetworkTask("step", "deep", "float32", 100)),
-    TotalHeadline("VGG-16", 16),
-    TotalHeadline("ResNet-50", 16),
-    TotalHeadline("ResNet-50", 1),
-    TotalHeadline("MobileNetV1", 16),
+    Headline("VGG-16, all convolutions, 16 images", "conv2d", "VGG-16", batch=16),
+    Headline("ResNet-50, all convolutions, 16 images", "conv2d", "ResNet-50", batch=16),
+    Headline("ResNet-50, all convolutions, 1 image", "conv2d", "ResNet-50", batch=1),
+    Headline("MobileNetV1, all convolutions, 16 images", "conv2d", "MobileNetV1", batch=16),
     Headline("`conv2d` (4, 64, 224) to 64, 3×3", "conv2d", LAYERS[2]),
     Headline("`conv2d` (16, 256, 14) to 256, 3×3", "conv2d", LAYERS[4]),
     Headline("`conv2d` (16, 256, 56) to 64, 1×1", "conv2d", LAYERS[6]),
@@ -81,341 +78,259 @@ HEADLINES: tuple[Headline | TotalHeadline, ...] = (
     Headline("`max_pool2d` (8, 64, 112), 3×3/2, with indices", "max_pool2d_indices", POOLING[1]),
 )
 PASSES = {"forward": ("conv2d",), "forward and backward": CONVOLUTION_OPERATIONS}
-# The README's columns and the contenders of which the better one counts.
-PEERS = {
-    "NumPy": ("numpy",),
-    "PyTorch": TORCH_LAYOUTS,
-    "onnxruntime": ("onnxruntime",),
-    "JAX": ("jax",),
-}
+# Each column of the tables shows the better of these contenders.
+PEERS = {name: plot.PEERS[name] for name in ("NumPy", "PyTorch", "onnxruntime", "JAX")}
+TOTALS_PEERS = {**PEERS, "OpenCV": ("opencv dnn", "opencv dnn, new engine")}
 
 
-# ---- what we lose ------------------------------------------------------------------------------
+# ---- the parts ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One case in one mode: our row and a peer's."""
-
-    ours: Row
-    theirs: Row
-
-    @property
-    def ratio(self) -> float:
-        return self.theirs.seconds / self.ours.seconds
-
-    @property
-    def lost(self) -> bool:
-        return self.ratio < 1 - LESS
-
-
-def pairs(results: Results) -> list[Pair]:
-    """Give everything that can be compared, on every number of threads."""
-    ours = {_case(row): row for row in results.rows if row.contender == OURS and row.timing}
-    return [
-        Pair(ours[_case(row)], row)
-        for row in results.rows
-        if row.contender != OURS and row.mode != LIMIT and row.timing and _case(row) in ours
-    ]
-
-
-def _case(row: Row) -> tuple[str, str, int, str]:
-    return row.operation, row.workload, row.threads, row.mode
-
-
-def by_reason(losses: list[Pair]) -> dict[str | None, list[Pair]]:
-    """Group them, those without a reason under None and last; the worst first."""
-    groups: dict[str | None, list[Pair]] = {}
-    for pair in sorted(losses, key=lambda pair: pair.ratio):
-        reason = reason_for(pair.theirs)
-        groups.setdefault(reason.text if reason else None, []).append(pair)
-    return {text: groups[text] for text in sorted(groups, key=lambda text: text is None)}
-
-
-def _lost(results: Results) -> Iterator[str]:
-    compared = pairs(results)
-    losses = [pair for pair in compared if pair.lost]
-    yield "## What we lose"
-    yield (
-        f"In {len(losses)} of {len(compared)} comparisons a peer is faster: its median is more "
-        f"than {LESS:.0%} less than ours, in the same mode and on as many threads."
-    )
-    for text, group in by_reason(losses).items():
-        yield f"**{text or 'Not explained yet.'}**"
-        yield markdown(
-            ("what", "threads", "peer", "ours, ms", "peer, ms", "peer / ours"),
-            [
-                (
-                    _what(pair.ours),
-                    pair.ours.threads,
-                    pair.theirs.contender,
-                    _with_quartiles(pair.ours),
-                    _with_quartiles(pair.theirs),
-                    two_digits(pair.ratio),
-                )
-                for pair in group
-            ],
-        )
-
-
-def _missed(results: Results) -> Iterator[str]:
-    verdicts = results.verdicts()
-    missed = [verdict for verdict in verdicts if not verdict.met]
-    yield "## Targets that are missed"
-    yield f"{len(missed)} of {len(verdicts)}; ratios to peers are their time / ours."
-    if missed:
-        yield markdown(
-            ("target", "mean", "worst", "wanted", "cases", "why"),
-            [
-                (
-                    v.target,
-                    digits(v.mean),
-                    digits(v.worst),
-                    _code(v.condition),
-                    v.cases,
-                    why_missed(v.target),
-                )
-                for v in missed
-            ],
-        )
-
-
-# ---- everything --------------------------------------------------------------------------------
-
-
-def _totals(results: Results) -> Iterator[str]:
-    found = {
-        (network, batch, what): totals
-        for what, operations in PASSES.items()
-        for network in LAYERS_OF_NETWORKS
-        for batch in BATCHES
-        if OURS in (totals := network_totals(results, network, batch, operations))
+def parts(results: Results) -> dict[str, str]:
+    """Give what stands between the page's markers, by their names."""
+    table = results.table()
+    of_run = table[table["threads"] == results.machine.threads]
+    return {
+        "headline": headline(of_run),
+        "totals": totals(of_run),
+        "losses": losses(table),
+        "targets": targets(results.verdicts()),
+        "memory": memory(results),
+        "accuracy": accuracy(results),
+        "limits": limits(results),
+        "machine": machine(results),
     }
-    if not found:
-        return
-    peers = list(dict.fromkeys(name for totals in found.values() for name in totals))
-    peers = [name for name in peers if name not in (OURS, HIGH, LIMIT)]
-    yield "## All convolutions of networks"
-    yield (
-        "Every layer as often as the network has it; of peers their time / ours, if they have all "
-        "layers. The limit is the sum of what binds each layer."
-    )
-    yield markdown(
-        ("network", "images", "passes", "ours, ms", f"`{HIGH}`, ms", "of the limit", *peers),
-        [
-            (
-                network,
-                batch,
-                what,
-                digits(totals[OURS] * 1e3),
-                digits(totals[HIGH] * 1e3),
-                f"{totals[LIMIT] / totals[OURS]:.0%}" if LIMIT in totals else "–",
-                *(_ratio(totals.get(name), totals[OURS]) for name in peers),
-            )
-            for (network, batch, what), totals in found.items()
-        ],
-    )
 
 
-def _sections(results: Results) -> Iterator[str]:
-    for section in SECTIONS:
-        measured = dict.fromkeys((*section.measurements, *section.quick))
-        cases = [results.of_case(m.operation, m.workload.name) for m in measured]
-        small = section.title == SMALL_SECTION
-        table = _table(cases, micros=small)
-        if table:
-            yield f"## {section.title[0].upper()}{section.title[1:]}"
-            if small:
-                yield "On images of 8×8 what is measured is the call."
-            yield table
-    on_threads = [
-        results.of_case(m.operation, m.workload.name, threads)
-        for m in THREADED
-        for threads in sorted({row.threads for row in results.rows})
-    ]
-    table = _table(on_threads, threads=True)
-    if table:
-        yield "## Time against threads"
-        yield table
+def headline(table: pd.DataFrame) -> str:
+    rows = [row for row in (_headline(table, of) for of in HEADLINES) if row]
+    cells = pd.DataFrame(rows, columns=["(N, C, size), window; ms", OURS, *PEERS])
+    return markdown(cells.loc[:, (cells != "–").any()])
 
 
-def _table(cases: list[list[Row]], threads: bool = False, micros: bool = False) -> str:
-    """Show our rows and the peers beside them in the same mode."""
-    ours = [(row, rows) for rows in cases for row in rows if row.contender == OURS and row.timing]
-    modes = {row.mode for row, _ in ours}
-    peers = dict.fromkeys(
-        other.contender
-        for _, rows in ours
-        for other in rows
-        if other.mode in modes and other.contender != OURS and other.timing
-    )
-    if not ours:
-        return ""
-    return markdown(
-        (
-            "what",
-            *(["threads"] if threads else []),
-            "ours, µs" if micros else "ours, ms",
-            "of the limit",
-            *peers,
-            "error",
-        ),
-        [
-            (
-                _what(row),
-                *([row.threads] if threads else []),
-                _with_quartiles(row, 1e6 if micros else 1e3),
-                _share(row, rows),
-                *(_beside(find(rows, name, _mode_of_peers(row)), row) for name in peers),
-                ", ".join(f"{error:.1e}" for error in row.errors) or "–",
-            )
-            for row, rows in ours
-        ],
-    )
-
-
-def _memory(results: Results) -> Iterator[str]:
-    if results.memory:
-        yield "## Memory"
-        yield "Peak beyond inputs, results and one copy of the weights, MiB a thread."
-        yield markdown(
-            ("what", "threads", "MiB a thread", "at most"),
-            [
-                (
-                    f"`{use.operation}` {shape(use.workload)}",
-                    use.threads,
-                    f"{use.mib_per_thread:.2f}",
-                    f"{use.at_most:g}",
-                )
-                for use in results.memory
-            ],
-        )
-
-
-def _accuracy(results: Results) -> Iterator[str]:
-    if results.accuracy:
-        names = list(dict.fromkeys(name for row in results.accuracy for name in row.errors))
-        yield "## Accuracy"
-        yield "Relative rms error of sums of so many terms, float32 beside float64."
-        yield markdown(
-            ("result", "terms", *names, "ours / NumPy's"),
-            [
-                (
-                    _code(row.result),
-                    row.terms,
-                    *(f"{row.errors[n]:.2e}" if n in row.errors else "–" for n in names),
-                    f"{row.beside_numpy:.2f}" if "numpy" in row.errors else "–",
-                )
-                for row in results.accuracy
-            ],
-        )
-
-
-def _limits(results: Results) -> Iterator[str]:
-    if results.limits:
-        yield "## Limits of the machine"
-        yield markdown(
-            ("limit", "threads", "rate"),
-            [(row.name, row.threads, f"{row.rate:.1f} {row.unit}") for row in results.limits],
-        )
-
-
-def _machine(results: Results) -> Iterator[str]:
-    yield "## Measured on"
-    yield markdown(("", ""), facts(results.machine).items())
-    left_out = [(name, reason) for name, reason in results.missing_peers.items()]
-    left_out += [
-        (f"{row.contender}: {_what(row)}, threads {row.threads}", row.note) for row in results.wrong
-    ]
-    if left_out:
-        yield "Not timed:"
-        yield markdown(("what", "why"), left_out)
-    yield "To reproduce it, on an idle machine:"
-    yield f"```sh\n{results.command}\n{COMMAND}\n```"
-
-
-def page(results: Results, pictures: Sequence[Picture] = ()) -> str:
-    """Write docs/performance.md."""
-    parts = [
-        f"<!-- Written by `{COMMAND}`: do not edit. -->",
-        "# Performance",
-        "Medians of times with the quartiles behind them; of peers their time / ours, **bold** "
-        f"where they are faster by more than {LESS:.0%}. (N, C, size) are square images, float32; "
-        "the limit is the slower of multiplying and of moving each byte once. Shares of more than "
-        "100% are of 3×3 windows that are computed in fewer multiplications ([how](winograd.md)); "
-        f'the mode `{HIGH}` is `fastconv.precision("{HIGH}")`, beside peers that know no such.',
-        *_lost(results),
-        *_missed(results),
-        *_totals(results),
-        *(["## Pictures"] if pictures else []),
-        *(f"![{picture.title}]({PICTURES}/{picture.file})" for picture in pictures),
-        *_sections(results),
-        *_memory(results),
-        *_accuracy(results),
-        *_limits(results),
-        *_machine(results),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-# ---- the README --------------------------------------------------------------------------------
-
-
-def readme_part(results: Results, pictures: Sequence[Picture] = ()) -> str:
-    heads = ("(N, C, size), window; ms", OURS, *PEERS)
-    rows = [row for headline in HEADLINES if (row := _headline(results, headline))]
-    present = [i for i in range(len(heads)) if any(row[i] != "–" for row in rows)]
-    heads = tuple(heads[i] for i in present)
-    rows = [tuple(row[i] for i in present) for row in rows]
-    machine = results.machine
-    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
-    about = (
-        f"Float32, medians on {machine.threads} threads of {machine.cpu}; {versions}. PyTorch in "
-        "the better of its two layouts. [Everything, and what we lose](docs/performance.md)."
-    )
-    shown = [
-        f"![{picture.title}](docs/{PICTURES}/{picture.file})"
-        for picture in pictures
-        if picture.file == SUMMARY
-    ]
-    return "\n\n".join((markdown(heads, rows), *shown, about))
-
-
-def _headline(results: Results, headline: Headline | TotalHeadline) -> tuple[str, ...] | None:
+def _headline(table: pd.DataFrame, of: Headline) -> tuple[str, ...] | None:
     """Give its cells, the fastest contender's in bold, or None if we have not been timed."""
-    if isinstance(headline, TotalHeadline):
-        times, unit = network_totals(results, headline.network, headline.batch), 1e3
+    fresh = table[table["mode"] == "fresh"]
+    if isinstance(of.workload, str):
+        times = network_totals(table, of.workload, of.batch)
     else:
-        rows = results.of_case(headline.operation, headline.workload.name)
-        times = {row.contender: row.seconds for row in rows if row.mode == "fresh" and row.timing}
-        unit = headline.unit
+        rows = fresh[(fresh["operation"] == of.operation) & (fresh["workload"] == of.workload.name)]
+        times = dict(zip(rows["contender"], rows["seconds"], strict=True))
     if OURS not in times:
         return None
-    ours = times[OURS]
-    theirs = [[times[name] for name in names if name in times] for names in PEERS.values()]
-    fastest = min([ours, *(min(found) for found in theirs if found)])
-    cells = [digits(ours * unit)]
-    for found in theirs:
-        ratio = f"{digits(min(found) * unit)} ({two_digits(min(found) / ours)}×)" if found else "–"
-        cells.append(ratio)
-    bests = [ours, *(min(found) if found else math.inf for found in theirs)]
-    marked = [f"**{c}**" if best == fastest else c for c, best in zip(cells, bests, strict=True)]
-    return headline.label, *marked
+    best = {OURS: times[OURS]} | {peer: _best(times, names) for peer, names in PEERS.items()}
+    fastest = min(best.values())
+    cells = []
+    for name, seconds in best.items():
+        cell = digits(seconds * of.unit) if seconds < math.inf else "–"
+        if name != OURS and cell != "–":
+            cell += f" ({two_digits(seconds / times[OURS])}×)"
+        cells.append(f"**{cell}**" if seconds == fastest else cell)
+    return of.label, *cells
 
 
-def replaced(readme: str, part: str) -> str:
-    """Give the README with `part` between its markers, or raise a ValueError."""
-    if not readme.count(BEGIN) == readme.count(END) == 1 or readme.index(BEGIN) > readme.index(END):
-        raise ValueError(f"README.md must have the lines {BEGIN} and {END}, once and in this order")
-    before, _, rest = readme.partition(BEGIN)
-    return f"{before}{BEGIN}\n{part}\n{END}{rest.partition(END)[2]}"
+def _best(times: dict[str, float], names: Sequence[str]) -> float:
+    return min((times[name] for name in names if name in times), default=math.inf)
 
 
-# ---- cells -------------------------------------------------------------------------------------
+def totals(table: pd.DataFrame) -> str:
+    rows = []
+    for what, operations in PASSES.items():
+        for network in LAYERS_OF_NETWORKS:
+            for batch in BATCHES:
+                times = network_totals(table, network, batch, operations)
+                if OURS not in times:
+                    continue
+                ours = times[OURS]
+                share = f"{times[LIMIT] / ours:.0%}" if LIMIT in times else "–"
+                beside = [_ratio(_best(times, names) / ours) for names in TOTALS_PEERS.values()]
+                shown = digits(ours * 1e3), digits(times[HIGH] * 1e3), share
+                rows.append((network, batch, what, *shown, *beside))
+    heads = ["network", "images", "passes", "ours, ms", f"`{HIGH}`, ms", "of the limit"]
+    return markdown(pd.DataFrame(rows, columns=[*heads, *TOTALS_PEERS]))
 
 
-def markdown(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
+def _ratio(ratio: float) -> str:
+    if math.isinf(ratio):
+        return "–"
+    return f"**{two_digits(ratio)}**" if ratio < 1 - LESS else two_digits(ratio)
+
+
+def losses(table: pd.DataFrame) -> str:
+    """Say of every peer how often it is faster, and where most."""
+    compared = table[table["ratio"].notna()]
+    compared = compared.assign(lost=compared["ratio"] < 1 - LESS)
+    rows = []
+    for peer, of_peer in compared.groupby("contender", sort=False):
+        worst = of_peer.loc[of_peer["ratio"].idxmin()]
+        if worst["lost"]:
+            where = f"`{worst['operation']}` {shape(worst['workload'])}"
+            lost = int(of_peer["lost"].sum())
+            rows.append((peer, len(of_peer), lost, two_digits(worst["ratio"]), where))
+    rows.sort(key=lambda row: -row[2])
+    text = (
+        f"In {int(compared['lost'].sum())} of {len(compared)} comparisons a peer is faster: its "
+        f"median is more than {LESS:.0%} less than ours, in the same mode and on as many threads."
+    )
+    heads = ["faster", "comparisons", "faster in", "smallest ratio", "which is"]
+    return f"{text}\n\n{markdown(pd.DataFrame(rows, columns=heads))}"
+
+
+def targets(verdicts: pd.DataFrame) -> str:
+    missed = verdicts[~verdicts["met"].astype(bool)]
+    text = f"{len(missed)} of {len(verdicts)} targets are missed; ratios are their time / ours."
+    shown = missed.assign(
+        mean=missed["mean"].map(digits),
+        worst=missed["worst"].map(digits),
+        wanted="`" + missed["wanted"] + "`",
+    )
+    return f"{text}\n\n{markdown(shown.drop(columns='met'))}" if len(missed) else text
+
+
+def memory(results: Results) -> str:
+    """Show the largest use of every operation."""
+    uses = pd.DataFrame(
+        [(f"`{use.operation}`", use.mib_per_thread, use.at_most) for use in results.memory],
+        columns=["operation", "most, MiB a thread", "budget"],
+    )
+    most = uses.groupby("operation", sort=False, as_index=False).max()
+    most["most, MiB a thread"] = most["most, MiB a thread"].map("{:.2f}".format)
+    return markdown(most.assign(budget=most["budget"].map("{:g}".format)))
+
+
+def accuracy(results: Results) -> str:
+    """Show the errors of a few numbers of terms, of us and the peers that have them."""
+    names = [OURS, *(name for names in plot.PEERS.values() for name in names)]
+    rows = pd.DataFrame(
+        [(f"`{row.result}`", row.terms, *map(row.errors.get, names)) for row in results.accuracy],
+        columns=["result", "terms", *names],
+    )
+    rows = rows.groupby("result", sort=False).nth(list(SHOWN_TERMS)).dropna(axis=1, how="all")
+    found = rows.columns[2:]
+    rows[found] = rows[found].map(lambda error: "–" if pd.isna(error) else f"{error:.2e}")
+    return markdown(rows)
+
+
+def limits(results: Results) -> str:
+    rows = pd.DataFrame(results.limits, columns=["name", "threads", "rate", "unit"])
+    rows["limit"] = rows["name"] + ", " + rows["unit"]
+    wide = rows.pivot(index="limit", columns="threads", values="rate")
+    wide = wide.reindex(rows["limit"].unique()).map("{:.1f}".format)
+    wide.columns = [f"{count} thread{'s' if count > 1 else ''}" for count in wide.columns]
+    return markdown(wide.reset_index())
+
+
+def machine(results: Results) -> str:
+    about, built = results.machine, results.machine.fastconv
+    versions = ", ".join(f"{name} {version}" for name, version in about.versions.items())
+    rows = [
+        ("processor", f"{about.cpu}{f', {about.clock}' if about.clock else ''}"),
+        ("cores, threads", f"{about.cores}, {about.threads}"),
+        ("CPU level", built.get("CPU level", "unknown")),
+        (
+            "compiler",
+            f"{built.get('compiler', 'unknown')}, OpenMP {built.get('OpenMP', 'unknown')}",
+        ),
+        ("system", about.system),
+        ("libraries", f"Python {about.python}, {versions}"),
+        ("commit", about.commit),
+        ("date, load before", f"{about.date}, {about.load:.1f}"),
+    ]
+    left_out = list(results.missing_peers.items())
+    left_out += [
+        (f"{row.contender}: `{row.operation}` {shape(row.workload)}", row.note)
+        for row in results.wrong
+    ]
+    not_timed = ["Not timed:", markdown(pd.DataFrame(left_out, columns=["what", "why"]))]
+    commands = f"{results.command} && {COMMAND}".replace(" && ", "\n")
+    return "\n\n".join(
+        (
+            markdown(pd.DataFrame(rows, columns=["", ""])),
+            *(not_timed if left_out else ()),
+            "<details><summary>The commands that measured it</summary>",
+            f"```sh\n{commands}\n```",
+            "</details>",
+        )
+    )
+
+
+def readme_part(results: Results, page_part: str) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in results.machine.versions.items())
+    return "\n\n".join(
+        (
+            page_part,
+            f"![{SUMMARY_TITLE}](docs/{PICTURES}/{SUMMARY})",
+            f"Float32, medians on {results.machine.threads} threads of {results.machine.cpu}; "
+            f"{versions}. PyTorch in the better of its two layouts. "
+            f"[Everything, and what we lose](docs/{PAGE}).",
+        )
+    )
+
+
+# ---- all rows ----------------------------------------------------------------------------------
+
+
+def everything(results: Results) -> pd.DataFrame:
+    """Give all that was measured as one table, for the CSV file; times are in milliseconds."""
+    times = results.table()
+    ours = times["contender"] == OURS
+    timed = times[[*CASE, "mode", "contender"]].assign(
+        kind="time",
+        value=times["median"] * 1e3,
+        unit="ms",
+        lower_quartile=times["lower_quartile"] * 1e3,
+        upper_quartile=times["upper_quartile"] * 1e3,
+        times_ours=times["ratio"],
+        limit=times["limit"].where(ours),
+        share_of_limit=times["share"].where(ours),
+        errors=[" ".join(f"{error:.2e}" for error in errors) for errors in times["errors"]],
+    )
+    others = [
+        {**{name: getattr(row, name) for name in CASE}, "kind": "not timed", "mode": row.mode}
+        | {"contender": row.contender, "note": row.note}
+        for row in results.wrong
+    ]
+    others += [
+        {**{name: getattr(use, name) for name in CASE}, "kind": "memory", "contender": OURS}
+        | {"value": use.mib_per_thread, "unit": "MiB a thread", "note": f"at most {use.at_most:g}"}
+        for use in results.memory
+    ]
+    others += [
+        {"kind": "error", "operation": row.result, "workload": f"{row.terms} terms"}
+        | {"contender": name, "value": error, "unit": "relative rms"}
+        for row in results.accuracy
+        for name, error in row.errors.items()
+    ]
+    others += [
+        {"kind": "limit", "operation": row.name, "threads": row.threads}
+        | {"value": row.rate, "unit": row.unit}
+        for row in results.limits
+    ]
+    table = pd.concat([timed, pd.DataFrame(others)]) if others else timed
+    return table.reindex(columns=CSV_COLUMNS)
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """Write numbers with four digits, which is more than a second run agrees on."""
+    shown = table.copy()
+    for name in shown.columns:
+        shown[name] = [_cell(value) for value in shown[name]]
+    return str(shown.to_csv(index=False, lineterminator="\n"))
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    if math.isnan(value):
+        return ""
+    return np.format_float_positional(value, 4, fractional=False, trim="-")
+
+
+# ---- text --------------------------------------------------------------------------------------
+
+
+def markdown(table: pd.DataFrame) -> str:
+    lines: Iterable[Any] = (table.columns, ["---"] * len(table.columns), *table.to_numpy())
     return "\n".join(
         "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
     )
@@ -434,62 +349,41 @@ def shape(name: str) -> str:
     if workload is None:
         return name
     if isinstance(workload, NetworkTask):
-        return f"{workload.network}, {workload.dtype}, {_images(workload.batch)}"
+        return f"{workload.network}, {workload.dtype}, {workload.batch} images"
     w = workload
     text = f"({w.n}, {w.c}, {w.size})" + (f" to {w.filters}" if w.filters else "")
     text += f", {w.kernel}×{w.kernel}" + (f"/{w.stride}" if w.stride > 1 else "")
     if w.groups > 1:
-        text += " depthwise" if is_depthwise(w) else f" in {w.groups} groups"
+        text += " depthwise" if w.is_depthwise else f" in {w.groups} groups"
     return text
 
 
-def _images(count: int) -> str:
-    return f"{count} image{'s' if count > 1 else ''}"
-
-
-def _what(row: Row) -> str:
-    mode = "" if row.mode == "fresh" else f", {_code(row.mode)}"
-    return f"`{row.operation}` {shape(row.workload)}{mode}"
-
-
-def _mode_of_peers(row: Row) -> str:
-    return "fresh" if row.mode == HIGH else row.mode
-
-
-def _code(text: str) -> str:
-    return f"`{text}`"
-
-
-def _with_quartiles(row: Row, unit: float = 1e3) -> str:
-    assert row.timing
-    low, high = row.timing.lower_quartile, row.timing.upper_quartile
-    return f"{digits(row.seconds * unit)} ({digits(low * unit)}–{digits(high * unit)})"
-
-
-def _share(row: Row, rows: list[Row]) -> str:
-    bound = bound_of(row, rows)
-    return f"{bound.share:.0%}, {bound.name}" if bound else "–"
-
-
-def _ratio(theirs: float | None, ours: float) -> str:
-    if theirs is None:
-        return "–"
-    ratio = theirs / ours
-    return f"**{two_digits(ratio)}**" if ratio < 1 - LESS else two_digits(ratio)
-
-
-def _beside(theirs: Row | None, ours: Row) -> str:
-    return _ratio(theirs.seconds if theirs else None, ours.seconds)
+def filled(text: str, file: str, parts: dict[str, str]) -> str:
+    """Give the text with the parts between their markers, or raise a ValueError."""
+    for name, part in parts.items():
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        if not text.count(begin) == text.count(end) == 1 or text.index(begin) > text.index(end):
+            raise ValueError(
+                f"{file} must have the lines {begin} and {end}, once and in this order"
+            )
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}\n{part}\n{end}{rest.partition(end)[2]}"
+    return text
 
 
 def publish(results: Results, root: Path) -> None:
-    """Write everything, but nothing if the README has no place for its part."""
-    readme, docs = root / "README.md", root / "docs"
-    replaced(readme.read_text(), "")
-    pictures = draw(results, docs / PICTURES)
-    text = replaced(readme.read_text(), readme_part(results, pictures))
-    (docs / "performance.md").write_text(page(results, pictures))
-    readme.write_text(text)
+    """Write everything, but nothing if a part has no place on the page or in the README."""
+    readme, page = root / README, root / "docs" / PAGE
+    of_page = parts(results)
+    of_readme = {README_PART: readme_part(results, of_page["headline"])}
+    texts = {
+        readme: filled(readme.read_text(), README, of_readme),
+        page: filled(page.read_text(), PAGE, of_page),
+        root / "docs" / CSV: to_csv(everything(results)),
+    }
+    draw(results, root / "docs" / PICTURES)
+    for path, text in texts.items():
+        path.write_text(text)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -502,7 +396,5 @@ def main(options: argparse.Namespace) -> int:
         publish(options.results, options.root)
     except (OSError, ValueError) as error:
         fail(str(error))
-    unexplained = by_reason([pair for pair in pairs(options.results) if pair.lost]).get(None, [])
-    if unexplained:
-        print(f"warning: {len(unexplained)} losses without a reason in reasons.py", file=sys.stderr)
+    print(f"Read docs/{PAGE}: its prose must explain the losses that its tables show now.")
     return 0

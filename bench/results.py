@@ -1,4 +1,4 @@
-"""What was measured, as records that go to JSON and come back, and how it meets the targets."""
+"""What was measured: records that go to JSON and come back, and the table that everything reads."""
 
 import json
 import math
@@ -7,16 +7,19 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import pandas as pd
+
 from bench.machine import Machine
-from bench.shapes import SMALL_CALLS
-from bench.targets import ERROR_BESIDE_NUMPY, SMALL_CALL_US, TARGETS, Target
+from bench.peers import FMA_PEAK, HIGH, LIMIT, OURS
+from bench.shapes import LAYERS_OF_NETWORKS
+from bench.targets import verdicts
 from bench.timing import Effort, Timing
 
 Record = TypeVar("Record")
 
-OURS = "fastconv"
-LIMIT = "limit"
-FMA_PEAK = "FMA peak"
+CASE = ["operation", "workload", "threads"]
+COLUMNS = [*CASE, "contender", "mode", "nbytes", "flops", "errors"]
+TIMES = ["median", "min", "lower_quartile", "upper_quartile", "samples", "block_medians"]
 
 
 @dataclass(frozen=True)
@@ -33,18 +36,11 @@ class Row:
     threads: int
     contender: str
     mode: str
-    nbytes: int  # of inputs and results, each once
+    nbytes: int  # The bytes of inputs and results, each once.
     flops: int
     timing: Timing | None
-    errors: list[float]  # of every result, relative rms, beside float64
+    errors: list[float]  # The relative rms error of every result, beside float64.
     note: str = ""
-
-    @property
-    def seconds(self) -> float:
-        """What comparisons take: the median, of limits a good quarter of the samples."""
-        if self.timing is None:
-            return math.nan
-        return self.timing.lower_quartile if self.mode == LIMIT else self.timing.median
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class LimitRow:
     name: str
     threads: int
     rate: float
-    unit: str  # "GFLOP/s" or "GB/s"
+    unit: str  # Either "GFLOP/s" or "GB/s".
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ class MemoryRow:
     workload: str
     threads: int
     extra_bytes: int
-    weight_bytes: int  # a packed copy of the weights is not counted
+    weight_bytes: int  # A packed copy of the weights is allowed, so that it is not counted.
     at_most: float
 
     @property
@@ -75,31 +71,12 @@ class MemoryRow:
 class AccuracyRow:
     result: str
     terms: int
-    errors: dict[str, float]  # relative rms, by contender
+    errors: dict[str, float]  # The relative rms error of every contender.
 
     @property
     def beside_numpy(self) -> float:
-        return self.errors[OURS] / self.errors["numpy"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How far one target was reached, over the cases that were measured."""
-
-    target: str
-    mean: float  # of ratios the geometric one
-    worst: float
-    condition: str
-    met: bool
-    cases: int
-
-
-@dataclass(frozen=True)
-class Bound:
-    """The limit that binds one of our rows, and the share of it that the row reaches."""
-
-    name: str
-    share: float
+        """Of NumPy's error, not a number if it took no part."""
+        return self.errors[OURS] / self.errors.get("numpy", math.nan)
 
 
 @dataclass
@@ -111,65 +88,26 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     memory: list[MemoryRow] = field(default_factory=list)
     accuracy: list[AccuracyRow] = field(default_factory=list)
-    command: str = ""  # that measured them
+    command: str = ""  # The command that measured them.
 
     @property
     def wrong(self) -> list[Row]:
         return [row for row in self.rows if row.timing is None]
 
-    def of_case(self, operation: str, workload: str, threads: int | None = None) -> list[Row]:
-        """Give all contenders' rows on one workload, on as many threads as the run has."""
-        threads = threads or self.machine.threads
-        key = (operation, workload, threads)
-        return [row for row in self.rows if (row.operation, row.workload, row.threads) == key]
+    def table(self) -> pd.DataFrame:
+        """Give all rows that were timed, as `table_of` does."""
+        return table_of(self.rows)
 
-    def verdicts(self) -> list[Verdict]:
-        verdicts = [self._verdict(target) for target in TARGETS if self._ratios(target)]
-        times: dict[float, list[float]] = {}
-        for row in self.rows:
-            limit = SMALL_CALL_US.get(row.operation)
-            small = SMALL_CALLS.get(row.operation)
-            if row.contender == OURS and limit and small and row.workload == small.name:
-                times.setdefault(limit, []).append(row.seconds * 1e6)
-        verdicts += [_ceiling("small calls, us", times[limit], limit) for limit in times]
-        extra: dict[float, list[float]] = {}
-        for use in self.memory:
-            extra.setdefault(use.at_most, []).append(use.mib_per_thread)
-        verdicts += [_ceiling("extra memory, MiB a thread", extra[limit], limit) for limit in extra]
-        ratios = [row.beside_numpy for row in self.accuracy]
-        if ratios:
-            verdicts.append(_ceiling("error / numpy's error", ratios, ERROR_BESIDE_NUMPY))
-        return verdicts
-
-    def _verdict(self, target: Target) -> Verdict:
-        ratios, least = self._ratios(target), target.at_least
-        mean, worst = geometric_mean(ratios), min(ratios)
-        judged = worst if target.over == "worst" else mean
-        condition = "" if least is None else f"{target.over} >= {least:g}"
-        met = least is None or judged >= least
-        return Verdict(target.name, mean, worst, condition, met, len(ratios))
-
-    def _ratios(self, target: Target) -> list[float]:
-        ratios = []
-        for workload in target.workloads:
-            rows = self.of_case(target.operation, workload.name)
-            ours = find(rows, OURS, target.own_mode or target.mode)
-            if ours is None:
-                continue
-            bound = bound_of(ours, rows)
-            found = [find(rows, contender, target.mode) for contender in target.contenders]
-            theirs = [row.seconds for row in found if row]
-            if theirs:
-                ratios.append(min(theirs) / ours.seconds)
-            elif not target.contenders and bound:
-                ratios.append(bound.share)
-        return ratios
+    def verdicts(self) -> pd.DataFrame:
+        return verdicts(
+            self.table().query("threads == @self.machine.threads"), self.memory, self.accuracy
+        )
 
     def replace(self, newer: Self) -> None:
         """Take over what has been measured again."""
         self.limits = newer.limits or self.limits
-        self.rows = _replaced(self.rows, newer.rows, "operation", "workload", "threads")
-        self.memory = _replaced(self.memory, newer.memory, "operation", "workload", "threads")
+        self.rows = _replaced(self.rows, newer.rows, *CASE)
+        self.memory = _replaced(self.memory, newer.memory, *CASE)
         self.accuracy = _replaced(self.accuracy, newer.accuracy, "result", "terms")
         self.command += f" && {newer.command}"
         if newer.machine.commit not in self.machine.commit.split(", in part "):
@@ -177,15 +115,13 @@ class Results:
             self.machine = replace(self.machine, commit=commits)
 
     def save(self, path: Path) -> None:
-        bounds = [
-            {"operation": row.operation, "workload": row.workload, "threads": row.threads}
-            | {"mode": row.mode, **asdict(bound)}
-            for row in self.rows
-            if row.contender == OURS
-            and (bound := bound_of(row, self.of_case(row.operation, row.workload, row.threads)))
-        ]
-        verdicts = [asdict(verdict) for verdict in self.verdicts()]
-        everything = {**asdict(self), "bounds": bounds, "verdicts": verdicts}
+        ours = self.table().query("contender == @OURS and limit.notna()")
+        bounds = ours[[*CASE, "mode", "limit", "share"]].rename(columns={"limit": "name"})
+        everything = {
+            **asdict(self),
+            "bounds": bounds.to_dict("records"),
+            "verdicts": self.verdicts().to_dict("records"),
+        }
         path.write_text(json.dumps(everything, indent=1) + "\n")
 
 
@@ -207,29 +143,6 @@ def load(path: Path) -> Results:
     )
 
 
-def find(rows: list[Row], contender: str, mode: str) -> Row | None:
-    """Give the row of a contender that was timed."""
-    for row in rows:
-        if (row.contender, row.mode) == (contender, mode) and row.timing:
-            return row
-    return None
-
-
-def bound_of(row: Row, rows: list[Row]) -> Bound | None:
-    """Give the limit among `rows`, of the same case, that binds `row`.
-
-    Bytes may be moved through the caches or past them, so of both ways the faster one counts;
-    multiplying and moving may go on at the same time, so of both the slower one.
-    """
-    limits = {limit.contender: limit.seconds for limit in rows if limit.mode == LIMIT}
-    if not limits or row.timing is None:
-        return None
-    moving = [name for name in limits if name != FMA_PEAK]
-    binding = [min(moving, key=limits.__getitem__)] if moving else []
-    name = max(binding + [name for name in limits if name == FMA_PEAK], key=limits.__getitem__)
-    return Bound(name, limits[name] / row.seconds)
-
-
 def _replaced(old: list[Record], newer: list[Record], *keys: str) -> list[Record]:
     """Give what is newer, and what it says nothing of."""
     key = attrgetter(*keys)
@@ -237,11 +150,64 @@ def _replaced(old: list[Record], newer: list[Record], *keys: str) -> list[Record
     return [record for record in old if key(record) not in again] + newer
 
 
-def geometric_mean(values: list[float]) -> float:
-    return math.exp(math.fsum(map(math.log, values)) / len(values))
+def table_of(rows: list[Row]) -> pd.DataFrame:
+    """Give a row's fields as columns, and what follows from the other rows of its case.
+
+    seconds: what comparisons take: the median, of limits a good quarter of the samples. limit,
+    share: the limit that binds the case, and the share of it that the row reaches. ratio: of a
+    peer's time to ours in the same mode.
+    """
+    timed = [{**vars(row), **vars(row.timing)} for row in rows if row.timing]
+    table = pd.DataFrame(timed, columns=[*COLUMNS, *TIMES])
+    table["seconds"] = table["median"].where(table["mode"] != LIMIT, table["lower_quartile"])
+    table = table.join(_bounds(table), on=CASE)
+    table["share"] = table["limit_seconds"] / table["seconds"]
+    ours = table[table["contender"] == OURS].set_index([*CASE, "mode"])["seconds"].rename("ours")
+    table = table.join(ours, on=[*CASE, "mode"])
+    others = ~table["contender"].eq(OURS) & ~table["mode"].eq(LIMIT)
+    table["ratio"] = (table["seconds"] / table["ours"]).where(others)
+    return table.drop(columns="ours")
 
 
-def _ceiling(name: str, values: list[float], wanted: float) -> Verdict:
-    worst = max(values)
-    mean = math.fsum(values) / len(values)
-    return Verdict(name, mean, worst, f"worst <= {wanted:g}", worst <= wanted, len(values))
+def _bounds(table: pd.DataFrame) -> pd.DataFrame:
+    """Give the limit that binds each case.
+
+    Bytes may be moved through the caches or past them, so of both ways the faster one counts;
+    multiplying and moving may go on at the same time, so of both the slower one.
+    """
+    limits = table[table["mode"] == LIMIT]
+    multiplying = limits["contender"] == FMA_PEAK
+    fastest = limits.loc[limits[~multiplying].groupby(CASE)["seconds"].idxmin()]
+    possible = pd.concat([fastest, limits[multiplying]])
+    binding = possible.loc[possible.groupby(CASE)["seconds"].idxmax()]
+    binding = binding.rename(columns={"contender": "limit", "seconds": "limit_seconds"})
+    return binding.set_index(CASE)[["limit", "limit_seconds"]]
+
+
+def network_totals(
+    table: pd.DataFrame, network: str, batch: int, operations: tuple[str, ...] = ("conv2d",)
+) -> dict[str, float]:
+    """Give the seconds that every contender takes for all convolutions of a network.
+
+    Left out are contenders that have not all of them. `HIGH`: ours with that precision; `LIMIT`:
+    of the limits that bind ours. Every layer counts as often as the network has it, with fresh
+    results; `table` holds times on one number of threads.
+    """
+    layers = [
+        (operation, layer.workload.of(batch).name, layer.times)
+        for layer in LAYERS_OF_NETWORKS[network]
+        if layer.workload.filters
+        for operation in operations
+    ]
+    times = pd.DataFrame(layers, columns=["operation", "workload", "times"])
+    parts = table.merge(times, on=["operation", "workload"])
+    ours = parts[parts["contender"] == OURS]
+    limits = ours[ours["mode"] == "fresh"].assign(contender=LIMIT, seconds=ours["limit_seconds"])
+    again = ours.assign(contender=HIGH).sort_values("mode", key=lambda modes: modes != HIGH)
+    high = again[again["mode"].isin((HIGH, "fresh"))].drop_duplicates(CASE)
+    parts = pd.concat([parts[parts["mode"] == "fresh"], limits, high])
+    parts = parts.assign(seconds=parts["seconds"] * parts["times"]).dropna(subset="seconds")
+    sums = parts.groupby("contender", sort=False)["seconds"].agg(["sum", "count"])
+    return {
+        str(name): float(row["sum"]) for name, row in sums.iterrows() if row["count"] == len(layers)
+    }

@@ -11,46 +11,49 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import pandas as pd
+
 import fastconv
 from bench import machine, memory, peers, report, timing
-from bench.results import OURS, AccuracyRow, MemoryRow, Results, Row, load
+from bench.peers import OURS
+from bench.process import Offer, Process, ProcessDied, case_of, machine_limits, save
+from bench.results import AccuracyRow, LimitRow, MemoryRow, Results, Row, load
 from bench.shapes import SECTIONS, THREADED, Measurement, Section, Workload, thread_counts
 from bench.targets import ACCURACY, MEMORY
-from bench.worker import Offer, Worker, case_of, limited_to, save
 
-ALWAYS = ("fastconv", "limits")
-ATTEMPTS = 3  # at a workload during which the machine is busy otherwise
+ALWAYS = (OURS, "limits")
+# A workload is measured this often at most, if other programs keep the machine busy.
+ATTEMPTS = 3
+
+Key = tuple[str, int]  # The name of a library, and the place of a contender among its offers.
+Blocks = dict[Key, list[list[float]]]
 
 
 class Team:
-    """The workers of all libraries that are installed, on so many threads."""
+    """The processes of all libraries that are installed, on one number of threads."""
 
     def __init__(self, threads: int, chosen: list[str] | None) -> None:
         self.threads = threads
-        self.workers: dict[str, Worker] = {}
+        self.processes: dict[str, Process] = {}
         self.versions: dict[str, str] = {}
         self.missing: dict[str, str] = {}
-        with limited_to(threads):
-            started = {
-                name: Worker(name, threads)
-                for name in peers.MODULES
-                if chosen is None or name in (*chosen, *ALWAYS)
-            }
-        for name, worker in started.items():
+        wanted = (name for name in peers.MODULES if chosen is None or name in (*chosen, *ALWAYS))
+        for name, process in {name: Process(name, threads) for name in wanted}.items():
             try:
-                self.versions[name] = worker.version()
-                self.workers[name] = worker
-            except ImportError as error:
+                self.versions[name] = process.version()
+                self.processes[name] = process
+            except (ImportError, ProcessDied) as error:
+                process.stop()
                 self.missing[name] = str(error)
 
     def time(self, measurement: Measurement, effort: timing.Effort) -> list[Row]:
         """Time all contenders; again, if the limits tell that the machine was busy otherwise."""
         offers = self.offers(measurement)
-        right = [key for key, offer in offers.items() if not offer.problem]
+        problems = {key: offer.problem for key, offer in offers.items()}
         for _ in range(ATTEMPTS):
-            blocks = self._blocks(right, effort)
-            limits = [blocks[key] for key in right if key[0] == "limits"]
-            if not any(timing.is_disturbed(samples) for samples in limits):
+            blocks = self._blocks(problems, effort)
+            limits = [samples for key, samples in blocks.items() if key[0] == "limits"]
+            if not any(map(timing.is_disturbed, limits)):
                 break
         case = case_of(measurement)
         return [
@@ -62,32 +65,38 @@ class Team:
                 offer.mode,
                 sum(case.moved),
                 case.flops,
-                timing.summary(blocks[key]) if key in blocks else None,
+                None if problems[key] else timing.summary(blocks[key]),
                 offer.errors,
-                offer.problem,
+                problems[key],
             )
             for key, offer in offers.items()
         ]
 
-    def _blocks(
-        self, contenders: list[tuple[str, int]], effort: timing.Effort
-    ) -> dict[tuple[str, int], list[list[float]]]:
-        """Take blocks of all contenders in turn."""
-        blocks: dict[tuple[str, int], list[list[float]]] = {key: [] for key in contenders}
+    def _blocks(self, problems: dict[Key, str], effort: timing.Effort) -> Blocks:
+        """Take blocks of all contenders in turn; note whose process ends meanwhile."""
+        contenders = [key for key, problem in problems.items() if not problem]
+        blocks: Blocks = {key: [] for key in contenders}
         spent = dict.fromkeys(contenders, 0.0)
         for round in range(effort.rounds):
             if round == timing.HOPELESS_BLOCKS:
                 contenders = _hopeful(contenders, blocks)
             for key in contenders:
-                name, contender = key
-                if name in ALWAYS or spent[key] < effort.enough:
-                    samples, seconds = self.workers[name].block(contender, effort)
-                    blocks[key].append(samples)
-                    spent[key] += seconds
+                name, place = key
+                if problems[key] or (name not in ALWAYS and spent[key] >= effort.enough):
+                    continue
+                try:
+                    samples, seconds = self.processes[name].block(place, effort)
+                except ProcessDied as error:
+                    problems.update({other: str(error) for other in problems if other[0] == name})
+                    self.processes[name].restart()
+                    continue
+                blocks[key].append(samples)
+                spent[key] += seconds
+            contenders = [key for key in contenders if not problems[key]]
         return blocks
 
-    def offers(self, measurement: Measurement) -> dict[tuple[str, int], Offer]:
-        """Let all workers prepare and check; give what they offer by their name and its place."""
+    def offers(self, measurement: Measurement) -> dict[Key, Offer]:
+        """Let all processes prepare and check; give what they offer by name and place."""
         offers = {}
         with tempfile.TemporaryDirectory() as folder:
             expected, exact = Path(folder, "expected"), Path(folder, "exact")
@@ -95,31 +104,25 @@ class Team:
             save(case.expected, expected)
             save(case.for_errors().exact, exact)
             del case
-            for worker in self.workers.values():
-                worker.prepare(measurement, expected, exact)
-            for name, worker in list(self.workers.items()):
+            begun = {
+                name: process.prepare(measurement, expected, exact)
+                for name, process in self.processes.items()
+            }
+            for name, process in self.processes.items():
                 try:
-                    found = worker.prepared()
+                    found = process.prepared(begun[name])
                 except RuntimeError as error:
-                    found = [Offer(name, "fresh", str(error), [])]
-                    self._restart(name)
+                    found = [Offer(name, "fresh", f"{name}: {error}", [])]
+                    process.restart()
                 offers.update({(name, place): offer for place, offer in enumerate(found)})
         return offers
 
-    def _restart(self, name: str) -> None:
-        self.workers[name].stop()
-        with limited_to(self.threads):
-            self.workers[name] = Worker(name, self.threads)
-        self.workers[name].version()
-
     def stop(self) -> None:
-        for worker in self.workers.values():
-            worker.stop()
+        for process in self.processes.values():
+            process.stop()
 
 
-def _hopeful(
-    contenders: list[tuple[str, int]], blocks: dict[tuple[str, int], list[list[float]]]
-) -> list[tuple[str, int]]:
+def _hopeful(contenders: list[Key], blocks: Blocks) -> list[Key]:
     """Leave out the peers that are far behind."""
     medians = {key: timing.summary(blocks[key]).median for key in contenders}
     fastest = min((medians[key] for key in contenders if key[0] != "limits"), default=0.0)
@@ -155,8 +158,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     team = Team(options.threads, options.peers)
     about = machine.describe({n: v for n, v in team.versions.items() if v}, options.threads)
-    effort = timing.QUICK if options.quick else timing.FULL
-    results = Results(about, effort, team.missing)
+    results = Results(about, timing.QUICK if options.quick else timing.FULL, team.missing)
     files = {str(path): path.name for path in (options.json, options.update) if path}
     arguments = [files.get(argument, argument) for argument in sys.argv[1:]]
     results.command = shlex.join(["python", "-m", "bench", *arguments])
@@ -169,7 +171,7 @@ def main(options: argparse.Namespace) -> int:
     done: set[Measurement] = set()
     for section in SECTIONS:
         _time_section(results, team, section, _chosen(section, options), done)
-        _save(results, options)  # nothing is lost if a later section fails
+        _save(results, options)  # Nothing is lost if a later section fails.
     _measure_accuracy(results, team, options)
     team.stop()
     _time_fewer_threads(results, options)
@@ -199,19 +201,20 @@ def _is_chosen(name: str, options: argparse.Namespace) -> bool:
 
 def _chosen(section: Section, options: argparse.Namespace) -> list[Measurement]:
     measurements = section.quick if options.quick else section.measurements
-    return [m for m in measurements if _is_chosen(_name(section.title, m), options)]
-
-
-def _name(title: str, measurement: Measurement) -> str:
-    return f"{title} {measurement.operation} {measurement.workload.name}"
+    return [
+        m
+        for m in measurements
+        if _is_chosen(f"{section.title} {m.operation} {m.workload.name}", options)
+    ]
 
 
 def _measure_limits(results: Results, team: Team, options: argparse.Namespace) -> None:
     title = "what the machine can do"
     if _is_chosen(title, options):
-        results.limits += team.workers["limits"].machine()
+        measured = team.processes["limits"].ask(machine_limits)
+        results.limits += [LimitRow(*limit) for limit in measured]
         print(report.title(title))
-        print(report.limits(results.limits), flush=True)
+        print(report.aligned(pd.DataFrame(results.limits).round(1)), flush=True)
 
 
 def _time_section(
@@ -229,7 +232,7 @@ def _time_section(
         rows = team.time(measurement, results.effort)
         results.rows += rows
         done.add(measurement)
-        print(report.case(rows), flush=True)
+        print(report.case(measurement, rows), flush=True)
 
 
 def _time_fewer_threads(results: Results, options: argparse.Namespace) -> None:
@@ -237,8 +240,9 @@ def _time_fewer_threads(results: Results, options: argparse.Namespace) -> None:
     chosen = _chosen(section, options)
     for threads in thread_counts(options.threads) if chosen else ():
         team = Team(threads, options.peers)
-        # On all threads the workloads are in other sections.
-        done = {m for m in chosen if results.of_case(m.operation, m.workload.name, threads)}
+        # With all threads, other sections have timed these workloads.
+        timed = {(row.operation, row.workload) for row in results.rows if row.threads == threads}
+        done = {m for m in chosen if (m.operation, m.workload.name) in timed}
         _time_section(results, team, section, chosen, done)
         team.stop()
 
@@ -250,7 +254,7 @@ def _measure_accuracy(results: Results, team: Team, options: argparse.Namespace)
             errors = errors_of(offers, sums.index)
             results.accuracy.append(AccuracyRow(sums.result, sums.terms, errors))
     if results.accuracy:
-        print(report.title("error of sums of so many terms, relative rms, float32"))
+        print(report.title("error of sums by their number of terms, relative rms, float32"))
         print(report.accuracy(results.accuracy), flush=True)
 
 
@@ -271,13 +275,12 @@ def _measure_memory(results: Results, options: argparse.Namespace) -> None:
     if not memory.STATUS.exists():
         print(f"not measured: there is no {memory.STATUS}")
         return
-    print(report.MEMORY_HEADER)
     for operation, workload, at_most in chosen:
         extra = memory.extra_bytes(operation, workload, options.threads)
         weights = 4 * math.prod(workload.weight_shape)
         row = MemoryRow(operation, workload.name, options.threads, extra, weights, at_most)
         results.memory.append(row)
-        print(report.memory(row), flush=True)
+    print(report.memory(results.memory), flush=True)
 
 
 def _budgets(options: argparse.Namespace) -> Iterator[tuple[str, Workload, float]]:

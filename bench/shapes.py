@@ -20,7 +20,7 @@ class Workload:
     groups: int = 1
 
     def of(self, n: int) -> "Workload":
-        """Give the same with so many images."""
+        """Give the same with another number of images."""
         return replace(self, n=n)
 
     @property
@@ -54,6 +54,10 @@ class Workload:
         """Whether one plane is convolved with one filter, as in image processing."""
         return self.n == self.c == self.filters == 1
 
+    @property
+    def is_depthwise(self) -> bool:
+        return self.groups == self.c > 1
+
 
 @dataclass(frozen=True)
 class NetworkTask:
@@ -78,7 +82,7 @@ class Measurement(NamedTuple):
 class Section:
     title: str
     measurements: tuple[Measurement, ...]
-    quick: tuple[Measurement, ...]  # what is left of them in a hurry
+    quick: tuple[Measurement, ...]  # These are measured instead with --quick.
 
 
 class Layer(NamedTuple):
@@ -135,8 +139,8 @@ LAYERS = (
 )
 IMAGES = tuple(Workload(1, 1, 4096, k, 1, k // 2, filters=1) for k in (3, 5, 11, 31))
 
-# Every distinct convolution and pooling of well-known networks and how often it occurs.
-# Times, channels, image size, window, stride, padding, filters (0: a pooling), groups.
+# These are all distinct convolutions and poolings of well-known networks. A row is how often the
+# network has it, channels, image size, window, stride, padding, filters (0: a pooling), groups.
 LAYERS_OF_NETWORKS = {
     "LeNet-5": _layers(
         (1, 1, 28, 5, 1, 2, 6),
@@ -171,7 +175,7 @@ LAYERS_OF_NETWORKS = {
         (1, 512, 28, 2, 2, 0),
         (1, 512, 14, 2, 2, 0),
     ),
-    # Strides in the 3x3 convolutions of the bottlenecks, as PyTorch's.
+    # As in PyTorch, the 3x3 convolutions of the bottlenecks have the strides.
     "ResNet-50": _layers(
         (1, 3, 224, 7, 2, 3, 64),
         (1, 64, 56, 1, 1, 0, 64),
@@ -241,7 +245,7 @@ CURVES = (
         tuple((k, replace(SCALED, kernel=k, pad=k // 2)) for k in (1, 3, 5, 7, 9, 11)),
     ),
 )
-# Against threads: how a kernel bound by multiply-adds, and one bound by memory, use the cores.
+# These are timed with fewer threads, too: a kernel bound by multiply-adds, and two by memory.
 THREADED = (
     Measurement("conv2d", SCALED),
     Measurement("im2col", COLUMNS[2]),
@@ -283,7 +287,7 @@ def _tasks(*tasks: NetworkTask) -> tuple[Measurement, ...]:
 SMALL = Workload(1, 1, 8, 3, 1, 0)
 SMALL_POOLING = Workload(1, 1, 8, 3, 3, 0)
 SMALL_LAYER = Workload(1, 1, 8, 3, 1, 0, filters=1)
-# Below 8 KiB what is measured is the call, not the kernel.
+# With less than 8 KiB, what is measured is the call, not the kernel.
 SMALL_CALLS = {
     **dict.fromkeys(COLUMN_OPERATIONS, SMALL),
     **dict.fromkeys(POOLING_OPERATIONS, SMALL_POOLING),
@@ -361,3 +365,10 @@ def thread_counts(most: int) -> Iterator[int]:
         yield count
         count *= 2
     yield most
+
+
+# Rows of results have names of workloads only.
+WORKLOADS: dict[str, Workload | NetworkTask] = {
+    measured.workload.name: measured.workload
+    for measured in (*(m for s in SECTIONS for m in (*s.measurements, *s.quick)), *THREADED)
+}

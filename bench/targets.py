@@ -1,15 +1,23 @@
-"""What is to be reached, as data: ratios to peers and limits, budgets of memory, errors."""
+"""What is to be reached, as data, and the one function that checks it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import isqrt
+from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from bench.peers import HIGH, OURS, TORCH_LAYOUTS
 from bench.shapes import (
     COLUMN_OPERATIONS,
     COLUMNS,
+    CONVOLUTION_OPERATIONS,
     LAYERS,
     POOLING,
     POOLING_OPERATIONS,
-    SECTIONS,
+    SMALL_CALLS,
     NetworkTask,
     Workload,
 )
@@ -19,19 +27,18 @@ from bench.shapes import (
 class Target:
     """The best contender's time divided by ours, both in this mode, must reach `at_least`.
 
-    Ours may be in another mode, `own_mode`.
-
-    Without contenders what counts is the share that we reach of the limit that binds.
+    Ours may be in another mode, `own_mode`. Without contenders what counts is the share that we
+    reach of the limit that binds.
     """
 
     operation: str
     workloads: tuple[Workload | NetworkTask, ...]
-    contenders: tuple[str, ...]  # those of them that take part
-    at_least: float | None  # None: only shown
+    contenders: tuple[str, ...]  # Only those that take part count.
+    at_least: float | None  # None: the ratio is shown, but not judged.
     over: str  # "mean": the geometric mean over the workloads; "worst": every one of them
     mode: str = "fresh"
     own_mode: str = ""
-    of: str = ""  # the workloads, where several targets differ in nothing else
+    of: str = ""  # Names the workloads where several targets differ in nothing else.
 
     @property
     def name(self) -> str:
@@ -50,7 +57,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A convolution whose result number `index`, called `result`, sums so many `terms`."""
+    """A convolution whose result number `index`, called `result`, is of sums of `terms` terms."""
 
     result: str
     operation: str
@@ -59,56 +66,45 @@ class Accuracy:
     workload: Workload
 
 
+POOLED = tuple(name for name in POOLING_OPERATIONS if name != "max_unpool2d")
 MEMORY = (
     Memory(("im2col", "col2im"), COLUMNS, 1.0),
-    Memory(
-        (
-            "max_pool2d",
-            "max_pool2d_indices",
-            "max_pool2d_backward",
-            "avg_pool2d",
-            "avg_pool2d_backward",
-        ),
-        POOLING,
-        1.0,
-    ),
-    Memory(("conv2d", "conv2d_backward"), LAYERS[1:8], 4.0),
+    Memory(POOLED, POOLING, 1.0),
+    Memory(CONVOLUTION_OPERATIONS, LAYERS[1:8], 4.0),
 )
 
-ACCURACY_CHANNELS = (1, 8, 32, 64, 128, 256, 512, 1024, 2222)
-ACCURACY = (
-    *(
-        Accuracy("output", "conv2d", 0, 9 * c, Workload(2, c, 14, 3, 1, 0, filters=32))
-        for c in ACCURACY_CHANNELS
-    ),
-    *(
-        Accuracy("grad_input", "conv2d_backward", 0, 9 * f, Workload(2, 32, 14, 3, 1, 0, filters=f))
-        for f in ACCURACY_CHANNELS
-    ),
-    *(
-        Accuracy(
-            "grad_weight", "conv2d_backward", 1, side**2, Workload(1, 32, side, 3, 1, 1, filters=32)
-        )
-        for side in (isqrt(9 * c) for c in ACCURACY_CHANNELS)
-    ),
+
+def _sums(result: str, operation: str, index: int, channels: int) -> Accuracy:
+    """Choose the layer whose result sums about 9 terms per channel."""
+    side = isqrt(9 * channels)
+    terms, workload = {
+        "output": (9 * channels, Workload(2, channels, 14, 3, 1, 0, filters=32)),
+        "grad_input": (9 * channels, Workload(2, 32, 14, 3, 1, 0, filters=channels)),
+        "grad_weight": (side**2, Workload(1, 32, side, 3, 1, 1, filters=32)),
+    }[result]
+    return Accuracy(result, operation, index, terms, workload)
+
+
+ACCURACY = tuple(
+    _sums(*of, channels)
+    for of in (
+        ("output", "conv2d", 0),
+        ("grad_input", "conv2d_backward", 0),
+        ("grad_weight", "conv2d_backward", 1),
+    )
+    for channels in (1, 8, 32, 64, 128, 256, 512, 1024, 2222)
 )
-ERROR_BESIDE_NUMPY = 1.1  # at most
+# Our errors may be at most this many times NumPy's.
+ERROR_BESIDE_NUMPY = 1.1
 SMALL_CALL_US = {
     **dict.fromkeys((*COLUMN_OPERATIONS, *POOLING_OPERATIONS), 5.0),
     "conv2d": 6.0,
 }
 
 STEPS, INFERENCES = (
-    tuple(
-        measured.workload
-        for section in SECTIONS
-        for measured in section.measurements
-        if measured.operation == operation and measured.workload.name.startswith(("simple", "deep"))
-    )
-    for operation in ("network_step", "network_inference")
+    tuple(NetworkTask(what, *of, 100) for of in product(("simple", "deep"), ("float32", "float64")))
+    for what in ("step", "inference")
 )
-HIGH = "high"  # the mode of `fastconv.set_precision`
-TORCH_LAYOUTS = ("torch", "torch channels_last")
 CONV_PEERS = (*TORCH_LAYOUTS, "onnxruntime")
 # (n, c, size, filters) of 3x3 windows, and what is wanted with the default precision and "high".
 WINOGRAD = (
@@ -154,3 +150,62 @@ TARGETS = (
         for own_mode, wanted in zip(("fresh", HIGH), both, strict=True)
     ),
 )
+
+
+def verdicts(table: pd.DataFrame, memory: Sequence[Any], accuracy: Sequence[Any]) -> pd.DataFrame:
+    """Say how far every target was reached that was measured.
+
+    mean: of ratios the geometric one; worst; wanted: the condition; met; cases: their number.
+    """
+    found = [
+        _verdict(target.name, _ratios(table, target), ">=", target.at_least, target.over)
+        for target in TARGETS
+    ]
+    own = table[(table["contender"] == OURS) & (table["mode"] != HIGH)]
+    for limit in dict.fromkeys(SMALL_CALL_US.values()):
+        names = [
+            (name, SMALL_CALLS[name].name) for name, us in SMALL_CALL_US.items() if us == limit
+        ]
+        calls = own[own.set_index(["operation", "workload"]).index.isin(names)]
+        found.append(_verdict("small calls, us", calls["seconds"] * 1e6, "<=", limit))
+    for limit in dict.fromkeys(use.at_most for use in memory):
+        uses = [use.mib_per_thread for use in memory if use.at_most == limit]
+        found.append(_verdict("extra memory, MiB a thread", uses, "<=", limit))
+    errors = [row.beside_numpy for row in accuracy]
+    found.append(_verdict("error / numpy's error", errors, "<=", ERROR_BESIDE_NUMPY))
+    columns = ["target", "mean", "worst", "wanted", "met", "cases"]
+    return pd.DataFrame([verdict for verdict in found if verdict], columns=columns)
+
+
+def _ratios(table: pd.DataFrame, target: Target) -> Any:
+    names = [workload.name for workload in target.workloads]
+    cases = table[(table["operation"] == target.operation) & table["workload"].isin(names)]
+    ours = cases[(cases["contender"] == OURS) & (cases["mode"] == (target.own_mode or target.mode))]
+    if not target.contenders:
+        return ours["share"].dropna()
+    theirs = cases[cases["contender"].isin(target.contenders) & (cases["mode"] == target.mode)]
+    best = theirs.groupby("workload")["seconds"].min()
+    return (best / ours.set_index("workload")["seconds"]).dropna()
+
+
+def _verdict(
+    name: str, values: Any, sign: str, wanted: float | None, over: str = "worst"
+) -> tuple[Any, ...]:
+    """Judge values that must be large (">=") or small ("<="); give nothing if there are none."""
+    values = pd.Series(values, dtype=float).dropna().to_numpy()
+    if not values.size:
+        return ()
+    if sign == ">=":
+        mean, worst = float(np.exp(np.log(values).mean())), float(values.min())
+    else:
+        mean, worst = float(values.mean()), float(values.max())
+    judged = worst if over == "worst" else mean
+    met = wanted is None or (judged >= wanted if sign == ">=" else judged <= wanted)
+    return (
+        name,
+        mean,
+        worst,
+        "" if wanted is None else f"{over} {sign} {wanted:g}",
+        met,
+        len(values),
+    )

@@ -15,25 +15,27 @@ from typing import Any
 
 import numpy as np
 
-SAMPLE_SECONDS = 100e-6  # shorter calls are timed several at once
-# Calls that need no warm-up. Shorter ones do: cold, PyTorch's training steps of 20 ms take 90.
+# Calls shorter than this are timed several at a time.
+SAMPLE_SECONDS = 100e-6
+# Longer calls need no warm-up. Shorter ones do: cold, PyTorch's training steps of 20 ms take 90.
 LONG_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Effort:
     rounds: int
-    seconds: float  # of a block, at least; and one sample
-    pause: float  # before a block, in seconds
-    warm_up: float  # after the pause, in seconds; at least one call
-    enough: float  # seconds of a peer's blocks after which it has no further one
+    seconds: float  # A block takes at least this long, and has at least one sample.
+    pause: float  # Each block comes after a pause of these seconds.
+    warm_up: float  # After the pause, calls warm up for these seconds; at least one call does.
+    enough: float  # A peer whose blocks have taken these seconds has no further one.
 
 
 FULL = Effort(rounds=5, seconds=0.03, pause=0.03, warm_up=0.01, enough=1.0)
-# A peer that has taken so many times as long as the fastest, in so many blocks, has no further one.
+# A peer that has taken 3 times as long as the fastest in 2 blocks has no further one.
 HOPELESS, HOPELESS_BLOCKS = 3.0, 2
-# Half of the blocks of a limit, which no contender influences, took so many times as long as the
-# best. Virtual processors alternate between two speeds, so that twice is nothing unusual.
+# No contender influences the limits. The machine was busy if half of the blocks of a limit took
+# more than 3 times as long as the best. Virtual processors alternate between two speeds, so that
+# twice is nothing unusual.
 DISTURBED = 3.0
 QUICK = Effort(rounds=1, seconds=0.005, pause=0.005, warm_up=0.002, enough=0.1)
 
@@ -54,10 +56,10 @@ def block(
     call: Callable[[], Any],
     operations: float,
     effort: Effort,
-    warm_up: Callable[[], Any] | None = None,  # a part of the call, if it is long
+    warm_up: Callable[[], Any] | None = None,  # A shorter call, which warms up as well.
 ) -> list[float]:
     """Time calls; give the seconds that one of a call's `operations` takes, of every sample."""
-    timer = timeit.Timer(call)  # drops every result at once and holds the garbage collector
+    timer = timeit.Timer(call)  # It drops every result at once and holds the garbage collector.
     first = timeit.Timer(warm_up or call)
     start = time.perf_counter()
     once = first.timeit(1)

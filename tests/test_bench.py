@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
+import os
 import statistics
 import sys
+import time
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import log, prod
 from pathlib import Path
@@ -21,37 +24,37 @@ from fastconv.layers import AveragePooling, Convolution, Pooling
 from fastconv.models import VGG, AlexNet, LeNet, Sequential
 
 pytest.importorskip("bench", reason="bench/ is in no wheel: python -m pytest, in a checkout")
+pytest.importorskip("pandas", reason="pandas is not installed, which makes the benchmark's tables")
 
-from bench import busy, compare, plot, publish, reasons, run, totals
+from bench import busy, compare, peers, plot, process, publish, run
 from bench.__main__ import main as bench_main
 from bench.command import facts, results_file
 from bench.machine import Machine
+from bench.peers import FMA_PEAK, HIGH, LIMIT, OURS
+from bench.process import Offer, Process, ProcessDied
 from bench.results import (
-    FMA_PEAK,
-    LIMIT,
-    OURS,
     AccuracyRow,
-    Bound,
     LimitRow,
     MemoryRow,
     Results,
     Row,
-    bound_of,
     load,
+    network_totals,
+    table_of,
 )
 from bench.shapes import (
     BATCHES,
     CONVOLUTION_OPERATIONS,
     LAYERS_OF_NETWORKS,
+    POOLING,
     SECTIONS,
     THREADED,
     Measurement,
     Workload,
     thread_counts,
 )
-from bench.targets import HIGH
-from bench.timing import Effort, Timing, is_disturbed
-from bench.worker import Offer
+from bench.targets import TARGETS, verdicts
+from bench.timing import QUICK, Effort, Timing, is_disturbed
 
 VERSIONS = {"numpy": "2.4.6", "torch": "2.13.0", "onnxruntime": "1.31.0", "jax": "0.8"}
 # Times beside ours, about; "opencv dnn" is of a library that no version is known of.
@@ -158,7 +161,8 @@ class Maker:
 
     def _timed(self, row: Row, times: float) -> Row:
         noises = np.exp(self.noise * self.rng.standard_normal(self.blocks))
-        return replace(row, timing=timing([float(row.seconds * times * noise) for noise in noises]))
+        usual = row.timing.median * times if row.timing else 0.0
+        return replace(row, timing=timing([float(usual * noise) for noise in noises]))
 
 
 def layers_of(network: str) -> list[tuple[Measurement, int]]:
@@ -177,8 +181,8 @@ def is_slowed(row: Row) -> bool:
     return row.contender == OURS and row.operation == "im2col"
 
 
-def verdicts(found: compare.Comparison) -> Counter[str]:
-    return Counter(change.verdict for change in found.changes)
+def verdicts_of(found: compare.Comparison) -> Counter[str]:
+    return Counter(found.changes["verdict"])
 
 
 def test_noise_is_not_a_change() -> None:
@@ -187,27 +191,30 @@ def test_noise_is_not_a_change() -> None:
     assert abs(found.noise.drift) < 0.005
     assert 0.01 < found.noise.spread < 0.05
     # Of hundreds of rows the test errs at 1 %, and the noise is exceeded by 5 %.
-    assert verdicts(found)[compare.SAME] >= 0.99 * len(found.changes)
+    assert verdicts_of(found)[compare.SAME] >= 0.99 * len(found.changes)
 
 
 def test_drift_is_recognised() -> None:
     make = Maker()
     found = compare.compare(make(), make(lambda row: 1.2))
     assert found.noise.drift == pytest.approx(log(1.2), abs=0.005)
-    assert verdicts(found)[compare.SAME] >= 0.99 * len(found.changes)
+    assert verdicts_of(found)[compare.SAME] >= 0.99 * len(found.changes)
 
 
 @pytest.mark.parametrize("drift", [1.0, 0.8])
 def test_a_change_is_found(drift: float) -> None:
     make = Maker()
-    found = compare.compare(make(), make(lambda row: drift * (1.2 if is_slowed(row) else 1.0)))
-    slower = [change for change in found.changes if change.verdict == compare.SLOWER]
-    assert all(c.verdict == compare.SLOWER for c in found.changes if is_slowed(c.before))
-    assert all(change.ratio == pytest.approx(1.2, rel=0.1) for change in slower)
-    assert sum(not is_slowed(change.before) for change in slower) <= 3
-    assert found.changes == sorted(found.changes, key=lambda change: -change.ratio)
-    faster = compare.compare(make(), make(lambda row: 0.8 if is_slowed(row) else 1.0))
-    assert all(c.verdict == compare.FASTER for c in faster.changes if is_slowed(c.before))
+    changes = compare.compare(
+        make(), make(lambda row: drift * (1.2 if is_slowed(row) else 1.0))
+    ).changes
+    slowed = changes["operation"] == "im2col"
+    slower = changes["verdict"] == compare.SLOWER
+    assert slower[slowed].all()
+    assert changes["ratio"][slower].between(1.08, 1.32).all()
+    assert (slower & ~slowed).sum() <= 3
+    assert changes["ratio"].is_monotonic_decreasing
+    faster = compare.compare(make(), make(lambda row: 0.8 if is_slowed(row) else 1.0)).changes
+    assert (faster["verdict"][faster["operation"] == "im2col"] == compare.FASTER).all()
 
 
 @pytest.mark.parametrize(("blocks", "testable"), [(1, False), (3, False), (4, False), (5, True)])
@@ -215,9 +222,9 @@ def test_few_blocks_tell_nothing(blocks: int, testable: bool) -> None:
     make = Maker(blocks=blocks)
     before, after = make(), make(lambda row: 2.0 if is_slowed(row) else 1.0)
     found = compare.compare(before, after)
-    slowed = [change for change in found.changes if is_slowed(change.before)]
-    assert {change.testable for change in slowed} == {testable}
-    assert all((change.verdict == compare.SLOWER) == testable for change in slowed)
+    slowed = found.changes[found.changes["operation"] == "im2col"]
+    assert set(slowed["testable"]) == {testable}
+    assert set(slowed["verdict"] == compare.SLOWER) == {testable}
     text = compare.report(before, after, found, everything=False)
     assert ("have too few blocks" in text) == (not testable)
 
@@ -234,17 +241,25 @@ def test_controls_are_what_did_not_change() -> None:
     assert compare.compare(ours, ours).noise.controls == 0
 
 
-def test_equal_blocks_are_no_change() -> None:
-    assert compare.change(row(OURS, 1.0), row(OURS, 1.0), compare.Noise()).verdict == compare.SAME
-
-
-def test_a_change_must_exceed_the_noise() -> None:
-    before, after = row(OURS, 1.0), row(OURS, 1.04)
-    change = compare.change(before, after, compare.Noise())
-    assert change.p <= compare.LEVEL
-    assert change.verdict == compare.SAME
-    quiet = compare.Noise(0.0, 0.01, 20)
-    assert compare.change(before, after, quiet).verdict == compare.SLOWER
+@pytest.mark.parametrize(
+    ("after", "spread", "verdict"),
+    [
+        (1.0, None, compare.SAME),
+        (1.04, None, compare.SAME),  # below the noise that is assumed
+        (1.04, 0.01, compare.SLOWER),
+        (0.96, 0.01, compare.FASTER),
+    ],
+)
+def test_a_change_must_exceed_the_noise(after: float, spread: float | None, verdict: str) -> None:
+    limits = [row(FMA_PEAK, 1.0, f"w{i}", mode=LIMIT) for i in range(20)]
+    drifted = [row(FMA_PEAK, 1.0 + (spread or 0), f"w{i}", mode=LIMIT) for i in range(0, 20, 2)]
+    controls = ([], []) if spread is None else (limits, drifted + limits[1::2])
+    found = compare.compare(
+        results([row(OURS, 1.0), *controls[0]]), results([row(OURS, after), *controls[1]])
+    )
+    (change,) = found.changes.to_dict("records")
+    assert change["verdict"] == verdict
+    assert (change["p"] <= compare.LEVEL) == (after != 1)
 
 
 def compared(before: Path, after: Path, *more: str) -> int:
@@ -299,7 +314,7 @@ def test_no_file_of_results(
     [
         (
             "scipy.stats",
-            lambda _: compare.change(row(OURS, 1.0), row(OURS, 1.0), compare.Noise()),
+            lambda _: compare.compare(results([row(OURS, 1.0)]), results([row(OURS, 1.0)])),
         ),
         (
             "matplotlib.figure",
@@ -341,7 +356,9 @@ def test_what_is_measured_again_replaces_what_was() -> None:
     newer.accuracy = [AccuracyRow("output", 72, {OURS: 2.0})]
     newer.command = "second"
     old.replace(newer)
-    assert [(r.contender, r.workload, r.threads, r.seconds) for r in old.rows] == [
+    assert [
+        (r.contender, r.workload, r.threads, r.timing and r.timing.median) for r in old.rows
+    ] == [
         (OURS, "other", 4, 2.0),
         (OURS, "w", 4, 3.0),
         (OURS, "w", 1, 4.0),
@@ -368,22 +385,70 @@ def test_a_busy_machine_is_noticed(medians: list[float], disturbed: bool) -> Non
 
 
 def test_the_limit_that_binds() -> None:
-    ours = row(OURS, 4.0)
     slow, fast = row("moving", 3.0, mode=LIMIT), row("moving, past caches", 2.0, mode=LIMIT)
     peak, low_peak = row(FMA_PEAK, 2.5, mode=LIMIT), row(FMA_PEAK, 1.0, mode=LIMIT)
 
-    def bound(*limits: Row) -> Bound | None:
-        return bound_of(ours, [ours, *limits])
+    def bound(*limits: Row) -> tuple[str, float]:
+        ours = table_of([row(OURS, 4.0), row("torch", 8.0), *limits]).query("contender == @OURS")
+        return ours["limit"].item(), ours["share"].item()
 
-    def seconds(limit: Row) -> float:  # a good quarter of the samples
-        return 0.98 * limit.timing.median if limit.timing else 0.0
+    def share(limit: Row) -> float:  # a good quarter of the samples
+        return 0.98 * limit.timing.median / 4 if limit.timing else 0.0
 
-    assert bound() is None
-    assert bound(slow) == Bound("moving", seconds(slow) / 4)
-    assert bound(slow, fast) == Bound("moving, past caches", seconds(fast) / 4)
-    assert bound(slow, fast, peak) == Bound(FMA_PEAK, seconds(peak) / 4)
-    assert bound(slow, fast, low_peak) == Bound("moving, past caches", seconds(fast) / 4)
-    assert bound_of(replace(ours, timing=None), [slow]) is None
+    assert np.isnan(bound()[1])
+    assert bound(slow) == ("moving", share(slow))
+    assert bound(slow, fast) == ("moving, past caches", share(fast))
+    assert bound(slow, fast, peak) == (FMA_PEAK, share(peak))
+    assert bound(slow, fast, low_peak) == ("moving, past caches", share(fast))
+    assert bound(low_peak) == (FMA_PEAK, share(low_peak))
+    assert table_of([replace(row(OURS, 4.0), timing=None), slow])["contender"].tolist() == [
+        "moving"
+    ]
+
+
+def test_ratios_are_to_ours_in_the_same_mode() -> None:
+    rows = [
+        row(OURS, 1.0),
+        row(OURS, 2.0, mode="out="),
+        row(OURS, 8.0, threads=1),
+        row("torch", 4.0),
+        row("torch", 4.0, mode="out="),
+        row("torch", 4.0, "other"),
+        row(FMA_PEAK, 0.5, mode=LIMIT),
+    ]
+    ratios = table_of(rows)["ratio"].tolist()
+    assert ratios[3:5] == [4.0, 2.0]
+    assert np.isnan(ratios[:3] + ratios[5:]).all()
+
+
+def test_targets_are_checked() -> None:
+    pooling = [workload.name for workload in POOLING]
+    rows = [row(OURS, 1.0, name, "max_pool2d_backward") for name in pooling]
+    rows += [
+        row("torch", seconds, name, "max_pool2d_backward")
+        for name, seconds in zip(pooling, (1.0, 2.0, 4.0), strict=True)
+    ]
+    rows.append(row("torch channels_last", 0.1, pooling[0], "max_pool2d_backward"))  # is not asked
+    uses = [MemoryRow("conv2d", "w", 4, mib << 20, 0, 4.0) for mib in (4, 20)]
+    errors = [AccuracyRow("output", 9, {OURS: 2.0, "numpy": 2.0})]
+    found = verdicts(table_of(rows), uses, errors).set_index("target")
+    target = next(target for target in TARGETS if target.operation == "max_pool2d_backward")
+    assert found.loc[target.name].to_list() == [pytest.approx(2.0), 1.0, "worst >= 1", True, 3]
+    memory = found.loc["extra memory, MiB a thread"].to_list()
+    assert memory == [3.0, 5.0, "worst <= 4", False, 2]
+    assert found.loc["error / numpy's error", "met"]
+    without_numpy = [AccuracyRow("output", 9, {OURS: 2.0, "torch": 2.0})]
+    assert "error / numpy's error" not in set(verdicts(table_of(rows), [], without_numpy)["target"])
+    rows[3] = row("torch", 0.9, pooling[0], "max_pool2d_backward")
+    assert not verdicts(table_of(rows), [], []).set_index("target").loc[target.name, "met"]
+
+
+def test_small_calls_are_checked() -> None:
+    name = SECTIONS[-2].measurements[0].workload.name
+    rows = [row(OURS, seconds, name, op) for op, seconds in (("im2col", 4e-6), ("fold", 6e-6))]
+    (found,) = verdicts(table_of(rows), [], []).to_dict("records")
+    assert found["target"] == "small calls, us"
+    assert (found["worst"], found["met"], found["cases"]) == (pytest.approx(6.0), False, 2)
 
 
 def test_errors_are_those_of_the_default_precision() -> None:
@@ -406,20 +471,111 @@ def test_totals_count_every_layer_as_often_as_the_network_has_it() -> None:
             row(FMA_PEAK, 0.5, name, layer.operation, LIMIT),
         ]
     rows.append(row("numpy", 9.0, LAYERS_OF_NETWORKS["ResNet-50"][0].workload.name))
-    found = totals.network_totals(results(rows), "ResNet-50", 1)
     expected = {OURS: 53.0, HIGH: 53.0, "torch": 106.0, LIMIT: 53 * 0.49}
-    assert found == pytest.approx(expected)
+    assert network_totals(table_of(rows), "ResNet-50", 1) == pytest.approx(expected)
     first = LAYERS_OF_NETWORKS["ResNet-50"][0].workload.name
-    found = totals.network_totals(
-        results([*rows, row(OURS, 0.5, first, mode=HIGH)]), "ResNet-50", 1
-    )
-    assert found == pytest.approx({**expected, HIGH: 52.5})
-    assert totals.network_totals(results(rows), "ResNet-50", 1, CONVOLUTION_OPERATIONS) == {}
+    with_high = table_of([*rows, row(OURS, 0.5, first, mode=HIGH)])
+    assert network_totals(with_high, "ResNet-50", 1) == pytest.approx({**expected, HIGH: 52.5})
+    assert network_totals(table_of(rows), "ResNet-50", 1, CONVOLUTION_OPERATIONS) == {}
     backward = [replace(row, operation="conv2d_backward") for row in rows]
-    found = totals.network_totals(results(rows + backward), "ResNet-50", 1, CONVOLUTION_OPERATIONS)
+    found = network_totals(table_of(rows + backward), "ResNet-50", 1, CONVOLUTION_OPERATIONS)
     assert found == pytest.approx({name: 2 * seconds for name, seconds in expected.items()})
-    assert totals.network_totals(results(rows), "ResNet-50", 16) == {}
-    assert totals.network_totals(results(rows, threads=2), "ResNet-50", 1) == {}
+    assert network_totals(table_of(rows), "ResNet-50", 16) == {}
+
+
+# ---- processes ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def numpy_process() -> Iterator[Process]:
+    made = Process("numpy", 1)
+    yield made
+    made.stop()
+
+
+def test_a_process_prepares_and_times(numpy_process: Process, tmp_path: Path) -> None:
+    assert numpy_process.version() == np.__version__
+    measured = Measurement("im2col", Workload(1, 2, 8, 3, 1, 0))
+    case = process.case_of(measured)
+    process.save(case.expected, tmp_path / "expected")
+    process.save(case.for_errors().exact, tmp_path / "exact")
+    begun = numpy_process.prepare(measured, tmp_path / "expected", tmp_path / "exact")
+    offers = numpy_process.prepared(begun)
+    assert [(offer.name, offer.problem) for offer in offers] == [
+        ("numpy", ""),
+        ("numpy windows", ""),
+    ]
+    samples, seconds = numpy_process.block(1, QUICK)
+    assert 0 < min(samples) < seconds
+    (wrong,) = case.expected
+    process.save((wrong + 1,), tmp_path / "wrong")
+    begun = numpy_process.prepare(measured, tmp_path / "wrong", tmp_path / "exact")
+    assert {offer.problem for offer in numpy_process.prepared(begun)} == {"wrong result"}
+
+
+def test_a_missing_library_is_an_import_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "jax.py").write_text("raise ImportError('there is none here')")
+    monkeypatch.syspath_prepend(tmp_path)
+    missing = Process("jax", 1)
+    try:
+        with pytest.raises(ImportError, match="there is none here"):
+            missing.version()
+    finally:
+        missing.stop()
+    monkeypatch.setattr(
+        peers, "MODULES", {name: peers.MODULES[name] for name in ("fastconv", "jax")}
+    )
+    team = run.Team(1, None)
+    team.stop()
+    assert list(team.versions) == [OURS]
+    assert team.missing == {"jax": "there is none here"}
+
+
+def test_a_peer_that_dies_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    team = run.Team(1, ["numpy"])
+    measured = Measurement("im2col", Workload(1, 2, 8, 3, 1, 0))
+    offers = team.offers
+
+    def offers_and_kill(measured: Measurement) -> Any:
+        found = offers(measured)
+        team.processes["numpy"].kill()
+        return found
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(team, "offers", offers_and_kill)
+            rows = team.time(measured, QUICK)
+        assert {row.contender for row in rows if row.timing} >= {OURS, "moving"}
+        notes = {row.contender: row.note for row in rows if not row.timing}
+        assert notes == dict.fromkeys(("numpy", "numpy windows"), "the process of numpy ended")
+        assert all(row.timing for row in team.time(measured, QUICK))  # It has started again.
+    finally:
+        team.stop()
+
+
+def test_a_process_that_dies_starts_again(numpy_process: Process) -> None:
+    numpy_process.version()
+    with pytest.raises(ProcessDied, match="the process of numpy ended"):
+        numpy_process.ask(os._exit, 3)
+    numpy_process.restart()
+    assert numpy_process.version() == np.__version__
+
+
+def test_a_process_that_hangs_is_ended(
+    numpy_process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numpy_process.version()
+    monkeypatch.setattr(process, "ANSWER_SECONDS", 0.2)
+    with pytest.raises(ProcessDied, match="gave no answer for 0 s"):
+        numpy_process.ask(time.sleep, 60)
+
+
+def test_exceptions_come_back_as_text(numpy_process: Process) -> None:
+    numpy_process.version()
+    with pytest.raises(RuntimeError, match=r"FileNotFoundError: .*nowhere"):
+        numpy_process.ask(os.stat, "nowhere")
 
 
 # ---- the networks' layers -----------------------------------------------------------------------
@@ -524,51 +680,22 @@ def test_layers_follow_the_tables_of_the_papers(name: str, wanted: Counter[Workl
 
 
 def test_what_is_lost() -> None:
-    made = results(
-        [
-            row(OURS, 1.0, "a"),
-            row(OURS, 1.0, "a", mode="out="),
-            row("torch", 0.96, "a"),
-            row("jax", 0.98, "a"),
-            row("numba", 0.5, "a", mode="out="),
-            row(FMA_PEAK, 0.5, "a", mode=LIMIT),
-            row("torch", 0.5, "b"),  # we have not been timed
-            row("torch", 0.5, "a", threads=1),
-            replace(row("scipy", 0.5, "a"), timing=None),
-        ]
-    )
-    lost = [pair.theirs.contender for pair in publish.pairs(made) if pair.lost]
-    assert lost == ["torch", "numba"]
-    assert len(publish.pairs(made)) == 3
-
-
-def test_losses_are_grouped_by_their_reasons() -> None:
-    pooling = SECTIONS[1].measurements[0].workload.name
     rows = [
-        row("torch", 0.5, "a"),
-        row("onnxruntime, no indices", 0.7, pooling, "max_pool2d_indices"),
-        row("onnxruntime", 0.6, pooling, "max_pool2d_indices"),
+        row(OURS, 1.0, "a"),
+        row(OURS, 1.0, "a", mode="out="),
+        row("torch", 0.96, "a"),
+        row("jax", 0.98, "a"),
+        row("scipy", 0.5, "a", mode="out="),
+        row(FMA_PEAK, 0.5, "a", mode=LIMIT),
+        row("torch", 0.5, "b"),  # we have not been timed
+        row("torch", 0.5, "a", threads=1),
+        replace(row("onnxruntime", 0.5, "a"), timing=None),
     ]
-    ours = [replace(theirs, contender=OURS, timing=timing([1.0])) for theirs in rows[:2]]
-    found = publish.by_reason(publish.pairs(results([*ours, *rows])))
-    assert list(found) == [reasons.REASONS[0].text, None]
-    assert [pair.theirs.contender for pair in found[None]] == ["torch", "onnxruntime"]
-    page = publish.page(results([*ours, *rows]))
-    assert "In 3 of 3 comparisons a peer is faster" in page
-    assert page.index("## What we lose") < page.index("Not explained yet") < page.index("## Target")
-
-
-def test_reasons_apply_to_every_field() -> None:
-    reason = reasons.Reason(
-        "", ("conv2d",), ("torch",), ("fresh",), lambda workload: workload.kernel == 1
-    )
-    one, three = Workload(1, 64, 56, 1, 1, 0, 64).name, Workload(1, 64, 56, 3, 1, 1, 64).name
-    assert reason.applies(row("torch channels_last", 1.0, one))
-    assert not reason.applies(row("torch", 1.0, three))
-    assert not reason.applies(row("torch", 1.0, "unknown"))
-    assert not reason.applies(row("jax", 1.0, one))
-    assert not reason.applies(row("torch", 1.0, one, "conv2d_backward"))
-    assert not reason.applies(row("torch", 1.0, one, mode="out="))
+    text = publish.losses(table_of(rows))
+    assert "In 2 of 3 comparisons a peer is faster" in text
+    assert "| torch | 1 | 1 | 0.96 | `conv2d` a |" in text
+    assert "| scipy | 1 | 1 | 0.50 | `conv2d` a |" in text
+    assert "jax" not in text
 
 
 def test_workloads_have_names_of_their_own() -> None:
@@ -576,34 +703,28 @@ def test_workloads_have_names_of_their_own() -> None:
     assert len({(m.operation, m.workload.name) for m in measured}) == len(measured)
 
 
+BEGIN, END = "<!-- performance: begin -->", "<!-- performance: end -->"
+
+
 def test_the_readme_keeps_what_is_around_the_markers() -> None:
     before, after = "# title\n\n", "\n\n## Use\n"
-    readme = f"{before}{publish.BEGIN}\nold\n{publish.END}{after}"
-    once = publish.replaced(readme, "new")
-    assert once == f"{before}{publish.BEGIN}\nnew\n{publish.END}{after}"
-    assert publish.replaced(once, "new") == once
+    readme = f"{before}{BEGIN}\nold\n{END}{after}"
+    once = publish.filled(readme, "README.md", {"performance": "new"})
+    assert once == f"{before}{BEGIN}\nnew\n{END}{after}"
+    assert publish.filled(once, "README.md", {"performance": "new"}) == once
 
 
-@pytest.mark.parametrize(
-    "readme",
-    [
-        "",
-        publish.BEGIN,
-        publish.END,
-        publish.END + publish.BEGIN,
-        2 * (publish.BEGIN + publish.END),
-    ],
-)
+@pytest.mark.parametrize("readme", ["", BEGIN, END, END + BEGIN, 2 * (BEGIN + END)])
 def test_a_readme_without_markers_is_left_alone(readme: str) -> None:
     with pytest.raises(ValueError, match="must have the lines <!-- performance: begin -->"):
-        publish.replaced(readme, "new")
+        publish.filled(readme, "README.md", {"performance": "new"})
 
 
-def test_the_readme_marks_the_fastest() -> None:
-    headline = next(h for h in publish.HEADLINES if isinstance(h, publish.Headline))
-    name, operation = headline.workload.name, headline.operation
+def test_the_headline_marks_the_fastest() -> None:
+    of = next(of for of in publish.HEADLINES if not isinstance(of.workload, str))
+    assert not isinstance(of.workload, str)
     rows = [
-        row(contender, seconds, name, operation)
+        row(contender, seconds, of.workload.name, of.operation)
         for contender, seconds in (
             (OURS, 0.002),
             ("numpy", 0.0456),
@@ -612,8 +733,8 @@ def test_the_readme_marks_the_fastest() -> None:
         )
     ]
     assert (
-        f"| {headline.label} | 2.00 | 45.6 (23\N{MULTIPLICATION SIGN}) | "
-        "**1.70 (0.85\N{MULTIPLICATION SIGN})** |" in publish.readme_part(results(rows))
+        f"| {of.label} | 2.00 | 45.6 (23\N{MULTIPLICATION SIGN}) | "
+        "**1.70 (0.85\N{MULTIPLICATION SIGN})** |" in publish.headline(table_of(rows))
     )
 
 
@@ -624,37 +745,69 @@ def test_digits(value: float, text: str) -> None:
     assert publish.digits(value) == text
 
 
-def test_the_page_says_everything() -> None:
+PAGE = (Path(publish.ROOT) / "docs" / publish.PAGE).read_text()
+
+
+def test_the_page_has_a_place_for_every_part() -> None:
     made = Maker()()
-    made.rows.append(Row("conv2d", "w", 4, "numba", "fresh", 0, 0, None, [], "wrong result"))
-    page = publish.page(made)
-    for section in SECTIONS:
-        assert f"## {section.title[0].upper()}{section.title[1:]}\n" in page
-    for text in ("wrong result", "0123abc", "2026-11-21", "| scipy | none |", "760.0 GFLOP/s"):
+    made.rows.append(Row("conv2d", "w", 4, "jax", "fresh", 0, 0, None, [], "wrong result"))
+    page = publish.filled(PAGE, publish.PAGE, publish.parts(made))
+    for text in ("wrong result", "0123abc", "2026-11-21", "| scipy | none |", "760.0", "2.13.0"):
         assert text in page
     assert set(VERSIONS) <= {name.rpartition(" ")[2] for name in facts(made.machine)}
 
 
-def test_publishing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_rows_are_published() -> None:
+    made = Maker(measured=layers_of("LeNet-5"))()
+    made.rows.append(Row("conv2d", "w", 4, "jax", "fresh", 0, 0, None, [], "wrong result"))
+    table = publish.everything(made)
+    kinds = table["kind"].value_counts().to_dict()
+    assert kinds == {
+        "time": len(made.rows) - 1,
+        "not timed": 1,
+        "memory": 1,
+        "error": 2,
+        "limit": 2,
+    }
+    text = publish.to_csv(table)
+    assert text.splitlines()[0] == ",".join(publish.CSV_COLUMNS)
+    assert len(text.splitlines()) == 1 + len(table)
+    first = dict(zip(publish.CSV_COLUMNS, next(csv.reader(text.splitlines()[1:])), strict=True))
+    timed = made.rows[0].timing
+    assert timed is not None
+    assert float(first["value"]) == pytest.approx(timed.median * 1e3, rel=1e-3)
+    assert (first["contender"], first["times_ours"]) == (OURS, "")
+
+
+def test_the_published_file_has_the_columns_that_are_written() -> None:
+    with (Path(publish.ROOT) / "docs" / publish.CSV).open(newline="") as file:
+        assert next(csv.reader(file)) == publish.CSV_COLUMNS
+
+
+def test_publishing(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     made = Maker(measured=layers_of("LeNet-5"))()
     options = argparse.Namespace(results=made, root=tmp_path)
-    readme = tmp_path / "README.md"
+    readme, docs = tmp_path / "README.md", tmp_path / "docs"
+    docs.mkdir()
+    (docs / "performance.md").write_text(PAGE)
     readme.write_text("nothing")
     with pytest.raises(SystemExit):
         publish.main(options)
-    assert list(tmp_path.iterdir()) == [readme]
+    assert readme.read_text() == "nothing"
+    assert sorted(docs.iterdir()) == [docs / "performance.md"]
+    assert (docs / "performance.md").read_text() == PAGE
 
-    readme.write_text(f"{publish.BEGIN}\n{publish.END}\n")
+    readme.write_text(f"{BEGIN}\n{END}\n")
     assert publish.main(options) == 0
-    assert "without a reason" in capsys.readouterr().err
-    pictures = {file.name for file in (tmp_path / "docs/performance").iterdir()}
+    pictures = {file.name for file in (docs / "performance").iterdir()}
     assert pictures == {"summary.png", "lenet-5-batch-1.png", "lenet-5-batch-16.png"}
-    page = (tmp_path / "docs/performance.md").read_text()
-    assert page.startswith("<!-- Written by `python -m bench publish RESULTS.json`")
-    assert all(f"](performance/{name})" in page for name in pictures)
     assert "](docs/performance/summary.png)" in readme.read_text()
-    assert (tmp_path / "docs/performance/summary.png").stat().st_size < 80_000
+    assert (docs / "performance.csv").read_text() == publish.to_csv(publish.everything(made))
+    page = (docs / "performance.md").read_text()
+    assert "(performance.csv)" in page
+    assert "0123abc" in page
+    assert (docs / "performance/summary.png").stat().st_size < 80_000
 
 
 def test_pictures_of_everything(tmp_path: Path) -> None:

@@ -13,21 +13,24 @@ from typing import Any
 
 from bench.cases import Array, Case
 
-# In this order they appear. Name, as users install it -> module.
+# The name under which users install a library, and its module; reports keep this order.
 MODULES = {
     "fastconv": "ours",
     "numpy": "numpy",
     "scipy": "scipy",
     "opencv-python-headless": "opencv",
     "scikit-image": "scikit_image",
-    "numba": "numba",
     "torch": "torch",
     "onnxruntime": "onnxruntime",
     "jax": "jax",
-    "limits": "limits",  # what the machine can do
+    "limits": "limits",  # This is no library, but what the machine can do.
 }
 
-MOST_COLUMN_BYTES = 2 << 30
+OURS = "fastconv"
+LIMIT = "limit"  # Rows in this mode are what the machine can do.
+HIGH = "high"  # Rows in this mode are ours with `fastconv.precision("high")`.
+FMA_PEAK = "FMA peak"
+TORCH_LAYOUTS = ("torch", "torch channels_last")
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,9 @@ class Contender:
     name: str
     mode: str
     call: Callable[[], Any]
-    results: Callable[[Any], tuple[Array, ...]]  # of what `call` returns, in fastconv's layout
-    operations: float = 1  # in one call
-    warm_up: Callable[[], Any] | None = None  # a part of the call, if that is long
+    results: Callable[[Any], tuple[Array, ...]]  # Brings what `call` returns into our layout.
+    operations: float = 1  # One call does the operation this number of times.
+    warm_up: Callable[[], Any] | None = None  # A shorter call, which warms up as well.
 
 
 Offer = Callable[[Any, Case], Iterator[Contender]]
@@ -54,7 +57,7 @@ def builds_columns(offer: Offer) -> Offer:
 
     @wraps(offer)
     def where_they_fit(peer: Any, case: Case) -> Iterator[Contender]:
-        if case.col_bytes <= MOST_COLUMN_BYTES:
+        if case.has_columns:
             yield from offer(peer, case)
 
     return where_they_fit

@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from bench.peers import Contender
-from bench.results import FMA_PEAK, LIMIT, LimitRow
+from bench.peers import FMA_PEAK, LIMIT, Contender
 from fastconv import _kernels
 
-CALL_SECONDS = 0.005  # so long that starting threads does not count
+# Calls take at least this long, so that starting threads does not count.
+CALL_SECONDS = 0.005
 MACHINE_SAMPLES = 15
-# In the L2 of every thread, or in the memory of all together.
+# The bytes that are moved fit into the L2 cache of a thread, or only into memory.
 L2_BYTES, MEMORY_BYTES = 1 << 18, 1 << 28
-MOVES = {"read": (2, 0), "write": (0, 2), "copy": (1, 1)}  # halves of them in source and target
+# Each way to move reads and writes this number of halves of the bytes.
+MOVES = {"read": (2, 0), "write": (0, 2), "copy": (1, 1)}
 WAYS = {"": False, ", past caches": True}
 
 
@@ -40,14 +41,14 @@ class Peer:
             call, _ = _multiply_add(case.dtype, self.threads)
             yield Contender(FMA_PEAK, LIMIT, call, _nothing, call() / case.flops)
 
-    def machine(self) -> list[LimitRow]:
-        """Measure the limits whatever the workload."""
+    def machine(self) -> list[tuple[str, int, float, str]]:
+        """Measure the limits whatever the workload: name, threads, rate, unit."""
         rows = []
         for threads in dict.fromkeys((1, self.threads)):
             for dtype in ("float32", "float64"):
                 call, _ = _multiply_add(dtype, threads)
                 rate = call() / _least_seconds(call)
-                rows.append(LimitRow(f"{FMA_PEAK}, {dtype}", threads, rate / 1e9, "GFLOP/s"))
+                rows.append((f"{FMA_PEAK}, {dtype}", threads, rate / 1e9, "GFLOP/s"))
             for place, nbytes in (("L2", L2_BYTES * threads), ("memory", MEMORY_BYTES)):
                 for move, (read, written) in MOVES.items():
                     for way, past_caches in WAYS.items():
@@ -57,7 +58,7 @@ class Peer:
                             )
                             rate = nbytes * (read + written) / 2 * rounds / _least_seconds(call)
                             name = f"{move}, {place}{way}"
-                            rows.append(LimitRow(name, threads, rate / 1e9, "GB/s"))
+                            rows.append((name, threads, rate / 1e9, "GB/s"))
         return rows
 
 
@@ -71,7 +72,7 @@ def _multiply_add(dtype: str, threads: int) -> tuple[Callable[[], float], int]:
 def _move(
     read: int, written: int, threads: int, past_caches: bool
 ) -> tuple[Callable[[], Any], int]:
-    """Give a call that moves so many bytes in every one of its rounds, and their number."""
+    """Give a call that moves these bytes in each of its rounds, and the number of rounds."""
     move = _kernels.roofline.move
     source, target = np.ones(read, np.uint8), np.ones(written, np.uint8)
     part = source[: read // threads], target[: written // threads]

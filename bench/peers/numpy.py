@@ -1,6 +1,7 @@
 """NumPy: the textbook's formula, and all windows at once as a view."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,14 +93,13 @@ class Peer:
 
     @builds_columns
     def im2col(self, case: Case) -> Iterator[Contender]:
-        x, window = case.image, case.window
-        yield _contender(lambda: textbook.im2col(x, *window))
+        yield _contender(partial(textbook.im2col, case.image, *case.window))
         yield from self.windows.im2col(case)
 
     @builds_columns
     def col2im(self, case: Case) -> Iterator[Contender]:
-        col, shape, window = case.col, case.workload.image_shape, case.window
-        yield _contender(lambda: textbook.col2im(col, shape, *window))
+        shape = case.workload.image_shape
+        yield _contender(partial(textbook.col2im, case.col, shape, *case.window))
 
     @builds_columns
     def unfold(self, case: Case) -> Iterator[Contender]:
@@ -113,76 +113,60 @@ class Peer:
         yield _contender(lambda: textbook.col2im(unfolded_to_rows(col), shape, *window))
 
     def max_pool2d(self, case: Case) -> Iterator[Contender]:
-        yield from _max_pool2d(self, case)
+        for pooled in self.max_pool2d_indices(case):
+            yield Contender(pooled.name, pooled.mode, pooled.call, lambda result: result[:1])
         yield from self.windows.max_pool2d(case)
 
     @builds_columns
     def max_pool2d_indices(self, case: Case) -> Iterator[Contender]:
-        x, size, window = case.image, case.workload.size, case.window
+        size, window = case.workload.size, case.window
         yield Contender(
             "numpy",
             "fresh",
-            lambda: textbook.max_pool(x, *window),
+            partial(textbook.max_pool, case.image, *window),
             lambda result: (result[0], textbook.plane_indices(result[1], size, *window)),
         )
 
     @builds_columns
     def max_pool2d_backward(self, case: Case) -> Iterator[Contender]:
-        grad, pixel, shape = case.grad, case.pooled[1], case.workload.image_shape
-        window = case.window
-        yield _contender(lambda: textbook.max_pool_backward(grad, pixel, shape, *window))
+        inputs = case.grad, case.pooled[1], case.workload.image_shape
+        yield _contender(partial(textbook.max_pool_backward, *inputs, *case.window))
 
     def max_unpool2d(self, case: Case) -> Iterator[Contender]:
-        values, indices, shape = case.grad, case.indices, case.workload.image_shape
-        yield _contender(lambda: textbook.max_unpool(values, indices, shape))
+        shape = case.workload.image_shape
+        yield _contender(partial(textbook.max_unpool, case.grad, case.indices, shape))
 
     def avg_pool2d(self, case: Case) -> Iterator[Contender]:
-        yield from _avg_pool2d(self, case)
+        if case.has_columns:
+            yield _contender(partial(textbook.avg_pool, case.image, *case.window))
         yield from self.windows.avg_pool2d(case)
 
     @builds_columns
     def avg_pool2d_backward(self, case: Case) -> Iterator[Contender]:
-        grad, shape, window = case.grad, case.workload.image_shape, case.window
-        yield _contender(lambda: textbook.avg_pool_backward(grad, shape, *window))
+        shape = case.workload.image_shape
+        yield _contender(partial(textbook.avg_pool_backward, case.grad, shape, *case.window))
 
     @builds_columns
     def conv2d(self, case: Case) -> Iterator[Contender]:
-        x, weight, bias, (_, s, p) = case.image, case.weight, case.bias, case.window
-        yield _contender(lambda: textbook.convolution(x, weight, bias, s, p))
+        inputs = case.image, case.weight, case.bias
+        yield _contender(partial(textbook.convolution, *inputs, *case.window[1:]))
         yield from self.windows.conv2d(case)
 
     @builds_columns
     def conv2d_backward(self, case: Case) -> Iterator[Contender]:
-        grad, col, weight, (_, s, p) = case.grad, case.saved_col, case.weight, case.window
-        shape = case.workload.image_shape
-        yield Contender(
-            "numpy",
-            "fresh",
-            lambda: textbook.convolution_backward(grad, col, weight, shape, s, p),
-            tuple,
-        )
+        inputs = case.grad, case.saved_col, case.weight, case.workload.image_shape
+        call = partial(textbook.convolution_backward, *inputs, *case.window[1:])
+        yield Contender("numpy", "fresh", call, tuple)
 
     @builds_columns
     def conv_transpose2d(self, case: Case) -> Iterator[Contender]:
-        x, weight, shape, (_, s, p) = case.grad, case.weight, case.workload.image_shape, case.window
-        yield _contender(lambda: textbook.convolution_transpose(x, weight, shape, s, p))
+        inputs = case.grad, case.weight, case.workload.image_shape
+        yield _contender(partial(textbook.convolution_transpose, *inputs, *case.window[1:]))
 
     def network_step(self, case: NetworkCase) -> Iterator[Contender]:
-        yield from networks.textbook(case)
+        yield networks.contender("numpy", case, networks.Textbook)
 
     network_inference = network_step
-
-
-@builds_columns
-def _max_pool2d(_: Peer, case: Case) -> Iterator[Contender]:
-    x, window = case.image, case.window
-    yield _contender(lambda: textbook.max_pool(x, *window)[0])
-
-
-@builds_columns
-def _avg_pool2d(_: Peer, case: Case) -> Iterator[Contender]:
-    x, window = case.image, case.window
-    yield _contender(lambda: textbook.avg_pool(x, *window))
 
 
 def _contender(call: Callable[[], Any]) -> Contender:

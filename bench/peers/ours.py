@@ -1,16 +1,18 @@
 """fastconv itself."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import fastconv
 from bench import networks
-from bench.cases import Case
+from bench.cases import Array, Case
 from bench.networks import NetworkCase
-from bench.peers import Contender, one
-from bench.targets import HIGH
+from bench.peers import HIGH, OURS, Contender
+
+Call = Callable[..., Any]
 
 
 class Peer:
@@ -20,104 +22,90 @@ class Peer:
         fastconv.set_num_threads(threads)
 
     def im2col(self, case: Case) -> Iterator[Contender]:
-        x, (k, s, p) = case.image, case.window
-        out = np.zeros(case.workload.col_shape, np.float32)
-        yield _contender("fresh", lambda: fastconv.im2col(x, k, k, s, p))
-        yield _contender("out=", lambda: fastconv.im2col(x, k, k, s, p, out=out))
+        k, s, p = case.window
+        call = partial(fastconv.im2col, case.image, k, k, s, p)
+        yield from _both(call, case.workload.col_shape)
 
     def col2im(self, case: Case) -> Iterator[Contender]:
-        col, shape, (k, s, p) = case.col, case.workload.image_shape, case.window
-        out = np.zeros(shape, np.float32)
-        yield _contender("fresh", lambda: fastconv.col2im(col, shape, k, k, s, p))
-        yield _contender("out=", lambda: fastconv.col2im(col, shape, k, k, s, p, out=out))
+        k, s, p = case.window
+        shape = case.workload.image_shape
+        yield from _both(partial(fastconv.col2im, case.col, shape, k, k, s, p), shape)
 
     def unfold(self, case: Case) -> Iterator[Contender]:
-        x, (k, s, p) = case.image, case.window
-        yield _contender("fresh", lambda: fastconv.unfold(x, k, 1, p, s))
+        k, s, p = case.window
+        yield _fresh(partial(fastconv.unfold, case.image, k, 1, p, s))
 
     def fold(self, case: Case) -> Iterator[Contender]:
-        col, size, (k, s, p) = case.unfolded, case.workload.image_shape[2:], case.window
-        yield _contender("fresh", lambda: fastconv.fold(col, size, k, 1, p, s))
+        size, (k, s, p) = case.workload.image_shape[2:], case.window
+        yield _fresh(partial(fastconv.fold, case.unfolded, size, k, 1, p, s))
 
     def max_pool2d(self, case: Case) -> Iterator[Contender]:
-        x, (k, s, p) = case.image, case.window
-        yield _contender("fresh", lambda: fastconv.max_pool2d(x, k, s, p))
+        yield _fresh(partial(fastconv.max_pool2d, case.image, *case.window))
 
     def max_pool2d_indices(self, case: Case) -> Iterator[Contender]:
-        x, (k, s, p) = case.image, case.window
-        yield Contender(
-            "fastconv",
-            "fresh",
-            lambda: fastconv.max_pool2d(x, k, s, p, return_indices=True),
-            tuple,
-        )
+        yield _fresh(partial(fastconv.max_pool2d, case.image, *case.window, return_indices=True))
 
     def max_pool2d_backward(self, case: Case) -> Iterator[Contender]:
-        grad, indices, shape = case.grad, case.indices, case.workload.image_shape
-        out = np.zeros(shape, np.float32)
-        yield _contender("fresh", lambda: fastconv.max_pool2d_backward(grad, indices, shape))
-        yield _contender(
-            "out=", lambda: fastconv.max_pool2d_backward(grad, indices, shape, out=out)
-        )
+        shape = case.workload.image_shape
+        call = partial(fastconv.max_pool2d_backward, case.grad, case.indices, shape)
+        yield from _both(call, shape)
 
     def max_unpool2d(self, case: Case) -> Iterator[Contender]:
-        values, indices, (k, s, p) = case.grad, case.indices, case.window
         size = case.workload.image_shape[2:]
-        yield _contender("fresh", lambda: fastconv.max_unpool2d(values, indices, k, s, p, size))
+        yield _fresh(partial(fastconv.max_unpool2d, case.grad, case.indices, *case.window, size))
 
     def avg_pool2d(self, case: Case) -> Iterator[Contender]:
-        x, (k, s, p) = case.image, case.window
-        yield _contender("fresh", lambda: fastconv.avg_pool2d(x, k, s, p))
+        yield _fresh(partial(fastconv.avg_pool2d, case.image, *case.window))
 
     def avg_pool2d_backward(self, case: Case) -> Iterator[Contender]:
-        grad, shape, (k, s, p) = case.grad, case.workload.image_shape, case.window
-        yield _contender("fresh", lambda: fastconv.avg_pool2d_backward(grad, shape, k, s, p))
+        shape = case.workload.image_shape
+        yield _fresh(partial(fastconv.avg_pool2d_backward, case.grad, shape, *case.window))
 
     def conv2d(self, case: Case) -> Iterator[Contender]:
-        x, weight, bias, groups = case.image, case.weight, case.bias, case.workload.groups
         _, s, p = case.window
-        out = np.zeros(case.workload.output_shape, np.float32)
-        yield _contender("fresh", lambda: fastconv.conv2d(x, weight, bias, s, p, groups=groups))
-        yield _contender(
-            "out=", lambda: fastconv.conv2d(x, weight, bias, s, p, groups=groups, out=out)
-        )
-
-        yield from _with_high(lambda: fastconv.conv2d(x, weight, bias, s, p, groups=groups), one)
+        inputs = case.image, case.weight, case.bias
+        call = partial(fastconv.conv2d, *inputs, s, p, groups=case.workload.groups)
+        yield from _both(call, case.workload.output_shape)
+        yield from _with_high(call)
 
     def conv2d_backward(self, case: Case) -> Iterator[Contender]:
-        grad, x, weight, groups = case.grad, case.image, case.weight, case.workload.groups
         _, s, p = case.window
-
-        def call() -> Any:
-            return fastconv.conv2d_backward(grad, x, weight, s, p, groups=groups)
-
-        yield Contender("fastconv", "fresh", call, tuple)
-        yield from _with_high(call, tuple)
+        inputs = case.grad, case.image, case.weight
+        call = partial(fastconv.conv2d_backward, *inputs, s, p, groups=case.workload.groups)
+        yield _fresh(call)
+        yield from _with_high(call)
 
     def conv_transpose2d(self, case: Case) -> Iterator[Contender]:
-        x, weight, groups, (_, s, p) = case.grad, case.weight, case.workload.groups, case.window
-        yield _contender(
-            "fresh", lambda: fastconv.conv_transpose2d(x, weight, None, s, p, groups=groups)
-        )
+        groups, (_, s, p) = case.workload.groups, case.window
+        inputs = case.grad, case.weight, None
+        yield _fresh(partial(fastconv.conv_transpose2d, *inputs, s, p, groups=groups))
 
     def network_step(self, case: NetworkCase) -> Iterator[Contender]:
-        yield from networks.ours(case)
+        yield networks.contender(OURS, case, networks.Ours)
 
     network_inference = network_step
 
 
-def _with_high(
-    call: Callable[[], Any], results: Callable[[Any], tuple[Any, ...]]
-) -> Iterator[Contender]:
+def _fresh(call: Call) -> Contender:
+    return Contender(OURS, "fresh", call, _results)
+
+
+def _both(call: Call, shape: tuple[int, ...]) -> Iterator[Contender]:
+    """Let the call allocate its result, and write it into memory that exists."""
+    yield _fresh(call)
+    yield Contender(OURS, "out=", partial(call, out=np.zeros(shape, np.float32)), _results)
+
+
+def _with_high(call: Call) -> Iterator[Contender]:
     """Give the same with precision "high", if that makes a difference."""
 
     def high() -> Any:
         with fastconv.precision(HIGH):
             return call()
 
-    if any((a != b).any() for a, b in zip(results(call()), results(high()), strict=True)):
-        yield Contender("fastconv", HIGH, high, results)
+    if any((a != b).any() for a, b in zip(_results(call()), _results(high()), strict=True)):
+        yield Contender(OURS, HIGH, high, _results)
 
 
-def _contender(mode: str, call: Callable[[], Any]) -> Contender:
-    return Contender("fastconv", mode, call, one)
+def _results(returned: Any) -> tuple[Array, ...]:
+    return returned if isinstance(returned, tuple) else (returned,)

@@ -1,4 +1,4 @@
-"""scikit-image's windows, of which NumPy computes the rest; one thread but for matrix products."""
+"""scikit-image makes the windows, NumPy computes with them; only products use several threads."""
 
 from collections.abc import Iterator
 from importlib.metadata import version

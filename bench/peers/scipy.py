@@ -10,7 +10,7 @@ from scipy import fft, ndimage, signal
 from bench.cases import Array, Case
 from bench.peers import Contender, is_image_filter
 
-PART = 256  # rows of the image that warm up
+PART = 256  # The first rows of the image are enough to warm up.
 
 
 class Peer:

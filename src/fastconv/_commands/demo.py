@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastconv
-from fastconv import _kernels
+from fastconv import _kernels, _textbook
 from fastconv._commands.images import read_images
 from fastconv._commands.shared import CommandError, count_to, open_report, path
 from fastconv._filter_bank import FILTERS
@@ -49,70 +49,6 @@ CONTROL_NOTE = (
 
 BATCH_BYTES = 128 << 20  # of columns: what a run needs in memory is about six times as much
 PAUSE_SECONDS = 0.05  # lets the threads of the other library's pool fall asleep before timing
-
-
-# --- The textbook, in plain NumPy -----------------------------------------------------------
-
-
-def textbook_im2col(images: Array, size: int, stride: int, pad: int) -> Array:
-    """Lay out all windows as rows: (N, C, H, W) -> (N*OH*OW, C*size*size)."""
-    n, c, h, w = images.shape
-    out_h = (h + 2 * pad - size) // stride + 1
-    out_w = (w + 2 * pad - size) // stride + 1
-    padded = np.pad(images, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    columns = np.zeros((n, c, size, size, out_h, out_w), images.dtype)
-    for kh in range(size):
-        for kw in range(size):
-            columns[:, :, kh, kw] = padded[
-                :, :, kh : kh + stride * out_h : stride, kw : kw + stride * out_w : stride
-            ]
-    return columns.transpose(0, 4, 5, 1, 2, 3).reshape(n * out_h * out_w, -1)
-
-
-def textbook_col2im(
-    columns: Array, shape: tuple[int, ...], size: int, stride: int, pad: int
-) -> Array:
-    """Add up all windows, the adjoint of im2col: (N*OH*OW, C*size*size) -> `shape`."""
-    n, c, h, w = shape
-    out_h = (h + 2 * pad - size) // stride + 1
-    out_w = (w + 2 * pad - size) // stride + 1
-    windows = columns.reshape(n, out_h, out_w, c, size, size).transpose(0, 3, 4, 5, 1, 2)
-    padded = np.zeros((n, c, h + 2 * pad + stride - 1, w + 2 * pad + stride - 1), columns.dtype)
-    for kh in range(size):
-        for kw in range(size):
-            padded[:, :, kh : kh + stride * out_h : stride, kw : kw + stride * out_w : stride] += (
-                windows[:, :, kh, kw]
-            )
-    return padded[:, :, pad : pad + h, pad : pad + w]
-
-
-def textbook_max_pool(features: Array, size: int) -> tuple[Array, Array]:
-    """Find the maxima of windows without overlap, and where in its window (row by row) each is."""
-    n, c, h, w = features.shape
-    windows = textbook_im2col(features, size, size, 0).reshape(-1, size * size)
-    places = windows.argmax(axis=1)
-    pooled = windows.max(axis=1).reshape(n, h // size, w // size, c).transpose(0, 3, 1, 2)
-    return pooled, places
-
-
-def textbook_max_pool_backward(
-    grad: Array, places: Array, shape: tuple[int, ...], size: int
-) -> Array:
-    """Put each gradient at the place of its maximum, zero elsewhere."""
-    windows = np.zeros((grad.size, size * size), grad.dtype)
-    windows[np.arange(grad.size), places] = grad.transpose(0, 2, 3, 1).reshape(-1)
-    windows = windows.reshape(grad.size // grad.shape[1], -1)
-    return textbook_col2im(windows, shape, size, size, 0)
-
-
-def plane_indices(places: Array, features_shape: tuple[int, ...], size: int) -> Array:
-    """Turn the textbook's places into fastconv's indices: h*W + w in the input plane."""
-    n, c, h, w = features_shape
-    places = places.reshape(n, h // size, w // size, c).transpose(0, 3, 1, 2)
-    rows = np.arange(h // size)[:, np.newaxis] * size + places // size
-    columns = np.arange(w // size) * size + places % size
-    indices: Array = rows * w + columns
-    return indices.astype(np.int64)
 
 
 # --- The comparison -------------------------------------------------------------------------
@@ -201,7 +137,7 @@ def compare_product(compare: Comparison, images: Array, weights: Array) -> tuple
 
     columns, fast_columns = compare.run(
         f"im2col {KERNEL}x{KERNEL}, pad {PAD}",
-        lambda: textbook_im2col(images, KERNEL, 1, PAD),
+        lambda: _textbook.im2col(images, KERNEL, 1, PAD),
         lambda: fastconv.im2col(images, KERNEL, KERNEL, 1, PAD),
     )
     return compare.run(CONTROL, lambda: to_features(columns), lambda: to_features(fast_columns))
@@ -218,22 +154,25 @@ def compare_batch(images: Array, repeats: int) -> list[Row]:
     features, fast_features = compare_product(compare, images, weights)
     (_, places), (_, indices) = compare.run(
         f"max_pool2d {POOL}x{POOL}",
-        lambda: textbook_max_pool(features, POOL),
+        lambda: _textbook.max_pool(features, POOL, POOL, 0),
         lambda: fastconv.max_pool2d(fast_features, POOL, return_indices=True),
-        lambda pooled: (pooled[0], plane_indices(pooled[1], features.shape, POOL)),
+        lambda pooled: (
+            pooled[0],
+            _textbook.plane_indices(pooled[1], features.shape[3], POOL, POOL, 0),
+        ),
     )
     grad = np.random.default_rng(0).standard_normal(places.size, np.float32)
     grad = grad.reshape(n, len(FILTERS), h // POOL, w // POOL)
     grad_features, _ = compare.run(
         "max_pool2d_backward",
-        lambda: textbook_max_pool_backward(grad, places, features.shape, POOL),
+        lambda: _textbook.max_pool_backward(grad, places, features.shape, POOL, POOL, 0),
         lambda: fastconv.max_pool2d_backward(grad, indices, features.shape),
     )
     # These sums round, so both sides get the same ones.
     grad_columns = grad_features.transpose(0, 2, 3, 1).reshape(-1, len(FILTERS)) @ weights.T
     compare.run(
         f"col2im {KERNEL}x{KERNEL}, pad {PAD}",
-        lambda: textbook_col2im(grad_columns, images.shape, KERNEL, 1, PAD),
+        lambda: _textbook.col2im(grad_columns, images.shape, KERNEL, 1, PAD),
         lambda: fastconv.col2im(grad_columns, images.shape, KERNEL, KERNEL, 1, PAD),
     )
     return compare.rows
