@@ -472,24 +472,27 @@ def activate(x: Array, activation: Any) -> Array:
     name, *bounds = (
         (activation,) if activation is None or isinstance(activation, str) else activation
     )
+    y: Array
     with np.errstate(over="ignore", invalid="ignore"):
         match name:
             case None:
-                return x
+                y = x
             case "relu":
-                return np.maximum(x, 0)
+                y = np.maximum(x, 0)
             case "relu6":
-                return np.minimum(np.maximum(x, 0), 6)
+                y = np.minimum(np.maximum(x, 0), 6)
             case "clip":
-                return np.minimum(np.maximum(x, bounds[0]), bounds[1])
+                y = np.minimum(np.maximum(x, bounds[0]), bounds[1])
             case "leaky_relu":
-                return np.where(x < 0, 0.01 * x, x)
+                y = np.where(x < 0, 0.01 * x, x)
             case "hardsigmoid":
-                return np.minimum(np.maximum(0.2 * x + 0.5, 0), 1)
+                y = np.minimum(np.maximum(0.2 * x + 0.5, 0), 1)
             case "hardswish":
-                return x * np.minimum(np.maximum(x / 6 + 0.5, 0), 1)
+                y = x * np.minimum(np.maximum(x / 6 + 0.5, 0), 1)
             case "sigmoid":
-                return 1 / (1 + np.exp(-x))
+                y = 1 / (1 + np.exp(-x))
             case "silu":
-                return x / (1 + np.exp(-x))
-    raise AssertionError(name)
+                y = x / (1 + np.exp(-x))
+            case _:
+                raise AssertionError(name)
+    return y
