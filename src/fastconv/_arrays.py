@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -19,6 +20,9 @@ INTEGERS = frozenset("bhilqBHILQ")
 BOOL = frozenset("?")
 REALS = FLOATS | INTEGERS
 NUMBERS = REALS | BOOL
+
+FLOAT32 = np.dtype(np.float32)
+FLOAT64 = np.dtype(np.float64)
 
 _NAMES = {FLOATS: "float16, float32, float64", INTEGERS: "integers", BOOL: "bool"}
 
@@ -59,11 +63,6 @@ def _refuse(value: npt.ArrayLike, array: Array, message: str) -> NoReturn:
     )
 
 
-def as_batch(array: Array, name: str, ndim: int, unbatched: bool = True) -> Array:
-    """Return `array` with the shape that `batch_shape` gives."""
-    return as_shape(array, batch_shape(array.shape, name, ndim, unbatched))
-
-
 def batch_shape(shape: Shape, name: str, ndim: int, unbatched: bool = True) -> Shape:
     """Return the shape of a batch of `ndim` dimensions, without zero-size axes but the first.
 
@@ -100,16 +99,11 @@ def native_dtype(array: Array) -> np.dtype[Any]:
     return dtype if dtype.isnative else dtype.newbyteorder("=")
 
 
-def computed_dtype(first: Array, *others: Array) -> np.dtype[Any]:
-    """Return the dtype that arrays are computed in together: float64 for integers."""
-    dtype = first.dtype
-    for array in others:
-        if array.dtype is not dtype:
-            dtype = np.result_type(first.dtype, *[other.dtype for other in others])
-            break
-    if dtype.char not in FLOATS:
-        return np.dtype(np.float64)
-    return dtype if dtype.isnative else dtype.newbyteorder("=")
+@lru_cache(maxsize=512)
+def computed_dtype(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype that arrays of these are computed in together: float64 for integers."""
+    char = np.result_type(*dtypes).char
+    return np.dtype(char) if char in FLOATS else FLOAT64
 
 
 def read_bias(value: npt.ArrayLike, count: int, each: str, dtype: np.dtype[Any]) -> Array:
@@ -119,18 +113,15 @@ def read_bias(value: npt.ArrayLike, count: int, each: str, dtype: np.dtype[Any])
         raise argument_error(
             ValueError, f"bias must have shape {(count,)}, one a {each}, got {array.shape}"
         )
-    if array.dtype == dtype:
+    if array.dtype is dtype or array.dtype == dtype:
         return array
     with np.errstate(over="ignore"):
         return array.astype(dtype)
 
 
-def as_shape(array: Array, shape: Shape) -> Array:
-    """Return a view of `array`, which may lack the batch, in `shape`."""
-    return array if array.ndim == len(shape) else array.reshape(shape)
-
-
-def result(out: Array | None, shape: Shape, dtype: np.dtype[Any], *inputs: Array) -> Array:
+def result(
+    out: Array | None, shape: Shape, dtype: np.dtype[Any], inputs: tuple[Array, ...]
+) -> Array:
     """Return `out` if it can hold the result and overlaps no input, or a new array for None."""
     if out is None:
         return new_array(shape, dtype)

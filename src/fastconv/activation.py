@@ -10,6 +10,7 @@ import numpy.typing as npt
 from fastconv import _kernels, _threads
 from fastconv._arrays import BOOL, FLOATS, Array, native_dtype, read, result
 from fastconv._errors import argument_error, named
+from fastconv._memory import new_array
 
 MASK = np.dtype(np.bool_)
 
@@ -58,8 +59,8 @@ def relu(
     array([0., 2.])
     """
     array = read(input, "input", FLOATS)
-    out = result(out, array.shape, native_dtype(array), array)
-    mask = result(None, array.shape, MASK) if return_mask else None
+    out = result(out, array.shape, native_dtype(array), (array,))
+    mask = new_array(array.shape, MASK) if return_mask else None
     _kernels.activation.relu(_contiguous(array, out.dtype), mask, out, _threads.count())
     return out if mask is None else (out, mask)
 
@@ -104,7 +105,7 @@ def relu_backward(
             ValueError,
             f"grad_output must have the shape of mask, {masked.shape}, got {grads.shape}",
         )
-    out = result(out, grads.shape, native_dtype(grads), grads, masked)
+    out = result(out, grads.shape, native_dtype(grads), (grads, masked))
     _kernels.activation.relu_backward(
         _contiguous(grads, out.dtype), _contiguous(masked, MASK), out, _threads.count()
     )

@@ -23,8 +23,6 @@ from fastconv._arrays import (
     REALS,
     Array,
     Shape,
-    as_batch,
-    as_shape,
     batch_shape,
     native_dtype,
     read,
@@ -104,7 +102,7 @@ def im2col(
     """
     images = read_movable(input_data, "input_data")
     win, shape = _rows(images.shape, filter_h, filter_w, stride, pad, dilation, pad_mode)
-    out = result(out, shape, images.dtype, images)
+    out = result(out, shape, images.dtype, (images,))
     _kernels.columns.gather(images, out, win.packed, _threads.count())
     return out
 
@@ -169,7 +167,8 @@ def col2im(
              [2., 4., 2.],
              [1., 2., 1.]]]])
     """
-    columns = as_batch(read(col, "col", REALS), "col", 2, unbatched=False)
+    columns = read(col, "col", REALS)
+    batch_shape(columns.shape, "col", 2, unbatched=False)
     shape = image_shape(input_shape, "input_shape", 4)
     win, expected = _rows(shape, filter_h, filter_w, stride, pad, dilation, pad_mode)
     if columns.shape != expected:
@@ -178,7 +177,7 @@ def col2im(
             f"col must have shape (N*OH*OW, C*KH*KW) = {expected} for input_shape {shape} "
             f"and output size {(win.out_h, win.out_w)}, got {columns.shape}",
         )
-    out = result(out, shape, native_dtype(columns), columns)
+    out = result(out, shape, native_dtype(columns), (columns,))
     _kernels.columns.scatter(columns, out, win.packed, _threads.count())
     return out
 
@@ -239,13 +238,10 @@ def unfold(
            [4., 5., 7., 8.]])
     """
     array = read_movable(input, "input")
-    win, images, columns, visible = _columns(
-        array.shape, kernel_size, dilation, padding, stride, pad_mode
-    )
-    out = result(out, visible, array.dtype, array)
-    _kernels.columns.gather(
-        as_shape(array, images), as_shape(out, columns), win.packed, _threads.count()
-    )
+    win, shape = _columns(array.shape, kernel_size, dilation, padding, stride, pad_mode)
+    out = result(out, shape, array.dtype, (array,))
+    images, columns = (array, out) if array.ndim == 4 else (array[None], out[None])
+    _kernels.columns.gather(images, columns, win.packed, _threads.count())
     return out
 
 
@@ -308,13 +304,10 @@ def fold(
             [1., 2., 1.]]])
     """
     array = read(input, "input", REALS)
-    win, images, columns, visible = _folded(
-        array.shape, output_size, kernel_size, dilation, padding, stride, pad_mode
-    )
-    out = result(out, visible, native_dtype(array), array)
-    _kernels.columns.scatter(
-        as_shape(array, columns), as_shape(out, images), win.packed, _threads.count()
-    )
+    win, shape = _folded(array.shape, output_size, kernel_size, dilation, padding, stride, pad_mode)
+    out = result(out, shape, native_dtype(array), (array,))
+    columns, images = (array, out) if array.ndim == 3 else (array[None], out[None])
+    _kernels.columns.scatter(columns, images, win.packed, _threads.count())
     return out
 
 
@@ -358,12 +351,8 @@ def _columns(
     padding: Padding,
     stride: IntPair,
     pad_mode: str,
-) -> tuple[Window, Shape, Shape, Shape]:
-    """Read PyTorch's window over images, and return it with three shapes.
-
-    They are those of the images and of the columns, with a batch, and that of the result, without
-    one if the input has none.
-    """
+) -> tuple[Window, Shape]:
+    """Read PyTorch's window over images, and return it with the shape of the columns."""
     if not (type(kernel_size) is type(dilation) is type(padding) is type(stride) is int):
         kernel_size = pair(kernel_size, "kernel_size")
         stride, padding, dilation = steps(stride, padding, dilation)
@@ -379,12 +368,12 @@ def _known_columns(
     padding: Padding,
     stride: IntPair,
     pad_mode: str,
-) -> tuple[Window, Shape, Shape, Shape]:
-    images = n, c, h, w = batch_shape(shape, "input", 4)
+) -> tuple[Window, Shape]:
+    n, c, h, w = batch_shape(shape, "input", 4)
     kernel = pair(kernel_size, "kernel_size")
     win = window((h, w), kernel, stride, padding, dilation, pad_mode)
     columns = n, c * kernel[0] * kernel[1], win.out_h * win.out_w
-    return win, images, columns, columns[4 - len(shape) :]
+    return win, columns[4 - len(shape) :]
 
 
 def _folded(
@@ -395,11 +384,8 @@ def _folded(
     padding: Padding,
     stride: IntPair,
     pad_mode: str,
-) -> tuple[Window, Shape, Shape, Shape]:
-    """Read PyTorch's window over the images that columns of `shape` are folded to.
-
-    It is returned with the same three shapes as `_columns` returns.
-    """
+) -> tuple[Window, Shape]:
+    """Read PyTorch's window over the images that columns are folded to, and return their shape."""
     size = pair(output_size, "output_size")
     if not (type(kernel_size) is type(dilation) is type(padding) is type(stride) is int):
         kernel_size = pair(kernel_size, "kernel_size")
@@ -417,8 +403,8 @@ def _known_folded(
     padding: Padding,
     stride: IntPair,
     pad_mode: str,
-) -> tuple[Window, Shape, Shape, Shape]:
-    columns = n, rows, windows = batch_shape(shape, "input", 3)
+) -> tuple[Window, Shape]:
+    n, rows, windows = batch_shape(shape, "input", 3)
     kernel = pair(kernel_size, "kernel_size")
     win = window(size, kernel, stride, padding, dilation, pad_mode)
     taps = kernel[0] * kernel[1]
@@ -429,4 +415,4 @@ def _known_folded(
             f"for output_size {size} and kernel_size {kernel}, got {shape}",
         )
     images = n, rows // taps, *size
-    return win, images, columns, images[3 - len(shape) :]
+    return win, images[3 - len(shape) :]

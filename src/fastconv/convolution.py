@@ -29,8 +29,6 @@ from fastconv._arrays import (
     NUMBERS,
     Array,
     Shape,
-    as_batch,
-    as_shape,
     batch_shape,
     computed_dtype,
     read,
@@ -38,6 +36,7 @@ from fastconv._arrays import (
     result,
 )
 from fastconv._errors import argument_error, named
+from fastconv._memory import new_array
 from fastconv._window import PAD_MODES, Pair, Window
 from fastconv._winograd import ADJOINT, FORWARD, WEIGHT_GRADIENT, tile_size
 
@@ -141,12 +140,12 @@ def conv2d(
     """
     array, filters = read(input, "input", NUMBERS), read(weight, "weight", NUMBERS)
     known = _geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
-    dtype = computed_dtype(array, filters)
+    dtype = computed_dtype(array.dtype, filters.dtype)
     offsets = None if bias is None else read_bias(bias, len(filters), "filter", dtype)
     inputs = (array, filters) if offsets is None else (array, filters, offsets)
     tile = tile_size(FORWARD, algorithm, *known.forward)
-    out = result(out, known.visible, dtype, *inputs)
-    images, target = as_shape(array, known.images), as_shape(out, known.outputs)
+    out = result(out, known.shape, dtype, inputs)
+    images, target = (array, out) if array.ndim == 4 else (array[None], out[None])
     _convolve(images, filters, offsets, target, known.window, known.groups, tile)
     return out
 
@@ -226,10 +225,13 @@ def plan_conv2d(
     array = read(_placeholder(input_shape, "input_shape", dtype), "input", NUMBERS)
     filters = read(_placeholder(weight_shape, "weight_shape", dtype), "weight", NUMBERS)
     known = _geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
-    images, win, count = as_shape(array, known.images), known.window, known.groups
+    images = array if array.ndim == 4 else array[None]
+    win, count = known.window, known.groups
     tile = tile_size(FORWARD, algorithm, *known.forward)
-    out = _placeholder(known.outputs, "out", computed_dtype(images, filters))
-    definition = 2 * prod(known.outputs) * prod(filters.shape[1:])
+    out = _placeholder(
+        (len(images), *known.shape[-3:]), "out", computed_dtype(images.dtype, filters.dtype)
+    )
+    definition = 2 * prod(out.shape) * prod(filters.shape[1:])
     threads = _threads.count()
     if not len(images):
         return ConvolutionPlan("winograd" if tile else "direct", tile or 1, 0, 0, 0)
@@ -318,27 +320,28 @@ def conv2d_backward(
     array, grad_array = read(input, "input", NUMBERS), read(grad_output, "grad_output", NUMBERS)
     filters = read(weight, "weight", NUMBERS)
     known = _geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
-    if grad_array.shape != known.visible:
-        as_batch(grad_array, "grad_output", 4)
+    if grad_array.shape != known.shape:
+        batch_shape(grad_array.shape, "grad_output", 4)
         raise argument_error(
             ValueError,
-            f"grad_output must have shape {known.visible} for input {array.shape}, weight "
+            f"grad_output must have shape {known.shape} for input {array.shape}, weight "
             f"{filters.shape}, stride {stride}, padding {padding!r} and dilation {dilation}, "
             f"got {grad_array.shape}",
         )
-    images, grads = as_shape(array, known.images), as_shape(grad_array, known.outputs)
+    has_batch = array.ndim == 4
+    images, grads = (array, grad_array) if has_batch else (array[None], grad_array[None])
     win, count = known.window, known.groups
     wanted = bools(output_mask, "output_mask", 3)
     adjoint_tile = tile_size(ADJOINT, algorithm, *known.adjoint)
     tile = tile_size(WEIGHT_GRADIENT, algorithm, *known.forward)
-    dtype = computed_dtype(grads, images, filters)
+    dtype = computed_dtype(grads.dtype, images.dtype, filters.dtype)
     shapes = array.shape, filters.shape, filters.shape[:1]
     grad_input, grad_weight, grad_bias = (
-        result(None, shape, dtype) if want else None for shape, want in zip(shapes, wanted)
+        new_array(shape, dtype) if want else None for shape, want in zip(shapes, wanted)
     )
     kernels, threads = _kernels.convolution, _threads.count()
     if grad_input is not None:
-        target = as_shape(grad_input, images.shape)
+        target = grad_input if has_batch else grad_input[None]
         adjoint = _adjoint_of_halves if dtype == np.float16 and pad_mode != "constant" else _adjoint
         adjoint(grads, filters, target, win, count, adjoint_tile)
     if grad_weight is not None:
@@ -424,12 +427,12 @@ def conv_transpose2d(
     known = _transposed_geometry(
         array.shape, filters.shape, stride, padding, output_padding, dilation, groups
     )
-    dtype = computed_dtype(array, filters)
-    offsets = None if bias is None else read_bias(bias, known.outputs[1], "filter", dtype)
+    dtype = computed_dtype(array.dtype, filters.dtype)
+    offsets = None if bias is None else read_bias(bias, known.shape[-3], "filter", dtype)
     inputs = (array, filters) if offsets is None else (array, filters, offsets)
     tile = tile_size(ADJOINT, algorithm, *known.adjoint)
-    out = result(out, known.visible, dtype, *inputs)
-    images, target = as_shape(array, known.images), as_shape(out, known.outputs)
+    out = result(out, known.shape, dtype, inputs)
+    images, target = (array, out) if array.ndim == 4 else (array[None], out[None])
     _convolve(images, filters, offsets, target, known.window, known.groups, tile, True)
     return out
 
@@ -504,11 +507,7 @@ class Geometry(NamedTuple):
 
     groups: int
     window: Window
-    images: Shape
-    """The input's shape, with a batch."""
-    outputs: Shape
-    """The result's shape, with a batch."""
-    visible: Shape
+    shape: Shape
     """The result's shape, without a batch if the input has none."""
     forward: tuple[int, int, int, int, Pair, Window]
     """What `tile_size` needs to know of the convolution and of its weight's gradient."""
@@ -543,7 +542,7 @@ def _known_geometry(
     groups: SupportsIndex,
     pad_mode: str,
 ) -> Geometry:
-    images = n, c, h, w = batch_shape(shape, "input", 4)
+    n, c, h, w = batch_shape(shape, "input", 4)
     f, channels, kernel_h, kernel_w = _weight_shape(weight)
     count = _groups(groups, f, "filters")
     if c != channels * count:
@@ -554,8 +553,6 @@ def _known_geometry(
     return Geometry(
         count,
         win,
-        images,
-        outputs,
         outputs[4 - len(shape) :],
         (n, channels, f // count, count, size, win),
         (n, f // count, channels, count, (h, w), win),
@@ -592,7 +589,7 @@ def _known_transposed_geometry(
     dilation: IntPair,
     groups: SupportsIndex,
 ) -> Geometry:
-    images = n, c, h, w = batch_shape(shape, "input", 4)
+    n, c, h, w = batch_shape(shape, "input", 4)
     expected, f, kernel_h, kernel_w = _weight_shape(weight)
     count = _groups(groups, expected, "channels")
     if c != expected:
@@ -604,8 +601,6 @@ def _known_transposed_geometry(
     return Geometry(
         count,
         win,
-        images,
-        outputs,
         outputs[4 - len(shape) :],
         (n, f, expected // count, count, (h, w), win),
         (n, expected // count, f, count, size, win),
