@@ -14,7 +14,7 @@ from fastconv._memory import new_array
 Array: TypeAlias = npt.NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
 
-# numpy.dtype.char of the dtypes that operations compute with.
+# Dtypes are told by numpy.dtype.char. These sets hold those that operations compute with.
 FLOATS = frozenset("efd")
 INTEGERS = frozenset("bhilqBHILQ")
 BOOL = frozenset("?")
@@ -51,12 +51,12 @@ def read_movable(value: npt.ArrayLike, name: str) -> Array:
 def _converted(value: npt.ArrayLike, name: str) -> Array:
     try:
         return np.asarray(value)
-    except ValueError as error:  # nested sequences of different lengths
+    except ValueError as error:  # NumPy refuses nested sequences of different lengths.
         raise argument_error(ValueError, f"{name} cannot be made an array: {error}") from None
 
 
 def _refuse(value: npt.ArrayLike, array: Array, message: str) -> NoReturn:
-    """Raise a TypeError with the dtype or, of what is no array, with the type."""
+    """Raise a TypeError that shows the dtype of an array, or the type of anything else."""
     is_array = array.ndim or isinstance(value, (np.ndarray, np.generic))
     raise argument_error(
         TypeError, f"{message}; got {f'dtype {array.dtype}' if is_array else type(value).__name__}"
@@ -64,9 +64,9 @@ def _refuse(value: npt.ArrayLike, array: Array, message: str) -> NoReturn:
 
 
 def batch_shape(shape: Shape, name: str, ndim: int, unbatched: bool = True) -> Shape:
-    """Return the shape of a batch of `ndim` dimensions, without zero-size axes but the first.
+    """Check a shape of `ndim` dimensions, of which only the first may be of size 0.
 
-    With `unbatched`, one dimension less is accepted and a batch of one made of it.
+    With `unbatched`, a shape without the batch is accepted, and returned with a batch of one.
     """
     batch = (1, *shape) if unbatched and len(shape) == ndim - 1 else shape
     if len(batch) != ndim:
@@ -81,7 +81,7 @@ def batch_shape(shape: Shape, name: str, ndim: int, unbatched: bool = True) -> S
 
 
 def _hint(shape: Shape, name: str, unbatched: bool) -> str:
-    """Say what makes images or filters of an array of another number of dimensions."""
+    """Say how an array with another number of dimensions becomes images or filters."""
     if len(shape) == 5:
         return "; windows over three dimensions are not covered, scipy.ndimage.correlate has them"
     if len(shape) == 3 and name == "weight":
@@ -101,7 +101,7 @@ def native_dtype(array: Array) -> np.dtype[Any]:
 
 @lru_cache(maxsize=512)
 def computed_dtype(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype that arrays of these are computed in together: float64 for integers."""
+    """Return the dtype in which arrays of these dtypes are computed, float64 for integers."""
     char = np.result_type(*dtypes).char
     return np.dtype(char) if char in FLOATS else FLOAT64
 
@@ -154,5 +154,5 @@ def result(
 def _overlap(a: Array, b: Array) -> bool:
     try:
         return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]
-    except np.exceptions.TooHardError:  # views so entangled are not worth more time
+    except np.exceptions.TooHardError:  # We refuse views that would take long to tell apart.
         return True

@@ -16,8 +16,8 @@ from fastconv import _limits
 from fastconv._errors import argument_error
 from fastconv._kernels import memory
 
-# Page faults are not what smaller results wait for.
 RECYCLED_BYTES = 1 << 20
+"""Results of this size and more are recycled. Page faults hardly slow smaller ones down."""
 
 
 def new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""When a convolution takes Winograd's way, and on tiles of which size."""
+"""The choice between the direct kernel and Winograd's tiles, and of the size of the tiles."""
 
 from __future__ import annotations
 
@@ -16,40 +16,54 @@ ALGORITHMS = ("auto", "direct", "winograd")
 
 @dataclass(frozen=True)
 class Cost:
-    """What tiles take, in multiplications of the direct kernel, as `docs/winograd.md` fits it."""
+    """Cost of tiles of one size, in multiplications of the direct kernel.
 
-    product: float  # at one position of a tile
-    pixels: int  # of a tile: as much as so many more filters,
-    outputs: int  # as so many more channels,
-    weights: int  # as so many more tiles
+    `docs/winograd.md` fits these numbers to measurements.
+    """
+
+    product: float
+    """Cost of a multiplication of transformed tiles."""
+    pixels: int
+    """Transforming the input of a tile costs as much as this many filters more."""
+    outputs: int
+    """Transforming the outputs of a tile costs as much as this many channels more."""
+    weights: int
+    """Transforming the weights costs as much as this many tiles more."""
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A result of a convolution, and how many terms its sums may have on tiles.
+    """A result of a convolution, and the number of terms for which its sums may be on tiles.
 
-    Terms are channels or, of the weight's gradient, the outputs that a corner's tap sees. With less
-    than `least` the transforms err more than NumPy's sums (`least_high`: with precision "high"),
-    with more than `most` short sums, added up, become a long one.
+    Terms are channels or, for the gradient of the weight, the outputs that the tap in a corner of
+    the window sees.
     """
 
-    costs: dict[int, Cost]  # by the size of a tile
-    call: float  # of tiles as of the direct kernel
+    costs: dict[int, Cost]
+    """Costs by the number of rows of a tile of outputs."""
+    call: float
+    """Cost of a call, which is the same on tiles and directly."""
     least: int
+    """With fewer terms, the transforms err more than NumPy's sums do."""
     least_high: int
+    """With fewer terms, the transforms err more than precision "high" allows."""
     most: float
+    """With more terms, the short sums on tiles add up to a long one, which errs too much."""
 
 
 FORWARD_COSTS = {2: Cost(1.3, 2, 8, 50), 4: Cost(1.4, 24, 16, 100)}
 GRADIENT_COSTS = {2: Cost(1.44, 4, 4, 36), 4: Cost(1.83, 7, 7, 10)}
 
-# NumPy sums the adjoint's taps apart.
 FORWARD = Task(FORWARD_COSTS, 12e6, least=16, least_high=16, most=2048)
 ADJOINT = Task(FORWARD_COSTS, 12e6, least=128, least_high=16, most=2048)
+"""NumPy adds up the taps of the adjoint one by one, so its errors are smaller than those of the
+convolution, and tiles need more terms to err as little."""
 WEIGHT_GRADIENT = Task(GRADIENT_COSTS, 2e6, least=1024, least_high=1, most=math.inf)
 
-GAIN = 1.07  # that is expected where tiles are taken
-LEAST_FILTERS = 5  # the direct kernel has another way for fewer
+GAIN = 1.07
+"""Tiles are taken if they are expected to be faster than the direct kernel by this factor."""
+LEAST_FILTERS = 5
+"""For fewer filters the direct kernel works along pixels, which tiles do not beat."""
 
 
 def tile_size(
@@ -62,10 +76,10 @@ def tile_size(
     outputs: Pair,
     win: Window,
 ) -> int:
-    """Return how many rows and columns of outputs a tile has; 0: no tiles, compute directly.
+    """Return the number of rows, and of columns, of a tile of outputs, or 0 for the direct kernel.
 
-    `channels` and `filters` are a group's; of the adjoint, those of what it is given and of its
-    result.
+    `channels` and `filters` are numbers per group. For the adjoint, which maps filters to channels,
+    `channels` is the number of filters of the convolution and `filters` that of its channels.
     """
     algorithm = one_of(algorithm, "algorithm", ALGORITHMS)
     if algorithm == "auto" and (not win.is_dense_3x3 or filters < LEAST_FILTERS):
@@ -95,7 +109,7 @@ def tile_size(
 def _best_tile(
     task: Task, batch: int, channels: int, filters: int, groups: int, outputs: Pair, high: bool
 ) -> tuple[int, float]:
-    """Return the size of tiles that cost least, and how many times less than the direct kernel."""
+    """Return the size of the cheapest tiles, and the factor by which they are cheaper."""
 
     def work(m: int) -> float:
         cost, tiles = task.costs[m], batch * -(-outputs[0] // m) * -(-outputs[1] // m)

@@ -27,16 +27,16 @@ def relu(
 def relu(
     input: npt.ArrayLike, return_mask: bool = False, *, out: Array | None = None
 ) -> Array | tuple[Array, npt.NDArray[np.bool_]]:
-    """Replace what is not positive by zero, as `torch.nn.functional.relu`.
+    """Replace numbers that are not positive by zero, as `torch.nn.functional.relu` does.
 
     Parameters
     ----------
     input : array_like
         Floats of any shape.
     return_mask : bool, default False
-        Also return what `relu_backward` needs.
+        Whether to return the mask that `relu_backward` needs, too.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping the input.
+        Array for the result, of its shape and dtype, C-contiguous, not overlapping the input.
 
     Returns
     -------
@@ -51,6 +51,8 @@ def relu(
         If the dtype is none of float16, float32 and float64.
     ValueError
         If `out` cannot hold the result.
+    MemoryError
+        If the result is too large to allocate.
 
     Examples
     --------
@@ -74,16 +76,16 @@ def relu_backward(
     Parameters
     ----------
     grad_output : array_like
-        Gradient of the output, floats of its shape.
+        Gradient of the output, of floats.
     mask : array_like of bool, same shape
-        Where the input was not positive, from `relu`.
+        Mask of the inputs that were not positive, which `relu` returned.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping an input.
+        Array for the result, of its shape and dtype, C-contiguous, overlapping no input.
 
     Returns
     -------
     ndarray
-        `grad_output`, and zero where `mask` is set.
+        Gradient of the input: `grad_output`, and zero where `mask` is set.
 
     Raises
     ------
@@ -91,6 +93,8 @@ def relu_backward(
         If the gradient's dtype is none of float16, float32 and float64, or the mask's not bool.
     ValueError
         If the shapes differ, or `out` cannot hold the result.
+    MemoryError
+        If the result is too large to allocate.
 
     Examples
     --------

@@ -57,19 +57,20 @@ def im2col(
     filter_h, filter_w : int
         Size of the window, KH and KW.
     stride, dilation : int or pair of int, default 1
-        Step between windows and between the taps of a window; a pair is (vertical, horizontal).
+        Step between windows, and between the taps of a window. A pair is (vertical, horizontal).
     pad : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
         Padding. "same" makes ``OH = ceil(H / stride)``; the odd pixel goes to the bottom and right.
     pad_mode : {"constant", "edge", "reflect", "symmetric", "wrap"}, default "constant"
-        What padding shows, as in `numpy.pad`; "constant" is zeros.
+        Values of the padding, by the names of `numpy.pad`'s modes. "constant" is zeros.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping the input.
+        Array for the result, of its shape and dtype, C-contiguous, not overlapping the input.
 
     Returns
     -------
     ndarray, shape (N*OH*OW, C*KH*KW)
-        Rows ordered (n, oh, ow), columns (c, kh, kw), the input's dtype, with
-        ``OH = (H + top + bottom - dilation*(KH - 1) - 1) // stride + 1`` and OW likewise.
+        Windows, of the input's dtype. Rows are in the order of (n, oh, ow), columns in that of
+        (c, kh, kw). The number of rows of windows is
+        ``OH = (H + top + bottom - dilation*(KH - 1) - 1) // stride + 1``, and OW likewise.
 
     Raises
     ------
@@ -77,6 +78,8 @@ def im2col(
         If an argument is of the wrong type, or the dtype holds Python objects.
     ValueError
         If an argument is out of range, the window does not fit, or `out` does not.
+    MemoryError
+        If the result is too large to allocate.
 
     See Also
     --------
@@ -123,8 +126,8 @@ def col2im(
     """Sum every window, a row of a matrix, back into a batch of images: the adjoint of `im2col`.
 
     A drop-in for the textbook's function, equal to it to the last bit: the taps of a pixel are
-    added in ascending order of (kh, kw). What lies in the padding is dropped, or with another
-    `pad_mode` added to the pixel that the padding shows.
+    added in ascending order of (kh, kw). Taps in the padding are dropped or, if `pad_mode` is not
+    "constant", added to the pixels that the padding was copied from.
 
     Parameters
     ----------
@@ -136,13 +139,13 @@ def col2im(
     filter_h, filter_w : int
         Size of the window, KH and KW.
     stride, dilation : int or pair of int, default 1
-        Step between windows and between the taps of a window; a pair is (vertical, horizontal).
+        Step between windows, and between the taps of a window. A pair is (vertical, horizontal).
     pad : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
         Padding of the images that `col` was made from.
     pad_mode : {"constant", "edge", "reflect", "symmetric", "wrap"}, default "constant"
-        What padding showed.
+        Values of the padding of these images, as for `im2col`.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping the input.
+        Array for the result, of its shape and dtype, C-contiguous, not overlapping the input.
 
     Returns
     -------
@@ -155,6 +158,8 @@ def col2im(
         If an argument is of the wrong type, or the dtype is none of those named.
     ValueError
         If an argument is out of range, or the shapes do not match.
+    MemoryError
+        If the result is too large to allocate.
 
     Examples
     --------
@@ -200,14 +205,14 @@ def unfold(
     input : array_like, shape (N, C, H, W) or (C, H, W)
         Images, of any dtype of fixed size, any byte order and any strides.
     kernel_size, dilation, stride : int or pair of int
-        Size of the window, step between its taps, step between windows; a pair is
+        Size of the window, step between its taps, and step between windows. A pair is
         (vertical, horizontal).
     padding : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
         Padding. "same" makes ``OH = ceil(H / stride)``; the odd pixel goes to the bottom and right.
     pad_mode : {"constant", "edge", "reflect", "symmetric", "wrap"}, default "constant"
-        What padding shows, as in `numpy.pad`; "constant" is zeros.
+        Values of the padding, by the names of `numpy.pad`'s modes. "constant" is zeros.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping the input.
+        Array for the result, of its shape and dtype, C-contiguous, not overlapping the input.
 
     Returns
     -------
@@ -220,6 +225,8 @@ def unfold(
         If an argument is of the wrong type, or the dtype holds Python objects.
     ValueError
         If an argument is out of range, the window does not fit, or `out` does not.
+    MemoryError
+        If the result is too large to allocate.
 
     See Also
     --------
@@ -260,8 +267,8 @@ def fold(
     """Sum every window, a column, back into images: the adjoint of `unfold`.
 
     As `torch.nn.functional.fold`. The taps of a pixel are added in ascending order of (kh, kw).
-    What lies in the padding is dropped, or with another `pad_mode` added to the pixel that the
-    padding shows.
+    Taps in the padding are dropped or, if `pad_mode` is not "constant", added to the pixels that
+    the padding was copied from.
 
     Parameters
     ----------
@@ -271,14 +278,14 @@ def fold(
     output_size : int or pair of int
         Height and width of the images, (H, W).
     kernel_size, dilation, stride : int or pair of int
-        Size of the window, step between its taps, step between windows; a pair is
+        Size of the window, step between its taps, and step between windows. A pair is
         (vertical, horizontal).
     padding : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
         Padding of the images that `input` was made from.
     pad_mode : {"constant", "edge", "reflect", "symmetric", "wrap"}, default "constant"
-        What padding showed.
+        Values of the padding of these images, as for `unfold`.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping the input.
+        Array for the result, of its shape and dtype, C-contiguous, not overlapping the input.
 
     Returns
     -------
@@ -291,6 +298,8 @@ def fold(
         If an argument is of the wrong type, or the dtype is none of those named.
     ValueError
         If an argument is out of range, or the shapes do not match.
+    MemoryError
+        If the result is too large to allocate.
 
     Examples
     --------

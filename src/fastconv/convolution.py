@@ -40,7 +40,8 @@ from fastconv._memory import new_array
 from fastconv._window import PAD_MODES, Pair, Window
 from fastconv._winograd import ADJOINT, FORWARD, WEIGHT_GRADIENT, tile_size
 
-FLOAT32_PIXELS = 1 << 18  # of gradients on their way to float16
+FLOAT32_PIXELS = 1 << 18
+"""The most pixels, 1 MiB of them, that gradients hold in float32 before they become float16."""
 
 
 @named
@@ -57,11 +58,11 @@ def conv2d(
     algorithm: str = "auto",
     out: Array | None = None,
 ) -> Array:
-    """Correlate a batch of images with filters, as `torch.nn.functional.conv2d`.
+    """Correlate a batch of images with filters, as `torch.nn.functional.conv2d` does.
 
     ``out[n, f, oh, ow] = bias[f] + sum over (c, kh, kw) of
     weight[f, c, kh, kw] * padded(input[n, c])[oh*stride + kh*dilation, ow*stride + kw*dilation]``,
-    computed directly [1]_, or on tiles in fewer multiplications [2]_: no columns are stored.
+    computed directly [1]_, or on tiles with fewer multiplications [2]_. Columns are never stored.
 
     Parameters
     ----------
@@ -70,30 +71,32 @@ def conv2d(
     weight : array_like, shape (F, C/groups, KH, KW)
         Filters.
     bias : array_like, shape (F,), optional
-        What is added to every output of a filter.
+        Number that is added to every output of a filter.
     stride, dilation : int or pair of int, default 1
-        Step between windows and between the taps of a window; a pair is (vertical, horizontal).
+        Step between windows, and between the taps of a window. A pair is (vertical, horizontal).
     padding : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
         Padding. "same" makes ``OH = ceil(H / stride)``; the odd pixel goes to the bottom and right.
     groups : int, default 1
-        The channels and the filters are cut into so many groups, each of which sees only its own;
-        with ``groups=C`` the convolution is called depthwise.
+        Number of groups into which channels and filters are divided. The filters of a group see
+        the channels of that group only. With ``groups=C`` the convolution is called depthwise.
     pad_mode : {"constant", "edge", "reflect", "symmetric", "wrap"}, default "constant"
-        What padding shows, as in `numpy.pad`; "constant" is zeros.
+        Values of the padding, by the names of `numpy.pad`'s modes. "constant" is zeros.
     algorithm : {"auto", "direct", "winograd"}, default "auto"
-        "winograd", for 3x3 windows of stride and dilation 1, multiplies less often; "auto" takes it
-        where it is faster. `set_precision` says how exact it is (for 16 channels and more; sums
-        over more than 2048 are computed directly), and `plan_conv2d` tells what runs.
+        "winograd" needs fewer multiplications. It is for 3x3 windows with stride and dilation 1,
+        and "auto" takes it where it is faster. From 16 channels on it is as exact as
+        `set_precision` asks for; more than 2048 channels are summed directly instead.
+        `plan_conv2d` tells which algorithm runs.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping an input.
+        Array for the result, of its shape and dtype, C-contiguous, overlapping no input.
 
     Returns
     -------
     ndarray, shape (N, F, OH, OW) or (F, OH, OW)
-        Of the dtype that `numpy.result_type` gives for input and weight, float64 for integers;
-        the bias is converted to it. float16 is computed in float32. Long sums are taken in blocks,
-        so that their rounding error is not larger than that of ``im2col(...) @ weight``.
-        ``OH = (H + top + bottom - dilation*(KH - 1) - 1) // stride + 1`` and OW likewise.
+        Convolved images. Their dtype is the `numpy.result_type` of input and weight, or float64 if
+        those are integers; the bias is converted to it. float16 is computed in float32. Long sums
+        are taken in blocks, so that their rounding error is not larger than that of
+        ``im2col(...) @ weight``. The height is
+        ``OH = (H + top + bottom - dilation*(KH - 1) - 1) // stride + 1``, and OW likewise.
 
     Raises
     ------
@@ -115,7 +118,8 @@ def conv2d(
     -----
     NaN and infinity reach exactly the outputs whose windows hold them. Results are bit-identical
     for every number of threads, and an image's result does not depend on its place in the batch.
-    Algorithms round differently, and "auto" looks at the shapes of all, the batch's too.
+    It may depend on the size of the batch in the last bits, because algorithms round differently
+    and "auto" considers all shapes, including the batch size.
 
     References
     ----------
@@ -152,21 +156,22 @@ def conv2d(
 
 @dataclass(frozen=True)
 class ConvolutionPlan:
-    """What `conv2d` would do; see `plan_conv2d`.
+    """The way in which `conv2d` computes a result, as `plan_conv2d` returns it.
 
     Attributes
     ----------
     algorithm : {"direct", "winograd"}
-        What runs.
+        Algorithm that runs.
     tile : int
-        Rows and columns of outputs that are computed together, 2 or 4; 1 if directly.
+        Number of rows, and of columns, of a tile of outputs: 2 or 4 for "winograd", 1 for "direct".
     workspace_bytes : int
-        What is allocated besides the result, with the number of threads in use.
+        Memory that is allocated besides the result, with the number of threads in use.
     flops : int
-        Multiplications and additions of the products that are computed, at 3x3 windows those of the
-        transformed tiles, whole ones at the edges too.
+        Number of multiplications and additions that are computed. For "winograd" they are those of
+        the products of transformed tiles, which are whole at the edges, too.
     definition_flops : int
-        The same of the sums in the definition, ``2 * N * F * OH * OW * C/groups * KH * KW``.
+        Number of multiplications and additions in the definition,
+        ``2 * N * F * OH * OW * C/groups * KH * KW``.
     """
 
     algorithm: str
@@ -198,14 +203,14 @@ def plan_conv2d(
     weight_shape : sequence of 4 int
         Shape of the filters.
     stride, padding, dilation, groups, pad_mode, algorithm
-        What `conv2d` would be given.
+        Arguments of `conv2d`.
     dtype : dtype, default float32
-        Of images and filters.
+        Dtype of images and filters.
 
     Returns
     -------
     ConvolutionPlan
-        The algorithm, its memory, and what it computes.
+        The algorithm, its memory, and the number of its operations.
 
     Raises
     ------
@@ -265,27 +270,27 @@ def conv2d_backward(
     grad_output : array_like, shape (N, F, OH, OW) or (F, OH, OW)
         Gradient of the output.
     input : array_like, shape (N, C, H, W) or (C, H, W)
-        What `conv2d` was given.
+        Images that `conv2d` was given.
     weight : array_like, shape (F, C/groups, KH, KW)
-        What `conv2d` was given.
+        Filters that `conv2d` was given.
     stride, padding, dilation, groups, pad_mode
-        What `conv2d` was given.
+        Arguments that `conv2d` was given.
     algorithm : {"auto", "direct", "winograd"}, default "auto"
-        As for `conv2d`. "winograd" is as exact as `set_precision` says if the gradient of the input
-        sums 128 filters and more, and that of the weight 1024 outputs and more; with precision
-        "highest", "auto" does not take it for fewer.
+        As for `conv2d`. "winograd" is as exact as `set_precision` asks for if the gradient of the
+        input sums at least 128 filters, and that of the weight at least 1024 outputs. With
+        precision "highest", "auto" does not take it for fewer.
     output_mask : sequence of 3 bool, default (True, True, True)
-        Which of the gradients to compute.
+        Whether to compute the gradients of the input, of the weight and of the bias.
 
     Returns
     -------
     grad_input : ndarray, shape of `input`, or None
-        The adjoint of the convolution in its input, padding included: what other modes than
-        "constant" showed in the padding is added to the pixels that were shown.
+        Gradient of the input. If `pad_mode` is not "constant", the gradients of the padding are
+        added to the pixels that the padding was copied from.
     grad_weight : ndarray, shape of `weight`, or None
         Gradient of the weight.
     grad_bias : ndarray, shape (F,), or None
-        Gradient of the bias, the sum of `grad_output`.
+        Gradient of the bias: `grad_output`, summed over everything but filters.
 
     Raises
     ------
@@ -299,8 +304,8 @@ def conv2d_backward(
 
     Notes
     -----
-    Results are bit-identical for every number of threads. All of them are of the dtype
-    that `numpy.result_type` gives for the three arrays, float64 for integers; float16 is computed
+    Results are bit-identical for every number of threads. The dtype of all results is the
+    `numpy.result_type` of the three arrays, or float64 if those are integers. float16 is computed
     in float32.
 
     Examples
@@ -369,8 +374,9 @@ def conv_transpose2d(
 ) -> Array:
     """Spread every pixel over a window: `conv2d`'s adjoint, as torch's `conv_transpose2d`.
 
-    ``out[n, f, ih*stride + kh*dilation - top, iw*stride + kw*dilation - left]`` is the sum of all
-    ``input[n, c, ih, iw] * weight[c, f, kh, kw]`` that land there, plus ``bias[f]``.
+    Every product ``input[n, c, ih, iw] * weight[c, f, kh, kw]`` is added to
+    ``out[n, f, ih*stride + kh*dilation - top, iw*stride + kw*dilation - left]``, which begins as
+    ``bias[f]``.
 
     Parameters
     ----------
@@ -379,27 +385,30 @@ def conv_transpose2d(
     weight : array_like, shape (C, F/groups, KH, KW)
         Filters.
     bias : array_like, shape (F,), optional
-        What is added to every output of a filter.
+        Number that is added to every output of a filter.
     stride, dilation : int or pair of int, default 1
-        Step between windows and between the taps of a window; a pair is (vertical, horizontal).
+        Step between windows, and between the taps of a window. A pair is (vertical, horizontal).
     padding : int, pair, ((top, bottom), (left, right)) or "valid", default 0
-        How much is cut off the output at its sides.
+        Number of pixels that are cut off at the sides of the output.
     output_padding : int or pair of int, default 0
-        How much is added to the output at the bottom and right, less than the stride or the
-        dilation: of several sizes that `conv2d` brings to one, it tells which.
+        Number of pixels that are added to the output at the bottom and right. It must be smaller
+        than the stride or the dilation, and chooses one of the sizes that `conv2d` maps to the size
+        of the input.
     groups : int, default 1
-        The channels and the filters are cut into so many groups, each of which sees only its own.
+        Number of groups into which channels and filters are divided. The channels of a group
+        reach the filters of that group only.
     algorithm : {"auto", "direct", "winograd"}, default "auto"
         As for `conv2d`.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping an input.
+        Array for the result, of its shape and dtype, C-contiguous, overlapping no input.
 
     Returns
     -------
     ndarray, shape (N, F, OH, OW) or (F, OH, OW)
-        Of the dtype that `numpy.result_type` gives for input and weight, float64 for integers;
-        the bias is converted to it. float16 is computed in float32. ``OH = (H - 1)*stride - top -
-        bottom + dilation*(KH - 1) + 1 + output_padding`` and OW likewise.
+        Images. Their dtype is the `numpy.result_type` of input and weight, or float64 if those are
+        integers; the bias is converted to it. float16 is computed in float32. The height is
+        ``OH = (H - 1)*stride - top - bottom + dilation*(KH - 1) + 1 + output_padding``, and OW
+        likewise.
 
     Raises
     ------
@@ -447,7 +456,11 @@ def _convolve(
     tile: int,
     transposed: bool = False,
 ) -> None:
-    """Run the kernel: on tiles, or directly."""
+    """Compute a convolution, or a transposed one, on tiles of a size or, if that is 0, directly.
+
+    Tiles of images that hold NaN or infinity would spread them. The kernel marks these images,
+    which are computed directly then.
+    """
     kernels, threads = _kernels.convolution, _threads.count()
     direct = kernels.transposed if transposed else kernels.forward
     if not tile:
@@ -470,9 +483,10 @@ def _adjoint(grads: Array, filters: Array, out: Array, win: Window, groups: int,
 def _adjoint_of_halves(
     grads: Array, filters: Array, out: Array, win: Window, groups: int, tile: int
 ) -> None:
-    """Compute some channels at a time in float32.
+    """Compute gradients in float32, a few channels at a time, and round them to float16.
 
-    What padding adds to a pixel must be added before the sum is rounded.
+    A pixel's sum includes the gradients of the padding that was copied from it, and must not be
+    rounded before they are added.
     """
     n, channels, h, w = out.shape
     f, c = len(filters) // groups, channels // groups
@@ -489,7 +503,7 @@ def _adjoint_of_halves(
 
 
 def _placeholder(shape: Sequence[int], name: str, dtype: npt.DTypeLike) -> Array:
-    """Make what looks like a contiguous array, of one element in memory."""
+    """Return an array that is as a contiguous one to the planner, with one element in memory."""
     sizes = array_shape(shape, name)
     try:
         element = np.empty(1, dtype)
@@ -503,16 +517,16 @@ def _placeholder(shape: Sequence[int], name: str, dtype: npt.DTypeLike) -> Array
 
 
 class Geometry(NamedTuple):
-    """What the shapes and the window of a convolution, or of a transposed one, decide."""
+    """Everything that the shapes and the window of a convolution decide."""
 
     groups: int
     window: Window
     shape: Shape
-    """The result's shape, without a batch if the input has none."""
+    """Shape of the result, without a batch if the input has none."""
     forward: tuple[int, int, int, int, Pair, Window]
-    """What `tile_size` needs to know of the convolution and of its weight's gradient."""
+    """Arguments of `tile_size` for the convolution and for the gradient of its weight."""
     adjoint: tuple[int, int, int, int, Pair, Window]
-    """What `tile_size` needs to know of the adjoint."""
+    """Arguments of `tile_size` for the adjoint."""
 
 
 def _geometry(
@@ -524,7 +538,7 @@ def _geometry(
     groups: SupportsIndex,
     pad_mode: str,
 ) -> Geometry:
-    """Read what a convolution is told of its window, and check it with the arrays' shapes."""
+    """Read the window arguments of a convolution, and check them against the arrays' shapes."""
     if not (type(stride) is type(padding) is type(dilation) is type(groups) is int):
         stride, padding, dilation = steps(stride, padding, dilation)
         groups = positive(groups, "groups")
@@ -568,7 +582,7 @@ def _transposed_geometry(
     dilation: IntPair,
     groups: SupportsIndex,
 ) -> Geometry:
-    """Read what a transposed convolution is told of its window, and check it with the shapes."""
+    """Read the window arguments of a transposed convolution, and check them and the shapes."""
     if not (type(stride) is type(padding) is type(dilation) is type(groups) is int):
         stride, padding, dilation = steps(stride, padding, dilation)
         groups = positive(groups, "groups")

@@ -96,26 +96,26 @@ def max_pool2d(
     kernel_size : int or pair of int
         Size of the window, (KH, KW).
     stride : int or pair of int, optional
-        Step between windows; the kernel size if not given.
+        Step between windows. By default it is the kernel size.
     padding : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
-        Padding, which never wins; smaller than the window on each side.
+        Padding, which is never the maximum. It must be smaller than the window on each side.
     dilation : int or pair of int, default 1
         Step between the taps of a window.
     ceil_mode : bool, default False
-        Round the output size up; a window that would start in the padding behind is dropped.
+        Whether to round the output size up. A window that would start in the padding at the bottom
+        or right is dropped.
     return_indices : bool, default False
-        Also return where the maxima lie.
+        Whether to return the positions of the maxima, too.
     out : ndarray, optional
-        Where to write the maxima: of their shape and dtype, C-contiguous, not overlapping the
-        input.
+        Array for the maxima, of their shape and dtype, C-contiguous, not overlapping the input.
 
     Returns
     -------
     output : ndarray, shape (N, C, OH, OW) or (C, OH, OW)
-        Maxima, of the input's dtype. NaN wins.
+        Maxima, of the input's dtype. NaN counts as larger than all numbers.
     indices : ndarray of int64, same shape
-        Flat position ``h*W + w`` of each maximum in its plane: the first in row-major order, the
-        first NaN if there is one. Only with `return_indices`.
+        Flat position ``h*W + w`` of each maximum in its plane. Of equal maxima it is the first in
+        row-major order, of several NaN the first NaN. Only with `return_indices`.
 
     Raises
     ------
@@ -123,6 +123,8 @@ def max_pool2d(
         If an argument is of the wrong type, or the dtype is none of those named.
     ValueError
         If an argument is out of range, the window does not fit, or one holds padding alone.
+    MemoryError
+        If the result is too large to allocate.
 
     See Also
     --------
@@ -163,16 +165,16 @@ def max_pool2d_backward(
     grad_output : array_like, shape (N, C, OH, OW) or (C, OH, OW)
         Gradient of the output, of floats (float16 is summed in float32).
     indices : array_like of int, same shape
-        What `max_pool2d` returned, of any integer dtype.
+        Positions that `max_pool2d` returned, of any integer dtype.
     input_shape : sequence of 4 or 3 int
         Shape of the result, (N, C, H, W) or (C, H, W).
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping an input.
+        Array for the result, of its shape and dtype, C-contiguous, overlapping no input.
 
     Returns
     -------
     ndarray, shape `input_shape`
-        Gradient of the input, of `grad_output`'s dtype. Where several outputs name one pixel,
+        Gradient of the input, of `grad_output`'s dtype. Where several outputs have the same index,
         their gradients are added in row-major order.
 
     Raises
@@ -181,6 +183,8 @@ def max_pool2d_backward(
         If an argument is of the wrong type, or a dtype is none of those named.
     ValueError
         If the shapes do not match or an index lies outside its plane.
+    MemoryError
+        If the result is too large to allocate.
 
     Examples
     --------
@@ -222,22 +226,23 @@ def max_unpool2d(
     input : array_like, shape (N, C, H, W) or (C, H, W)
         Values of floats or integers, of any strides.
     indices : array_like of int, same shape
-        What `max_pool2d` returned, of any integer dtype.
+        Positions that `max_pool2d` returned, of any integer dtype.
     kernel_size : int or pair of int
         Size of the window of the pooling.
     stride : int or pair of int, optional
-        Its step; the kernel size if not given.
+        Step of the pooling. By default it is the kernel size.
     padding : int, pair, ((top, bottom), (left, right)) or "valid", default 0
-        Its padding.
+        Padding of the pooling.
     output_size : int, pair of int or the whole shape, optional
-        Height and width of the result, any that hold the indices; if not given,
-        ``(H - 1)*stride - top - bottom + KH`` and the like.
+        Height and width of the result, or its whole shape. All sizes that hold the indices are
+        accepted. By default the height is ``(H - 1)*stride - top - bottom + KH``, and the width
+        likewise.
 
     Returns
     -------
     ndarray, shape (N, C, *output_size) or (C, *output_size)
-        Of the input's dtype. Where several values name one pixel, the last in row-major order
-        stays.
+        Images, of the input's dtype. Where several values have the same index, the last of them in
+        row-major order stays.
 
     Raises
     ------
@@ -245,6 +250,8 @@ def max_unpool2d(
         If an argument is of the wrong type, or a dtype is none of those named.
     ValueError
         If the shapes do not match or an index lies outside its plane.
+    MemoryError
+        If the result is too large to allocate.
 
     Examples
     --------
@@ -284,21 +291,23 @@ def avg_pool2d(
     kernel_size : int or pair of int
         Size of the window, (KH, KW).
     stride : int or pair of int, optional
-        Step between windows; the kernel size if not given.
+        Step between windows. By default it is the kernel size.
     padding : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
-        Padding with zeros; smaller than the window on each side.
+        Padding with zeros. It must be smaller than the window on each side.
     ceil_mode : bool, default False
-        Round the output size up; a window that would start in the padding behind is dropped.
+        Whether to round the output size up. A window that would start in the padding at the bottom
+        or right is dropped.
     count_include_pad : bool, default True
-        Divide by the number of positions in the padded image rather than of pixels. Positions
-        beyond the padding (with `ceil_mode`) never count.
+        Whether to divide by the number of positions in the padded image, rather than by the number
+        of pixels. Positions beyond the padding, which `ceil_mode` reaches, never count.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping the input.
+        Array for the result, of its shape and dtype, C-contiguous, not overlapping the input.
 
     Returns
     -------
     ndarray, shape (N, C, OH, OW) or (C, OH, OW)
-        Means. Sums are taken row by row of a window, so that large ones lose few digits.
+        Means. The rows of a window are summed one by one before the sums are added, so that large
+        windows lose few digits.
 
     Raises
     ------
@@ -306,6 +315,8 @@ def avg_pool2d(
         If an argument is of the wrong type, or the dtype is none of those named.
     ValueError
         If an argument is out of range, the window does not fit, or one holds padding alone.
+    MemoryError
+        If the result is too large to allocate.
 
     Examples
     --------
@@ -346,7 +357,7 @@ def avg_pool2d_backward(
     kernel_size, stride, padding, ceil_mode, count_include_pad
         As given to `avg_pool2d`.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping the input.
+        Array for the result, of its shape and dtype, C-contiguous, not overlapping the input.
 
     Returns
     -------
@@ -359,6 +370,8 @@ def avg_pool2d_backward(
         If an argument is of the wrong type, or the dtype is none of those named.
     ValueError
         If an argument is out of range, or the shapes do not match.
+    MemoryError
+        If the result is too large to allocate.
 
     Examples
     --------
@@ -433,13 +446,16 @@ def _indices(indices: npt.ArrayLike, array: Array, name: str) -> Array:
 
 
 def _place(kernel: Any, values: Array, indices: Array, shape: Shape, out: Array | None) -> Array:
-    """Run a kernel that writes values at indices, all of which are known to be good before."""
+    """Run a kernel that writes values at indices, after all of them were checked.
+
+    A given array must stay as it is if an index is bad, so the kernel runs without a target first.
+    A new array may be thrown away.
+    """
     given = out is not None
     out = planes = result(out, shape, native_dtype(values), (values, indices))
     if values.ndim == 3:
         values, indices, planes = values[None], indices[None], out[None]
     h, w = shape[-2:]
-    # A given array must stay as it is if an index is bad; a new one may be thrown away.
     for target in (None, planes) if given else (planes,):
         if kernel(values, indices, target, h * w, _threads.count()):
             bad = np.argwhere((indices < 0) | (indices >= h * w))[0]

@@ -36,18 +36,18 @@ def matmul(
     a : array_like, shape (M, K)
         Matrix of floats, integers or bool, of any strides. A transposed one costs no copy.
     b : array_like, shape (K, N)
-        Matrix likewise.
+        Matrix of floats, integers or bool, of any strides. A transposed one costs no copy.
     bias : array_like, shape (N,), optional
-        What is added to every row.
+        Row that is added to every row of the product.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping an input.
+        Array for the result, of its shape and dtype, C-contiguous, overlapping no input.
 
     Returns
     -------
     ndarray, shape (M, N)
-        Of the dtype that `numpy.result_type` gives for `a` and `b`, float64 for integers; the bias
-        is converted to it. float16 is computed in float32. Long sums are taken in blocks of 256
-        terms. Bit-identical for every number of threads.
+        Product. Its dtype is the `numpy.result_type` of `a` and `b`, or float64 if those are
+        integers; the bias is converted to it. float16 is computed in float32. Long sums are taken
+        in blocks of 256 terms. The result is bit-identical for every number of threads.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def matmul(
 
 
 def _multiply(left: Array, right: Array, row: Array | None, out: Array) -> None:
-    """Run the kernel in the dtype of `out`, on copies of what it cannot read."""
+    """Run the kernel in the dtype of `out`, on copies of the matrices that it cannot read."""
     kernel, dtype = _kernels.product, out.dtype
     if left.dtype is not dtype or not kernel.reads(left):
         left = left.astype(dtype, "C")
