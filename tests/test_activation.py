@@ -24,7 +24,7 @@ from helpers import (
 from test_bounds import at_edge
 
 import fastconv
-from fastconv import _arrays, _kernels
+from fastconv import _arrays, _kernels, activation
 
 DTYPES = ["f2", "f4", "f8"]
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -79,7 +79,8 @@ def allocating(*arrays: Array) -> Iterator[None]:
         return array
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_arrays, "new_array", given)
+        for module in (_arrays, activation):
+            patch.setattr(module, "new_array", given)
         yield
     assert not left, "fewer arrays were made"
 

@@ -106,9 +106,11 @@ def test_sizes_and_steps(name: str, argument: str) -> None:
 def test_filter_sizes(position: int) -> None:
     """im2col and col2im accept only one int for each size."""
     argument = ("filter_h", "filter_w")[position]
+    for one in (1, 2):  # What is remembered of them must not let 1.0, True and 2.0 pass.
+        fastconv.im2col(IMAGES, one, one)
     for value, error in (
         *((value, ValueError) for value in (0, -2, np.int64(-1))),
-        *((value, TypeError) for value in (1.0, True, "1", None, (2, 2), [2], np.float64(2))),
+        *((value, TypeError) for value in (1.0, 2.0, True, "1", None, (2, 2), [2], np.float64(2))),
     ):
         sizes: list[Any] = [2, 2]
         sizes[position] = value
@@ -195,6 +197,7 @@ def test_filters_that_do_not_fit() -> None:
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_groups(name: str) -> None:
     call = SLIDING[name]
+    call(groups=1)  # What is remembered of it must not let 1.0 and True pass.
     message = "^groups must be a positive int, got "
     for value in (0, -1, np.int64(-2)):
         refused(ValueError, message + shown(value), call, groups=value)

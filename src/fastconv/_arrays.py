@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -13,12 +14,15 @@ from fastconv._memory import new_array
 Array: TypeAlias = npt.NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
 
-# numpy.dtype.char of the dtypes that operations compute with.
+# Dtypes are told by numpy.dtype.char. These sets hold those that operations compute with.
 FLOATS = frozenset("efd")
 INTEGERS = frozenset("bhilqBHILQ")
 BOOL = frozenset("?")
 REALS = FLOATS | INTEGERS
 NUMBERS = REALS | BOOL
+
+FLOAT32 = np.dtype(np.float32)
+FLOAT64 = np.dtype(np.float64)
 
 _NAMES = {FLOATS: "float16, float32, float64", INTEGERS: "integers", BOOL: "bool"}
 
@@ -47,27 +51,22 @@ def read_movable(value: npt.ArrayLike, name: str) -> Array:
 def _converted(value: npt.ArrayLike, name: str) -> Array:
     try:
         return np.asarray(value)
-    except ValueError as error:  # nested sequences of different lengths
+    except ValueError as error:  # NumPy refuses nested sequences of different lengths.
         raise argument_error(ValueError, f"{name} cannot be made an array: {error}") from None
 
 
 def _refuse(value: npt.ArrayLike, array: Array, message: str) -> NoReturn:
-    """Raise a TypeError with the dtype or, of what is no array, with the type."""
+    """Raise a TypeError that shows the dtype of an array, or the type of anything else."""
     is_array = array.ndim or isinstance(value, (np.ndarray, np.generic))
     raise argument_error(
         TypeError, f"{message}; got {f'dtype {array.dtype}' if is_array else type(value).__name__}"
     )
 
 
-def as_batch(array: Array, name: str, ndim: int, unbatched: bool = True) -> Array:
-    """Return `array` with the shape that `batch_shape` gives."""
-    return as_shape(array, batch_shape(array.shape, name, ndim, unbatched))
-
-
 def batch_shape(shape: Shape, name: str, ndim: int, unbatched: bool = True) -> Shape:
-    """Return the shape of a batch of `ndim` dimensions, without zero-size axes but the first.
+    """Check a shape of `ndim` dimensions, of which only the first may be of size 0.
 
-    With `unbatched`, one dimension less is accepted and a batch of one made of it.
+    With `unbatched`, a shape without the batch is accepted, and returned with a batch of one.
     """
     batch = (1, *shape) if unbatched and len(shape) == ndim - 1 else shape
     if len(batch) != ndim:
@@ -82,7 +81,7 @@ def batch_shape(shape: Shape, name: str, ndim: int, unbatched: bool = True) -> S
 
 
 def _hint(shape: Shape, name: str, unbatched: bool) -> str:
-    """Say what makes images or filters of an array of another number of dimensions."""
+    """Say how an array with another number of dimensions becomes images or filters."""
     if len(shape) == 5:
         return "; windows over three dimensions are not covered, scipy.ndimage.correlate has them"
     if len(shape) == 3 and name == "weight":
@@ -100,16 +99,11 @@ def native_dtype(array: Array) -> np.dtype[Any]:
     return dtype if dtype.isnative else dtype.newbyteorder("=")
 
 
-def computed_dtype(first: Array, *others: Array) -> np.dtype[Any]:
-    """Return the dtype that arrays are computed in together: float64 for integers."""
-    dtype = first.dtype
-    for array in others:
-        if array.dtype is not dtype:
-            dtype = np.result_type(first.dtype, *[other.dtype for other in others])
-            break
-    if dtype.char not in FLOATS:
-        return np.dtype(np.float64)
-    return dtype if dtype.isnative else dtype.newbyteorder("=")
+@lru_cache(maxsize=512)
+def computed_dtype(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype in which arrays of these dtypes are computed, float64 for integers."""
+    char = np.result_type(*dtypes).char
+    return np.dtype(char) if char in FLOATS else FLOAT64
 
 
 def read_bias(value: npt.ArrayLike, count: int, each: str, dtype: np.dtype[Any]) -> Array:
@@ -119,18 +113,15 @@ def read_bias(value: npt.ArrayLike, count: int, each: str, dtype: np.dtype[Any])
         raise argument_error(
             ValueError, f"bias must have shape {(count,)}, one a {each}, got {array.shape}"
         )
-    if array.dtype == dtype:
+    if array.dtype is dtype or array.dtype == dtype:
         return array
     with np.errstate(over="ignore"):
         return array.astype(dtype)
 
 
-def as_shape(array: Array, shape: Shape) -> Array:
-    """Return a view of `array`, which may lack the batch, in `shape`."""
-    return array if array.ndim == len(shape) else array.reshape(shape)
-
-
-def result(out: Array | None, shape: Shape, dtype: np.dtype[Any], *inputs: Array) -> Array:
+def result(
+    out: Array | None, shape: Shape, dtype: np.dtype[Any], inputs: tuple[Array, ...]
+) -> Array:
     """Return `out` if it can hold the result and overlaps no input, or a new array for None."""
     if out is None:
         return new_array(shape, dtype)
@@ -163,5 +154,5 @@ def result(out: Array | None, shape: Shape, dtype: np.dtype[Any], *inputs: Array
 def _overlap(a: Array, b: Array) -> bool:
     try:
         return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]
-    except np.exceptions.TooHardError:  # views so entangled are not worth more time
+    except np.exceptions.TooHardError:  # We refuse views that would take long to tell apart.
         return True

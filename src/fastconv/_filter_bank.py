@@ -23,7 +23,8 @@ FILTERS = {
     "emboss": ((-2, -1, 0), (-1, 1, 1), (0, 1, 2)),
 }
 
-ROUNDING = 1e-6  # of the weights' magnitudes: what their sum may be off, in float32
+ROUNDING = 1e-6
+"""Weights whose sum is at most this part of the sum of their magnitudes cancel, up to rounding."""
 
 
 def convolve(image: Array, kernel: Array, padding: Padding, pad_mode: str) -> Array:

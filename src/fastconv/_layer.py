@@ -96,7 +96,7 @@ def offset(b: npt.ArrayLike | None, W: Array) -> Array | None:
         return None
     array = read(b, "b", NUMBERS)
     if isinstance(b, (int, float)) or array.dtype.kind in "biu":
-        return array.astype(computed_dtype(W))
+        return array.astype(computed_dtype(W.dtype))
     return array
 
 
@@ -128,7 +128,7 @@ def gathered(db: Array | None, b: npt.ArrayLike | None) -> Array | None:
 def floats(value: npt.ArrayLike, name: str = "x") -> Array:
     """Read an array of native floats; of integers float64 is made."""
     array = read(value, name, NUMBERS)
-    return array.astype(computed_dtype(array), copy=False)
+    return array.astype(computed_dtype(array.dtype), copy=False)
 
 
 def widened(array: Array) -> Array:
@@ -139,4 +139,4 @@ def widened(array: Array) -> Array:
 def narrowed(array: Array, like: Array) -> Array:
     """Give what was computed in float32 the dtype of what it was computed from."""
     with np.errstate(over="ignore"):
-        return array.astype(computed_dtype(like), copy=False)
+        return array.astype(computed_dtype(like.dtype), copy=False)

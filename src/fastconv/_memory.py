@@ -10,20 +10,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy import empty
 
 from fastconv import _limits
 from fastconv._errors import argument_error
 from fastconv._kernels import memory
 
-# Page faults are not what smaller results wait for.
 RECYCLED_BYTES = 1 << 20
+"""Results of this size and more are recycled. Page faults hardly slow smaller ones down."""
 
 
 def new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Return an uninitialised array for a result."""
     n_bytes = dtype.itemsize * prod(shape)
     if 0 < n_bytes < RECYCLED_BYTES:
-        return np.empty(shape, dtype)
+        return empty(shape, dtype)
     if dtype.itemsize * prod(n or 1 for n in shape) > sys.maxsize:  # NumPy's limit
         raise argument_error(ValueError, f"the result is too large: shape {shape} of {dtype}")
     if n_bytes == 0:

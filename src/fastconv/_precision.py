@@ -13,23 +13,23 @@ _setting = Setting("fastconv.precision", "highest")
 
 @named
 def set_precision(precision: str) -> None:
-    """Set how exact convolutions must be, for the whole process but within blocks of `precision`.
+    """Set how exact convolutions must be, for the whole process except in `precision` blocks.
 
     Parameters
     ----------
     precision : {"highest", "high"}
-        "highest", the default: the error is not larger than 1.1 times that of NumPy's
-        ``im2col(...) @ weight``. "high": a relative root-mean-square error of at most 1.2e-6 in
-        float32, which lets 3x3 convolutions of stride 1 multiply a quarter as often, instead of
-        at most half as often. Where few of a sum's terms count, as most are zero or much smaller,
-        both may be exceeded: ``docs/winograd.md`` tells by how much.
+        "highest", the default, bounds the error to 1.1 times that of NumPy's
+        ``im2col(...) @ weight``. "high" bounds the relative root-mean-square error in float32 to
+        1.2e-6, which lets 3x3 convolutions of stride 1 do with a quarter of the multiplications,
+        rather than with half of them. Both may be exceeded where most terms of a sum are zero or
+        much smaller than the others; ``docs/winograd.md`` tells by how much.
 
     Raises
     ------
     TypeError
         If `precision` is not a string.
     ValueError
-        If it is none of those named.
+        If `precision` is none of those named.
 
     See Also
     --------
@@ -52,8 +52,8 @@ def get_precision() -> str:
     Returns
     -------
     str
-        That of the block of `precision` around the call; or what `set_precision` set last, at first
-        "highest".
+        Precision of the `precision` block around the call. Outside of blocks it is the one that
+        `set_precision` set last, and "highest" at first.
 
     Examples
     --------
@@ -68,8 +68,9 @@ def get_precision() -> str:
 class precision(Block[str]):
     """Set how exact convolutions must be within a ``with`` block.
 
-    It holds in the context of the block, as of `numpy.errstate`: in its thread, or in its asyncio
-    task and those that this one starts. Other threads keep theirs.
+    The setting holds in the context of the block, as that of `numpy.errstate` does: in the thread
+    or in the asyncio task of the block, and in tasks that this one starts. Other threads keep their
+    own.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ class precision(Block[str]):
     TypeError
         If `precision` is not a string.
     ValueError
-        If it is none of those named.
+        If `precision` is none of those named.
 
     Examples
     --------

@@ -91,7 +91,7 @@ def set_num_threads(n: SupportsIndex) -> None:
     Parameters
     ----------
     n : int
-        From 1 to 1024; more than there are cores is allowed.
+        Number of threads, from 1 to 1024. It may be larger than the number of cores.
 
     Raises
     ------
@@ -118,8 +118,8 @@ def get_num_threads() -> int:
     Returns
     -------
     int
-        That of the block of `num_threads` around the call; or what `set_num_threads` set last, or
-        the default. At most what OpenMP allows.
+        Number of the `num_threads` block around the call. Outside of blocks it is the one that
+        `set_num_threads` set last, or the default. OpenMP's limits are applied to it.
 
     Examples
     --------
@@ -134,13 +134,14 @@ def get_num_threads() -> int:
 class num_threads(Block[int]):
     """Set the number of threads within a ``with`` block.
 
-    It holds in the context of the block, as of `numpy.errstate`: in its thread, or in its asyncio
-    task and those that this one starts. Other threads keep theirs.
+    The setting holds in the context of the block, as that of `numpy.errstate` does: in the thread
+    or in the asyncio task of the block, and in tasks that this one starts. Other threads keep their
+    own.
 
     Parameters
     ----------
     n : int
-        From 1 to 1024.
+        Number of threads, from 1 to 1024.
 
     Raises
     ------

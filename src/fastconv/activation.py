@@ -10,6 +10,7 @@ import numpy.typing as npt
 from fastconv import _kernels, _threads
 from fastconv._arrays import BOOL, FLOATS, Array, native_dtype, read, result
 from fastconv._errors import argument_error, named
+from fastconv._memory import new_array
 
 MASK = np.dtype(np.bool_)
 
@@ -26,16 +27,16 @@ def relu(
 def relu(
     input: npt.ArrayLike, return_mask: bool = False, *, out: Array | None = None
 ) -> Array | tuple[Array, npt.NDArray[np.bool_]]:
-    """Replace what is not positive by zero, as `torch.nn.functional.relu`.
+    """Replace numbers that are not positive by zero, as `torch.nn.functional.relu` does.
 
     Parameters
     ----------
     input : array_like
         Floats of any shape.
     return_mask : bool, default False
-        Also return what `relu_backward` needs.
+        Whether to return the mask that `relu_backward` needs, too.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping the input.
+        Array for the result, of its shape and dtype, C-contiguous, not overlapping the input.
 
     Returns
     -------
@@ -50,6 +51,8 @@ def relu(
         If the dtype is none of float16, float32 and float64.
     ValueError
         If `out` cannot hold the result.
+    MemoryError
+        If the result is too large to allocate.
 
     Examples
     --------
@@ -58,8 +61,8 @@ def relu(
     array([0., 2.])
     """
     array = read(input, "input", FLOATS)
-    out = result(out, array.shape, native_dtype(array), array)
-    mask = result(None, array.shape, MASK) if return_mask else None
+    out = result(out, array.shape, native_dtype(array), (array,))
+    mask = new_array(array.shape, MASK) if return_mask else None
     _kernels.activation.relu(_contiguous(array, out.dtype), mask, out, _threads.count())
     return out if mask is None else (out, mask)
 
@@ -73,16 +76,16 @@ def relu_backward(
     Parameters
     ----------
     grad_output : array_like
-        Gradient of the output, floats of its shape.
+        Gradient of the output, of floats.
     mask : array_like of bool, same shape
-        Where the input was not positive, from `relu`.
+        Mask of the inputs that were not positive, which `relu` returned.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping an input.
+        Array for the result, of its shape and dtype, C-contiguous, overlapping no input.
 
     Returns
     -------
     ndarray
-        `grad_output`, and zero where `mask` is set.
+        Gradient of the input: `grad_output`, and zero where `mask` is set.
 
     Raises
     ------
@@ -90,6 +93,8 @@ def relu_backward(
         If the gradient's dtype is none of float16, float32 and float64, or the mask's not bool.
     ValueError
         If the shapes differ, or `out` cannot hold the result.
+    MemoryError
+        If the result is too large to allocate.
 
     Examples
     --------
@@ -104,7 +109,7 @@ def relu_backward(
             ValueError,
             f"grad_output must have the shape of mask, {masked.shape}, got {grads.shape}",
         )
-    out = result(out, grads.shape, native_dtype(grads), grads, masked)
+    out = result(out, grads.shape, native_dtype(grads), (grads, masked))
     _kernels.activation.relu_backward(
         _contiguous(grads, out.dtype), _contiguous(masked, MASK), out, _threads.count()
     )

@@ -23,8 +23,6 @@ from fastconv._arrays import (
     REALS,
     Array,
     Shape,
-    as_batch,
-    as_shape,
     batch_shape,
     native_dtype,
     read,
@@ -59,19 +57,20 @@ def im2col(
     filter_h, filter_w : int
         Size of the window, KH and KW.
     stride, dilation : int or pair of int, default 1
-        Step between windows and between the taps of a window; a pair is (vertical, horizontal).
+        Step between windows, and between the taps of a window. A pair is (vertical, horizontal).
     pad : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
         Padding. "same" makes ``OH = ceil(H / stride)``; the odd pixel goes to the bottom and right.
     pad_mode : {"constant", "edge", "reflect", "symmetric", "wrap"}, default "constant"
-        What padding shows, as in `numpy.pad`; "constant" is zeros.
+        Values of the padding, by the names of `numpy.pad`'s modes. "constant" is zeros.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping the input.
+        Array for the result, of its shape and dtype, C-contiguous, not overlapping the input.
 
     Returns
     -------
     ndarray, shape (N*OH*OW, C*KH*KW)
-        Rows ordered (n, oh, ow), columns (c, kh, kw), the input's dtype, with
-        ``OH = (H + top + bottom - dilation*(KH - 1) - 1) // stride + 1`` and OW likewise.
+        Windows, of the input's dtype. Rows are in the order of (n, oh, ow), columns in that of
+        (c, kh, kw). The number of rows of windows is
+        ``OH = (H + top + bottom - dilation*(KH - 1) - 1) // stride + 1``, and OW likewise.
 
     Raises
     ------
@@ -79,6 +78,8 @@ def im2col(
         If an argument is of the wrong type, or the dtype holds Python objects.
     ValueError
         If an argument is out of range, the window does not fit, or `out` does not.
+    MemoryError
+        If the result is too large to allocate.
 
     See Also
     --------
@@ -104,7 +105,7 @@ def im2col(
     """
     images = read_movable(input_data, "input_data")
     win, shape = _rows(images.shape, filter_h, filter_w, stride, pad, dilation, pad_mode)
-    out = result(out, shape, images.dtype, images)
+    out = result(out, shape, images.dtype, (images,))
     _kernels.columns.gather(images, out, win.packed, _threads.count())
     return out
 
@@ -125,8 +126,8 @@ def col2im(
     """Sum every window, a row of a matrix, back into a batch of images: the adjoint of `im2col`.
 
     A drop-in for the textbook's function, equal to it to the last bit: the taps of a pixel are
-    added in ascending order of (kh, kw). What lies in the padding is dropped, or with another
-    `pad_mode` added to the pixel that the padding shows.
+    added in ascending order of (kh, kw). Taps in the padding are dropped or, if `pad_mode` is not
+    "constant", added to the pixels that the padding was copied from.
 
     Parameters
     ----------
@@ -138,13 +139,13 @@ def col2im(
     filter_h, filter_w : int
         Size of the window, KH and KW.
     stride, dilation : int or pair of int, default 1
-        Step between windows and between the taps of a window; a pair is (vertical, horizontal).
+        Step between windows, and between the taps of a window. A pair is (vertical, horizontal).
     pad : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
         Padding of the images that `col` was made from.
     pad_mode : {"constant", "edge", "reflect", "symmetric", "wrap"}, default "constant"
-        What padding showed.
+        Values of the padding of these images, as for `im2col`.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping the input.
+        Array for the result, of its shape and dtype, C-contiguous, not overlapping the input.
 
     Returns
     -------
@@ -157,6 +158,8 @@ def col2im(
         If an argument is of the wrong type, or the dtype is none of those named.
     ValueError
         If an argument is out of range, or the shapes do not match.
+    MemoryError
+        If the result is too large to allocate.
 
     Examples
     --------
@@ -169,7 +172,8 @@ def col2im(
              [2., 4., 2.],
              [1., 2., 1.]]]])
     """
-    columns = as_batch(read(col, "col", REALS), "col", 2, unbatched=False)
+    columns = read(col, "col", REALS)
+    batch_shape(columns.shape, "col", 2, unbatched=False)
     shape = image_shape(input_shape, "input_shape", 4)
     win, expected = _rows(shape, filter_h, filter_w, stride, pad, dilation, pad_mode)
     if columns.shape != expected:
@@ -178,7 +182,7 @@ def col2im(
             f"col must have shape (N*OH*OW, C*KH*KW) = {expected} for input_shape {shape} "
             f"and output size {(win.out_h, win.out_w)}, got {columns.shape}",
         )
-    out = result(out, shape, native_dtype(columns), columns)
+    out = result(out, shape, native_dtype(columns), (columns,))
     _kernels.columns.scatter(columns, out, win.packed, _threads.count())
     return out
 
@@ -201,14 +205,14 @@ def unfold(
     input : array_like, shape (N, C, H, W) or (C, H, W)
         Images, of any dtype of fixed size, any byte order and any strides.
     kernel_size, dilation, stride : int or pair of int
-        Size of the window, step between its taps, step between windows; a pair is
+        Size of the window, step between its taps, and step between windows. A pair is
         (vertical, horizontal).
     padding : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
         Padding. "same" makes ``OH = ceil(H / stride)``; the odd pixel goes to the bottom and right.
     pad_mode : {"constant", "edge", "reflect", "symmetric", "wrap"}, default "constant"
-        What padding shows, as in `numpy.pad`; "constant" is zeros.
+        Values of the padding, by the names of `numpy.pad`'s modes. "constant" is zeros.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping the input.
+        Array for the result, of its shape and dtype, C-contiguous, not overlapping the input.
 
     Returns
     -------
@@ -221,6 +225,8 @@ def unfold(
         If an argument is of the wrong type, or the dtype holds Python objects.
     ValueError
         If an argument is out of range, the window does not fit, or `out` does not.
+    MemoryError
+        If the result is too large to allocate.
 
     See Also
     --------
@@ -239,13 +245,10 @@ def unfold(
            [4., 5., 7., 8.]])
     """
     array = read_movable(input, "input")
-    win, images, columns, visible = _columns(
-        array.shape, kernel_size, dilation, padding, stride, pad_mode
-    )
-    out = result(out, visible, array.dtype, array)
-    _kernels.columns.gather(
-        as_shape(array, images), as_shape(out, columns), win.packed, _threads.count()
-    )
+    win, shape = _columns(array.shape, kernel_size, dilation, padding, stride, pad_mode)
+    out = result(out, shape, array.dtype, (array,))
+    images, columns = (array, out) if array.ndim == 4 else (array[None], out[None])
+    _kernels.columns.gather(images, columns, win.packed, _threads.count())
     return out
 
 
@@ -264,8 +267,8 @@ def fold(
     """Sum every window, a column, back into images: the adjoint of `unfold`.
 
     As `torch.nn.functional.fold`. The taps of a pixel are added in ascending order of (kh, kw).
-    What lies in the padding is dropped, or with another `pad_mode` added to the pixel that the
-    padding shows.
+    Taps in the padding are dropped or, if `pad_mode` is not "constant", added to the pixels that
+    the padding was copied from.
 
     Parameters
     ----------
@@ -275,14 +278,14 @@ def fold(
     output_size : int or pair of int
         Height and width of the images, (H, W).
     kernel_size, dilation, stride : int or pair of int
-        Size of the window, step between its taps, step between windows; a pair is
+        Size of the window, step between its taps, and step between windows. A pair is
         (vertical, horizontal).
     padding : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
         Padding of the images that `input` was made from.
     pad_mode : {"constant", "edge", "reflect", "symmetric", "wrap"}, default "constant"
-        What padding showed.
+        Values of the padding of these images, as for `unfold`.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping the input.
+        Array for the result, of its shape and dtype, C-contiguous, not overlapping the input.
 
     Returns
     -------
@@ -295,6 +298,8 @@ def fold(
         If an argument is of the wrong type, or the dtype is none of those named.
     ValueError
         If an argument is out of range, or the shapes do not match.
+    MemoryError
+        If the result is too large to allocate.
 
     Examples
     --------
@@ -308,13 +313,10 @@ def fold(
             [1., 2., 1.]]])
     """
     array = read(input, "input", REALS)
-    win, images, columns, visible = _folded(
-        array.shape, output_size, kernel_size, dilation, padding, stride, pad_mode
-    )
-    out = result(out, visible, native_dtype(array), array)
-    _kernels.columns.scatter(
-        as_shape(array, columns), as_shape(out, images), win.packed, _threads.count()
-    )
+    win, shape = _folded(array.shape, output_size, kernel_size, dilation, padding, stride, pad_mode)
+    out = result(out, shape, native_dtype(array), (array,))
+    columns, images = (array, out) if array.ndim == 3 else (array[None], out[None])
+    _kernels.columns.scatter(columns, images, win.packed, _threads.count())
     return out
 
 
@@ -358,12 +360,8 @@ def _columns(
     padding: Padding,
     stride: IntPair,
     pad_mode: str,
-) -> tuple[Window, Shape, Shape, Shape]:
-    """Read PyTorch's window over images, and return it with three shapes.
-
-    They are those of the images and of the columns, with a batch, and that of the result, without
-    one if the input has none.
-    """
+) -> tuple[Window, Shape]:
+    """Read PyTorch's window over images, and return it with the shape of the columns."""
     if not (type(kernel_size) is type(dilation) is type(padding) is type(stride) is int):
         kernel_size = pair(kernel_size, "kernel_size")
         stride, padding, dilation = steps(stride, padding, dilation)
@@ -379,12 +377,12 @@ def _known_columns(
     padding: Padding,
     stride: IntPair,
     pad_mode: str,
-) -> tuple[Window, Shape, Shape, Shape]:
-    images = n, c, h, w = batch_shape(shape, "input", 4)
+) -> tuple[Window, Shape]:
+    n, c, h, w = batch_shape(shape, "input", 4)
     kernel = pair(kernel_size, "kernel_size")
     win = window((h, w), kernel, stride, padding, dilation, pad_mode)
     columns = n, c * kernel[0] * kernel[1], win.out_h * win.out_w
-    return win, images, columns, columns[4 - len(shape) :]
+    return win, columns[4 - len(shape) :]
 
 
 def _folded(
@@ -395,11 +393,8 @@ def _folded(
     padding: Padding,
     stride: IntPair,
     pad_mode: str,
-) -> tuple[Window, Shape, Shape, Shape]:
-    """Read PyTorch's window over the images that columns of `shape` are folded to.
-
-    It is returned with the same three shapes as `_columns` returns.
-    """
+) -> tuple[Window, Shape]:
+    """Read PyTorch's window over the images that columns are folded to, and return their shape."""
     size = pair(output_size, "output_size")
     if not (type(kernel_size) is type(dilation) is type(padding) is type(stride) is int):
         kernel_size = pair(kernel_size, "kernel_size")
@@ -417,8 +412,8 @@ def _known_folded(
     padding: Padding,
     stride: IntPair,
     pad_mode: str,
-) -> tuple[Window, Shape, Shape, Shape]:
-    columns = n, rows, windows = batch_shape(shape, "input", 3)
+) -> tuple[Window, Shape]:
+    n, rows, windows = batch_shape(shape, "input", 3)
     kernel = pair(kernel_size, "kernel_size")
     win = window(size, kernel, stride, padding, dilation, pad_mode)
     taps = kernel[0] * kernel[1]
@@ -429,4 +424,4 @@ def _known_folded(
             f"for output_size {size} and kernel_size {kernel}, got {shape}",
         )
     images = n, rows // taps, *size
-    return win, images, columns, images[3 - len(shape) :]
+    return win, images[3 - len(shape) :]

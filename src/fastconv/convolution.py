@@ -29,8 +29,6 @@ from fastconv._arrays import (
     NUMBERS,
     Array,
     Shape,
-    as_batch,
-    as_shape,
     batch_shape,
     computed_dtype,
     read,
@@ -38,6 +36,7 @@ from fastconv._arrays import (
 )
 from fastconv._epilogue import NOTHING, ActivationLike, read_epilogue
 from fastconv._errors import argument_error, named
+from fastconv._memory import new_array
 from fastconv._problem import Problem
 from fastconv._window import PAD_MODES
 
@@ -58,11 +57,11 @@ def conv2d(
     activation: ActivationLike | None = None,
     out: Array | None = None,
 ) -> Array:
-    """Correlate a batch of images with filters, as `torch.nn.functional.conv2d`.
+    """Correlate a batch of images with filters, as `torch.nn.functional.conv2d` does.
 
     ``out[n, f, oh, ow] = bias[f] + sum over (c, kh, kw) of
     weight[f, c, kh, kw] * padded(input[n, c])[oh*stride + kh*dilation, ow*stride + kw*dilation]``,
-    computed directly [1]_, or on tiles in fewer multiplications [2]_: no columns are stored. A
+    computed directly [1]_, or on tiles with fewer multiplications [2]_. Columns are never stored. A
     residual and an activation are applied where the sums lie, without another pass over the result.
 
     Parameters
@@ -72,39 +71,40 @@ def conv2d(
     weight : array_like, shape (F, C/groups, KH, KW)
         Filters.
     bias : array_like, shape (F,), optional
-        What is added to every output of a filter.
+        Number that is added to every output of a filter.
     stride, dilation : int or pair of int, default 1
-        Step between windows and between the taps of a window; a pair is (vertical, horizontal).
+        Step between windows, and between the taps of a window. A pair is (vertical, horizontal).
     padding : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
         Padding. "same" makes ``OH = ceil(H / stride)``; the odd pixel goes to the bottom and right.
     groups : int, default 1
-        The channels and the filters are cut into so many groups, each of which sees only its own;
-        with ``groups=C`` the convolution is called depthwise.
+        Number of groups into which channels and filters are divided. The filters of a group see
+        the channels of that group only. With ``groups=C`` the convolution is called depthwise.
     pad_mode : {"constant", "edge", "reflect", "symmetric", "wrap"}, default "constant"
-        What padding shows, as in `numpy.pad`; "constant" is zeros.
+        Values of the padding, by the names of `numpy.pad`'s modes. "constant" is zeros.
     algorithm : {"auto", "direct", "winograd"}, default "auto"
-        "winograd", for 3x3 windows of stride and dilation 1, multiplies less often; "auto" takes it
-        where it is faster. `set_precision` says how exact it is (for 16 channels and more; sums
-        over more than 2048 are computed directly), and `plan_conv2d` tells what runs.
+        "winograd" needs fewer multiplications. It is for 3x3 windows with stride and dilation 1,
+        and "auto" takes it where it is faster. From 16 channels on it is as exact as
+        `set_precision` asks for; more than 2048 channels are summed directly instead.
+        `plan_conv2d` tells which algorithm runs.
     residual : array_like, shape of the result, optional
-        What is added to the convolution and its bias. It may be `out` itself.
+        Numbers that are added to the convolution and its bias. It may be `out` itself.
     activation : str or ("clip", low, high), optional
-        What is applied then, element by element, with ONNX's formulas: "relu", ``max(x, 0)``;
-        "relu6", ``min(max(x, 0), 6)``; "clip", ``min(max(x, low), high)``; "leaky_relu", ``x`` or,
-        if it is negative, ``0.01*x``; "hardsigmoid", ``min(max(0.2*x + 0.5, 0), 1)``; "hardswish",
-        ``x * min(max(x/6 + 0.5, 0), 1)``; "sigmoid", ``1 / (1 + exp(-x))``; "silu",
-        ``x / (1 + exp(-x))``. NaN stays NaN.
+        Function that is applied last, to every element, with ONNX's formulas: "relu", ``max(x,
+        0)``; "relu6", ``min(max(x, 0), 6)``; "clip", ``min(max(x, low), high)``; "leaky_relu",
+        ``0.01*x`` where x is negative and x elsewhere; "hardsigmoid",
+        ``min(max(0.2*x + 0.5, 0), 1)``; "hardswish", ``x * min(max(x/6 + 0.5, 0), 1)``;
+        "sigmoid", ``1 / (1 + exp(-x))``; "silu", ``x / (1 + exp(-x))``. NaN stays NaN.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping an input.
+        Array for the result, of its shape and dtype, C-contiguous, overlapping no input.
 
     Returns
     -------
     ndarray, shape (N, F, OH, OW) or (F, OH, OW)
-        Of the dtype that `numpy.result_type` gives for input and weight, float64 for integers;
-        bias and residual are converted to it. float16 is computed in float32. Long sums are taken
-        in blocks, so that their rounding error is not larger than that of
-        ``im2col(...) @ weight``.
-        ``OH = (H + top + bottom - dilation*(KH - 1) - 1) // stride + 1`` and OW likewise.
+        Convolved images. Their dtype is the `numpy.result_type` of input and weight, or float64 if
+        those are integers; bias and residual are converted to it. float16 is computed in float32.
+        Long sums are taken in blocks, so that their rounding error is not larger than that of
+        ``im2col(...) @ weight``. The height is
+        ``OH = (H + top + bottom - dilation*(KH - 1) - 1) // stride + 1``, and OW likewise.
 
     Raises
     ------
@@ -126,7 +126,8 @@ def conv2d(
     -----
     NaN and infinity reach exactly the outputs whose windows hold them. Results are bit-identical
     for every number of threads, and an image's result does not depend on its place in the batch.
-    Algorithms round differently, and "auto" considers all shapes, including the batch size.
+    It may depend on the size of the batch in the last bits, because algorithms round differently
+    and "auto" considers all shapes, including the batch size.
 
     References
     ----------
@@ -151,15 +152,15 @@ def conv2d(
     """
     array, filters = read(input, "input", NUMBERS), read(weight, "weight", NUMBERS)
     known = _geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
-    dtype = computed_dtype(array, filters)
+    dtype = computed_dtype(array.dtype, filters.dtype)
     epilogue, apart = NOTHING
     if not (bias is residual is activation is None):
         epilogue, apart = read_epilogue(
-            bias, residual, activation, known.visible, len(filters), dtype, out
+            bias, residual, activation, known.shape, len(filters), dtype, out
         )
     chosen = choose(known.problem, algorithm)
-    out = result(out, known.visible, dtype, array, filters, *apart)
-    images, target = as_shape(array, known.images), as_shape(out, known.outputs)
+    out = result(out, known.shape, dtype, (array, filters, *apart))
+    images, target = (array, out) if array.ndim == 4 else (array[None], out[None])
     if len(images):
         chosen.run(known.problem, images, filters, target, epilogue)
     return out
@@ -167,21 +168,22 @@ def conv2d(
 
 @dataclass(frozen=True)
 class ConvolutionPlan:
-    """What `conv2d` would do; see `plan_conv2d`.
+    """The way in which `conv2d` computes a result, as `plan_conv2d` returns it.
 
     Attributes
     ----------
     algorithm : {"direct", "winograd"}
-        What runs.
+        Algorithm that runs.
     tile : int
-        Rows and columns of outputs that are computed together, 2 or 4; 1 if directly.
+        Number of rows, and of columns, of a tile of outputs: 2 or 4 for "winograd", 1 for "direct".
     workspace_bytes : int
-        What is allocated besides the result, with the number of threads in use.
+        Memory that is allocated besides the result, with the number of threads in use.
     flops : int
-        Multiplications and additions of the products that are computed, at 3x3 windows those of the
-        transformed tiles, whole ones at the edges too.
+        Number of multiplications and additions that are computed. For "winograd" they are those of
+        the products of transformed tiles, which are whole at the edges, too.
     definition_flops : int
-        The same of the sums in the definition, ``2 * N * F * OH * OW * C/groups * KH * KW``.
+        Number of multiplications and additions in the definition,
+        ``2 * N * F * OH * OW * C/groups * KH * KW``.
     """
 
     algorithm: str
@@ -213,14 +215,14 @@ def plan_conv2d(
     weight_shape : sequence of 4 int
         Shape of the filters.
     stride, padding, dilation, groups, pad_mode, algorithm
-        What `conv2d` would be given.
+        Arguments of `conv2d`.
     dtype : dtype, default float32
-        Of images and filters.
+        Dtype of images and filters.
 
     Returns
     -------
     ConvolutionPlan
-        The algorithm, its memory, and what it computes.
+        The algorithm, its memory, and the number of its operations.
 
     Raises
     ------
@@ -240,11 +242,12 @@ def plan_conv2d(
     array = read(_placeholder(input_shape, "input_shape", dtype), "input", NUMBERS)
     filters = read(_placeholder(weight_shape, "weight_shape", dtype), "weight", NUMBERS)
     known = _geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
-    problem, images = known.problem, as_shape(array, known.images)
+    problem, images = known.problem, array if array.ndim == 4 else array[None]
     chosen = choose(problem, algorithm)
     if not len(images):
         return ConvolutionPlan(chosen.name, chosen.tile, 0, 0, 0)
-    out = _placeholder(known.outputs, "out", computed_dtype(images, filters))
+    dtype = computed_dtype(images.dtype, filters.dtype)
+    out = _placeholder(problem.target, "out", dtype)
     workspace, flops = chosen.plan(problem, images, filters, out)
     return ConvolutionPlan(chosen.name, chosen.tile, workspace, flops, problem.definition_flops)
 
@@ -270,27 +273,27 @@ def conv2d_backward(
     grad_output : array_like, shape (N, F, OH, OW) or (F, OH, OW)
         Gradient of the output.
     input : array_like, shape (N, C, H, W) or (C, H, W)
-        What `conv2d` was given.
+        Images that `conv2d` was given.
     weight : array_like, shape (F, C/groups, KH, KW)
-        What `conv2d` was given.
+        Filters that `conv2d` was given.
     stride, padding, dilation, groups, pad_mode
-        What `conv2d` was given.
+        Arguments that `conv2d` was given.
     algorithm : {"auto", "direct", "winograd"}, default "auto"
-        As for `conv2d`. "winograd" is as exact as `set_precision` says if the gradient of the input
-        sums 128 filters and more, and that of the weight 1024 outputs and more; with precision
-        "highest", "auto" does not take it for fewer.
+        As for `conv2d`. "winograd" is as exact as `set_precision` asks for if the gradient of the
+        input sums at least 128 filters, and that of the weight at least 1024 outputs. With
+        precision "highest", "auto" does not take it for fewer.
     output_mask : sequence of 3 bool, default (True, True, True)
-        Which of the gradients to compute.
+        Whether to compute the gradients of the input, of the weight and of the bias.
 
     Returns
     -------
     grad_input : ndarray, shape of `input`, or None
-        The adjoint of the convolution in its input, padding included: what other modes than
-        "constant" showed in the padding is added to the pixels that were shown.
+        Gradient of the input. If `pad_mode` is not "constant", the gradients of the padding are
+        added to the pixels that the padding was copied from.
     grad_weight : ndarray, shape of `weight`, or None
         Gradient of the weight.
     grad_bias : ndarray, shape (F,), or None
-        Gradient of the bias, the sum of `grad_output`.
+        Gradient of the bias: `grad_output`, summed over everything but filters.
 
     Raises
     ------
@@ -304,8 +307,8 @@ def conv2d_backward(
 
     Notes
     -----
-    Results are bit-identical for every number of threads. All of them are of the dtype
-    that `numpy.result_type` gives for the three arrays, float64 for integers; float16 is computed
+    Results are bit-identical for every number of threads. The dtype of all results is the
+    `numpy.result_type` of the three arrays, or float64 if those are integers. float16 is computed
     in float32.
 
     Examples
@@ -325,25 +328,27 @@ def conv2d_backward(
     array, grad_array = read(input, "input", NUMBERS), read(grad_output, "grad_output", NUMBERS)
     filters = read(weight, "weight", NUMBERS)
     known = _geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
-    if grad_array.shape != known.visible:
-        as_batch(grad_array, "grad_output", 4)
+    if grad_array.shape != known.shape:
+        batch_shape(grad_array.shape, "grad_output", 4)
         raise argument_error(
             ValueError,
-            f"grad_output must have shape {known.visible} for input {array.shape}, weight "
+            f"grad_output must have shape {known.shape} for input {array.shape}, weight "
             f"{filters.shape}, stride {stride}, padding {padding!r} and dilation {dilation}, "
             f"got {grad_array.shape}",
         )
-    images, grads = as_shape(array, known.images), as_shape(grad_array, known.outputs)
+    has_batch = array.ndim == 4
+    images, grads = (array, grad_array) if has_batch else (array[None], grad_array[None])
     wanted = bools(output_mask, "output_mask", 3)
     adjoint, of_weight = known.problem.adjoint, known.problem.weight_gradient
     for_input, for_weight = choose(adjoint, algorithm), choose(of_weight, algorithm)
-    dtype = computed_dtype(grads, images, filters)
+    dtype = computed_dtype(grads.dtype, images.dtype, filters.dtype)
     shapes = array.shape, filters.shape, filters.shape[:1]
     grad_input, grad_weight, grad_bias = (
-        result(None, shape, dtype) if want else None for shape, want in zip(shapes, wanted)
+        new_array(shape, dtype) if want else None for shape, want in zip(shapes, wanted)
     )
     if grad_input is not None:
-        run_adjoint(for_input, adjoint, grads, filters, as_shape(grad_input, images.shape))
+        target = grad_input if has_batch else grad_input[None]
+        run_adjoint(for_input, adjoint, grads, filters, target)
     if grad_weight is not None:
         for_weight.run(of_weight, grads, images, grad_weight)
     if grad_bias is not None:
@@ -367,8 +372,9 @@ def conv_transpose2d(
 ) -> Array:
     """Spread every pixel over a window: `conv2d`'s adjoint, as torch's `conv_transpose2d`.
 
-    ``out[n, f, ih*stride + kh*dilation - top, iw*stride + kw*dilation - left]`` is the sum of all
-    ``input[n, c, ih, iw] * weight[c, f, kh, kw]`` that land there, plus ``bias[f]``.
+    Every product ``input[n, c, ih, iw] * weight[c, f, kh, kw]`` is added to
+    ``out[n, f, ih*stride + kh*dilation - top, iw*stride + kw*dilation - left]``, which begins as
+    ``bias[f]``.
 
     Parameters
     ----------
@@ -377,27 +383,30 @@ def conv_transpose2d(
     weight : array_like, shape (C, F/groups, KH, KW)
         Filters.
     bias : array_like, shape (F,), optional
-        What is added to every output of a filter.
+        Number that is added to every output of a filter.
     stride, dilation : int or pair of int, default 1
-        Step between windows and between the taps of a window; a pair is (vertical, horizontal).
+        Step between windows, and between the taps of a window. A pair is (vertical, horizontal).
     padding : int, pair, ((top, bottom), (left, right)) or "valid", default 0
-        How much is cut off the output at its sides.
+        Number of pixels that are cut off at the sides of the output.
     output_padding : int or pair of int, default 0
-        How much is added to the output at the bottom and right, less than the stride or the
-        dilation: of several sizes that `conv2d` brings to one, it tells which.
+        Number of pixels that are added to the output at the bottom and right. It must be smaller
+        than the stride or the dilation, and chooses one of the sizes that `conv2d` maps to the size
+        of the input.
     groups : int, default 1
-        The channels and the filters are cut into so many groups, each of which sees only its own.
+        Number of groups into which channels and filters are divided. The channels of a group
+        reach the filters of that group only.
     algorithm : {"auto", "direct", "winograd"}, default "auto"
         As for `conv2d`.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping an input.
+        Array for the result, of its shape and dtype, C-contiguous, overlapping no input.
 
     Returns
     -------
     ndarray, shape (N, F, OH, OW) or (F, OH, OW)
-        Of the dtype that `numpy.result_type` gives for input and weight, float64 for integers;
-        the bias is converted to it. float16 is computed in float32. ``OH = (H - 1)*stride - top -
-        bottom + dilation*(KH - 1) + 1 + output_padding`` and OW likewise.
+        Images. Their dtype is the `numpy.result_type` of input and weight, or float64 if those are
+        integers; the bias is converted to it. float16 is computed in float32. The height is
+        ``OH = (H - 1)*stride - top - bottom + dilation*(KH - 1) + 1 + output_padding``, and OW
+        likewise.
 
     Raises
     ------
@@ -425,23 +434,22 @@ def conv_transpose2d(
     known = _transposed_geometry(
         array.shape, filters.shape, stride, padding, output_padding, dilation, groups
     )
-    dtype = computed_dtype(array, filters)
+    dtype = computed_dtype(array.dtype, filters.dtype)
+    problem = known.problem.adjoint
     epilogue, apart = NOTHING
     if bias is not None:
-        epilogue, apart = read_epilogue(
-            bias, None, None, known.visible, known.outputs[1], dtype, out
-        )
-    problem = known.problem.adjoint
+        count = problem.filters * problem.groups
+        epilogue, apart = read_epilogue(bias, None, None, known.shape, count, dtype, out)
     chosen = choose(problem, algorithm)
-    out = result(out, known.visible, dtype, array, filters, *apart)
-    images, target = as_shape(array, known.images), as_shape(out, known.outputs)
+    out = result(out, known.shape, dtype, (array, filters, *apart))
+    images, target = (array, out) if array.ndim == 4 else (array[None], out[None])
     if len(images):
         chosen.run(problem, images, filters, target, epilogue)
     return out
 
 
 def _placeholder(shape: Sequence[int], name: str, dtype: npt.DTypeLike) -> Array:
-    """Make what looks like a contiguous array, of one element in memory."""
+    """Return an array that is as a contiguous one to the planner, with one element in memory."""
     sizes = array_shape(shape, name)
     try:
         element = np.empty(1, dtype)
@@ -455,16 +463,12 @@ def _placeholder(shape: Sequence[int], name: str, dtype: npt.DTypeLike) -> Array
 
 
 class Geometry(NamedTuple):
-    """What the shapes and the window of a convolution, or of a transposed one, decide."""
+    """Everything that the shapes and the window of a convolution decide."""
 
     problem: Problem
     """The convolution; of a transposed one, that whose adjoint it is."""
-    images: Shape
-    """The input's shape, with a batch."""
-    outputs: Shape
-    """The result's shape, with a batch."""
-    visible: Shape
-    """The result's shape, without a batch if the input has none."""
+    shape: Shape
+    """Shape of the result, without a batch if the input has none."""
 
 
 def _geometry(
@@ -476,7 +480,7 @@ def _geometry(
     groups: SupportsIndex,
     pad_mode: str,
 ) -> Geometry:
-    """Read what a convolution is told of its window, and check it with the arrays' shapes."""
+    """Read the window arguments of a convolution, and check them against the arrays' shapes."""
     if not (type(stride) is type(padding) is type(dilation) is type(groups) is int):
         stride, padding, dilation = steps(stride, padding, dilation)
         groups = positive(groups, "groups")
@@ -494,15 +498,15 @@ def _known_geometry(
     groups: SupportsIndex,
     pad_mode: str,
 ) -> Geometry:
-    images = n, c, h, w = batch_shape(shape, "input", 4)
+    n, c, h, w = batch_shape(shape, "input", 4)
     f, channels, kernel_h, kernel_w = _weight_shape(weight)
     count = _groups(groups, f, "filters")
     if c != channels * count:
         raise _mismatch(shape, c, channels * count, weight, count)
     win = window((h, w), (kernel_h, kernel_w), stride, padding, dilation, pad_mode)
     outputs = n, f, win.out_h, win.out_w
-    problem = Problem("forward", images, outputs, count, win)
-    return Geometry(problem, images, outputs, outputs[4 - len(shape) :])
+    problem = Problem("forward", (n, c, h, w), outputs, count, win)
+    return Geometry(problem, outputs[4 - len(shape) :])
 
 
 def _transposed_geometry(
@@ -514,7 +518,7 @@ def _transposed_geometry(
     dilation: IntPair,
     groups: SupportsIndex,
 ) -> Geometry:
-    """Read what a transposed convolution is told of its window, and check it with the shapes."""
+    """Read the window arguments of a transposed convolution, and check them and the shapes."""
     if not (type(stride) is type(padding) is type(dilation) is type(groups) is int):
         stride, padding, dilation = steps(stride, padding, dilation)
         groups = positive(groups, "groups")
@@ -535,7 +539,7 @@ def _known_transposed_geometry(
     dilation: IntPair,
     groups: SupportsIndex,
 ) -> Geometry:
-    images = n, c, h, w = batch_shape(shape, "input", 4)
+    n, c, h, w = batch_shape(shape, "input", 4)
     expected, f, kernel_h, kernel_w = _weight_shape(weight)
     count = _groups(groups, expected, "channels")
     if c != expected:
@@ -544,8 +548,8 @@ def _known_transposed_geometry(
         (h, w), (kernel_h, kernel_w), stride, padding, output_padding, dilation
     )
     outputs = n, f * count, *size
-    problem = Problem("forward", outputs, images, count, win)
-    return Geometry(problem, images, outputs, outputs[4 - len(shape) :])
+    problem = Problem("forward", outputs, (n, c, h, w), count, win)
+    return Geometry(problem, outputs[4 - len(shape) :])
 
 
 def _weight_shape(shape: Shape) -> Shape:

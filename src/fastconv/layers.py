@@ -28,7 +28,7 @@ from fastconv._arrays import (
     NUMBERS,
     Array,
     Shape,
-    as_batch,
+    batch_shape,
     read,
 )
 from fastconv._errors import argument_error
@@ -869,7 +869,9 @@ def class_indices(t: npt.ArrayLike, count: int, classes: int) -> npt.NDArray[np.
 
 
 def _images(x: npt.ArrayLike) -> Array:
-    return as_batch(floats(x), "x", 4, unbatched=False)
+    array = floats(x)
+    batch_shape(array.shape, "x", 4, unbatched=False)
+    return array
 
 
 def _rows(x: Array) -> Array:

@@ -26,17 +26,16 @@ from fastconv._arrays import (
     REALS,
     Array,
     Shape,
-    as_batch,
-    as_shape,
     batch_shape,
+    computed_dtype,
     native_dtype,
     read,
     result,
 )
 from fastconv._errors import argument_error, named
+from fastconv._memory import new_array
 from fastconv._window import Window
 
-FLOAT64 = np.dtype(np.float64)
 INT64 = np.dtype(np.int64)
 
 
@@ -97,26 +96,26 @@ def max_pool2d(
     kernel_size : int or pair of int
         Size of the window, (KH, KW).
     stride : int or pair of int, optional
-        Step between windows; the kernel size if not given.
+        Step between windows. By default it is the kernel size.
     padding : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
-        Padding, which never wins; smaller than the window on each side.
+        Padding, which is never the maximum. It must be smaller than the window on each side.
     dilation : int or pair of int, default 1
         Step between the taps of a window.
     ceil_mode : bool, default False
-        Round the output size up; a window that would start in the padding behind is dropped.
+        Whether to round the output size up. A window that would start in the padding at the bottom
+        or right is dropped.
     return_indices : bool, default False
-        Also return where the maxima lie.
+        Whether to return the positions of the maxima, too.
     out : ndarray, optional
-        Where to write the maxima: of their shape and dtype, C-contiguous, not overlapping the
-        input.
+        Array for the maxima, of their shape and dtype, C-contiguous, not overlapping the input.
 
     Returns
     -------
     output : ndarray, shape (N, C, OH, OW) or (C, OH, OW)
-        Maxima, of the input's dtype. NaN wins.
+        Maxima, of the input's dtype. NaN counts as larger than all numbers.
     indices : ndarray of int64, same shape
-        Flat position ``h*W + w`` of each maximum in its plane: the first in row-major order, the
-        first NaN if there is one. Only with `return_indices`.
+        Flat position ``h*W + w`` of each maximum in its plane. Of equal maxima it is the first in
+        row-major order, of several NaN the first NaN. Only with `return_indices`.
 
     Raises
     ------
@@ -124,6 +123,8 @@ def max_pool2d(
         If an argument is of the wrong type, or the dtype is none of those named.
     ValueError
         If an argument is out of range, the window does not fit, or one holds padding alone.
+    MemoryError
+        If the result is too large to allocate.
 
     See Also
     --------
@@ -139,18 +140,13 @@ def max_pool2d(
     (array([[[9, 6]]]), array([[[1, 6]]]))
     """
     array = read(input, "input", REALS)
-    win, images, outputs, visible = _geometry(
-        array.shape, kernel_size, stride, padding, dilation, ceil_mode
-    )
-    out = result(out, visible, native_dtype(array), array)
-    indices = result(None, visible, INT64) if return_indices else None
-    _kernels.pooling.max_pool(
-        as_shape(array, images),
-        as_shape(out, outputs),
-        None if indices is None else as_shape(indices, outputs),
-        win.packed,
-        _threads.count(),
-    )
+    win, shape = _geometry(array.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    out = result(out, shape, native_dtype(array), (array,))
+    indices = new_array(shape, INT64) if return_indices else None
+    images, maxima, places = array, out, indices
+    if array.ndim == 3:
+        images, maxima, places = array[None], out[None], None if indices is None else indices[None]
+    _kernels.pooling.max_pool(images, maxima, places, win.packed, _threads.count())
     return out if indices is None else (out, indices)
 
 
@@ -169,16 +165,16 @@ def max_pool2d_backward(
     grad_output : array_like, shape (N, C, OH, OW) or (C, OH, OW)
         Gradient of the output, of floats (float16 is summed in float32).
     indices : array_like of int, same shape
-        What `max_pool2d` returned, of any integer dtype.
+        Positions that `max_pool2d` returned, of any integer dtype.
     input_shape : sequence of 4 or 3 int
         Shape of the result, (N, C, H, W) or (C, H, W).
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping an input.
+        Array for the result, of its shape and dtype, C-contiguous, overlapping no input.
 
     Returns
     -------
     ndarray, shape `input_shape`
-        Gradient of the input, of `grad_output`'s dtype. Where several outputs name one pixel,
+        Gradient of the input, of `grad_output`'s dtype. Where several outputs have the same index,
         their gradients are added in row-major order.
 
     Raises
@@ -187,6 +183,8 @@ def max_pool2d_backward(
         If an argument is of the wrong type, or a dtype is none of those named.
     ValueError
         If the shapes do not match or an index lies outside its plane.
+    MemoryError
+        If the result is too large to allocate.
 
     Examples
     --------
@@ -199,15 +197,15 @@ def max_pool2d_backward(
             [ 0.,  0., 20.,  0.]]])
     """
     array = read(grad_output, "grad_output", FLOATS)
-    grads = as_batch(array, "grad_output", 4)
-    where = _indices(indices, array, grads, "grad_output")
+    batch_shape(array.shape, "grad_output", 4)
+    where = _indices(indices, array, "grad_output")
     shape = image_shape(input_shape, "input_shape", array.ndim)
     if shape[:-2] != array.shape[:-2]:
         raise argument_error(
             ValueError,
             f"input_shape must begin with {array.shape[:-2]} as grad_output does, got {shape}",
         )
-    return _place(_kernels.pooling.max_pool_backward, grads, where, shape, out)
+    return _place(_kernels.pooling.max_pool_backward, array, where, shape, out)
 
 
 @named
@@ -228,22 +226,23 @@ def max_unpool2d(
     input : array_like, shape (N, C, H, W) or (C, H, W)
         Values of floats or integers, of any strides.
     indices : array_like of int, same shape
-        What `max_pool2d` returned, of any integer dtype.
+        Positions that `max_pool2d` returned, of any integer dtype.
     kernel_size : int or pair of int
         Size of the window of the pooling.
     stride : int or pair of int, optional
-        Its step; the kernel size if not given.
+        Step of the pooling. By default it is the kernel size.
     padding : int, pair, ((top, bottom), (left, right)) or "valid", default 0
-        Its padding.
+        Padding of the pooling.
     output_size : int, pair of int or the whole shape, optional
-        Height and width of the result, any that hold the indices; if not given,
-        ``(H - 1)*stride - top - bottom + KH`` and the like.
+        Height and width of the result, or its whole shape. All sizes that hold the indices are
+        accepted. By default the height is ``(H - 1)*stride - top - bottom + KH``, and the width
+        likewise.
 
     Returns
     -------
     ndarray, shape (N, C, *output_size) or (C, *output_size)
-        Of the input's dtype. Where several values name one pixel, the last in row-major order
-        stays.
+        Images, of the input's dtype. Where several values have the same index, the last of them in
+        row-major order stays.
 
     Raises
     ------
@@ -251,6 +250,8 @@ def max_unpool2d(
         If an argument is of the wrong type, or a dtype is none of those named.
     ValueError
         If the shapes do not match or an index lies outside its plane.
+    MemoryError
+        If the result is too large to allocate.
 
     Examples
     --------
@@ -263,10 +264,10 @@ def max_unpool2d(
             [0, 0, 6, 0]]])
     """
     array = read(input, "input", REALS)
-    values = as_batch(array, "input", 4)
-    where = _indices(indices, array, values, "input")
+    batch_shape(array.shape, "input", 4)
+    where = _indices(indices, array, "input")
     size = unpooled_size(array.shape, kernel_size, stride, padding, output_size)
-    return _place(_kernels.pooling.max_unpool, values, where, (*array.shape[:-2], *size), None)
+    return _place(_kernels.pooling.max_unpool, array, where, (*array.shape[:-2], *size), None)
 
 
 @named
@@ -290,21 +291,23 @@ def avg_pool2d(
     kernel_size : int or pair of int
         Size of the window, (KH, KW).
     stride : int or pair of int, optional
-        Step between windows; the kernel size if not given.
+        Step between windows. By default it is the kernel size.
     padding : int, pair, ((top, bottom), (left, right)), "valid" or "same", default 0
-        Padding with zeros; smaller than the window on each side.
+        Padding with zeros. It must be smaller than the window on each side.
     ceil_mode : bool, default False
-        Round the output size up; a window that would start in the padding behind is dropped.
+        Whether to round the output size up. A window that would start in the padding at the bottom
+        or right is dropped.
     count_include_pad : bool, default True
-        Divide by the number of positions in the padded image rather than of pixels. Positions
-        beyond the padding (with `ceil_mode`) never count.
+        Whether to divide by the number of positions in the padded image, rather than by the number
+        of pixels. Positions beyond the padding, which `ceil_mode` reaches, never count.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping the input.
+        Array for the result, of its shape and dtype, C-contiguous, not overlapping the input.
 
     Returns
     -------
     ndarray, shape (N, C, OH, OW) or (C, OH, OW)
-        Means. Sums are taken row by row of a window, so that large ones lose few digits.
+        Means. The rows of a window are summed one by one before the sums are added, so that large
+        windows lose few digits.
 
     Raises
     ------
@@ -312,6 +315,8 @@ def avg_pool2d(
         If an argument is of the wrong type, or the dtype is none of those named.
     ValueError
         If an argument is out of range, the window does not fit, or one holds padding alone.
+    MemoryError
+        If the result is too large to allocate.
 
     Examples
     --------
@@ -321,17 +326,10 @@ def avg_pool2d(
     array([[[5., 4.]]])
     """
     array = read(input, "input", NUMBERS)
-    win, images, outputs, visible = _geometry(
-        array.shape, kernel_size, stride, padding, 1, ceil_mode
-    )
-    out = result(out, visible, _mean_dtype(array), array)
-    _kernels.pooling.avg_pool(
-        as_shape(array, images),
-        as_shape(out, outputs),
-        win.packed,
-        bool(count_include_pad),
-        _threads.count(),
-    )
+    win, shape = _geometry(array.shape, kernel_size, stride, padding, 1, ceil_mode)
+    out = result(out, shape, computed_dtype(array.dtype), (array,))
+    images, means = (array, out) if array.ndim == 4 else (array[None], out[None])
+    _kernels.pooling.avg_pool(images, means, win.packed, count_include_pad, _threads.count())
     return out
 
 
@@ -359,7 +357,7 @@ def avg_pool2d_backward(
     kernel_size, stride, padding, ceil_mode, count_include_pad
         As given to `avg_pool2d`.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping the input.
+        Array for the result, of its shape and dtype, C-contiguous, not overlapping the input.
 
     Returns
     -------
@@ -372,6 +370,8 @@ def avg_pool2d_backward(
         If an argument is of the wrong type, or the dtype is none of those named.
     ValueError
         If an argument is out of range, or the shapes do not match.
+    MemoryError
+        If the result is too large to allocate.
 
     Examples
     --------
@@ -382,22 +382,18 @@ def avg_pool2d_backward(
             [1., 1., 2., 2.]]])
     """
     array = read(grad_output, "grad_output", NUMBERS)
-    if array.ndim not in (3, 4):
-        as_batch(array, "grad_output", 4)
+    batch_shape(array.shape, "grad_output", 4)
     shape = image_shape(input_shape, "input_shape", array.ndim)
-    win, images, outputs, expected = _geometry(shape, kernel_size, stride, padding, 1, ceil_mode)
+    win, expected = _geometry(shape, kernel_size, stride, padding, 1, ceil_mode)
     if array.shape != expected:
         raise argument_error(
             ValueError,
             f"grad_output must have shape {expected} for input_shape {shape}, got {array.shape}",
         )
-    out = result(out, shape, _mean_dtype(array), array)
+    out = result(out, shape, computed_dtype(array.dtype), (array,))
+    grads, images = (array, out) if array.ndim == 4 else (array[None], out[None])
     _kernels.pooling.avg_pool_backward(
-        as_shape(array, outputs),
-        as_shape(out, images),
-        win.packed,
-        bool(count_include_pad),
-        _threads.count(),
+        grads, images, win.packed, count_include_pad, _threads.count()
     )
     return out
 
@@ -409,21 +405,19 @@ def _geometry(
     padding: Padding,
     dilation: IntPair,
     ceil_mode: bool,
-) -> tuple[Window, Shape, Shape, Shape]:
-    """Read the window of a pooling over images, and return it with three shapes.
-
-    They are those of the images and of the outputs, with a batch, and that of the outputs without
-    one if the images have none.
-    """
+) -> tuple[Window, Shape]:
+    """Read the window of a pooling over images, and return it with the shape of the result."""
     if not (
         type(kernel_size) is type(padding) is type(dilation) is int
         and (stride is None or type(stride) is int)
+        and type(ceil_mode) is bool
     ):
         kernel_size = pair(kernel_size, "kernel_size")
         stride, padding, dilation = steps(
             kernel_size if stride is None else stride, padding, dilation
         )
-    return _known_geometry(shape, kernel_size, stride, padding, dilation, bool(ceil_mode))
+        ceil_mode = bool(ceil_mode)
+    return _known_geometry(shape, kernel_size, stride, padding, dilation, ceil_mode)
 
 
 @lru_cache(maxsize=512)
@@ -434,35 +428,34 @@ def _known_geometry(
     padding: Padding,
     dilation: IntPair,
     ceil_mode: bool,
-) -> tuple[Window, Shape, Shape, Shape]:
-    images = n, c, h, w = batch_shape(shape, "input", 4)
+) -> tuple[Window, Shape]:
+    _, _, h, w = batch_shape(shape, "input", 4)
     kernel = pair(kernel_size, "kernel_size")
     win = pooling_window((h, w), kernel, stride, padding, dilation, ceil_mode)
-    outputs = n, c, win.out_h, win.out_w
-    return win, images, outputs, outputs[4 - len(shape) :]
+    return win, (*shape[:-2], win.out_h, win.out_w)
 
 
-def _mean_dtype(array: Array) -> np.dtype[Any]:
-    return native_dtype(array) if array.dtype.char in FLOATS else FLOAT64
-
-
-def _indices(indices: npt.ArrayLike, array: Array, batch: Array, name: str) -> Array:
-    """Check the indices that belong to `array`, in a batch or not."""
+def _indices(indices: npt.ArrayLike, array: Array, name: str) -> Array:
+    """Read the indices that belong to `array`, the argument of this name."""
     where = read(indices, "indices", INTEGERS)
     if where.shape != array.shape:
         raise argument_error(
             ValueError, f"indices must have {name}'s shape {array.shape}, got {where.shape}"
         )
-    return as_shape(where, batch.shape)
+    return where
 
 
 def _place(kernel: Any, values: Array, indices: Array, shape: Shape, out: Array | None) -> Array:
-    """Run a kernel that writes values at indices, all of which are known to be good before."""
+    """Run a kernel that writes values at indices, after all of them were checked.
+
+    A given array must stay as it is if an index is bad, so the kernel runs without a target first.
+    A new array may be thrown away.
+    """
     given = out is not None
-    out = result(out, shape, native_dtype(values), values, indices)
+    out = planes = result(out, shape, native_dtype(values), (values, indices))
+    if values.ndim == 3:
+        values, indices, planes = values[None], indices[None], out[None]
     h, w = shape[-2:]
-    planes = as_shape(out, (*values.shape[:2], h, w))
-    # A given array must stay as it is if an index is bad; a new one may be thrown away.
     for target in (None, planes) if given else (planes,):
         if kernel(values, indices, target, h * w, _threads.count()):
             bad = np.argwhere((indices < 0) | (indices >= h * w))[0]

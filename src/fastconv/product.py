@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
 from fastconv._arrays import (
+    FLOAT32,
     NUMBERS,
     Array,
     computed_dtype,
@@ -18,8 +17,6 @@ from fastconv._arrays import (
 )
 from fastconv._errors import argument_error, named
 from fastconv._memory import new_array
-
-WIDE = np.dtype(np.float32)  # what products of float16 are computed in
 
 
 @named
@@ -39,18 +36,18 @@ def matmul(
     a : array_like, shape (M, K)
         Matrix of floats, integers or bool, of any strides. A transposed one costs no copy.
     b : array_like, shape (K, N)
-        Matrix likewise.
+        Matrix of floats, integers or bool, of any strides. A transposed one costs no copy.
     bias : array_like, shape (N,), optional
-        What is added to every row.
+        Row that is added to every row of the product.
     out : ndarray, optional
-        Where to write the result: of its shape and dtype, C-contiguous, not overlapping an input.
+        Array for the result, of its shape and dtype, C-contiguous, overlapping no input.
 
     Returns
     -------
     ndarray, shape (M, N)
-        Of the dtype that `numpy.result_type` gives for `a` and `b`, float64 for integers; the bias
-        is converted to it. float16 is computed in float32. Long sums are taken in blocks of 256
-        terms. Bit-identical for every number of threads.
+        Product. Its dtype is the `numpy.result_type` of `a` and `b`, or float64 if those are
+        integers; the bias is converted to it. float16 is computed in float32. Long sums are taken
+        in blocks of 256 terms. The result is bit-identical for every number of threads.
 
     Raises
     ------
@@ -72,34 +69,35 @@ def matmul(
     >>> fastconv.matmul([[1.0, 2.0]], [[3.0], [4.0]], [100.0])
     array([[111.]])
     """
-    left, right = _matrix(a, "a"), _matrix(b, "b")
+    left, right = read(a, "a", NUMBERS), read(b, "b", NUMBERS)
+    if not (left.ndim == right.ndim == 2):
+        _check_dimensions(left, "a")
+        _check_dimensions(right, "b")
     (m, inner), (rows, n) = left.shape, right.shape
     if inner != rows:
         raise argument_error(
             ValueError,
             f"a's columns must be as many as b's rows, got shapes {left.shape} and {right.shape}",
         )
-    dtype = computed_dtype(left, right)
+    dtype = computed_dtype(left.dtype, right.dtype)
     row = None if bias is None else read_bias(bias, n, "column", dtype)
     inputs = (left, right) if row is None else (left, right, row)
-    out = result(out, (m, n), dtype, *inputs)
+    out = result(out, (m, n), dtype, inputs)
     if not inner:
         out[...] = 0 if row is None else row
     elif dtype.char == "e":
-        wide = new_array((m, n), WIDE)
-        _multiply(left, right, row, wide, WIDE)
+        wide = new_array((m, n), FLOAT32)
+        _multiply(left, right, row, wide)
         with np.errstate(over="ignore"):
             out[...] = wide
     else:
-        _multiply(left, right, row, out, dtype)
+        _multiply(left, right, row, out)
     return out
 
 
-def _multiply(
-    left: Array, right: Array, row: Array | None, out: Array, dtype: np.dtype[Any]
-) -> None:
-    """Run the kernel, on copies of what it cannot read."""
-    kernel = _kernels.product
+def _multiply(left: Array, right: Array, row: Array | None, out: Array) -> None:
+    """Run the kernel in the dtype of `out`, on copies of the matrices that it cannot read."""
+    kernel, dtype = _kernels.product, out.dtype
     if left.dtype is not dtype or not kernel.reads(left):
         left = left.astype(dtype, "C")
     if right.dtype is not dtype or not kernel.reads(right):
@@ -109,8 +107,6 @@ def _multiply(
     kernel.multiply(left, right, row, out, _threads.count())
 
 
-def _matrix(value: npt.ArrayLike, name: str) -> Array:
-    array = read(value, name, NUMBERS)
+def _check_dimensions(array: Array, name: str) -> None:
     if array.ndim != 2:
         raise argument_error(ValueError, f"{name} must have 2 dimensions, got shape {array.shape}")
-    return array
