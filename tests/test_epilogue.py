@@ -172,7 +172,12 @@ def test_what_is_not_finite(level: str, precision: str, bad: float) -> None:
             )
             out = residual.copy()
             fastconv.conv2d(images, weight, **keywords, residual=out, algorithm="winograd", out=out)
+            alone = residual[1].copy()
+            fastconv.conv2d(
+                images[1], weight, **keywords, residual=alone, algorithm="winograd", out=alone
+            )
         assert_same(out, tiled)
+        assert_same(alone, tiled[1])
         direct = fastconv.conv2d(images, weight, **keywords, residual=residual, algorithm="direct")
         assert_same(tiled[1], direct[1])
         np.testing.assert_allclose(tiled, direct, rtol=1e-3, atol=1e-3)

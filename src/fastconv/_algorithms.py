@@ -19,6 +19,7 @@ from fastconv._arguments import one_of
 from fastconv._arrays import Array
 from fastconv._epilogue import Epilogue
 from fastconv._errors import argument_error
+from fastconv._memory import RECYCLED_BYTES, new_array
 from fastconv._problem import Kind, Problem
 
 FLOAT32_PIXELS = 1 << 18
@@ -223,9 +224,8 @@ class Winograd:
             ):
                 DIRECT.run(problem, first, second, out)
             return
-        if epilogue is not None and epilogue.residual is out:
-            # An image that is computed again needs what `out` held.
-            epilogue = epilogue._replace(residual=out.copy())
+        if epilogue is not None and epilogue.residual is not None:
+            epilogue = epilogue._replace(residual=_kept(epilogue.residual, out))
         marks = np.zeros(problem.batch, np.uint8)
         adjoint = problem.kind == "adjoint"
         _kernels.winograd.convolve_tiles(
@@ -235,6 +235,20 @@ class Winograd:
             _kernels.convolution.fold(first, second, out, window, groups, threads)
         if marks.any():
             DIRECT.run(problem, first, second, out, epilogue, marks)
+
+
+def _kept(residual: Array, out: Array) -> Array:
+    """Return a residual that is still there when tiles have overwritten `out`.
+
+    Images with NaN are computed again, and need what `out` held. The copy is made as large as
+    memory must be to be recycled, because new memory would take longer than the copy itself.
+    """
+    if not np.may_share_memory(residual, out):
+        return residual
+    size = max(out.size, RECYCLED_BYTES // out.itemsize)
+    kept = new_array((size,), out.dtype)[: out.size].reshape(out.shape)
+    np.copyto(kept, out)
+    return kept
 
 
 def _terms(problem: Problem) -> int:

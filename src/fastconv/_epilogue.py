@@ -95,15 +95,16 @@ def read_epilogue(
             )
         if not _is_same_memory(added, out):
             apart = (*apart, added)
-        with np.errstate(over="ignore"):
-            added = np.require(added, dtype, ["C", "A"])
+        if added.dtype != dtype or not added.flags.carray:
+            with np.errstate(over="ignore"):
+                added = np.require(added, dtype, ["C", "A"])
     if offsets is None and added is None and function is None:
         return NOTHING
     return Epilogue(offsets, added, function), apart
 
 
-def _is_same_memory(array: Array, out: object) -> bool:
+def _is_same_memory(array: Array, out: Array | None) -> bool:
     """Whether an array is `out` or another view of the same elements."""
-    return array is out or (
-        isinstance(out, np.ndarray) and array.__array_interface__ == out.__array_interface__
-    )
+    if out is None or array is out:
+        return array is out
+    return isinstance(out, np.ndarray) and array.__array_interface__ == out.__array_interface__

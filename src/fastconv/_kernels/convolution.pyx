@@ -46,7 +46,7 @@ from fastconv._kernels.plan cimport (
     fill_offsets, is_pointwise, make_adjoint, make_forward, packed_of, row_pitch,
 )
 from fastconv._kernels.problem cimport Problem, describe, is_wanted, load_bias
-from fastconv._kernels.outputs cimport Rows, store_sums
+from fastconv._kernels.outputs cimport Rows, ask_for_residual, store_sums
 from fastconv._kernels.scratch cimport allocate, release
 from fastconv._kernels.tile cimport PLANE_VECTORS, VECTOR_BYTES
 from fastconv._kernels.weights cimport PACK_CHANNELS, PACK_TAPS, pack_channels
@@ -135,7 +135,7 @@ cdef inline const char *load_source(
 cdef inline void find_part(const Call *call, Rows *rows, const char *packed) noexcept nogil:
     """Look up what the phases of the rows need: weights (packed: of the block) and offsets."""
     cdef const Plan *plan = call.plan
-    rows.part = NULL
+    rows.part, rows.offsets, rows.packed = NULL, NULL, NULL
     if rows.h.taps == 0 or rows.w.taps == 0:
         return
     rows.part = plan.parts + rows.h.index * plan.band.w.n_seeing + rows.w.index
@@ -151,6 +151,8 @@ cdef inline void find_part(const Call *call, Rows *rows, const char *packed) noe
 cdef inline void compute_rows(const Plan *plan, const Rows *rows) noexcept nogil:
     """Compute and store the rows of a pair of phases."""
     cdef Py_ssize_t bytes = plan.problem.bytes, f
+    if plan.problem.target.residual != NULL:
+        ask_for_residual(plan, rows)
     if plan.planar or rows.part == NULL:
         for f in range(rows.filters):
             fill_row(

@@ -11,6 +11,7 @@
 #include "epilogue.h"
 #include "vectors.h"
 
+#include "clip.h"
 #define TEMPLATE "epilogue.c"
 #include "vectors.h"
 
@@ -19,18 +20,6 @@ Finish finish_of(Index bytes) { return bytes == 4 ? finish_float : finish_double
 #else /* the template */
 
 #define IS_FLOAT (sizeof(T) == sizeof(float))
-
-ALWAYS_INLINE NAMED(Vec) NAMED(all)(double x) { return (NAMED(Vec)){0} + (T)x; }
-
-ALWAYS_INLINE NAMED(Vec) NAMED(select)(NAMED(Mask) which, NAMED(Vec) yes, NAMED(Vec) no) {
-    return (NAMED(Vec))(((NAMED(Mask))yes & which) | ((NAMED(Mask))no & ~which));
-}
-
-/* NaN stays NaN: it is neither less nor greater than a bound. */
-ALWAYS_INLINE NAMED(Vec) NAMED(clip)(NAMED(Vec) x, NAMED(Vec) low, NAMED(Vec) high) {
-    x = NAMED(select)(x < low, low, x);
-    return NAMED(select)(x > high, high, x);
-}
 
 /* 2^n for n in the low bits of z's representation, above those of `magic`. */
 ALWAYS_INLINE NAMED(Vec) NAMED(power_of_two)(NAMED(Mask) n) {
@@ -88,19 +77,25 @@ ALWAYS_INLINE NAMED(Vec) NAMED(finish_vector)(const T *sums, const T *residual, 
     return NAMED(activate)(x, a, b, kind);
 }
 
-ALWAYS_INLINE void NAMED(finish_of_kind)(T *to, const T *sums, const T *residual, Index count,
-                                         const Activation *activation, const int kind) {
-    const NAMED(Vec) a = NAMED(all)(activation->a), b = NAMED(all)(activation->b);
+/* A row that is shorter than a vector. */
+ALWAYS_INLINE void NAMED(finish_few)(T *to, const T *sums, const T *residual, Index count,
+                                     NAMED(Vec) a, NAMED(Vec) b, const int kind) {
+    T few[2][LANES] = {{0}, {0}};
+    NAMED(Vec) finished;
+    for (Index i = 0; i < count; i++) few[0][i] = sums[i];
+    for (Index i = 0; residual && i < count; i++) few[1][i] = residual[i];
+    finished = NAMED(finish_vector)(few[0], few[1], a, b, kind);
+    for (Index i = 0; i < count; i++) to[i] = finished[i];
+}
+
+ALWAYS_INLINE void NAMED(finish_row)(T *to, const T *sums, const T *residual, Index count,
+                                     NAMED(Vec) a, NAMED(Vec) b, const int kind) {
+    const Index end = count - LANES;
     NAMED(Vec) last;
-    if (count < LANES) {
-        T few[2][LANES] = {{0}, {0}};
-        for (Index i = 0; i < count; i++) few[0][i] = sums[i];
-        for (Index i = 0; residual && i < count; i++) few[1][i] = residual[i];
-        last = NAMED(finish_vector)(few[0], few[1], a, b, kind);
-        for (Index i = 0; i < count; i++) to[i] = last[i];
+    if (end < 0) {
+        NAMED(finish_few)(to, sums, residual, count, a, b, kind);
         return;
     }
-    const Index end = count - LANES;
     last = NAMED(finish_vector)(sums + end, residual ? residual + end : NULL, a, b, kind);
     for (Index i = 0; i < end; i += LANES)
         *(NAMED(Loose) *)(to + i) =
@@ -108,12 +103,26 @@ ALWAYS_INLINE void NAMED(finish_of_kind)(T *to, const T *sums, const T *residual
     *(NAMED(Loose) *)(to + end) = last;
 }
 
-static void NAMED(finish)(void *to, const void *sums, const void *residual, Index count,
+ALWAYS_INLINE void NAMED(finish_rows)(char *to, Index to_stride, const char *sums, Index pitch,
+                                      const char *residual, Index rows, Index count,
+                                      const Activation *activation, const int kind) {
+    const NAMED(Vec) a = NAMED(all)(activation->a), b = NAMED(all)(activation->b);
+    for (Index r = 0; r < rows; r++, to += to_stride, sums += pitch)
+        if (residual) {
+            NAMED(finish_row)((T *)to, (const T *)sums, (const T *)residual, count, a, b, kind);
+            residual += to_stride;
+        } else {
+            NAMED(finish_row)((T *)to, (const T *)sums, NULL, count, a, b, kind);
+        }
+}
+
+static void NAMED(finish)(void *to, Index to_stride, const void *sums, Index pitch,
+                          const void *residual, Index rows, Index count,
                           const Activation *activation) {
 #define CASE(KIND)                                                                              \
     case KIND:                                                                                  \
-        NAMED(finish_of_kind)((T *)to, (const T *)sums, (const T *)residual, count, activation, \
-                              KIND);                                                            \
+        NAMED(finish_rows)((char *)to, to_stride, (const char *)sums, pitch,                    \
+                           (const char *)residual, rows, count, activation, KIND);              \
         break;
     switch (activation->kind) {
         CASE(IDENTITY)

@@ -2,6 +2,7 @@
 #ifndef FASTCONV_EPILOGUE_H
 #define FASTCONV_EPILOGUE_H
 
+#include "stream.h"
 #include "window.h"
 
 /* The functions of x, with ONNX's formulas; a and b are parameters. */
@@ -20,10 +21,19 @@ typedef struct {
     double a, b;
 } Activation;
 
-/* to[i] = activation(sums[i] + residual[i]); a residual of NULL is zeros. Both may be `to` itself.
- * NaN stays NaN. */
-typedef void (*Finish)(void *to, const void *sums, const void *residual, Index count,
+/* Finish rows: to[i] = activation(sums[i] + residual[i]) for `count` numbers of each row. Rows of `to`
+ * and of the residual lie to_stride bytes apart, rows of sums `pitch` bytes. A residual of NULL is
+ * zeros. Both may be `to` itself. NaN stays NaN. */
+typedef void (*Finish)(void *to, Index to_stride, const void *sums, Index pitch,
+                       const void *residual, Index rows, Index count,
                        const Activation *activation);
+
+/* Ask for memory that will be read, into L2. */
+static inline void prefetch(const char *from, Index bytes) {
+    const char *end = from + bytes;
+    for (from -= (uintptr_t)from % LINE_BYTES; from < end; from += LINE_BYTES)
+        __builtin_prefetch(from, 0, 2);
+}
 
 /* Hidden: every module has the functions of its own CPU level. */
 __attribute__((visibility("hidden"))) Finish finish_of(Index bytes);

@@ -2,10 +2,10 @@
 
 from libc.stdint cimport int32_t
 
-from fastconv._kernels.band cimport Phase
+from fastconv._kernels.band cimport Phase, Side
 from fastconv._kernels.common cimport Axis, smaller, source_index
 from fastconv._kernels.plan cimport Part, Plan
-from fastconv._kernels.target cimport Target, joins_rows, place_of, store_run
+from fastconv._kernels.target cimport Target, joins_rows, place_of, prefetch_residual, store_rows
 
 
 cdef struct Rows:
@@ -50,34 +50,61 @@ cdef inline void fold_row(
         )
 
 
+cdef struct Run:
+    # Rows that follow each other in the target: their place there, their sums, and their outputs.
+    Py_ssize_t n, y, place, sums, rows, count
+
+
+cdef inline Run run_of(const Plan *plan, const Rows *rows, Py_ssize_t i) noexcept nogil:
+    """The run that begins with row i, of the block's first filter."""
+    cdef const Target *target = &plan.problem.target
+    cdef const Side *h = &plan.band.h
+    cdef const Side *w = &plan.band.w
+    cdef Run run
+    run.n = rows.n + i // rows.per_image
+    run.y = rows.h.position + (rows.row_j + i % rows.per_image) * h.step
+    run.place = place_of(
+        target, run.n, rows.g * plan.problem.filters + rows.f, run.y - h.target.before,
+        rows.w.position + rows.column_j * w.step - w.target.before,
+    )
+    run.sums = (i - rows.first) * rows.pitch * plan.problem.bytes
+    run.rows = 1
+    if (
+        rows.pitch == rows.count == w.target.size and h.step == w.step == 1
+        and joins_rows(target, rows.count)
+    ):
+        run.rows = smaller(rows.last - i, rows.per_image - i % rows.per_image)
+    run.count = run.rows * rows.count
+    return run
+
+
+cdef inline void ask_for_residual(const Plan *plan, const Rows *rows) noexcept nogil:
+    """Prefetch what `store_sums` will add."""
+    cdef Py_ssize_t i = rows.first
+    cdef Run run
+    while i < rows.last:
+        run = run_of(plan, rows, i)
+        prefetch_residual(
+            &plan.problem.target, run.place, plan.problem.target.stride_c, rows.filters, run.count
+        )
+        i += run.rows
+
+
 cdef inline void store_sums(const Plan *plan, const Rows *rows) noexcept nogil:
     """Write the sums to the outputs they belong to."""
     cdef const Target *target = &plan.problem.target
-    cdef const Axis *h = &plan.band.h.target
-    cdef Py_ssize_t x = rows.w.position + rows.column_j * plan.band.w.step, y, n, f, c, i, run
-    cdef Py_ssize_t columns = plan.band.w.target.size
-    cdef bint joined = (
-        rows.pitch == rows.count == columns and plan.band.h.step == plan.band.w.step == 1
-        and joins_rows(target, columns)
-    )
-    cdef char *sums
-    for f in range(rows.f, rows.f + rows.filters):
-        c = rows.g * plan.problem.filters + f
-        i = rows.first
-        while i < rows.last:
-            n = rows.n + i // rows.per_image
-            y = rows.h.position + (rows.row_j + i % rows.per_image) * plan.band.h.step
-            sums = rows.sums + plan.problem.bytes * (
-                (f - rows.f) * plan.sums_pitch + (i - rows.first) * rows.pitch
+    cdef Py_ssize_t filter_bytes = plan.sums_pitch * plan.problem.bytes, i = rows.first, f
+    cdef Py_ssize_t c = rows.g * plan.problem.filters + rows.f
+    cdef Run run
+    while i < rows.last:
+        run = run_of(plan, rows, i)
+        if plan.folds:
+            run.rows = 1
+            for f in range(rows.filters):
+                fold_row(plan, run.n, c + f, run.y, rows, rows.sums + run.sums + f * filter_bytes)
+        else:
+            store_rows(
+                target, run.place, target.stride_c, plan.band.w.step * target.stride_w,
+                rows.sums + run.sums, filter_bytes, rows.filters, run.count,
             )
-            run = 1
-            if plan.folds:
-                fold_row(plan, n, c, y, rows, sums)
-            else:
-                if joined:
-                    run = smaller(rows.last - i, rows.per_image - i % rows.per_image)
-                store_run(
-                    target, place_of(target, n, c, y - h.before, x - plan.band.w.target.before),
-                    plan.band.w.step * target.stride_w, sums, run * rows.count,
-                )
-            i += run
+        i += run.rows

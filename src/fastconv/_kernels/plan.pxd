@@ -171,11 +171,10 @@ cdef inline bint fits_plane_tile(const Plan *plan) noexcept:
     """Does the tile for whole planes know all phases of the outputs?"""
     cdef const Side *h = &plan.band.h
     cdef const Side *w = &plan.band.w
-    cdef double zero = 0
     cdef Py_ssize_t i
     for i in range(h.n_phases):
-        if h.phases[i].source_step != 1 or not plan.problem.tiles.correlate_plane(
-            NULL, 0, 0, NULL, 0, h.source.stride, NULL, h.phases[i].taps, 0, NULL, &zero
+        if h.phases[i].source_step != 1 or not plan.problem.tiles.has_plane_tile(
+            h.phases[i].taps, h.source.stride
         ):
             return False
     return (

@@ -12,8 +12,8 @@ from fastconv._kernels.band cimport Side, load_band, load_inside, stored_row
 from fastconv._kernels.common cimport ceil_div, larger, smaller, stream_fence, zip_rows
 from fastconv._kernels.plan cimport Part, Plan, packed_of
 from fastconv._kernels.outputs cimport Rows, row_in_band
-from fastconv._kernels.target cimport Target, place_of, store_run
-from fastconv._kernels.tile cimport PLANE_ROWS, PLANE_VECTORS
+from fastconv._kernels.target cimport CLIP, IDENTITY, Target, finish_run, place_of, write_run
+from fastconv._kernels.tile cimport PLANE_ROWS, PLANE_VECTORS, PlaneOutputs
 
 cdef enum:
     PLANE_BLOCK = 128  # Terms that are summed in one register, SUM_BLOCK of this way.
@@ -100,30 +100,33 @@ cdef inline void correlate_rows(const Plan *plan, const Rows *rows) noexcept nog
 
 
 cdef inline void correlate_phase(
-    const Plan *plan, const Part *part, const char *tables, Py_ssize_t f, const char *band, char *to
+    const Plan *plan, const Part *part, const char *tables, Py_ssize_t f, const char *band,
+    PlaneOutputs *plane,
 ) noexcept nogil:
     """Compute all outputs of a pair of phases of one filter, side by side."""
     cdef const Side *h = &plan.band.h
     cdef Py_ssize_t bytes = plan.problem.bytes
-    cdef const char *weights = packed_of(plan, part, tables)
-    plan.problem.tiles.correlate_plane(
-        to, part.h.last - part.h.first, part.w.last - part.w.first,
-        band + bytes * (
-            plan.band.pitch * (
-                (part.h.first - h.first) * h.rests + stored_row(h, part.h.source - h.base)
-            )
-            + part.w.first - plan.band.w.first
-        ),
-        plan.band.pitch, h.source.stride, weights + f * part.steps * bytes, part.h.taps,
-        part.w.taps, <const int32_t *>(tables + part.offsets),
-        tables + plan.bias + f * bytes,
+    plane.out_h, plane.out_w = part.h.last - part.h.first, part.w.last - part.w.first
+    plane.image = band + bytes * (
+        plan.band.pitch * (
+            (part.h.first - h.first) * h.rests + stored_row(h, part.h.source - h.base)
+        )
+        + part.w.first - plan.band.w.first
     )
+    plane.pitch, plane.stride = plan.band.pitch, h.source.stride
+    plane.filter = packed_of(plan, part, tables) + f * part.steps * bytes
+    plane.kernel_h, plane.kernel_w = part.h.taps, part.w.taps
+    plane.columns = <const int32_t *>(tables + part.offsets)
+    plane.start = tables + plan.bias + f * bytes
+    plan.problem.tiles.correlate_plane(plane)
 
 
 cdef inline void correlate_phases(
-    const Plan *plan, const char *tables, Py_ssize_t f, const char *band, char *sums, char *out
+    const Plan *plan, const char *tables, Py_ssize_t f, const char *band, char *sums,
+    PlaneOutputs *plane,
 ) noexcept nogil:
     """Compute a plane of outputs of one filter; the columns of two phases are interleaved."""
+    cdef char *out = <char *>plane.to
     cdef const Side *h = &plan.band.h
     cdef const Side *w = &plan.band.w
     cdef const Part *part
@@ -134,11 +137,11 @@ cdef inline void correlate_phases(
     for i in range(h.n_phases):
         for j in range(w.n_phases):
             part = plan.parts + h.phases[i].index * w.n_seeing + w.phases[j].index
-            to = out
             if w.step == 2:
                 y = w.phases[j].position + w.phases[j].first * 2 - w.target.before
-                to = phases[y] = sums + y * plan.sums_pitch * bytes
-            correlate_phase(plan, part, tables, f, band, to)
+                phases[y] = sums + y * plan.sums_pitch * bytes
+                plane.to = phases[y]
+            correlate_phase(plan, part, tables, f, band, plane)
         if w.step == 2:
             to = out + row_bytes * (
                 h.phases[i].position + h.phases[i].first * 2 - h.target.before
@@ -166,22 +169,44 @@ cdef inline void load_plane(
     load_inside(&plan.band, n, g, band)
 
 
+cdef inline bint finishes_in_tile(const Target *target) noexcept nogil:
+    """Can the tile add the residual, which it may read twice, and apply the activation?
+
+    Where all comes from beyond the caches, a residual is better read from its begin to its end.
+    """
+    return (
+        target.finish != NULL
+        and (target.activation.kind == IDENTITY or target.activation.kind == CLIP)
+        and target.residual != target.data
+        and (target.residual == NULL or not target.past_caches)
+    )
+
+
 cdef inline void convolve_plane(
     const Plan *plan, const char *tables, Py_ssize_t n, Py_ssize_t g, char *scratch
 ) noexcept nogil:
     """Compute all outputs of an input channel that has filters of its own."""
     cdef const Target *target = &plan.problem.target
     cdef Py_ssize_t pixels = plan.band.h.target.size * plan.band.w.target.size, place, f
-    cdef bint staged = target.past_caches or target.finish != NULL
+    cdef bint in_tile = finishes_in_tile(target)
+    cdef bint staged = target.past_caches or (target.finish != NULL and not in_tile)
     cdef char *band = scratch + plan.at.band
-    cdef char *sums = scratch + plan.at.sums
+    cdef PlaneOutputs plane
     load_plane(plan, n, g, band, <Py_ssize_t *>scratch)
+    plane.residual = NULL
+    plane.clips = in_tile and target.activation.kind == CLIP
+    plane.low, plane.high = target.activation.a, target.activation.b
     for f in range(g * plan.problem.filters, (g + 1) * plan.problem.filters):
         place = place_of(target, n, f, 0, 0)
-        correlate_phases(
-            plan, tables, f, band, sums, scratch + plan.at.staged if staged else target.data + place
-        )
+        plane.to = target.data + place
         if staged:
-            store_run(target, place, target.stride_w, scratch + plan.at.staged, pixels)
+            plane.to = scratch + plan.at.staged
+        if in_tile and target.residual != NULL:
+            plane.residual = target.residual + place
+        correlate_phases(plan, tables, f, band, scratch + plan.at.sums, &plane)
+        if staged:
+            if target.finish != NULL and not in_tile:
+                finish_run(target, place, target.stride_w, scratch + plan.at.staged, pixels)
+            write_run(target, place, target.stride_w, scratch + plan.at.staged, pixels)
     if target.past_caches:
         stream_fence()

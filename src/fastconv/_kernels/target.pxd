@@ -1,6 +1,6 @@
 """Where results go, what is done to them on the way, and the one way to write a run of them."""
 
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 cimport numpy as cnp
 
@@ -12,17 +12,19 @@ from fastconv._kernels.common cimport (
 cdef extern from "epilogue.h":
     enum:
         IDENTITY
+        CLIP
 
     ctypedef struct Activation:
         int kind
         double a, b
 
     ctypedef void (*Finish)(
-        void *to, const void *sums, const void *residual, Py_ssize_t count,
-        const Activation *activation,
+        void *to, Py_ssize_t to_stride, const void *sums, Py_ssize_t pitch, const void *residual,
+        Py_ssize_t rows, Py_ssize_t count, const Activation *activation,
     ) noexcept nogil
 
     Finish finish_of(Py_ssize_t bytes) noexcept nogil
+    void prefetch(const char *from_, Py_ssize_t bytes) noexcept nogil
 
 cdef enum:
     PIECE = 128  # Numbers of a residual that are converted together, on the stack.
@@ -81,48 +83,83 @@ cdef inline bint joins_rows(const Target *target, Py_ssize_t columns) noexcept n
     )
 
 
-cdef inline void store_run(
-    const Target *target, Py_ssize_t place, Py_ssize_t step, char *results, Py_ssize_t count
+cdef inline void store_rows(
+    const Target *target, Py_ssize_t place, Py_ssize_t row_stride, Py_ssize_t step, char *results,
+    Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t count,
 ) noexcept nogil:
-    """Write results, which are finished in place, to every `step`-th byte from a place on."""
+    """Finish rows of results, which may be overwritten, and write them.
+
+    A row begins `pitch` bytes behind the one before it, and goes to every `step`-th byte of a row of
+    the target; these begin at a place and lie row_stride bytes apart.
+    """
+    cdef const char *residual = target.residual
+    cdef Py_ssize_t r
+    if target.finish != NULL and is_plain_run(target, step) and not target.past_caches:
+        if residual != NULL:
+            residual += place
+        target.finish(
+            target.data + place, row_stride, results, pitch, residual, rows, count,
+            &target.activation,
+        )
+        return
+    for r in range(rows):
+        if target.finish != NULL:
+            finish_run(target, place, step, results, count)
+        write_run(target, place, step, results, count)
+        place += row_stride
+        results += pitch
+
+
+cdef inline void prefetch_residual(
+    const Target *target, Py_ssize_t place, Py_ssize_t row_stride, Py_ssize_t rows, Py_ssize_t count
+) noexcept nogil:
+    """Ask for the residual of rows that `store_rows` will write. Rows of several planes lie too far
+    apart for the processor to see them coming, and take as long to wait for as a tile to compute."""
+    cdef Py_ssize_t r
+    if target.residual != NULL:
+        for r in range(rows):
+            prefetch(target.residual + place + r * row_stride, count * target.format.bytes)
+
+
+cdef inline bint is_plain_run(const Target *target, Py_ssize_t step) noexcept nogil:
+    """Are results written side by side, and as they are?"""
+    return step == target.format.bytes and target.format.conversion == AS_IS
+
+
+cdef inline void write_run(
+    const Target *target, Py_ssize_t place, Py_ssize_t step, const char *results, Py_ssize_t count
+) noexcept nogil:
+    """Write finished results to every `step`-th byte from a place on."""
     cdef Format format = target.format
     cdef char *to = target.data + place
-    cdef const char *residual = NULL
-    cdef bint plain = step == format.bytes and format.conversion == AS_IS
-    if target.finish != NULL:
-        if not plain:
-            finish_pieces(target, place, step, results, count)
-        else:
-            if target.residual != NULL:
-                residual = target.residual + place
-            target.finish(
-                results if target.past_caches else to, results, residual, count,
-                &target.activation,
-            )
-            if not target.past_caches:
-                return
     if step != format.bytes:
         spread_row(to, step, results, count, format)
-    elif plain and target.past_caches:
+    elif format.conversion != AS_IS:
+        store_row(to, results, count, format)
+    elif target.past_caches:
         stream_copy(to, results, count * format.bytes)
-    elif plain and count * format.bytes <= SHORT_BYTES:
+    elif count * format.bytes <= SHORT_BYTES:
         copy_bytes(to, results, count * format.bytes)
     else:
-        store_row(to, results, count, format)
+        memcpy(to, results, count * format.bytes)
 
 
-cdef inline void finish_pieces(
+cdef inline void finish_run(
     const Target *target, Py_ssize_t place, Py_ssize_t step, char *results, Py_ssize_t count
 ) noexcept nogil:
-    """Finish results in place; the residual is converted or lies apart."""
+    """Finish results in place; a residual that is of another type, or lies apart, is converted."""
     cdef double piece[PIECE]
-    cdef const void *residual = NULL
-    cdef Py_ssize_t i = 0, some
+    cdef const char *residual = target.residual
+    cdef Py_ssize_t i = 0, some = count
+    if residual != NULL:
+        residual += place
+        if not is_plain_run(target, step):
+            some = PIECE
     while i < count:
-        some = smaller(PIECE, count - i)
-        if target.residual != NULL:
+        some = smaller(some, count - i)
+        if target.residual != NULL and not is_plain_run(target, step):
             load_row(piece, target.residual + place + i * step, some, step, target.format)
-            residual = piece
-        target.finish(results, results, residual, some, &target.activation)
+            residual = <const char *>piece
+        target.finish(results, 0, results, 0, residual, 1, some, &target.activation)
         results += some * target.format.scratch_bytes
         i += some

@@ -48,6 +48,7 @@
 
 #define TEMPLATE "transpose.h"
 #include "vectors.h"
+#include "clip.h"
 #define TEMPLATE "tile.c"
 #include "vectors.h"
 
@@ -217,61 +218,73 @@ static Index NAMED(correlate)(void *to, Index to_pitch, Index out_rows, Index ve
 /* Compute a plane in blocks of R rows and V vectors. The last blocks overlap those before them,
  * so that they end with the plane. A row narrower than a vector overwrites numbers after it,
  * which are written again later. */
-ALWAYS_INLINE void NAMED(correlate_plane_of)(T *to, Index out_h, Index out_w, const T *image,
-                                             Index pitch, const T *filter, Index kernel_w,
-                                             const int32_t *columns, T start, const int KH,
-                                             const int S, const int R, const int V) {
+ALWAYS_INLINE void NAMED(correlate_plane_of)(const PlaneOutputs *plane, const int KH, const int S,
+                                             const int R, const int V) {
+    typedef NAMED(Vec) Vec;
+    const Index out_h = plane->out_h, out_w = plane->out_w, pixels = out_h * out_w;
     const Index step = V == 2 ? smaller(LANES, out_w - LANES) : LANES;
-    const Index width = (V - 1) * step + LANES;
+    const Index width = (V - 1) * step + LANES, pitch = plane->pitch;
+    const T *image = (const T *)plane->image, *residual = (const T *)plane->residual;
+    const T start = *(const T *)plane->start;
+    const Vec low = NAMED(all)(plane->low), high = NAMED(all)(plane->high);
+    const int clips = plane->clips;
+    T *to = (T *)plane->to;
     for (Index i = 0; i < out_h; i += R)
         for (Index j = 0; j < out_w; j += width) {
             Index y = smaller(i, out_h - R), x = larger(0, smaller(j, out_w - width));
-            NAMED(Vec) acc[PLANE_TALL][PLANE_VECTORS];
-            NAMED(accumulate)(acc, image + y * S * pitch + x, pitch, filter, kernel_w, columns,
-                              step, KH, S, R, V);
+            Vec acc[PLANE_TALL][PLANE_VECTORS];
+            NAMED(accumulate)(acc, image + y * S * pitch + x, pitch, (const T *)plane->filter,
+                              plane->kernel_w, plane->columns, step, KH, S, R, V);
             UNROLL for (int r = 0; r < R; r++)
                 UNROLL for (int v = 0; v < V; v++) {
-                    Index at = (y + r) * out_w + x + v * step;
-                    NAMED(Vec) sums = acc[r][v] + start;
-                    if (V > 1 || at + LANES <= out_h * out_w)
+                    Index at = (y + r) * out_w + x + v * step, left = pixels - at;
+                    Vec sums = acc[r][v] + start;
+                    if (V > 1 || left >= LANES) {
+                        if (residual) sums += *(const NAMED(Loose) *)(residual + at);
+                        if (clips) sums = NAMED(clip)(sums, low, high);
                         *(NAMED(Loose) *)(to + at) = sums;
-                    else
-                        memcpy(to + at, &sums, (size_t)(out_h * out_w - at) * sizeof(T));
+                    } else {
+                        for (Index q = 0; residual && q < left; q++) sums[q] += residual[at + q];
+                        if (clips) sums = NAMED(clip)(sums, low, high);
+                        memcpy(to + at, &sums, (size_t)left * sizeof(T));
+                    }
                 }
         }
 }
 
-static int NAMED(correlate_plane)(void *to, Index out_h, Index out_w, const void *image,
-                                  Index pitch, Index stride, const void *filter, Index kernel_h,
-                                  Index kernel_w, const int32_t *columns, const void *start) {
-#define CASE(KH, S, R, V)                                                                       \
-    NAMED(correlate_plane_of)((T *)to, out_h, out_w, (const T *)image, pitch, (const T *)filter, \
-                              kernel_w, columns, *(const T *)start, KH, S, R, V);               \
-    return 1
-#define EACH_SIZE(KH, S)                                          \
-    if (kernel_h == KH && stride == S) {                          \
-        if (out_w <= LANES) {                                     \
-            if (out_h >= PLANE_TALL) { CASE(KH, S, PLANE_TALL, 1); } \
-            if (out_h >= PLANE_ROWS) { CASE(KH, S, PLANE_ROWS, 1); } \
-            CASE(KH, S, 1, 1);                                    \
-        }                                                         \
-        if (out_w < PLANE_VECTORS * LANES) {                      \
-            if (out_h >= PLANE_ROWS) { CASE(KH, S, PLANE_ROWS, 2); } \
-            CASE(KH, S, 1, 2);                                    \
-        }                                                         \
+/* All filters that there are tiles for: rows, and stride of the windows. */
+#define EACH_PLANE(X) X(1, 1) X(2, 1) X(3, 1) X(3, 2) X(5, 1) X(5, 2)
+
+static void NAMED(correlate_plane)(const PlaneOutputs *plane) {
+    const Index out_h = plane->out_h, out_w = plane->out_w;
+#define CASE(KH, S, R, V)                          \
+    NAMED(correlate_plane_of)(plane, KH, S, R, V); \
+    return
+#define EACH_SIZE(KH, S)                                                     \
+    if (plane->kernel_h == KH && plane->stride == S) {                       \
+        if (out_w <= LANES) {                                                \
+            if (out_h >= PLANE_TALL) { CASE(KH, S, PLANE_TALL, 1); }         \
+            if (out_h >= PLANE_ROWS) { CASE(KH, S, PLANE_ROWS, 1); }         \
+            CASE(KH, S, 1, 1);                                               \
+        }                                                                    \
+        if (out_w < PLANE_VECTORS * LANES) {                                 \
+            if (out_h >= PLANE_ROWS) { CASE(KH, S, PLANE_ROWS, 2); }         \
+            CASE(KH, S, 1, 2);                                               \
+        }                                                                    \
         if (out_h >= PLANE_ROWS) { CASE(KH, S, PLANE_ROWS, PLANE_VECTORS); } \
-        CASE(KH, S, 1, PLANE_VECTORS);                            \
+        CASE(KH, S, 1, PLANE_VECTORS);                                       \
     }
-    EACH_SIZE(1, 1)
-    EACH_SIZE(2, 1)
-    EACH_SIZE(3, 1)
-    EACH_SIZE(3, 2)
-    EACH_SIZE(5, 1)
-    EACH_SIZE(5, 2)
+    EACH_PLANE(EACH_SIZE)
 #undef EACH_SIZE
 #undef CASE
-    return 0;
 }
+
+static int NAMED(has_plane_tile)(Index kernel_h, Index stride) {
+#define MATCHES(KH, S) || (kernel_h == KH && stride == S)
+    return 0 EACH_PLANE(MATCHES);
+#undef MATCHES
+}
+#undef EACH_PLANE
 
 ALWAYS_INLINE void NAMED(correlate_taps_of)(T *restrict to, const T *restrict grad,
                                             Index grad_pitch, const T *restrict image,
@@ -343,7 +356,7 @@ static double NAMED(sum)(const void *from, Index count) {
 }
 
 static const Tiles NAMED(tiles) = {LANES, NAMED(multiply), NAMED(unpack), NAMED(pack),
-                                   NAMED(correlate), NAMED(correlate_plane),
+                                   NAMED(correlate), NAMED(correlate_plane), NAMED(has_plane_tile),
                                    NAMED(correlate_taps), NAMED(sum)};
 
 #endif

@@ -23,6 +23,22 @@ enum {
     PLANE_TAPS = 9,
 };
 
+/* A plane of outputs, to[y*out_w + x] = start + sum over (kh, kw) of
+ * filter[kh*kernel_w + kw] * image[(y*stride + kh)*pitch + columns[kw] + x]. */
+typedef struct {
+    void *to;
+    Index out_h, out_w;
+    const void *image;
+    Index pitch, stride;
+    const void *filter;
+    Index kernel_h, kernel_w;
+    const int32_t *columns;
+    const void *start;
+    const void *residual; /* added in the layout of the outputs, but not them; or NULL */
+    int clips;            /* Are the outputs clipped to low and high? */
+    double low, high;
+} PlaneOutputs;
+
 typedef struct {
     Index lanes; /* The number of lanes of a vector. */
     /* See a. `sums` has [rows*pixels][vectors] vectors and `packed` has [steps][vectors]; both
@@ -44,11 +60,11 @@ typedef struct {
     Index (*correlate)(void *to, Index to_pitch, Index out_rows, Index vectors, const void *image,
                        Index pitch, const void *filter, Index kernel_h, Index kernel_w,
                        const int32_t *columns);
-    /* Do the same for a whole plane of outputs, to[y*out_w + x] = start + ..., whose windows
-     * move by `stride` rows of the image. Return whether this size of filter is supported. */
-    int (*correlate_plane)(void *to, Index out_h, Index out_w, const void *image, Index pitch,
-                           Index stride, const void *filter, Index kernel_h, Index kernel_w,
-                           const int32_t *columns, const void *start);
+    /* Compute a whole plane of outputs in the same way. */
+    void (*correlate_plane)(const PlaneOutputs *plane);
+    /* Return whether there is a `correlate_plane` for filters of so many rows, whose windows move by
+     * `stride` rows of the image. */
+    int (*has_plane_tile)(Index kernel_h, Index stride);
     /* See c. Add to to[t] the sum over (p, r, i) of
      * grad[(p*rows + r)*grad_pitch + i] * image[p*plane_step + r*pitch + taps[t] + i] */
     void (*correlate_taps)(void *to, const void *grad, Index grad_pitch, const void *image,

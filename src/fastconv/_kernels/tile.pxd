@@ -12,6 +12,19 @@ cdef extern from "tile.h":
         PLANE_VECTORS
         PLANE_TAPS
 
+    ctypedef struct PlaneOutputs:
+        void *to
+        Py_ssize_t out_h, out_w
+        const void *image
+        Py_ssize_t pitch, stride
+        const void *filter
+        Py_ssize_t kernel_h, kernel_w
+        const int32_t *columns
+        const void *start
+        const void *residual
+        bint clips
+        double low, high
+
     ctypedef struct Tiles:
         Py_ssize_t lanes
         void (*multiply)(
@@ -27,11 +40,8 @@ cdef extern from "tile.h":
             const void *image, Py_ssize_t pitch, const void *filter, Py_ssize_t kernel_h,
             Py_ssize_t kernel_w, const int32_t *columns,
         ) noexcept nogil
-        int (*correlate_plane)(
-            void *to, Py_ssize_t out_h, Py_ssize_t out_w, const void *image, Py_ssize_t pitch,
-            Py_ssize_t stride, const void *filter, Py_ssize_t kernel_h, Py_ssize_t kernel_w,
-            const int32_t *columns, const void *start,
-        ) noexcept nogil
+        void (*correlate_plane)(const PlaneOutputs *plane) noexcept nogil
+        bint (*has_plane_tile)(Py_ssize_t kernel_h, Py_ssize_t stride) noexcept nogil
         void (*pack)(
             void *to, const void *source, Py_ssize_t pitch, Py_ssize_t filters, Py_ssize_t pixels,
             Py_ssize_t vectors, Py_ssize_t readable,

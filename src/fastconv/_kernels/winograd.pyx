@@ -35,7 +35,7 @@ from fastconv._kernels.common cimport (
 from fastconv._kernels.parallel cimport for_each, useful_threads
 from fastconv._kernels.problem cimport Problem, describe, load_bias
 from fastconv._kernels.scratch cimport LINE, Layout, allocate, release, take
-from fastconv._kernels.target cimport place_of, store_run
+from fastconv._kernels.target cimport Target, place_of, prefetch_residual, store_rows
 from fastconv._kernels.tile cimport FLOPS_PER_BYTE, TILE_PIXELS, TILE_VECTORS, VECTOR_BYTES
 from fastconv._kernels.transforms cimport (
     WINOGRAD_TAPS, Transforms, axis_of_tiles, is_bad, plan_band, transforms_of,
@@ -254,6 +254,43 @@ cdef void transform_pixels(
         c += channels
 
 
+cdef struct Outputs:
+    # A rectangle of outputs, and the place of the first in the target.
+    Py_ssize_t place, rows, columns
+
+
+cdef inline Outputs outputs_of(
+    const Plan *plan, Py_ssize_t c, const Segment *segment
+) noexcept nogil:
+    """The outputs of a segment in channel c of the target."""
+    cdef Py_ssize_t top = segment.row * plan.tile, left = segment.column * plan.tile
+    cdef Outputs it
+    it.rows = smaller(plan.tile, plan.out_h - top)
+    it.columns = smaller(segment.tiles * plan.tile, plan.out_w - left)
+    it.place = place_of(&plan.problem.target, segment.n, c, top, left)
+    return it
+
+
+cdef void ask_for_residual(
+    const Plan *plan, const Share *share, const Tiling *tiling, Py_ssize_t position
+) noexcept nogil:
+    """Prefetch what a position's share of an item's filters will add to its outputs. Reading all of it
+    when the outputs are written would be too much at a time."""
+    cdef Py_ssize_t begin = strip_begin(plan, share.first), f, s
+    cdef Py_ssize_t filters = strip_begin(plan, share.last) - begin
+    cdef Outputs it
+    for f in range(
+        position * filters // plan.positions, (position + 1) * filters // plan.positions
+    ):
+        for s in range(tiling.first[tiling.blocks]):
+            it = outputs_of(
+                plan, share.g * plan.problem.filters + begin + f, tiling.segments + s
+            )
+            prefetch_residual(
+                &plan.problem.target, it.place, plan.problem.target.stride_h, it.rows, it.columns
+            )
+
+
 cdef void multiply(
     const Call *call, const Share *share, const Tiling *tiling, Py_ssize_t first, Py_ssize_t last,
     char *scratch,
@@ -265,6 +302,8 @@ cdef void multiply(
     cdef const char *zeros = scratch + plan.at.zeros if first == 0 else NULL
     cdef const void *row[1]
     for position in range(plan.positions):
+        if last == plan.problem.channels and plan.problem.target.residual != NULL:
+            ask_for_residual(plan, share, tiling, position)
         for b in range(tiling.blocks):
             vectors = tiling.vectors[b]
             for s in range(share.first, share.last):
@@ -293,21 +332,15 @@ cdef void store_outputs(
     char *staged,
 ) noexcept nogil:
     """Write a filter's outputs of a block, channel c of the target, to the rows they belong to."""
-    cdef Py_ssize_t bytes = plan.problem.bytes, s, y, top, left, columns, place
-    cdef const Segment *segment
-    cdef char *source
+    cdef const Target *target = &plan.problem.target
+    cdef Py_ssize_t bytes = plan.problem.bytes, s
+    cdef Outputs it
     for s in range(count):
-        segment = segments + s
-        top, left = segment.row * plan.tile, segment.column * plan.tile
-        columns = smaller(segment.tiles * plan.tile, plan.out_w - left)
-        source = staged + segment.lane * plan.tile * bytes
-        place = place_of(&plan.problem.target, segment.n, c, top, left)
-        for y in range(smaller(plan.tile, plan.out_h - top)):
-            store_run(
-                &plan.problem.target, place, plan.problem.target.stride_w, source, columns
-            )
-            source += pitch * bytes
-            place += plan.problem.target.stride_h
+        it = outputs_of(plan, c, segments + s)
+        store_rows(
+            target, it.place, target.stride_h, target.stride_w,
+            staged + segments[s].lane * plan.tile * bytes, pitch * bytes, it.rows, it.columns,
+        )
 
 
 cdef void transform_outputs(

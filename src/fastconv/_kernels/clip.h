@@ -1,0 +1,46 @@
+/* Numbers in vectors between two bounds. A template (vectors.h).
+ *
+ * NaN stays NaN: it is neither less nor greater than a bound, and x86's minimum and maximum return
+ * their second operand then.
+ */
+#ifndef T
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define CLIP_float(x, low, high) _mm512_min_ps(high, _mm512_max_ps(low, x))
+#define CLIP_double(x, low, high) _mm512_min_pd(high, _mm512_max_pd(low, x))
+#elif defined(__AVX2__)
+#define CLIP_float(x, low, high) _mm256_min_ps(high, _mm256_max_ps(low, x))
+#define CLIP_double(x, low, high) _mm256_min_pd(high, _mm256_max_pd(low, x))
+#elif defined(__SSE2__)
+#define CLIP_float(x, low, high) _mm_min_ps(high, _mm_max_ps(low, x))
+#define CLIP_double(x, low, high) _mm_min_pd(high, _mm_max_pd(low, x))
+#else
+#define CLIP_float(x, low, high) clip_lanes_float(x, low, high)
+#define CLIP_double(x, low, high) clip_lanes_double(x, low, high)
+#endif
+
+#define TEMPLATE "clip.h"
+#include "vectors.h"
+
+#else /* the template */
+
+ALWAYS_INLINE NAMED(Vec) NAMED(all)(double x) { return (NAMED(Vec)){0} + (T)x; }
+
+ALWAYS_INLINE NAMED(Vec) NAMED(select)(NAMED(Mask) which, NAMED(Vec) yes, NAMED(Vec) no) {
+    return (NAMED(Vec))(((NAMED(Mask))yes & which) | ((NAMED(Mask))no & ~which));
+}
+
+ALWAYS_INLINE NAMED(Vec) NAMED(clip_lanes)(NAMED(Vec) x, NAMED(Vec) low, NAMED(Vec) high) {
+    x = NAMED(select)(x < low, low, x);
+    return NAMED(select)(x > high, high, x);
+}
+
+ALWAYS_INLINE NAMED(Vec) NAMED(clip)(NAMED(Vec) x, NAMED(Vec) low, NAMED(Vec) high) {
+    return NAMED(CLIP)(x, low, high);
+}
+
+#endif
