@@ -10,6 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv._arguments import generator, number
+from fastconv._errors import argument_error, named
+from fastconv._files import path_of
 from fastconv._idx import IMAGES, LABELS, read_idx
 
 __all__ = ["load_digits", "load_mnist"]
@@ -20,6 +23,7 @@ Pair: TypeAlias = tuple[Array, Array]
 TRAIN, TEST = "train", "t10k"  # what MNIST's files begin with
 
 
+@named
 def load_digits(
     normalize: bool = True,
     flatten: bool = False,
@@ -69,6 +73,7 @@ def load_digits(
     return _prepared(parts, 16 if normalize else None, flatten, one_hot_label)
 
 
+@named
 def load_mnist(
     folder: str | os.PathLike[str],
     normalize: bool = True,
@@ -109,13 +114,14 @@ def load_mnist(
     ValueError
         If files are missing, damaged, of the wrong kind, or do not fit each other.
     """
-    root = Path(folder)
+    root = Path(path_of(folder, "folder"))
     found = {part: _read_pair(root, part) for part in (TRAIN, TEST)}
     pairs = [pair for pair in found.values() if pair]
     if not pairs:
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             f"{root}: no files called {TRAIN}-images..., {TRAIN}-labels..., {TEST}-images... and "
-            f"{TEST}-labels..., or one of the two pairs"
+            f"{TEST}-labels..., or one of the two pairs",
         )
     if len(pairs) == 1:
         parts = _split(*pairs[0], test_fraction, seed)
@@ -123,9 +129,10 @@ def load_mnist(
         parts = pairs[0], pairs[1]
         sizes = ["{} x {}".format(*images.shape[2:]) for images, _ in parts]
         if sizes[0] != sizes[1]:
-            raise ValueError(
+            raise argument_error(
+                ValueError,
                 f"{root}: images to train with are of {sizes[0]} pixels, those to test with of "
-                f"{sizes[1]}"
+                f"{sizes[1]}",
             )
     return _prepared(parts, 255 if normalize else None, flatten, one_hot_label)
 
@@ -151,26 +158,31 @@ def _read_pair(folder: Path, part: str) -> Pair | None:
         return None
     for what, paths in zip(("images", "labels"), files):
         if not paths:
-            raise ValueError(f"{folder}: there are {part}-... files, but no {part}-{what}...")
+            raise argument_error(
+                ValueError, f"{folder}: there are {part}-... files, but no {part}-{what}..."
+            )
     (image_file, *_), (label_file, *_) = files  # sorted: a plain file before a gzipped one
     images, labels = read_idx(image_file, IMAGES), read_idx(label_file, LABELS)
     if len(images) != len(labels):
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             f"{image_file} and {label_file} do not belong together: {len(images)} images, "
-            f"{len(labels)} labels"
+            f"{len(labels)} labels",
         )
     return images[:, np.newaxis], labels
 
 
 def _split(images: Array, labels: Array, test_fraction: float, seed: int) -> tuple[Pair, Pair]:
     """Draw the images to test with."""
-    count = round(len(images) * test_fraction) if 0 < test_fraction < 1 else 0
+    part = number(test_fraction, "test_fraction")
+    count = round(len(images) * part) if 0 < part < 1 else 0
     if not 0 < count < len(images):
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             f"test_fraction must leave images to train and to test with, got {test_fraction} of "
-            f"{len(images)}"
+            f"{len(images)}",
         )
-    order = np.random.default_rng(seed).permutation(len(images))
+    order = generator(seed).permutation(len(images))
     test, train = np.sort(order[:count]), np.sort(order[count:])
     return (images[train], labels[train]), (images[test], labels[test])
 

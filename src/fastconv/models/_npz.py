@@ -19,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from fastconv._arrays import Array, Shape
+from fastconv._errors import argument_error
 from fastconv._files import replacing
 from fastconv.models._parameters import Parameters, assign, check_array, check_names
 
@@ -105,9 +106,10 @@ class Archive:
     def read_uncompressed(self, name: str) -> Array:
         """Read an array of any size that `write_npz` writes: none is larger than its file."""
         if self.header(name).nbytes > self._size:
-            raise DamagedFileError(
+            raise argument_error(
+                DamagedFileError,
                 f"{self._path} is damaged: {name} is larger than the whole file of {self._size} "
-                "bytes, though it must not be compressed"
+                "bytes, though it must not be compressed",
             )
         return self.read(name)
 
@@ -120,7 +122,9 @@ class Archive:
             raise
         except Exception as error:
             which = "" if name is None else f"{name}: "
-            raise DamagedFileError(f"{self._path} is damaged: {which}{error}") from error
+            raise argument_error(
+                DamagedFileError, f"{self._path} is damaged: {which}{error}"
+            ) from error
 
 
 def _header(data: bytes) -> Header:
@@ -141,7 +145,7 @@ def _header(data: bytes) -> Header:
 
 
 @contextlib.contextmanager
-def open_npz(path: str | os.PathLike[str]) -> Iterator[Archive]:
+def open_npz(path: str) -> Iterator[Archive]:
     """Open an .npz file, however it is called.
 
     Yields
@@ -158,27 +162,27 @@ def open_npz(path: str | os.PathLike[str]) -> Iterator[Archive]:
     """
     with open(path, "rb") as file:
         if file.read(2) != b"PK":
-            raise DamagedFileError(
-                f"{os.fspath(path)} is not an .npz file; if it is a pickle, give "
-                "fastconv.models.read_pickle(...) in its place"
+            raise argument_error(
+                DamagedFileError,
+                f"{path} is not an .npz file; if it is a pickle, give "
+                "fastconv.models.read_pickle(...) in its place",
             )
-        yield Archive(os.fspath(path), file)
+        yield Archive(path, file)
 
 
-def load(to: Parameters, path: str | os.PathLike[str]) -> None:
+def load(to: Parameters, path: str) -> None:
     """Set all of a network's arrays from an .npz file, as `assign` does.
 
     Nothing is unpacked unless the file announces the names, shapes and dtypes of the network.
     """
-    source = os.fspath(path)
     with open_npz(path) as archive:
-        check_names(to, archive.names, source)
+        check_names(to, archive.names, path)
         for name in to:
-            check_array(to, name, archive.header(name), source)
-        assign(to, {name: archive.read(name) for name in to}, source)
+            check_array(to, name, archive.header(name), path)
+        assign(to, {name: archive.read(name) for name in to}, path)
 
 
-def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
+def write_npz(path: str, arrays: Mapping[str, Array]) -> None:
     """Write arrays, uncompressed, to a file of exactly this name, whole or not at all."""
     with replacing(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # it has an argument of another type, too

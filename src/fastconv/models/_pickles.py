@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from fastconv._arrays import Array
+from fastconv._errors import argument_error, named
+from fastconv._files import path_of
 
 __all__ = ["read_pickle"]
 
@@ -180,6 +182,7 @@ def _text(value: Any) -> str:
     return value
 
 
+@named
 def read_pickle(path: str | os.PathLike[str]) -> dict[str, Array]:
     """Read a pickled dict of NumPy arrays, as the textbook's networks save their parameters.
 
@@ -215,12 +218,15 @@ def read_pickle(path: str | os.PathLike[str]) -> dict[str, Array]:
     ...     read_pickle(path)
     {'b1': array([0., 1., 2.])}
     """
-    with open(path, "rb") as file:
+    source = path_of(path, "path")
+    with open(source, "rb") as file:
         data = file.read()
     try:
         return _unpickle(data)
     except Exception as error:  # damaged pickles raise almost anything
-        raise ValueError(f"{os.fspath(path)} is not a pickled dict of arrays: {error}") from error
+        raise argument_error(
+            ValueError, f"{source} is not a pickled dict of arrays: {error}"
+        ) from error
 
 
 def _unpickle(data: bytes) -> dict[str, Array]:

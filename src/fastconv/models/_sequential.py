@@ -13,8 +13,19 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._arguments import IntPair, Padding, integers, pair, positive
+from fastconv._arguments import (
+    IntPair,
+    Padding,
+    generator,
+    integers,
+    is_sequence,
+    number,
+    pair,
+    positive,
+)
 from fastconv._arrays import FLOATS, NUMBERS, Array, Shape, read
+from fastconv._errors import argument_error, named, reason
+from fastconv._files import path_of
 from fastconv._layer import children_of, walk
 from fastconv._text import table
 from fastconv.layers import (
@@ -43,6 +54,7 @@ LEARNED = ("W", "b", "gamma", "beta")
 SHORT_NAMES = {"Convolution": "Conv", "Pooling": "Pool"}
 
 
+@named
 class Sequential:
     """A chain of layers that ends in scores for classes, with softmax and cross entropy behind it.
 
@@ -96,15 +108,20 @@ class Sequential:
         dtype: npt.DTypeLike = np.float32,
         seed: int | np.random.Generator | None = None,
     ) -> None:
+        if not is_sequence(input_dim):
+            raise argument_error(
+                TypeError, f"input_dim must be a sequence of positive ints, got {input_dim!r}"
+            )
         self.input_dim = integers(input_dim, "input_dim", "a sequence of positive ints")
         if not self.input_dim or min(self.input_dim) < 1:
-            raise ValueError(f"input_dim must be a sequence of positive ints, got {input_dim}")
+            raise argument_error(
+                ValueError, f"input_dim must be a sequence of positive ints, got {input_dim}"
+            )
         self.output_dim = self.input_dim
-        self.dtype = np.dtype(dtype)
-        read(np.empty(0, self.dtype), "a network", FLOATS)
+        self.dtype = _float_dtype(dtype)
         if seed is None:
             seed = int(np.random.randint(2**32, dtype=np.uint64))  # noqa: NPY002
-        self.rng = np.random.default_rng(seed)
+        self.rng = generator(seed)
         self.layers: dict[str, Layer] = {}
         self.params = Parameters()
         self.state = Parameters()  # also what is kept but not learned
@@ -114,6 +131,8 @@ class Sequential:
         self._numbers = {WEIGHTS: 0, NORMALIZATION: 0}
         self._switched: set[str] = set()
         """The names of the layers that are told whether they are being trained."""
+        if not isinstance(layers, Iterable):
+            raise argument_error(TypeError, f"layers must be several layers, got {layers!r}")
         self.add(*layers)
 
     def __repr__(self) -> str:
@@ -162,6 +181,11 @@ class Sequential:
         return self
 
     def _add(self, layer: Layer) -> None:
+        has_both = all(callable(getattr(layer, name, None)) for name in ("forward", "backward"))
+        if isinstance(layer, type) or not has_both:
+            raise argument_error(
+                TypeError, f"a layer must be an object with forward and backward, got {layer!r}"
+            )
         kind = _kind(layer)
         name = f"{kind}{1 + sum(_kind(other) == kind for other in self.layers.values())}"
         self._check_new(name, layer)
@@ -171,8 +195,9 @@ class Sequential:
             shapes = self._shapes_behind(name, layer)
         except (TypeError, ValueError) as error:
             self._switched.discard(name)
-            raise type(error)(
-                f"{name} does not fit behind an output of {self.output_dim}: {error}"
+            raise argument_error(
+                type(error),
+                f"{name} does not fit behind an output of {self.output_dim}: {reason(error)}",
             ) from error
         self.layers[name] = layer
         self._shapes |= shapes
@@ -187,12 +212,16 @@ class Sequential:
     def _check_new(self, name: str, layer: Layer) -> None:
         """Raise a ValueError if a layer, or one that it holds, is in the network already."""
         if self._is_held:
-            raise ValueError(f"{name}: no layer can be added to a network that another one holds")
+            raise argument_error(
+                ValueError, f"{name}: no layer can be added to a network that another one holds"
+            )
         known = {id(part) for part in walk(self)}
         for part in walk(layer):
             if id(part) in known:
                 which = "" if part is layer else f" and holds {_kind(part)} again"
-                raise ValueError(f"{name}: a layer can be in a network only once{which}")
+                raise argument_error(
+                    ValueError, f"{name}: a layer can be in a network only once{which}"
+                )
             known.add(id(part))
 
     def _name_arrays(self, layer: Layer) -> None:
@@ -254,7 +283,9 @@ class Sequential:
            https://arxiv.org/abs/1502.01852
         """
         if len(self.output_dim) != 3:
-            raise ValueError(f"a convolution does not fit behind an output of {self.output_dim}")
+            raise argument_error(
+                ValueError, f"a convolution does not fit behind an output of {self.output_dim}"
+            )
         count, parts = positive(filters, "filters"), positive(groups, "groups")
         shape = (count, max(1, self.output_dim[0] // parts), *pair(size, "size"))
         W = self._weight(shape, prod(shape[1:]), std)
@@ -300,8 +331,8 @@ class Sequential:
     def _weight(self, shape: Shape, fan_in: int, std: float | None) -> Array:
         """Draw weights in place: a large network does not need its memory twice."""
         drawn: Any = np.float64 if self.dtype == np.float64 else np.float32
-        weight = self.rng.standard_normal(shape, drawn)
-        weight *= sqrt(2 / fan_in) if std is None else std
+        weight: Array = self.rng.standard_normal(shape, drawn)
+        weight *= sqrt(2 / fan_in) if std is None else number(std, "std")
         return weight.astype(self.dtype, copy=False)
 
     # ---- use -----------------------------------------------------------------------------------
@@ -494,7 +525,7 @@ class Sequential:
         """
         images, step = self._checked(x), positive(batch_size, "batch_size")
         if not len(images):
-            raise ValueError("x must not be empty: there is no accuracy")
+            raise argument_error(ValueError, "x must not be empty: there is no accuracy")
         self._check_scores()
         labels = class_indices(t, len(images), self.output_dim[0])
         right = 0
@@ -543,17 +574,19 @@ class Sequential:
     def _checked(self, x: npt.ArrayLike) -> Array:
         array = read(x, "x", NUMBERS)
         if array.shape[1:] != self.input_dim or not array.ndim:
-            raise ValueError(
+            raise argument_error(
+                ValueError,
                 f"x must have shape (N, {str(self.input_dim)[1:-1].rstrip(',')}) for this network, "
-                f"got {array.shape}"
+                f"got {array.shape}",
             )
         return array
 
     def _check_scores(self) -> None:
         if len(self.output_dim) != 1:
-            raise ValueError(
+            raise argument_error(
+                ValueError,
                 f"the network must end in a row of scores for classes, its output is "
-                f"{self.output_dim}"
+                f"{self.output_dim}",
             )
 
     def _forward(self, name: str, layer: Any, x: Array, train_flg: bool) -> Array:
@@ -575,7 +608,7 @@ class Sequential:
         OSError
             If it cannot be written.
         """
-        write_npz(file_name, self.state)
+        write_npz(path_of(file_name, "file_name"), self.state)
 
     def load_params(
         self,
@@ -598,7 +631,7 @@ class Sequential:
         if isinstance(file_name, Mapping):
             assign(self.state, file_name, "the mapping")
         else:
-            load(self.state, file_name)
+            load(self.state, path_of(file_name, "file_name"))
 
     # ---- summary -------------------------------------------------------------------------------
 
@@ -695,6 +728,19 @@ def _looked_at(forward: Any, path: str, shapes: dict[str, Shape]) -> Any:
         return result
 
     return looking
+
+
+def _float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """Read the dtype of a network."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or found.char not in FLOATS:
+        raise argument_error(
+            TypeError, f"dtype must be float16, float32 or float64, got {found or repr(dtype)}"
+        )
+    return found
 
 
 def _held(layer: Layer, attributes: Iterable[str]) -> list[str]:

@@ -9,7 +9,6 @@ steps, states of random generators, and the history.
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastconv._arrays import Array
+from fastconv._errors import argument_error, reason
 from fastconv.models._npz import Archive, DamagedFileError, open_npz, write_npz
 from fastconv.training._history import Epoch
 from fastconv.training._network import generators_of, state_of
@@ -44,7 +44,7 @@ class _Checkpoint:
     """The states of the generators, in the order of `_bit_generators`."""
 
 
-def save_checkpoint(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+def save_checkpoint(trainer: Trainer, path: str) -> None:
     """Write a training's state to a file, whole or not at all."""
     rule = trainer.optimizer
     about = {
@@ -68,7 +68,7 @@ def save_checkpoint(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     )
 
 
-def load_checkpoint(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+def load_checkpoint(trainer: Trainer, path: str) -> None:
     """Let a training go on from a file, or raise an error before anything is changed."""
     with open_npz(path) as archive:
         try:
@@ -76,8 +76,9 @@ def load_checkpoint(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         except DamagedFileError:
             raise
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{os.fspath(path)} is not a checkpoint of this training: {error}"
+            raise argument_error(
+                ValueError,
+                f"{path} is not a checkpoint of this training: {reason(error)}",
             ) from error
     for name, array in state_of(trainer.network).items():
         # Networks with a plain dict hold the same array in a layer, so it is changed in place.

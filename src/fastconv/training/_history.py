@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 
@@ -24,7 +23,7 @@ class Epoch:
     """None if there are no images to test with."""
 
 
-def write_history(history: Iterable[Epoch], path: str | os.PathLike[str]) -> None:
+def write_history(history: Iterable[Epoch], path: str) -> None:
     """Write a line of names and a line per epoch, as comma-separated values."""
     lines = [",".join(field.name for field in fields(Epoch))]
     lines += [

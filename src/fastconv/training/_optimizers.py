@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from fastconv._arguments import number
 from fastconv._arrays import Array
+from fastconv._errors import argument_error, named
 
 __all__ = ["OPTIMIZERS", "SGD", "AdaGrad", "Adam", "Momentum", "Optimizer", "RMSprop"]
 
@@ -23,6 +25,7 @@ EPSILON = 1e-7
 PIECE = 1 << 15  # numbers
 
 
+@named
 class Optimizer(ABC):
     """What all rules share: the learning rate, and arrays that are kept for every parameter.
 
@@ -40,9 +43,9 @@ class Optimizer(ABC):
     variables: tuple[str, ...] = ()
 
     def __init__(self, lr: float) -> None:
-        if not 0 < lr < inf:
-            raise ValueError(f"lr must be a positive number, got {lr}")
-        self.lr = float(lr)
+        self.lr = number(lr, "lr", "a positive number")
+        if not 0 < self.lr < inf:
+            raise argument_error(ValueError, f"lr must be a positive number, got {lr}")
         self.iter = 0
         self.kept: dict[str, dict[str, Array]] = {name: {} for name in self.variables}
 
@@ -64,12 +67,19 @@ class Optimizer(ABC):
             If a gradient, or what was kept for a parameter, is of another shape; nothing is then
             changed.
         """
+        for what, mapping in (("params", params), ("grads", grads)):
+            if not isinstance(mapping, Mapping):
+                kind = type(mapping).__name__
+                raise argument_error(TypeError, f"{what} must map names to arrays, got {kind}")
         for name, param in params.items():
+            if name not in grads:
+                raise argument_error(KeyError, f"there is no gradient of {name}")
             kept = [("what is kept for", of[name]) for of in self.kept.values() if name in of]
             for what, array in [("the gradient of", grads[name]), *kept]:
                 if array.shape != param.shape:
-                    raise ValueError(
-                        f"{what} {name} must have shape {param.shape}, got {array.shape}"
+                    raise argument_error(
+                        ValueError,
+                        f"{what} {name} must have shape {param.shape}, got {array.shape}",
                     )
         self.iter += 1
         for name, param in params.items():
@@ -101,6 +111,7 @@ def _pieces(*arrays: Array) -> Iterator[tuple[Array, ...]]:
         yield arrays
 
 
+@named
 class SGD(Optimizer):
     """Stochastic gradient descent: ``W -= lr * dW``.
 
@@ -126,6 +137,7 @@ class SGD(Optimizer):
         param -= self.lr * grad
 
 
+@named
 class Momentum(Optimizer):
     """Descent with a velocity: ``v = momentum * v - lr * dW``, ``W += v``.
 
@@ -141,7 +153,7 @@ class Momentum(Optimizer):
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
         super().__init__(lr)
-        self.momentum = momentum
+        self.momentum = number(momentum, "momentum")
 
     def _update(self, param: Array, grad: Array, *kept: Array) -> None:
         (v,) = kept
@@ -150,6 +162,7 @@ class Momentum(Optimizer):
         param += v
 
 
+@named
 class AdaGrad(Optimizer):
     """Steps that shrink where gradients were large: ``h += dW**2``, ``W -= lr * dW / sqrt(h)``.
 
@@ -175,6 +188,7 @@ class AdaGrad(Optimizer):
         param -= self.lr * grad / (np.sqrt(h) + EPSILON)
 
 
+@named
 class RMSprop(Optimizer):
     """AdaGrad with a memory that fades: ``h = decay_rate * h + (1 - decay_rate) * dW**2``.
 
@@ -195,7 +209,7 @@ class RMSprop(Optimizer):
 
     def __init__(self, lr: float = 0.01, decay_rate: float = 0.99) -> None:
         super().__init__(lr)
-        self.decay_rate = decay_rate
+        self.decay_rate = number(decay_rate, "decay_rate")
 
     def _update(self, param: Array, grad: Array, *kept: Array) -> None:
         (h,) = kept
@@ -204,6 +218,7 @@ class RMSprop(Optimizer):
         param -= self.lr * grad / (np.sqrt(h) + EPSILON)
 
 
+@named
 class Adam(Optimizer):
     """Means of gradients, divided by the root of means of their squares [1]_.
 
@@ -224,7 +239,7 @@ class Adam(Optimizer):
 
     def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
         super().__init__(lr)
-        self.beta1, self.beta2 = beta1, beta2
+        self.beta1, self.beta2 = number(beta1, "beta1"), number(beta2, "beta2")
 
     def _update(self, param: Array, grad: Array, *kept: Array) -> None:
         m, v = kept

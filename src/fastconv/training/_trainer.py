@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 import os
 import signal
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._arguments import positive
+from fastconv._arguments import generator, one_of, positive
 from fastconv._arrays import Array
-from fastconv._files import check_writable
+from fastconv._errors import argument_error, named, reason
+from fastconv._files import check_writable, path_of
 from fastconv.layers import class_indices
 from fastconv.training._checkpoint import load_checkpoint, save_checkpoint
 from fastconv.training._history import Epoch, write_history
@@ -33,6 +35,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 """Each schedule's factor of the learning rate, by the part of the training that is done."""
 
 
+@named
 class Trainer:
     """Train a network with mini-batches.
 
@@ -122,6 +125,11 @@ class Trainer:
         seed: int = 0,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
+        needed = ("predict", "gradient", "accuracy")
+        if not all(callable(getattr(network, name, None)) for name in needed):
+            raise argument_error(
+                TypeError, f"network must have {', '.join(needed)}, got {type(network).__name__}"
+            )
         self.network = network
         self.x_train, self.t_train = _labelled(network, x_train, t_train, "train")
         self.x_test: Array | None = None
@@ -130,7 +138,9 @@ class Trainer:
             self.x_test, self.t_test = _labelled(network, x_test, t_test, "test")
         elif x_test is not None or t_test is not None:
             missing = "x_test" if x_test is None else "t_test"
-            raise ValueError(f"x_test and t_test must be given together, {missing} is None")
+            raise argument_error(
+                ValueError, f"x_test and t_test must be given together, {missing} is None"
+            )
         self.epochs = positive(epochs, "epochs")
         self.batch_size = positive(mini_batch_size, "mini_batch_size")
         self.optimizer = _optimizer(optimizer, optimizer_param)
@@ -139,12 +149,12 @@ class Trainer:
             self.evaluated = positive(
                 evaluate_sample_num_per_epoch, "evaluate_sample_num_per_epoch"
             )
-        if schedule not in SCHEDULES:
-            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
-        self.schedule = schedule
+        self.schedule = one_of(schedule, "schedule", tuple(SCHEDULES))
         self.verbose = verbose
+        if checkpoint is not None:
+            path_of(checkpoint, "checkpoint")
         self.checkpoint = checkpoint
-        self.rng = np.random.default_rng(seed)
+        self.rng = generator(seed)
         self.order = self.rng.permutation(len(self.x_train))  # of this epoch
         self.history: list[Epoch] = []
         self.train_loss_list: list[float] = []
@@ -278,7 +288,7 @@ class Trainer:
         OSError
             If it cannot be written.
         """
-        save_checkpoint(self, path)
+        save_checkpoint(self, path_of(path, "path"))
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Go on from where `save_checkpoint` was called.
@@ -295,7 +305,7 @@ class Trainer:
         ValueError
             If it is damaged or of another training; nothing is then changed.
         """
-        load_checkpoint(self, path)
+        load_checkpoint(self, path_of(path, "path"))
 
     def write_history(self, path: str | os.PathLike[str]) -> None:
         """Write the history as comma-separated values, one line an epoch under a line of names.
@@ -312,18 +322,29 @@ class Trainer:
         OSError
             If it cannot be written.
         """
-        write_history(self.history, path)
+        write_history(self.history, path_of(path, "path"))
 
 
 def _optimizer(optimizer: str | Optimizer, param: Mapping[str, float] | None) -> Optimizer:
     if isinstance(optimizer, Optimizer):
         if param:
-            raise ValueError("optimizer_param is for an optimizer that is given by its name")
+            raise argument_error(
+                ValueError, "optimizer_param is for an optimizer that is given by its name"
+            )
         return optimizer
     rule = OPTIMIZERS.get(str(optimizer).lower())
     if rule is None:
         known = ", ".join(rule.__name__ for rule in OPTIMIZERS.values())
-        raise ValueError(f"optimizer must be one of {known}, got {optimizer!r}")
+        raise argument_error(ValueError, f"optimizer must be one of {known}, got {optimizer!r}")
+    if not isinstance(param, (Mapping, type(None))):
+        raise argument_error(TypeError, f"optimizer_param must be a mapping, got {param!r}")
+    accepted = inspect.signature(rule).parameters
+    if unknown := set(param or ()) - set(accepted):
+        raise argument_error(
+            TypeError,
+            f"optimizer_param of {rule.__name__} has {', '.join(accepted)}, got "
+            f"{', '.join(sorted(map(str, unknown)))}",
+        )
     return rule(**(param or {}))
 
 
@@ -331,22 +352,36 @@ def _labelled(
     network: Network, x: npt.ArrayLike, t: npt.ArrayLike, part: str
 ) -> tuple[Array, Array]:
     """Check images and labels once, before training, rather than in the middle of it."""
-    images = np.asarray(x)
-    if not images.ndim or not len(images):
-        raise ValueError(f"x_{part} must hold images, got shape {images.shape}")
-    if images.dtype.kind == "f" and not np.isfinite(images).all():
-        raise ValueError(f"x_{part} must be finite, it holds NaN or infinity")
+    images = _images(x, f"x_{part}")
     try:
-        with np.errstate(all="ignore"):  # of a network that has not been trained
-            classes = network.predict(images[:1]).shape[1]
+        with np.errstate(all="ignore"):  # The network has not been trained.
+            scores = np.shape(network.predict(images[:1]))
     except (TypeError, ValueError) as error:
-        raise type(error)(
-            f"x_{part} of shape {images.shape} does not fit the network: {error}"
+        raise argument_error(
+            type(error),
+            f"x_{part} of shape {images.shape} does not fit the network: {reason(error)}",
         ) from error
+    if len(scores) < 2:
+        raise argument_error(
+            ValueError, f"network must give a row of scores for every image, it gives {scores}"
+        )
     try:
-        return images, class_indices(t, len(images), classes)
+        return images, class_indices(t, len(images), scores[1])
     except (TypeError, ValueError) as error:
-        raise type(error)(f"t_{part} does not fit: {error}") from error
+        message = f"t_{part} does not fit: {reason(error)}"
+        raise argument_error(type(error), message) from error
+
+
+def _images(x: npt.ArrayLike, name: str) -> Array:
+    try:
+        images = np.asarray(x)
+    except ValueError as error:
+        raise argument_error(ValueError, f"{name} cannot be made an array: {error}") from None
+    if not images.ndim or not len(images):
+        raise argument_error(ValueError, f"{name} must hold images, got shape {images.shape}")
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        raise argument_error(ValueError, f"{name} must be finite, it holds NaN or infinity")
+    return images
 
 
 @contextlib.contextmanager
