@@ -34,7 +34,8 @@ TYPES = (0x08, 0x09, 0x0B, 0x0C, 0x0D, 0x0E)
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK_BYTES = 1 << 20
 
-LABELS, IMAGES = 1, 3  # how many axes
+LABELS, IMAGES = 1, 3
+"""The two kinds of files, by the number of axes of their arrays."""
 NAMES = {LABELS: "labels", IMAGES: "images"}
 
 
@@ -111,7 +112,8 @@ def _read(name: str, file: IO[bytes] | gzip.GzipFile, axes: int) -> NDArray[np.u
         raise argument_error(
             IdxError, f"{name}: no {'pixels' if axes == IMAGES else NAMES[axes]}: {announced}"
         )
-    # In chunks: a wrong header must not reserve memory, nor a wrong length fill it.
+    # The values are read in chunks: a wrong header must not reserve memory, and a file that is too
+    # long must not fill it.
     values = bytearray()
     while len(values) <= expected and (chunk := file.read(CHUNK_BYTES)):
         values += chunk

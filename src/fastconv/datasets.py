@@ -20,7 +20,8 @@ __all__ = ["load_digits", "load_mnist"]
 Array: TypeAlias = NDArray[Any]
 Pair: TypeAlias = tuple[Array, Array]
 
-TRAIN, TEST = "train", "t10k"  # what MNIST's files begin with
+TRAIN, TEST = "train", "t10k"
+"""The beginnings of the names of MNIST's files, for training and for testing."""
 
 
 @named
@@ -43,9 +44,9 @@ def load_digits(
     one_hot_label : bool, default False
         Give labels as rows of ten, 1 for the digit and 0 elsewhere.
     test_fraction : float, default 0.2
-        Which part of the images is for testing: less than 1, and more than 0.
+        Fraction of the images that is for testing: more than 0 and less than 1.
     seed : int, default 0
-        Which images those are.
+        Seed of the random choice of those images.
 
     Returns
     -------
@@ -98,9 +99,9 @@ def load_mnist(
     one_hot_label : bool, default False
         Give labels as rows, 1 for the class and 0 elsewhere.
     test_fraction : float, default 0.2
-        Which part of a single pair is for testing: less than 1, and more than 0.
+        Fraction of a single pair that is for testing: more than 0 and less than 1.
     seed : int, default 0
-        Which images those are.
+        Seed of the random choice of those images.
 
     Returns
     -------
@@ -161,7 +162,7 @@ def _read_pair(folder: Path, part: str) -> Pair | None:
             raise argument_error(
                 ValueError, f"{folder}: there are {part}-... files, but no {part}-{what}..."
             )
-    (image_file, *_), (label_file, *_) = files  # sorted: a plain file before a gzipped one
+    (image_file, *_), (label_file, *_) = files  # A plain file comes before a gzipped one.
     images, labels = read_idx(image_file, IMAGES), read_idx(label_file, LABELS)
     if len(images) != len(labels):
         raise argument_error(

@@ -42,11 +42,15 @@ __all__ = [
     "show_images",
 ]
 
-START = 0.01  # standard deviation of the noise that an ascent starts from
+START = 0.01
+"""The standard deviation of the noise that an ascent starts from."""
 
-LEAST_INCHES, MOST_INCHES = 3.5, 12.0  # of a figure; tiles of an inch if that is in between
-LABEL_POINTS = 8.0  # on tiles of an inch
-GAP, LABEL_GAP = 0.06, 0.2  # between tiles, as parts of the larger side of one
+LEAST_INCHES, MOST_INCHES = 3.5, 12.0
+"""The bounds of a figure's longer side. Between them, the longer side of a tile is an inch."""
+LABEL_POINTS = 8.0
+"""The size of a label's letters where the longer side of a tile is an inch."""
+GAP, LABEL_GAP = 0.06, 0.2
+"""The space between tiles, without and with labels, as a fraction of a tile's longer side."""
 
 
 @named
@@ -62,7 +66,7 @@ def show_filters(
     titles : sequence of str, optional
         Of the panels.
     channel : int, default 0
-        Which channel to draw. Filters of three channels are drawn in colour instead.
+        Channel to draw. Filters of three channels are drawn in colour instead.
 
     Returns
     -------
@@ -105,14 +109,14 @@ def show_filters(
 
 @named
 def show_feature_maps(network: Sequential, image: npt.ArrayLike, layer: str) -> Figure:
-    """Draw what a layer makes of an image: a heat map of every channel.
+    """Draw the output of a layer for an image: a heat map of every channel.
 
     Parameters
     ----------
     network : Sequential
         Network.
     image : array_like, shape input_dim or (1, *input_dim)
-        What it is to look at.
+        Image that the network is applied to.
     layer : str
         Name of the layer, such as ``"Conv1"``.
 
@@ -170,7 +174,7 @@ def apply_filters(
     pad_mode: str = "constant",
     padding: Padding = "same",
 ) -> Figure:
-    """Draw an image and what filters make of it.
+    """Draw an image and the responses of filters to it.
 
     Parameters
     ----------
@@ -257,11 +261,11 @@ def activation_ascent(
     layer : str
         Name of the layer, such as ``"Conv1"``.
     channel : int, default 0
-        Whose mean is to grow, or which output of a layer that gives no planes.
+        Channel whose mean is to grow or, of a layer that gives no planes, the output that is.
     steps : int, default 100
-        How often the input is changed.
+        Number of changes of the input.
     lr : float, default 0.1
-        By how much in the root mean square each time.
+        Root mean square of the change in each step.
     seed : int or numpy.random.Generator, default 0
         For the noise to start from.
 
@@ -270,7 +274,7 @@ def activation_ascent(
     x : ndarray of float64, shape input_dim
         Input after the last step.
     activations : list of float
-        What is maximised, before the first step and after each.
+        The mean that is maximised, before the first step and after each step.
 
     Raises
     ------
@@ -305,7 +309,8 @@ def activation_ascent(
     rate = number(lr, "lr", "a positive number")
     if not (rate > 0 and math.isfinite(rate)):
         raise argument_error(ValueError, f"lr must be a positive number, got {lr}")
-    # In float64, whatever the network computes in: squares of small gradients must not vanish.
+    # The input is float64, whatever the network computes in: squares of small gradients must not
+    # vanish.
     x = START * generator(seed).standard_normal((1, *network.input_dim))
     goal = np.zeros((1, *part.output_dim), network.dtype)
     goal[:, place] = 1 / goal[:, place].size
@@ -457,7 +462,7 @@ def show_history(history: Iterable[Any]) -> Figure:
     epochs, losses, train, test = np.array(rows).T
     figure = Figure((8, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    marker = "o" if len(rows) == 1 else ""  # a line needs two points
+    marker = "o" if len(rows) == 1 else ""  # A line needs two points.
     left.plot(epochs, losses, marker=marker)
     left.set_ylabel("loss")
     right.plot(epochs, 100 * train, marker=marker, label="training")
@@ -566,7 +571,7 @@ class _Panel:
         self.side = max(self.tile_h, self.tile_w)
         self.cell_h = self.tile_h + self.side * (LABEL_GAP if labels else GAP)
         self.cell_w = self.tile_w + self.side * GAP
-        # Half as many again in a row as there are rows.
+        # A grid has half as many columns again as it has rows, because screens are wide.
         self.columns = min(len(tiles), math.ceil(math.sqrt(1.5 * len(tiles))))
         self.height = -(-len(tiles) // self.columns) * self.cell_h
         self.width = self.columns * self.cell_w
@@ -575,7 +580,8 @@ class _Panel:
         """Draw all tiles into one axes: an axes each takes seconds for a hundred of them."""
         for i, tile in enumerate(self.tiles):
             row, column = divmod(i, self.columns)
-            # The centre of the first pixel is the origin; smaller tiles are in the middle.
+            # The origin is the centre of the first pixel. Smaller tiles stand in the middle of
+            # their cells.
             top = row * self.cell_h + (self.tile_h - tile.shape[0]) / 2 - 0.5
             left = column * self.cell_w + (self.tile_w - tile.shape[1]) / 2 - 0.5
             axes.imshow(
@@ -602,7 +608,7 @@ def _figure(
     widths = [panel.width / panel.side for panel in panels]
     width, height = sum(widths), max(panel.height / panel.side for panel in panels)
     longest = max(width, height)
-    inches = min(max(longest, LEAST_INCHES), MOST_INCHES) / longest  # of a tile
+    inches = min(max(longest, LEAST_INCHES), MOST_INCHES) / longest
     lines = len(title.splitlines()) + any(panel.title for panel in panels)
     figure = Figure(
         (max(width * inches, LEAST_INCHES), max(height * inches, 0.5) + 0.3 * lines),

@@ -26,7 +26,9 @@ from fastconv.training._trainer import SCHEDULES
 __all__ = ["add_command"]
 
 DIGITS_EPOCHS, EPOCHS = 30, 10
-SHOWN = 40  # misclassified digits
+"""The numbers of epochs by default, for the packaged digits and for other images."""
+SHOWN = 40
+"""The largest number of misclassified images in the picture."""
 
 HISTORY, PARAMS, CHECKPOINT = "history.csv", "params.npz", "checkpoint.npz"
 PICTURES = CURVE, FILTERS, MISTAKES = "learning-curve.png", "filters.png", "misclassified.png"
@@ -181,7 +183,7 @@ def _run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise cannot_write(error.filename or folder, error) from error
 
-    if folder is not None:  # before anything is printed, which may fail
+    if folder is not None:  # Results are written first, because printing may fail.
         _write(folder, trainer, network, untrained)
     print(_report(trainer, network, seconds))
     if folder is not None:

@@ -24,13 +24,13 @@ __all__ = ["VGG", "AlexNet", "DeepConvNet", "LeNet", "SimpleConvNet"]
 
 Seed = int | np.random.Generator | None
 
-# Convolutions in each of the five blocks, by the number of layers.
 VGG_CONVOLUTIONS = {
     11: (1, 1, 2, 2, 2),
     13: (2, 2, 2, 2, 2),
     16: (2, 2, 3, 3, 3),
     19: (2, 2, 4, 4, 4),
 }
+"""The number of convolutions in each of the five blocks, by the number of layers with weights."""
 
 
 @named

@@ -1,8 +1,8 @@
 """.npz files of parameters and checkpoints, which may come from anywhere.
 
-A compressed array can be a thousand times larger than its file. So the headers of the arrays are
-read first, a few bytes each; who reads the file compares them with what it needs; and only then is
-an array read, by its header's size and no further.
+A compressed array can be a thousand times larger than its file. So the headers of the arrays, a few
+bytes each, are read first, and the reader compares them with what it needs. Only then is an array
+read, and no further than its header announces.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from fastconv.models._parameters import Parameters, assign, check_array, check_n
 __all__ = ["Archive", "DamagedFileError", "Header", "load", "open_npz", "write_npz"]
 
 HEADER_BYTES = 1 << 14
-"""The most that the header of an array may take: NumPy itself reads 10,000 bytes."""
+"""The largest header of an array that is read, in bytes. NumPy itself reads 10,000 bytes."""
 CHUNK_BYTES = 1 << 20
-"""How much of an array is unpacked at once, beside the array itself."""
+"""The number of bytes of an array that are unpacked at once, in memory beside the array."""
 SUFFIX = ".npy"
+"""The ending that NumPy gives the names of arrays within the file."""
 
 
 class DamagedFileError(ValueError):
-    """The file is not in order, whatever it was to be read for."""
+    """A file is damaged or of another format, so that nothing can be read from it."""
 
 
 @dataclass(frozen=True)

@@ -47,11 +47,12 @@ __all__ = ["Sequential"]
 
 WEIGHTS = ("W", "b")
 NORMALIZATION = ("gamma", "beta", "running_mean", "running_var")
-"""The attributes of layers that are kept in files; each group is numbered by itself."""
+"""Two groups of layers' attributes, which files keep. Each group numbers its layers by itself."""
 LEARNED = ("W", "b", "gamma", "beta")
-"""Those of them that are learned; the gradient of ``W`` is ``dW``, and so on."""
+"""The attributes that are learned. A layer leaves the gradient of ``W`` in ``dW``, and so on."""
 
 SHORT_NAMES = {"Convolution": "Conv", "Pooling": "Pool"}
+"""The classes of layers whose layers have a shorter name in networks, as in the textbook."""
 
 
 @named
@@ -124,10 +125,11 @@ class Sequential:
         self.rng = generator(seed)
         self.layers: dict[str, Layer] = {}
         self.params = Parameters()
-        self.state = Parameters()  # also what is kept but not learned
+        self.state = Parameters()
+        """All arrays that files keep: the parameters, running means and running variances."""
         self.last_layer = SoftmaxWithLoss()
         self._shapes: dict[str, Shape] = {}
-        """The shapes of outputs, by the layers' paths: ``"Conv1"``, or ``"Fork1.Conv1"`` within."""
+        """The shapes of outputs, by the paths of layers: ``"Conv1"``, or ``"Fork1.Conv1"``."""
         self._numbers = {WEIGHTS: 0, NORMALIZATION: 0}
         self._switched: set[str] = set()
         """The names of the layers that are told whether they are being trained."""
@@ -263,9 +265,9 @@ class Sequential:
         Parameters
         ----------
         filters : int
-            How many.
+            Number of filters.
         size : int or pair of int
-            Of each.
+            Size of a filter, (vertical, horizontal).
         stride, pad, groups
             As in `fastconv.layers.Convolution`.
         std : float, optional
@@ -298,7 +300,7 @@ class Sequential:
         Parameters
         ----------
         units : int
-            How many outputs.
+            Number of outputs.
         std : float, optional
             Standard deviation of the weights; by default ``sqrt(2 / fan_in)``.
 
@@ -502,7 +504,7 @@ class Sequential:
     def accuracy(
         self, x: npt.ArrayLike, t: npt.ArrayLike, batch_size: SupportsIndex = 100
     ) -> float:
-        """Return which part of the inputs is classified rightly.
+        """Compute the fraction of the inputs that is classified correctly.
 
         Parameters
         ----------
@@ -511,7 +513,7 @@ class Sequential:
         t : array_like, shape (N,), (N, 1) or (N, classes)
             Labels, as indices or one-hot.
         batch_size : int, default 100
-            How many inputs to look at together.
+            Number of inputs that pass through the network together.
 
         Returns
         -------
@@ -673,7 +675,7 @@ class Sequential:
 
 
 class _Row(NamedTuple):
-    """A layer's line in the summary; the shape is None if the layer is not called as such."""
+    """A layer's line in the summary. The shape is None if nothing has called its `forward`."""
 
     layer: str
     filters: str
@@ -688,7 +690,7 @@ class _Row(NamedTuple):
 
 
 def _paths(layer: Any, outer: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield what a layer holds with its path, such as ``"Conv1"`` or ``"Fork1.Conv1"`` within."""
+    """Yield all layers within a layer with their paths, such as ``"Conv1"``, ``"Fork1.Conv1"``."""
     numbers: dict[str, int] = {}
     for child in children_of(layer):
         kind = _kind(child)
@@ -700,10 +702,10 @@ def _paths(layer: Any, outer: str = "") -> Iterator[tuple[str, Any]]:
 
 @contextlib.contextmanager
 def _shapes_seen(name: str, layer: Layer) -> Iterator[dict[str, Shape]]:
-    """Collect the shapes of what the layers within a layer give while it computes, by path.
+    """Collect the shapes of the outputs of all layers within a layer, by their paths.
 
-    It is the layer itself that calls those within. So each of them has a `forward` of its own for
-    the time, which looks at the result.
+    Only the layer itself knows how it calls the layers within. So while the block runs, each of
+    them has a `forward` that also notes the shape of its result.
     """
     shapes: dict[str, Shape] = {}
     seen = [(path, part) for path, part in _paths(layer, f"{name}.") if hasattr(part, "__dict__")]
@@ -744,7 +746,7 @@ def _float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
 
 
 def _held(layer: Layer, attributes: Iterable[str]) -> list[str]:
-    """List those attributes that hold arrays."""
+    """List those of the attributes in which a layer holds an array."""
     return [name for name in attributes if isinstance(getattr(layer, name, None), np.ndarray)]
 
 

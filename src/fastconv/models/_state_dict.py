@@ -29,7 +29,7 @@ ROLES = {
     "running_mean": "running_mean",
     "running_var": "running_var",
 }
-"""What PyTorch's modules call the arrays that our layers hold under these attributes."""
+"""The names that PyTorch's modules give to arrays, by the attributes of our layers."""
 
 
 class _Ours(NamedTuple):

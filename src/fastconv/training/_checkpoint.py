@@ -31,15 +31,15 @@ __all__ = ["load_checkpoint", "save_checkpoint"]
 
 @dataclass(frozen=True)
 class _Checkpoint:
-    """What a file holds, found to be of the training that is to go on."""
+    """The content of a file that belongs to the training that is to go on."""
 
     arrays: Mapping[str, Array]
-    """The network's and the update rule's, by their names in the file."""
+    """The arrays of the network and of the update rule, by their names in the file."""
     order: Array
     losses: list[float]
     history: list[Epoch]
     updates: int
-    """How often the update rule has changed the parameters."""
+    """The number of times that the update rule has changed the parameters."""
     random: list[Any]
     """The states of the generators, in the order of `_bit_generators`."""
 
@@ -116,7 +116,9 @@ def _bit_generators(trainer: Trainer) -> list[Any]:
     """List what training draws random numbers from: the order of images, weights, dropout."""
     of_network = generators_of(trainer.network)
     found = {id(rng): rng.bit_generator for rng in (trainer.rng, *of_network)}
-    if getattr(trainer.network, "rng", None) is None:  # The textbook's draw from NumPy's own.
+    if (
+        getattr(trainer.network, "rng", None) is None
+    ):  # Such networks draw from NumPy's global generator.
         return [*found.values(), np.random.get_bit_generator()]  # type: ignore[attr-defined]
     return list(found.values())
 
@@ -143,7 +145,8 @@ def _read(trainer: Trainer, archive: Archive) -> _Checkpoint:
     )
     _check_progress(trainer, found, about["steps"])
     for generator, state in zip(_bit_generators(trainer), found.random, strict=True):
-        type(generator)().state = state  # Another generator of the kind raises what this one would.
+        # A bad state raises an error, so it is tried on another generator of the same kind first.
+        type(generator)().state = state
     return found
 
 

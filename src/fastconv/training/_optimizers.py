@@ -22,12 +22,14 @@ from fastconv._errors import argument_error, named
 __all__ = ["OPTIMIZERS", "SGD", "AdaGrad", "Adam", "Momentum", "Optimizer", "RMSprop"]
 
 EPSILON = 1e-7
-PIECE = 1 << 15  # numbers
+"""A number that is added to roots before something is divided by them: they may be 0."""
+PIECE = 1 << 15
+"""The number of numbers in a piece of an array."""
 
 
 @named
 class Optimizer(ABC):
-    """What all rules share: the learning rate, and arrays that are kept for every parameter.
+    """The base of all update rules: the learning rate, and arrays kept for every parameter.
 
     Parameters
     ----------
@@ -37,7 +39,7 @@ class Optimizer(ABC):
     Attributes
     ----------
     kept : dict of str to dict of str to ndarray
-        For each of the rule's variables an array for each parameter.
+        For each variable of the rule, an array for each parameter, by name.
     """
 
     variables: tuple[str, ...] = ()
@@ -146,7 +148,7 @@ class Momentum(Optimizer):
     lr : float, default 0.01
         Learning rate.
     momentum : float, default 0.9
-        How much of the velocity each step keeps.
+        Fraction of the velocity that each step keeps.
     """
 
     variables = ("v",)
@@ -197,7 +199,7 @@ class RMSprop(Optimizer):
     lr : float, default 0.01
         Learning rate.
     decay_rate : float, default 0.99
-        How much of `h` each step keeps.
+        Fraction of `h` that each step keeps.
 
     References
     ----------
@@ -227,7 +229,7 @@ class Adam(Optimizer):
     lr : float, default 0.001
         Learning rate.
     beta1, beta2 : float, default 0.9, 0.999
-        How much of the two means each step keeps.
+        Fractions of the two means that each step keeps.
 
     References
     ----------

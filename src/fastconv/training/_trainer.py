@@ -25,14 +25,15 @@ from fastconv.training._network import Network, state_of
 from fastconv.training._optimizers import OPTIMIZERS, Optimizer
 from fastconv.training._progress import Progress
 
-__all__ = ["SCHEDULES", "Epoch", "Trainer"]  # Pickles of earlier versions look for Epoch here.
+# Epoch is defined elsewhere, but pickles of earlier versions look for it here.
+__all__ = ["SCHEDULES", "Epoch", "Trainer"]
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
     "cosine": lambda progress: (1 + math.cos(math.pi * min(progress, 1.0))) / 2,
 }
-"""Each schedule's factor of the learning rate, by the part of the training that is done."""
+"""Functions that give the learning rate's factor, for the fraction of the training that is done."""
 
 
 @named
@@ -53,15 +54,16 @@ class Trainer:
         Images and labels to test with after every epoch. Without them there are no accuracies of
         the test.
     epochs : int, default 20
-        How many times to go through the training images.
+        Number of passes over the training images.
     mini_batch_size : int, default 100
-        Images in a step.
+        Number of images per step.
     optimizer : str or Optimizer, default "SGD"
         An update rule, or its name: "SGD", "Momentum", "AdaGrad", "RMSprop" or "Adam".
     optimizer_param : mapping, optional
         Arguments of the rule, for instance ``{"lr": 0.01}``.
     evaluate_sample_num_per_epoch : int, optional
-        How many of the training and test images to measure the accuracy on; all by default.
+        Number of training images, and of test images, that accuracies are measured on; by default
+        all.
     schedule : {"constant", "cosine"}, default "constant"
         Whether the learning rate stays, or falls to 0 as half a cosine [1]_ until the last epoch.
     verbose : bool, default True
@@ -155,7 +157,8 @@ class Trainer:
             path_of(checkpoint, "checkpoint")
         self.checkpoint = checkpoint
         self.rng = generator(seed)
-        self.order = self.rng.permutation(len(self.x_train))  # of this epoch
+        self.order = self.rng.permutation(len(self.x_train))
+        """The order in which this epoch visits the images."""
         self.history: list[Epoch] = []
         self.train_loss_list: list[float] = []
         self.interrupted = False
@@ -172,7 +175,7 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many mini-batches there are, the last of which may be smaller."""
+        """The number of mini-batches per epoch. The last one may be smaller."""
         return -(-len(self.x_train) // self.batch_size)
 
     def train_step(self) -> float:
@@ -188,7 +191,7 @@ class Trainer:
         step = done % self.steps_per_epoch
         places = self.order[step * self.batch_size : (step + 1) * self.batch_size]
         rule, lr = self.optimizer, self.optimizer.lr
-        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at
+        with np.errstate(over="ignore", invalid="ignore"):  # The loss is checked.
             grads = self.network.gradient(self.x_train[places], self.t_train[places])
             loss = float(self.network.last_layer.loss)
             if not math.isfinite(loss):
@@ -308,7 +311,7 @@ class Trainer:
         load_checkpoint(self, path_of(path, "path"))
 
     def write_history(self, path: str | os.PathLike[str]) -> None:
-        """Write the history as comma-separated values, one line an epoch under a line of names.
+        """Write the history as comma-separated values: a line of names, then a line per epoch.
 
         An accuracy that was not measured is empty.
 
