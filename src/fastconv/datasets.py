@@ -114,6 +114,20 @@ def load_mnist(
         If the folder or a file cannot be read.
     ValueError
         If files are missing, damaged, of the wrong kind, or do not fit each other.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from fastconv.datasets import load_mnist
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     folder = pathlib.Path(name)  # Three images of 2 x 2 pixels, and their labels.
+    ...     images = bytes([0, 0, 8, 3] + [0, 0, 0, 3] + 2 * [0, 0, 0, 2]) + bytes(range(12))
+    ...     labels = bytes([0, 0, 8, 1] + [0, 0, 0, 3]) + bytes([7, 0, 1])
+    ...     n = (folder / "train-images").write_bytes(images)
+    ...     n = (folder / "train-labels").write_bytes(labels)
+    ...     (x_train, t_train), (x_test, t_test) = load_mnist(folder, test_fraction=0.3)
+    >>> x_train.shape, x_test.shape
+    ((2, 1, 2, 2), (1, 1, 2, 2))
     """
     root = Path(path_of(folder, "folder"))
     found = {part: _read_pair(root, part) for part in (TRAIN, TEST)}

@@ -29,6 +29,16 @@ class Parameters(MutableMapping[str, Array]):
     ``params["W1"]`` is the first layer's array, ``params["W1"] -= ...`` changes it in place, and
     ``params["W1"] = array`` gives the layer another of the same shape, converted to the dtype of
     the old one.
+
+    Examples
+    --------
+    >>> from fastconv.models import Sequential
+    >>> params = Sequential((4,), seed=0).affine(2).params
+    >>> list(params), params["b1"]
+    (['W1', 'b1'], array([0., 0.], dtype=float32))
+    >>> params["b1"] += 1
+    >>> params["b1"]
+    array([1., 1.], dtype=float32)
     """
 
     def __init__(self) -> None:

@@ -177,6 +177,13 @@ class Sequential:
         TypeError, ValueError
             If a layer does not accept what the one before gives, or is in the network already;
             those before it are added.
+
+        Examples
+        --------
+        >>> from fastconv.layers import Flatten, Relu
+        >>> from fastconv.models import Sequential
+        >>> print(Sequential((1, 4, 4)).add(Relu(), Flatten()))
+        Sequential(input (1, 4, 4), output (16,), 2 layers, 0 parameters)
         """
         for layer in layers:
             self._add(layer)
@@ -279,10 +286,23 @@ class Sequential:
         Sequential
             The network itself.
 
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is none of what is said above, or the output so far is no image or too
+            small.
+
         References
         ----------
         .. [1] K. He et al., "Delving Deep into Rectifiers", ICCV 2015,
            https://arxiv.org/abs/1502.01852
+
+        Examples
+        --------
+        >>> from fastconv.models import Sequential
+        >>> net = Sequential((3, 8, 8)).convolution(16, 3, stride=2, pad=1)
+        >>> net.output_dim, net.params["W1"].shape
+        ((16, 4, 4), (16, 3, 3, 3))
         """
         if len(self.output_dim) != 3:
             raise argument_error(
@@ -308,6 +328,18 @@ class Sequential:
         -------
         Sequential
             The network itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `units` is no positive int, or `std` no number.
+
+        Examples
+        --------
+        >>> from fastconv.models import Sequential
+        >>> net = Sequential((3, 8, 8)).affine(10)
+        >>> net.output_dim, net.params["W1"].shape
+        ((10,), (192, 10))
         """
         shape = prod(self.output_dim), positive(units, "units")
         W = self._weight(shape, shape[0], std)
@@ -325,6 +357,17 @@ class Sequential:
         -------
         Sequential
             The network itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `momentum` or `eps` is no number, or `eps` is below 0.
+
+        Examples
+        --------
+        >>> from fastconv.models import Sequential
+        >>> list(Sequential((3, 8, 8)).convolution(4, 3).batch_normalization().state)
+        ['W1', 'b1', 'gamma1', 'beta1', 'running_mean1', 'running_var1']
         """
         size, dtype = self.output_dim[0], self.dtype
         gamma, beta = np.ones(size, dtype), np.zeros(size, dtype)
@@ -358,6 +401,13 @@ class Sequential:
         ------
         TypeError, ValueError
             If the inputs are no numbers or of another shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.models import SimpleConvNet
+        >>> SimpleConvNet(seed=0).predict(np.zeros((5, 1, 28, 28))).shape
+        (5, 10)
         """
         array = self._inputs(x)
         for name, layer in self.layers.items():
@@ -440,6 +490,21 @@ class Sequential:
         -------
         ndarray, shape (N, *input_dim)
             Gradient of the inputs; the layers hold those of their parameters.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no `predict` before.
+        TypeError, ValueError
+            If `dout` is of another shape, or no numbers.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.models import Sequential
+        >>> net = Sequential((4,), seed=0).affine(2)
+        >>> net.backward(np.ones_like(net.predict(np.ones((3, 4))))).shape
+        (3, 4)
         """
         for layer in reversed(self.layers.values()):
             dout = layer.backward(dout)
@@ -498,6 +563,14 @@ class Sequential:
         ------
         TypeError, ValueError
             If inputs are of another shape, or labels do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.models import Sequential
+        >>> net = Sequential((2,)).affine(4, std=0)  # All classes are equally likely.
+        >>> print(f"{net.loss(np.ones((3, 2)), [0, 1, 2]):.4f}")
+        1.3863
         """
         return self.last_layer.forward(self.predict(x, train_flg), t)
 
@@ -524,6 +597,15 @@ class Sequential:
         ------
         TypeError, ValueError
             If inputs are of another shape, labels do not fit, or there are none.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.models import Sequential
+        >>> net = Sequential((2,)).affine(2)
+        >>> net.params["W1"] = np.eye(2)  # The larger number is the class.
+        >>> net.accuracy([[3, 1], [1, 3], [5, 4], [6, 0]], [0, 1, 1, 0])
+        0.75
         """
         images, step = self._checked(x), positive(batch_size, "batch_size")
         if not len(images):
@@ -555,6 +637,14 @@ class Sequential:
         ------
         TypeError, ValueError
             If inputs are of another shape, or labels do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.models import Sequential
+        >>> net = Sequential((2,)).affine(2, std=0)
+        >>> net.gradient(np.ones((1, 2)), [0])["b1"]
+        array([-0.5,  0.5], dtype=float32)
         """
         self.loss(x, t)
         dout = self.last_layer.backward()
@@ -609,6 +699,12 @@ class Sequential:
         ------
         OSError
             If it cannot be written.
+        TypeError
+            If `file_name` is no path.
+
+        See Also
+        --------
+        load_params : Read it; with an example.
         """
         write_npz(path_of(file_name, "file_name"), self.state)
 
@@ -629,6 +725,20 @@ class Sequential:
             If the file cannot be opened.
         ValueError
             If it is damaged, or of another network; the parameters are then what they were.
+        TypeError
+            If `file_name` is neither a path nor a mapping.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from fastconv.models import Sequential
+        >>> net, other = (Sequential((4,), seed=seed).affine(2) for seed in (0, 1))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "params.npz")
+        ...     net.save_params(path)
+        ...     other.load_params(path)
+        >>> bool((other.params["W1"] == net.params["W1"]).all())
+        True
         """
         if isinstance(file_name, Mapping):
             assign(self.state, file_name, "the mapping")

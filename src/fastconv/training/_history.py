@@ -24,6 +24,12 @@ class Epoch:
         Accuracy on training images after the epoch, from 0 to 1.
     test_acc : float or None
         Accuracy on test images after the epoch, or None if there are no such images.
+
+    Examples
+    --------
+    >>> from fastconv.training import Epoch
+    >>> Epoch(1, train_loss=0.5, train_acc=0.75, test_acc=None).train_acc
+    0.75
     """
 
     epoch: int

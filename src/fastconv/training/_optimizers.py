@@ -24,7 +24,7 @@ __all__ = ["OPTIMIZERS", "SGD", "AdaGrad", "Adam", "Momentum", "Optimizer", "RMS
 EPSILON = 1e-7
 """A number that is added to roots before something is divided by them: they may be 0."""
 PIECE = 1 << 15
-"""The number of numbers in a piece of an array."""
+"""The number of elements in a piece of an array."""
 
 
 @named
@@ -40,6 +40,18 @@ class Optimizer(ABC):
     ----------
     kept : dict of str to dict of str to ndarray
         For each variable of the rule, an array for each parameter, by name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.training import Optimizer
+    >>> class SignDescent(Optimizer):
+    ...     def _update(self, param, grad):
+    ...         param -= self.lr * np.sign(grad)
+    >>> params = {"W1": np.array([1.0, 1.0])}
+    >>> SignDescent(lr=0.5).update(params, {"W1": np.array([3.0, -3.0])})
+    >>> params
+    {'W1': array([0.5, 1.5])}
     """
 
     variables: tuple[str, ...] = ()
@@ -65,9 +77,21 @@ class Optimizer(ABC):
         ------
         KeyError
             If there is no gradient for a parameter.
+        TypeError
+            If parameters or gradients are no mapping.
         ValueError
             If a gradient, or what was kept for a parameter, is of another shape; nothing is then
             changed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.training import Momentum
+        >>> rule, params = Momentum(lr=1.0, momentum=0.5), {"W1": np.array([0.0])}
+        >>> for _ in range(2):
+        ...     rule.update(params, {"W1": np.array([-2.0])})
+        >>> params, rule.kept
+        ({'W1': array([5.])}, {'v': {'W1': array([3.])}})
         """
         for what, mapping in (("params", params), ("grads", grads)):
             if not isinstance(mapping, Mapping):
@@ -149,6 +173,17 @@ class Momentum(Optimizer):
         Learning rate.
     momentum : float, default 0.9
         Fraction of the velocity that each step keeps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.training import Momentum
+    >>> rule, params = Momentum(lr=1.0, momentum=0.5), {"W1": np.array([0.0])}
+    >>> for _ in range(2):
+    ...     rule.update(params, {"W1": np.array([-2.0])})
+    ...     print(params["W1"])
+    [2.]
+    [5.]
     """
 
     variables = ("v",)
@@ -177,6 +212,15 @@ class AdaGrad(Optimizer):
     ----------
     .. [1] J. Duchi, E. Hazan and Y. Singer, "Adaptive Subgradient Methods for Online Learning and
        Stochastic Optimization", JMLR 12, 2011
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.training import AdaGrad
+    >>> params = {"W1": np.array([1.0])}
+    >>> AdaGrad(lr=0.5).update(params, {"W1": np.array([8.0])})
+    >>> params["W1"].round(3)
+    array([0.5])
     """
 
     variables = ("h",)
@@ -205,6 +249,15 @@ class RMSprop(Optimizer):
     ----------
     .. [1] T. Tieleman and G. Hinton, "Lecture 6.5", COURSERA: Neural Networks for Machine Learning,
        2012
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.training import RMSprop
+    >>> params = {"W1": np.array([1.0])}
+    >>> RMSprop(lr=0.1, decay_rate=0.75).update(params, {"W1": np.array([8.0])})
+    >>> params["W1"].round(3)
+    array([0.8])
     """
 
     variables = ("h",)
@@ -235,6 +288,15 @@ class Adam(Optimizer):
     ----------
     .. [1] D. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015,
        https://arxiv.org/abs/1412.6980
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.training import Adam
+    >>> params = {"W1": np.array([1.0])}
+    >>> Adam(lr=0.25).update(params, {"W1": np.array([8.0])})
+    >>> params["W1"].round(3)
+    array([0.75])
     """
 
     variables = ("m", "v")

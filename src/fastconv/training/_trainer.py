@@ -179,13 +179,30 @@ class Trainer:
         return -(-len(self.x_train) // self.batch_size)
 
     def train_step(self) -> float:
-        """Take the next mini-batch, change the parameters once, and return the loss.
+        """Take the next mini-batch and change the parameters once.
+
+        Returns
+        -------
+        float
+            The loss of the mini-batch, before the change.
 
         Raises
         ------
         FloatingPointError
             If the loss or, at an epoch's end, a parameter is no number any more. Checkpoints are
             not written from then on; the network may hold infinities.
+
+        Examples
+        --------
+        >>> from fastconv.datasets import load_digits
+        >>> from fastconv.models import Sequential
+        >>> from fastconv.training import Trainer
+        >>> images, labels = load_digits(flatten=True)[0]
+        >>> net = Sequential((64,), seed=0).affine(10)
+        >>> trainer = Trainer(net, images, labels, epochs=2, verbose=False)
+        >>> loss = trainer.train_step()
+        >>> trainer.train_loss_list == [loss]
+        True
         """
         done = len(self.train_loss_list)
         step = done % self.steps_per_epoch
@@ -248,6 +265,18 @@ class Trainer:
             If the loss is no number any more.
         OSError
             If the checkpoint cannot be written.
+
+        Examples
+        --------
+        >>> from fastconv.datasets import load_digits
+        >>> from fastconv.models import Sequential
+        >>> from fastconv.training import Trainer
+        >>> images, labels = load_digits(flatten=True)[0]
+        >>> net = Sequential((64,), seed=0).affine(10)
+        >>> trainer = Trainer(net, images, labels, epochs=2, verbose=False)
+        >>> trainer.train()
+        >>> len(trainer.history), len(trainer.train_loss_list)
+        (2, 30)
         """
         total = self.epochs * self.steps_per_epoch
         self.interrupted = False
@@ -290,6 +319,12 @@ class Trainer:
         ------
         OSError
             If it cannot be written.
+        TypeError
+            If `path` is no path.
+
+        See Also
+        --------
+        load_checkpoint : Go on from there; with an example.
         """
         save_checkpoint(self, path_of(path, "path"))
 
@@ -307,6 +342,26 @@ class Trainer:
             If it cannot be read.
         ValueError
             If it is damaged or of another training; nothing is then changed.
+        TypeError
+            If `path` is no path.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from fastconv.datasets import load_digits
+        >>> from fastconv.models import Sequential
+        >>> from fastconv.training import Trainer
+        >>> images, labels = load_digits(flatten=True)[0]
+        >>> net = Sequential((64,), seed=0).affine(10)
+        >>> trainer = Trainer(net, images, labels, epochs=2, verbose=False)
+        >>> other = Trainer(net, images, labels, epochs=2, verbose=False)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "checkpoint.npz")
+        ...     loss = trainer.train_step()
+        ...     trainer.save_checkpoint(path)
+        ...     other.load_checkpoint(path)
+        >>> other.train_loss_list == [loss]
+        True
         """
         load_checkpoint(self, path_of(path, "path"))
 
@@ -324,6 +379,24 @@ class Trainer:
         ------
         OSError
             If it cannot be written.
+        TypeError
+            If `path` is no path.
+
+        Examples
+        --------
+        >>> import os, pathlib, tempfile
+        >>> from fastconv.datasets import load_digits
+        >>> from fastconv.models import Sequential
+        >>> from fastconv.training import Trainer
+        >>> images, labels = load_digits(flatten=True)[0]
+        >>> net = Sequential((64,), seed=0).affine(10)
+        >>> trainer = Trainer(net, images, labels, epochs=2, verbose=False)
+        >>> trainer.train()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "history.csv")
+        ...     trainer.write_history(path)
+        ...     print(path.read_text().splitlines()[0])
+        epoch,train_loss,train_acc,test_acc
         """
         write_history(self.history, path_of(path, "path"))
 
