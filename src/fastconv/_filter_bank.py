@@ -24,7 +24,7 @@ FILTERS = {
 }
 
 ROUNDING = 1e-6
-"""The largest sum of float32 weights that counts as 0, as a fraction of the sum of magnitudes."""
+"""Weights whose sum is at most this part of the sum of their magnitudes cancel, up to rounding."""
 
 
 def convolve(image: Array, kernel: Array, padding: Padding, pad_mode: str) -> Array:

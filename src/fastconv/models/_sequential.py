@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import wraps
@@ -26,7 +25,7 @@ from fastconv._arguments import (
 from fastconv._arrays import FLOATS, NUMBERS, Array, Shape, read
 from fastconv._errors import argument_error, named, reason
 from fastconv._files import path_of
-from fastconv._layer import children_of, walk
+from fastconv._layer import children_of, takes_train_flg, walk
 from fastconv._text import table
 from fastconv.layers import (
     Affine,
@@ -198,7 +197,7 @@ class Sequential:
         kind = _kind(layer)
         name = f"{kind}{1 + sum(_kind(other) == kind for other in self.layers.values())}"
         self._check_new(name, layer)
-        if "train_flg" in inspect.signature(layer.forward).parameters:
+        if takes_train_flg(layer):
             self._switched.add(name)
         try:
             shapes = self._shapes_behind(name, layer)
