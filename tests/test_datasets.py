@@ -355,7 +355,7 @@ def test_bad_images(tmp_path: Path, content: bytes, words: str, part: str) -> No
     path.write_bytes(content)
     with pytest.raises(ValueError, match=re.escape(words)) as caught:
         load_mnist(tmp_path)
-    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).startswith(f"load_mnist: {path}: ")
 
 
 @pytest.mark.parametrize(("content", "words"), BAD_LABELS.values(), ids=BAD_LABELS.keys())
@@ -365,7 +365,7 @@ def test_bad_labels(tmp_path: Path, content: bytes, words: str) -> None:
     path.write_bytes(content)
     with pytest.raises(ValueError, match=re.escape(words)) as caught:
         load_mnist(tmp_path)
-    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).startswith(f"load_mnist: {path}: ")
 
 
 def test_damaged_anywhere(tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ def test_damaged_anywhere(tmp_path: Path) -> None:
             try:
                 parts = load_mnist(tmp_path)
             except ValueError as error:
-                assert str(error).startswith(f"{path}: ")  # noqa: PT017
+                assert str(error).startswith(f"load_mnist: {path}: ")  # noqa: PT017
             else:
                 assert_equal(parts, expected)
 

@@ -7,10 +7,12 @@ each begins with the name of the function that was called is checked by `refused
 from __future__ import annotations
 
 import inspect
+import pickle
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from helpers import (
 )
 
 import fastconv
+from fastconv import datasets, layers, models, training
 from fastconv.models import Sequential
 
 IMAGES = integer_values((2, 3, 6, 7))
@@ -914,3 +917,149 @@ def test_numbers_of_threads_of_the_wrong_type(value: Any) -> None:
     refused(TypeError, rf"\bn must be.*{shown(value)}", fastconv.set_num_threads, value)
     refused(TypeError, rf"\bn must be.*{shown(value)}", fastconv.num_threads, value)
     assert fastconv.get_num_threads() == before
+
+
+# ------------------------------------------------------------------------- networks and training
+
+STRANGE: list[Any] = [None, object(), object, "x", b"x", -1, 1.5, float("nan"), [[1], [1, 2]], {}]
+"""What few arguments may be, whatever they mean."""
+
+
+def above_functions() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
+    """Return what is above the functions, by name, with arguments that are accepted."""
+    x, t, flat = np.ones((4, 1, 8, 8), "f4"), np.array([0, 1, 0, 1]), np.ones((4, 6), "f4")
+    net = models.Sequential((1, 8, 8), seed=0).convolution(2, 3).affine(2)
+    rows, growing = (models.Sequential((6,), seed=0).affine(2) for _ in range(2))
+    wide = models.Sequential((1, 8, 8), seed=0)
+    trainer = training.Trainer(rows, flat, t, epochs=1, verbose=False)
+    trainer.save_checkpoint("checkpoint")
+    rows.save_params("params")
+    Path("pickle").write_bytes(pickle.dumps({"b1": np.ones(3)}))
+    digits = np.zeros((3, 5, 5), "u1")
+    for part in ("train", "t10k"):
+        header = b"\0\0\x08\x03" + np.array(digits.shape, ">u4").tobytes()
+        Path(f"{part}-images").write_bytes(header + digits.tobytes())
+        Path(f"{part}-labels").write_bytes(b"\0\0\x08\x01\0\0\0\x03\0\1\2")
+    images = {"x": x, "t": t}
+    small = {"input_dim": (1, 8, 8), "output_size": 3, "dtype": "f4", "seed": 0}
+    hidden = {**small, "hidden_size": 4}
+    convolutions = {f"conv_param_{i}": {"filter_num": 2} for i in range(1, 7)}
+    state = {"fc.weight": np.ones((2, 6)), "fc.bias": np.ones(2)}
+    whole = {"network": rows, "x_train": flat, "t_train": t, "x_test": flat, "t_test": t}
+    settings = {"epochs": 1, "mini_batch_size": 2, "optimizer": "SGD", "optimizer_param": {}}
+    more = {"evaluate_sample_num_per_epoch": 2, "schedule": "cosine", "checkpoint": "new"}
+    calls: list[tuple[Callable[..., Any], dict[str, Any]]] = [
+        (models.Sequential, {"input_dim": (4,), "layers": [], "dtype": "f4", "seed": 0}),
+        (models.SimpleConvNet, {**hidden, "conv_param": {"filter_size": 3}, "weight_init_std": 1}),
+        (models.DeepConvNet, {**hidden, **convolutions}),
+        (models.LeNet, {**small, "input_dim": (1, 16, 16)}),
+        (models.VGG, {**hidden, "depth": 11, "input_dim": (1, 32, 32)}),
+        (models.load_state_dict, {"network": rows, "state_dict": state}),
+        (models.read_pickle, {"path": "pickle"}),
+        (wide.convolution, {"filters": 1, "size": 1, "stride": 1, "pad": 0, "groups": 1, "std": 1}),
+        (growing.affine, {"units": 2, "std": 1.0}),
+        (growing.batch_normalization, {"momentum": 0.9, "eps": 1e-5}),
+        (growing.add, {"layers": layers.Relu()}),
+        (net.predict, {"x": x}),
+        (net.forward, {"x": x}),
+        (net.predict_proba, {"x": x}),
+        (net.activations, {"x": x}),
+        (net.backward, {"dout": np.ones((4, 2), "f4")}),
+        (net.loss, images),
+        (net.gradient, images),
+        (net.accuracy, {**images, "batch_size": 2}),
+        (rows.save_params, {"file_name": "params"}),
+        (rows.load_params, {"file_name": "params"}),
+        (rows.params.__getitem__, {"name": "W1"}),
+        (rows.params.__setitem__, {"name": "b1", "value": np.ones(2)}),
+        (training.SGD, {"lr": 0.1}),
+        (training.Momentum, {"lr": 0.1, "momentum": 0.9}),
+        (training.AdaGrad, {"lr": 0.1}),
+        (training.RMSprop, {"lr": 0.1, "decay_rate": 0.9}),
+        (training.Adam, {"lr": 0.1, "beta1": 0.9, "beta2": 0.9}),
+        (training.SGD().update, {"params": {"W": np.ones(2)}, "grads": {"W": np.ones(2)}}),
+        (training.Trainer, {**whole, **settings, **more, "seed": 0}),
+        (trainer.save_checkpoint, {"path": "checkpoint"}),
+        (trainer.load_checkpoint, {"path": "checkpoint"}),
+        (trainer.write_history, {"path": "history"}),
+        (datasets.load_digits, {"test_fraction": 0.2, "seed": 0}),
+        (datasets.load_mnist, {"folder": ".", "test_fraction": 0.2, "seed": 0}),
+    ]
+    return {call.__qualname__: (call, arguments) for call, arguments in calls}
+
+
+PICTURES: dict[str, dict[str, Any]] = {
+    "show_filters": {"weights": np.eye(3)[None, None], "titles": ["one"], "channel": 0},
+    "show_feature_maps": {"image": np.eye(8)[None], "layer": "Conv1"},
+    "apply_filters": {"image": np.eye(8), "filters": {}, "pad_mode": "edge", "padding": 1},
+    "activation_ascent": {"layer": "Conv1", "channel": 0, "steps": 1, "lr": 0.1, "seed": 0},
+    "maximize_activation": {"layer": "Conv1", "channel": 0, "steps": 1, "lr": 0.1, "seed": 0},
+    "show_images": {"images": np.eye(8)[None], "titles": ["one"]},
+    "show_history": {"history": [{"epoch": 1, "train_loss": 1, "train_acc": 1, "test_acc": 1}]},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(call: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    """Call with arguments by their names, also what is written ``*name``."""
+    rest = dict(arguments)
+    first = [
+        rest.pop(name)
+        for name, parameter in inspect.signature(call).parameters.items()
+        if parameter.kind is parameter.VAR_POSITIONAL
+    ]
+    call(*first, **rest)
+
+
+def refusals(
+    call: Callable[..., Any], accepted: dict[str, Any]
+) -> Iterator[tuple[str, Any, Exception]]:
+    """Give each argument strange values in turn; yield it, the value, and why it was refused."""
+    for argument in accepted:
+        for value in STRANGE:
+            try:
+                run(call, {**accepted, argument: value})
+            except OSError:
+                pass  # There is no such file.
+            except Exception as error:
+                yield argument, value, error
+
+
+def assert_named(call: Callable[..., Any], accepted: dict[str, Any]) -> None:
+    """Check that some values are refused, by the name of the function or of the class, once."""
+    instance = getattr(call, "__self__", None)
+    name = call.__name__ if instance is None else type(instance).__name__
+    names = [name, "Optimizer"] if isinstance(instance, training.Optimizer) else [name]
+    run(call, accepted)
+    found = list(refusals(call, accepted))
+    assert found
+    unnamed = []
+    for argument, value, error in found:
+        first, _, rest = str(error.args[0]).partition(": ")
+        ours = isinstance(error, (TypeError, ValueError, KeyError)) and first in names
+        if not ours or not rest or f"{first}: " in rest:
+            unnamed.append((name, argument, value, error))
+    assert unnamed == []
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.usefixtures("folder")
+def test_messages_above_the_functions_begin_with_the_name() -> None:
+    for call, arguments in above_functions().values():
+        assert_named(call, arguments)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", PICTURES)
+def test_messages_of_pictures_begin_with_the_name(name: str) -> None:
+    viz = pytest.importorskip("fastconv.viz", reason="matplotlib is not installed")
+    arguments = dict(PICTURES[name])
+    if "layer" in arguments:
+        net = models.Sequential((1, 8, 8), seed=0).convolution(2, 3)
+        arguments = {"network": net, **arguments}
+    assert_named(getattr(viz, name), arguments)

@@ -160,7 +160,8 @@ def test_other_shapes_are_listed_with_the_names_of_both_sides() -> None:
     theirs["conv.weight"] = np.ones((4, 2, 5, 5))
     theirs["fc2.weight"] = theirs["fc2.weight"].T  # as our layers hold it
     assert refusal(network(), theirs) == (
-        "the state_dict does not fit the network; nothing was changed. What does not fit:\n"
+        "load_state_dict: the state_dict does not fit the network; nothing was changed. "
+        "What does not fit:\n"
         "state_dict   shape         network  shape\n"
         "-----------  ------------  -------  ------------------\n"
         "conv.weight  (4, 2, 5, 5)  W1       (4, 2, 3, 3)\n"

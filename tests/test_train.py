@@ -72,6 +72,8 @@ def assert_refused(result: Result, *words: str) -> None:
     assert result.code == 2, result
     assert result.out == ""
     assert result.err.startswith("fastconv train: error: ")
+    for name in ("load_mnist", "Trainer", "Sequential", "DeepConvNet"):
+        assert f"{name}: " not in result.err  # Who runs a command has called no function.
     assert result.err.count("\n") == 1
     for word in words:
         assert word in result.err

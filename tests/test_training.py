@@ -419,7 +419,7 @@ def test_without_images_to_test_with(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_images_to_test_with_need_labels(missing: str) -> None:
     test = dict(zip(("x_test", "t_test"), images(10, seed=1)))
     test[missing] = None  # type: ignore[assignment]
-    message = f"^x_test and t_test must be given together, {missing} is None$"
+    message = f"^Trainer: x_test and t_test must be given together, {missing} is None$"
     with pytest.raises(ValueError, match=message):
         Trainer(network(), *images(), **test)  # type: ignore[arg-type]
 
@@ -680,7 +680,7 @@ def test_checkpoint_of_another_training(
     before = everything(training)
     with pytest.raises(ValueError, match=message) as caught:
         training.load_checkpoint(path)
-    assert str(caught.value).startswith(str(path))
+    assert str(caught.value).startswith(f"Trainer: {path}")
     assert everything(training) == before
 
 
@@ -775,7 +775,7 @@ def test_damaged_checkpoint(tmp_path: Path, damage: Callable[[bytes], Iterator[b
         try:
             training.load_checkpoint(path)
         except ValueError as error:
-            assert str(error).startswith(str(path))  # noqa: PT017
+            assert str(error).startswith(f"Trainer: {path}")  # noqa: PT017
             assert everything(training) == before
         else:
             assert everything(training) == expected
@@ -856,7 +856,7 @@ def test_checkpoint_that_unpacks_to_too_much(
     before = everything(training)
     with memory_bounded(4 << 20), pytest.raises(ValueError, match=message) as caught:
         training.load_checkpoint(path)
-    assert str(caught.value).startswith(str(path))
+    assert str(caught.value).startswith(f"Trainer: {path}")
     assert everything(training) == before
 
 
@@ -1028,9 +1028,10 @@ def test_handler_is_restored() -> None:
     interrupted(2).train()
     assert signal.getsignal(signal.SIGINT) is handler
     net: Any = network()
+    training = trainer(net)
     net.gradient = None
     with pytest.raises(TypeError, match="not callable"):
-        trainer(net).train()
+        training.train()
     assert signal.getsignal(signal.SIGINT) is handler
 
 
@@ -1168,7 +1169,7 @@ def test_bad_labels(kind: type[Exception], labels: Any, words: str, part: str) -
     before = bits(net.state)
     with pytest.raises(kind, match=re.escape(words)) as caught:
         trainer(net, data=data)
-    assert str(caught.value).startswith(f"t_{part} does not fit: ")
+    assert str(caught.value).startswith(f"Trainer: t_{part} does not fit: ")
     assert bits(net.state) == before
 
 
@@ -1197,7 +1198,7 @@ def test_bad_images(kind: type[Exception], x: Any, words: str, part: str) -> Non
         (
             {"schedule": "linear"},
             ValueError,
-            "schedule must be one of constant, cosine, got 'linear'",
+            "schedule must be one of 'constant', 'cosine', got 'linear'",
         ),
         (
             {"optimizer": "Newton"},

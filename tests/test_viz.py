@@ -528,42 +528,42 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: viz.apply_filters(IMAGE, pad_mode="zeros"),
         ValueError,
-        "conv2d: pad_mode must be one of",
+        "apply_filters: pad_mode must be one of",
     ),
     (
         lambda: viz.apply_filters(IMAGE, {"a": np.ones((9, 9))}, padding=0),
         ValueError,
-        "conv2d: kernel (9, 9) with dilation (1, 1) does not fit the padded input (8, 8)",
+        "apply_filters: kernel (9, 9) with dilation (1, 1) does not fit the padded input (8, 8)",
     ),
     (
         lambda: viz.maximize_activation(NET, "Conv3"),
         ValueError,
-        f"activation_ascent: the network has no layer 'Conv3', only {LAYERS}",
+        f"maximize_activation: the network has no layer 'Conv3', only {LAYERS}",
     ),
     (
         lambda: viz.maximize_activation(NET, "Conv1", 4),
         ValueError,
-        "activation_ascent: channel must be from 0 to 3, got 4",
+        "maximize_activation: channel must be from 0 to 3, got 4",
     ),
     (
         lambda: viz.maximize_activation(NET, "Affine1", "0"),  # type: ignore[arg-type]
         TypeError,
-        "activation_ascent: channel must be an int, got '0'",
+        "maximize_activation: channel must be an int, got '0'",
     ),
     (
         lambda: viz.maximize_activation(NET, "Conv1", steps=0),
         ValueError,
-        "activation_ascent: steps must be a positive int, got 0",
+        "maximize_activation: steps must be a positive int, got 0",
     ),
     (
         lambda: viz.maximize_activation(NET, "Conv1", lr=0.0),
         ValueError,
-        "activation_ascent: lr must be a positive number, got 0.0",
+        "maximize_activation: lr must be a positive number, got 0.0",
     ),
     (
         lambda: viz.maximize_activation(NET, "Conv1", lr=np.nan),
         ValueError,
-        "activation_ascent: lr must be a positive number, got nan",
+        "maximize_activation: lr must be a positive number, got nan",
     ),
     (
         lambda: viz.show_images(np.ones((2, 2, 8, 8))),

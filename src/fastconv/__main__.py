@@ -14,9 +14,12 @@ from fastconv._commands.shared import CommandError
 
 __all__ = ["main"]
 
-# Each module's add_command() adds its sub-command, whose `run` takes the parsed arguments
-# and returns the exit code.
 COMMANDS = (demo, filter, train)
+"""The modules of the commands, in the order of the help text.
+
+The function `add_command` of each adds a sub-command, whose `run` takes the parsed arguments and
+returns the exit code.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,14 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold anything
+        sys.stdout.reconfigure(errors="backslashreplace")  # Names of files may hold anything.
     try:
         code: int = args.run(args)
         print(end="", flush=True)
         return code
     except KeyboardInterrupt:
         return 130
-    except OSError as error:  # of standard output: all others are handled where they arise
+    except OSError as error:  # It is of standard output: commands handle all others.
         _discard_stdout()
         if isinstance(error, BrokenPipeError):
             return 141

@@ -99,6 +99,16 @@ def number(value: SupportsFloat, name: str, accepted: str = "a number") -> float
     raise argument_error(TypeError, f"{name} must be {accepted}, got {value!r}")
 
 
+def generator(seed: Any, name: str = "seed") -> np.random.Generator:
+    """Read a generator of random numbers, or what NumPy makes one of."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        kind = ValueError if isinstance(seed, SupportsIndex) else TypeError
+    accepted = "a non-negative int or a numpy.random.Generator"
+    raise argument_error(kind, f"{name} must be {accepted}, got {seed!r}")
+
+
 def is_sequence(value: Any) -> bool:
     """Tell whether `value` has elements to read: a tuple, a list, an array of one dimension."""
     if isinstance(value, (tuple, list)):

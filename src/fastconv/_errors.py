@@ -14,7 +14,7 @@ from types import CodeType, FrameType, FunctionType
 from typing import Any, TypeVar
 
 Named = TypeVar("Named", bound=Any)
-Error = TypeVar("Error", TypeError, ValueError)
+Error = TypeVar("Error", bound=Exception)
 
 _names: dict[CodeType, str] = {}
 """The name that messages show, by the code of a function or of a method."""
@@ -34,14 +34,35 @@ def named(public: Named) -> Named:
 
 def argument_error(kind: type[Error], message: str) -> Error:
     """Return an error that begins with the name of what was called from outside of the package."""
+    name = _called()
+    return kind(message if name is None else f"{name}: {message}")
+
+
+def reason(error: Exception) -> str:
+    """Return the message of an error, to be told within another message that the name begins.
+
+    The name of something else, which code of a user's between the two has called, stays.
+    """
+    return str(error).removeprefix(f"{_called()}: ")
+
+
+def without_name(error: Exception) -> str:
+    """Return the message of an error for readers who have called no function, but a command."""
+    name, found, message = str(error).partition(": ")
+    return message if found and name in _names.values() else str(error)
+
+
+def _called() -> str | None:
+    """Return the name of what was called from outside of the package, which is on the stack."""
     name = None
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and _is_ours(frame):
         name = _names.get(frame.f_code, name)
         frame = frame.f_back
-    return kind(message if name is None else f"{name}: {message}")
+    return name
 
 
 def _is_ours(frame: FrameType) -> bool:
+    """Tell whether a frame is of the package, or between two of its frames around a ``with``."""
     package, _, _ = str(frame.f_globals.get("__name__")).partition(".")
-    return package == "fastconv"
+    return package in ("fastconv", "contextlib")

@@ -11,7 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-__all__ = ["check_writable", "replacing"]
+from fastconv._errors import argument_error
+
+__all__ = ["check_writable", "path_of", "replacing"]
+
+
+def path_of(value: str | os.PathLike[str], name: str) -> str:
+    """Read an argument that is a path."""
+    try:
+        return os.fsdecode(value)
+    except TypeError:
+        raise argument_error(TypeError, f"{name} must be a path, got {value!r}") from None
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The well-known 3x3 filters of image processing, and pictures of what they respond to."""
+"""The well-known 3x3 filters of image processing, and how their responses become pixels."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def is_around_zero(kernel: Array) -> bool:
 
 
 def as_pixels(pixels: Array, low: float, high: float, dtype: DTypeLike = np.uint8) -> Array:
-    """Map the range `low` to `high` to that of an integer dtype, and what is beyond to its ends."""
+    """Map the range `low` to `high` to that of an integer dtype; numbers beyond are clipped."""
     largest = np.iinfo(dtype).max
     scale = largest / (high - low) if high > low else 0
     return np.rint(np.clip((pixels - low) * scale, 0, largest)).astype(dtype)

@@ -17,6 +17,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv._errors import argument_error
+
 __all__ = [
     "IMAGES",
     "LABELS",
@@ -32,7 +34,8 @@ TYPES = (0x08, 0x09, 0x0B, 0x0C, 0x0D, 0x0E)
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK_BYTES = 1 << 20
 
-LABELS, IMAGES = 1, 3  # how many axes
+LABELS, IMAGES = 1, 3
+"""The two kinds of files, by the number of axes of their arrays."""
 NAMES = {LABELS: "labels", IMAGES: "images"}
 
 
@@ -83,7 +86,7 @@ def read_idx(path: str | os.PathLike[str], axes: int) -> NDArray[np.uint8]:
                     return _read(name, unpacked, axes)
             return _read(name, file, axes)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise IdxError(f"{name}: damaged gzip file: {error}") from error
+        raise argument_error(IdxError, f"{name}: damaged gzip file: {error}") from error
 
 
 def _read(name: str, file: IO[bytes] | gzip.GzipFile, axes: int) -> NDArray[np.uint8]:
@@ -92,28 +95,36 @@ def _read(name: str, file: IO[bytes] | gzip.GzipFile, axes: int) -> NDArray[np.u
     if header[:4] != bytes((0, 0, 8, axes)):
         others = [what for n, what in NAMES.items() if header[:4] == bytes((0, 0, 8, n))]
         kind = f" (an IDX file of {others[0]})" if others else ""
-        raise IdxKindError(
+        raise argument_error(
+            IdxKindError,
             f"{name}: not an IDX file of {NAMES[axes]}: it begins with {hexadecimal(header[:4])}"
-            f"{kind}, expected {expected_start(axes)}"
+            f"{kind}, expected {expected_start(axes)}",
         )
     if len(header) < length:
-        raise IdxError(f"{name}: truncated: its header has {len(header)} of {length} bytes")
+        raise argument_error(
+            IdxError, f"{name}: truncated: its header has {len(header)} of {length} bytes"
+        )
     shape = tuple(int(n) for n in np.frombuffer(header, ">u4", offset=4))
     size = " of {} x {}".format(*shape[1:]) if axes == IMAGES else ""
     announced = f"the header announces {shape[0]} {NAMES[axes]}{size}"
     expected = math.prod(shape)
     if expected == 0:
-        raise IdxError(f"{name}: no {'pixels' if axes == IMAGES else NAMES[axes]}: {announced}")
-    # In chunks: a wrong header must not reserve memory, nor a wrong length fill it.
+        raise argument_error(
+            IdxError, f"{name}: no {'pixels' if axes == IMAGES else NAMES[axes]}: {announced}"
+        )
+    # The values are read in chunks: a wrong header must not reserve memory, and a file that is too
+    # long must not fill it.
     values = bytearray()
     while len(values) <= expected and (chunk := file.read(CHUNK_BYTES)):
         values += chunk
     if len(values) < expected:
-        raise IdxError(
-            f"{name}: truncated: {announced} = {expected} bytes, but {len(values)} follow"
+        raise argument_error(
+            IdxError, f"{name}: truncated: {announced} = {expected} bytes, but {len(values)} follow"
         )
     if len(values) > expected:
-        raise IdxError(f"{name}: wrong size: {announced} = {expected} bytes, but more follow")
+        raise argument_error(
+            IdxError, f"{name}: wrong size: {announced} = {expected} bytes, but more follow"
+        )
     return np.frombuffer(values, np.uint8).reshape(shape)
 
 

@@ -73,6 +73,11 @@ def walk(layer: Any) -> Iterator[Any]:
         yield from walk(child)
 
 
+def takes_train_flg(layer: Any) -> bool:
+    """Tell whether a layer does something else in training, so that `forward` takes `train_flg`."""
+    return "train_flg" in inspect.signature(layer.forward).parameters
+
+
 def saved(value: Saved | None, layer: object) -> Saved:
     if value is None:
         raise RuntimeError(f"{type(layer).__name__}: backward needs a forward before it")

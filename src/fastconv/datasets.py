@@ -10,6 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv._arguments import generator, number
+from fastconv._errors import argument_error, named
+from fastconv._files import path_of
 from fastconv._idx import IMAGES, LABELS, read_idx
 
 __all__ = ["load_digits", "load_mnist"]
@@ -17,9 +20,11 @@ __all__ = ["load_digits", "load_mnist"]
 Array: TypeAlias = NDArray[Any]
 Pair: TypeAlias = tuple[Array, Array]
 
-TRAIN, TEST = "train", "t10k"  # what MNIST's files begin with
+TRAIN, TEST = "train", "t10k"
+"""The beginnings of the names of MNIST's files, for training and for testing."""
 
 
+@named
 def load_digits(
     normalize: bool = True,
     flatten: bool = False,
@@ -39,9 +44,9 @@ def load_digits(
     one_hot_label : bool, default False
         Give labels as rows of ten, 1 for the digit and 0 elsewhere.
     test_fraction : float, default 0.2
-        Which part of the images is for testing: less than 1, and more than 0.
+        Fraction of the images that is for testing: more than 0 and less than 1.
     seed : int, default 0
-        Which images those are.
+        Seed of the random choice of those images.
 
     Returns
     -------
@@ -69,6 +74,7 @@ def load_digits(
     return _prepared(parts, 16 if normalize else None, flatten, one_hot_label)
 
 
+@named
 def load_mnist(
     folder: str | os.PathLike[str],
     normalize: bool = True,
@@ -93,9 +99,9 @@ def load_mnist(
     one_hot_label : bool, default False
         Give labels as rows, 1 for the class and 0 elsewhere.
     test_fraction : float, default 0.2
-        Which part of a single pair is for testing: less than 1, and more than 0.
+        Fraction of a single pair that is for testing: more than 0 and less than 1.
     seed : int, default 0
-        Which images those are.
+        Seed of the random choice of those images.
 
     Returns
     -------
@@ -108,14 +114,29 @@ def load_mnist(
         If the folder or a file cannot be read.
     ValueError
         If files are missing, damaged, of the wrong kind, or do not fit each other.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from fastconv.datasets import load_mnist
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     folder = pathlib.Path(name)  # Three images of 2 x 2 pixels, and their labels.
+    ...     images = bytes([0, 0, 8, 3] + [0, 0, 0, 3] + 2 * [0, 0, 0, 2]) + bytes(range(12))
+    ...     labels = bytes([0, 0, 8, 1] + [0, 0, 0, 3]) + bytes([7, 0, 1])
+    ...     n = (folder / "train-images").write_bytes(images)
+    ...     n = (folder / "train-labels").write_bytes(labels)
+    ...     (x_train, t_train), (x_test, t_test) = load_mnist(folder, test_fraction=0.3)
+    >>> x_train.shape, x_test.shape
+    ((2, 1, 2, 2), (1, 1, 2, 2))
     """
-    root = Path(folder)
+    root = Path(path_of(folder, "folder"))
     found = {part: _read_pair(root, part) for part in (TRAIN, TEST)}
     pairs = [pair for pair in found.values() if pair]
     if not pairs:
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             f"{root}: no files called {TRAIN}-images..., {TRAIN}-labels..., {TEST}-images... and "
-            f"{TEST}-labels..., or one of the two pairs"
+            f"{TEST}-labels..., or one of the two pairs",
         )
     if len(pairs) == 1:
         parts = _split(*pairs[0], test_fraction, seed)
@@ -123,9 +144,10 @@ def load_mnist(
         parts = pairs[0], pairs[1]
         sizes = ["{} x {}".format(*images.shape[2:]) for images, _ in parts]
         if sizes[0] != sizes[1]:
-            raise ValueError(
+            raise argument_error(
+                ValueError,
                 f"{root}: images to train with are of {sizes[0]} pixels, those to test with of "
-                f"{sizes[1]}"
+                f"{sizes[1]}",
             )
     return _prepared(parts, 255 if normalize else None, flatten, one_hot_label)
 
@@ -151,26 +173,31 @@ def _read_pair(folder: Path, part: str) -> Pair | None:
         return None
     for what, paths in zip(("images", "labels"), files):
         if not paths:
-            raise ValueError(f"{folder}: there are {part}-... files, but no {part}-{what}...")
-    (image_file, *_), (label_file, *_) = files  # sorted: a plain file before a gzipped one
+            raise argument_error(
+                ValueError, f"{folder}: there are {part}-... files, but no {part}-{what}..."
+            )
+    (image_file, *_), (label_file, *_) = files  # A plain file comes before a gzipped one.
     images, labels = read_idx(image_file, IMAGES), read_idx(label_file, LABELS)
     if len(images) != len(labels):
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             f"{image_file} and {label_file} do not belong together: {len(images)} images, "
-            f"{len(labels)} labels"
+            f"{len(labels)} labels",
         )
     return images[:, np.newaxis], labels
 
 
 def _split(images: Array, labels: Array, test_fraction: float, seed: int) -> tuple[Pair, Pair]:
     """Draw the images to test with."""
-    count = round(len(images) * test_fraction) if 0 < test_fraction < 1 else 0
+    part = number(test_fraction, "test_fraction")
+    count = round(len(images) * part) if 0 < part < 1 else 0
     if not 0 < count < len(images):
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             f"test_fraction must leave images to train and to test with, got {test_fraction} of "
-            f"{len(images)}"
+            f"{len(images)}",
         )
-    order = np.random.default_rng(seed).permutation(len(images))
+    order = generator(seed).permutation(len(images))
     test, train = np.sort(order[:count]), np.sort(order[count:])
     return (images[train], labels[train]), (images[test], labels[test])
 

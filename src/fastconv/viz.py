@@ -18,8 +18,9 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._arguments import Padding, positive
+from fastconv._arguments import Padding, generator, number, positive
 from fastconv._arrays import NUMBERS, Array, read
+from fastconv._errors import argument_error, named
 from fastconv._filter_bank import FILTERS, as_pixels, convolve, response_as_pixels
 from fastconv.layers import Convolution
 from fastconv.models import Sequential
@@ -41,13 +42,18 @@ __all__ = [
     "show_images",
 ]
 
-START = 0.01  # standard deviation of the noise that an ascent starts from
+START = 0.01
+"""The standard deviation of the noise that an ascent starts from."""
 
-LEAST_INCHES, MOST_INCHES = 3.5, 12.0  # of a figure; tiles of an inch if that is in between
-LABEL_POINTS = 8.0  # on tiles of an inch
-GAP, LABEL_GAP = 0.06, 0.2  # between tiles, as parts of the larger side of one
+LEAST_INCHES, MOST_INCHES = 3.5, 12.0
+"""The bounds of a figure's longer side. Between them, the longer side of a tile is an inch."""
+LABEL_POINTS = 8.0
+"""The size of a label's letters where the longer side of a tile is an inch."""
+GAP, LABEL_GAP = 0.06, 0.2
+"""The space between tiles, without and with labels, as a fraction of a tile's longer side."""
 
 
+@named
 def show_filters(
     *weights: npt.ArrayLike | Convolution, titles: Sequence[str] = (), channel: SupportsIndex = 0
 ) -> Figure:
@@ -60,7 +66,7 @@ def show_filters(
     titles : sequence of str, optional
         Of the panels.
     channel : int, default 0
-        Which channel to draw. Filters of three channels are drawn in colour instead.
+        Channel to draw. Filters of three channels are drawn in colour instead.
 
     Returns
     -------
@@ -86,32 +92,31 @@ def show_filters(
     ['before', 'after']
     """
     if not weights:
-        raise ValueError("show_filters: needs at least one array of weights or a Convolution")
-    _check_titles("show_filters", titles, len(weights), "weights")
+        raise argument_error(ValueError, "needs at least one array of weights or a Convolution")
+    _check_titles(titles, len(weights), "weights")
     panels = []
     for i, weight in enumerate(weights):
-        array = _finite(
-            "show_filters: weights", weight.W if isinstance(weight, Convolution) else weight
-        )
+        array = _finite("weights", weight.W if isinstance(weight, Convolution) else weight)
         if array.ndim != 4 or not array.size:
-            raise ValueError(
-                f"show_filters: weights must have shape (F, C, KH, KW), got {array.shape}"
+            raise argument_error(
+                ValueError, f"weights must have shape (F, C, KH, KW), got {array.shape}"
             )
-        place = _place("show_filters: channel", channel, array.shape[1])
+        place = _place("channel", channel, array.shape[1])
         chosen = array if array.shape[1] == 3 else array[:, place : place + 1]
         panels.append(_Panel(_pictures(chosen), title=titles[i] if titles else ""))
     return _figure(panels)
 
 
+@named
 def show_feature_maps(network: Sequential, image: npt.ArrayLike, layer: str) -> Figure:
-    """Draw what a layer makes of an image: a heat map of every channel.
+    """Draw the output of a layer for an image: a heat map of every channel.
 
     Parameters
     ----------
     network : Sequential
         Network.
     image : array_like, shape input_dim or (1, *input_dim)
-        What it is to look at.
+        Image that the network is applied to.
     layer : str
         Name of the layer, such as ``"Conv1"``.
 
@@ -139,16 +144,15 @@ def show_feature_maps(network: Sequential, image: npt.ArrayLike, layer: str) -> 
     >>> figure.get_suptitle(), len(figure.axes[0].images)
     ('Conv1', 30)
     """
-    part = _up_to("show_feature_maps", network, layer)
-    array = _finite("show_feature_maps: image", image)
+    part = _up_to(network, layer)
+    array = _finite("image", image)
     shapes = network.input_dim, (1, *network.input_dim)
     if array.shape not in shapes:
-        raise ValueError(
-            f"show_feature_maps: image must have shape {shapes[0]} or {shapes[1]}, "
-            f"got {array.shape}"
+        raise argument_error(
+            ValueError, f"image must have shape {shapes[0]} or {shapes[1]}, got {array.shape}"
         )
     output = part.predict(array.reshape(shapes[1]))[0]
-    maps = _finite(f"show_feature_maps: the output of {layer}", output)
+    maps = _finite(f"the output of {layer}", output)
     planes = maps.ndim == 3
     panel = _Panel(list(maps), range(len(maps))) if planes else _Panel([_row(maps)])
     norm = Normalize(maps.min(), maps.max())
@@ -163,13 +167,14 @@ def show_feature_maps(network: Sequential, image: npt.ArrayLike, layer: str) -> 
     return figure
 
 
+@named
 def apply_filters(
     image: npt.ArrayLike,
     filters: Mapping[str, npt.ArrayLike] | None = None,
     pad_mode: str = "constant",
     padding: Padding = "same",
 ) -> Figure:
-    """Draw an image and what filters make of it.
+    """Draw an image and the responses of filters to it.
 
     Parameters
     ----------
@@ -208,28 +213,27 @@ def apply_filters(
     >>> [text.get_text() for text in figure.axes[0].texts][:3]
     ['image', 'horizontal-edges', 'vertical-edges']
     """
-    pixels = _finite("apply_filters: image", image)
+    pixels = _finite("image", image)
     if pixels.ndim == 2:
         pixels = pixels[None]
     if pixels.ndim != 3 or len(pixels) not in (1, 3) or not pixels.size:
-        raise ValueError(
-            "apply_filters: image must have shape (H, W), (1, H, W) or (3, H, W), "
-            f"got {np.shape(image)}"
+        raise argument_error(
+            ValueError,
+            f"image must have shape (H, W), (1, H, W) or (3, H, W), got {np.shape(image)}",
         )
     if filters is None:
         filters = FILTERS
     elif not isinstance(filters, Mapping):
-        raise TypeError(
-            "apply_filters: filters must be a mapping of names to arrays, "
-            f"got {type(filters).__name__}"
+        raise argument_error(
+            TypeError, f"filters must be a mapping of names to arrays, got {type(filters).__name__}"
         )
     low, high = min(0, pixels.min()), max(0, pixels.max())
     tiles = [as_pixels(pixels, low, high)]
     for name, weights in filters.items():
-        kernel = _finite(f"apply_filters: filter {name!r}", weights)
+        kernel = _finite(f"filter {name!r}", weights)
         if kernel.ndim != 2 or not kernel.size:
-            raise ValueError(
-                f"apply_filters: filter {name!r} must have shape (KH, KW), got {kernel.shape}"
+            raise argument_error(
+                ValueError, f"filter {name!r} must have shape (KH, KW), got {kernel.shape}"
             )
         response = convolve(pixels, kernel, padding, pad_mode)
         tiles.append(response_as_pixels(response, kernel, low, high))
@@ -238,6 +242,7 @@ def apply_filters(
     return _figure([panel], title, norm=Normalize(0, 255))
 
 
+@named
 def activation_ascent(
     network: Sequential,
     layer: str,
@@ -256,11 +261,11 @@ def activation_ascent(
     layer : str
         Name of the layer, such as ``"Conv1"``.
     channel : int, default 0
-        Whose mean is to grow, or which output of a layer that gives no planes.
+        Channel whose mean is to grow or, of a layer that gives no planes, the output that is.
     steps : int, default 100
-        How often the input is changed.
+        Number of changes of the input.
     lr : float, default 0.1
-        By how much in the root mean square each time.
+        Root mean square of the change in each step.
     seed : int or numpy.random.Generator, default 0
         For the noise to start from.
 
@@ -269,7 +274,7 @@ def activation_ascent(
     x : ndarray of float64, shape input_dim
         Input after the last step.
     activations : list of float
-        What is maximised, before the first step and after each.
+        The mean that is maximised, before the first step and after each step.
 
     Raises
     ------
@@ -298,13 +303,15 @@ def activation_ascent(
     >>> x.shape, len(activations), activations[-1] > activations[0]
     ((1, 28, 28), 21, True)
     """
-    part = _up_to("activation_ascent", network, layer)
-    place = _place("activation_ascent: channel", channel, part.output_dim[0])
-    count = positive(steps, "activation_ascent: steps")
-    if not (lr > 0 and math.isfinite(lr)):
-        raise ValueError(f"activation_ascent: lr must be a positive number, got {lr}")
-    # In float64, whatever the network computes in: squares of small gradients must not vanish.
-    x = START * np.random.default_rng(seed).standard_normal((1, *network.input_dim))
+    part = _up_to(network, layer)
+    place = _place("channel", channel, part.output_dim[0])
+    count = positive(steps, "steps")
+    rate = number(lr, "lr", "a positive number")
+    if not (rate > 0 and math.isfinite(rate)):
+        raise argument_error(ValueError, f"lr must be a positive number, got {lr}")
+    # The input is float64, whatever the network computes in: squares of small gradients must not
+    # vanish.
+    x = START * generator(seed).standard_normal((1, *network.input_dim))
     goal = np.zeros((1, *part.output_dim), network.dtype)
     goal[:, place] = 1 / goal[:, place].size
 
@@ -316,11 +323,12 @@ def activation_ascent(
         grads: Array = part.backward(goal).astype(np.float64)
         rms = math.sqrt(np.square(grads).mean())
         if rms > 0:
-            x += lr / rms * grads
+            x += rate / rms * grads
         activations.append(activation())
     return x[0], activations
 
 
+@named
 def maximize_activation(
     network: Sequential,
     layer: str,
@@ -357,7 +365,7 @@ def maximize_activation(
     Conv1, channel 7
     """
     x, activations = activation_ascent(network, layer, channel, steps=steps, lr=lr, seed=seed)
-    x = _finite("maximize_activation: the input found", x)
+    x = _finite("the input found", x)
     if x.ndim != 3:
         x = _row(x)[None]
     planes = x[None] if len(x) == 3 else x[:, None]
@@ -368,6 +376,7 @@ def maximize_activation(
     return _figure([_Panel(_pictures(planes))], title)
 
 
+@named
 def show_images(images: npt.ArrayLike, titles: Sequence[object] = ()) -> Figure:
     """Draw images in a grid, for instance those that a network gets wrong.
 
@@ -398,21 +407,22 @@ def show_images(images: npt.ArrayLike, titles: Sequence[object] = ()) -> Figure:
     >>> len(figure.axes[0].images)
     2
     """
-    array = _finite("show_images: images", images)
-    _check_titles("show_images", titles, len(np.atleast_1d(array)), "images")
+    array = _finite("images", images)
+    _check_titles(titles, len(np.atleast_1d(array)), "images")
     if array.ndim and not len(array):
         figure = Figure((LEAST_INCHES, 1))
         figure.text(0.5, 0.5, "nothing to show", ha="center", va="center")
         return figure
     planes = array[:, None] if array.ndim == 3 else array
     if planes.ndim != 4 or planes.shape[1] not in (1, 3) or not planes.size:
-        raise ValueError(
-            "show_images: images must have shape (N, H, W), (N, 1, H, W) or (N, 3, H, W), "
-            f"got {array.shape}"
+        raise argument_error(
+            ValueError,
+            f"images must have shape (N, H, W), (N, 1, H, W) or (N, 3, H, W), got {array.shape}",
         )
     return _figure([_Panel(_pictures(planes), titles)])
 
 
+@named
 def show_history(history: Iterable[Any]) -> Figure:
     """Draw a learning curve.
 
@@ -444,13 +454,15 @@ def show_history(history: Iterable[Any]) -> Figure:
     ['loss', 'accuracy in %']
     """
     names = ("epoch", "train_loss", "train_acc", "test_acc")
+    if not isinstance(history, Iterable):
+        raise argument_error(TypeError, f"history must be a sequence of epochs, got {history!r}")
     rows = [[_measured(i, record, name) for name in names] for i, record in enumerate(history)]
     if not rows:
-        raise ValueError("show_history: history has no epochs")
+        raise argument_error(ValueError, "history has no epochs")
     epochs, losses, train, test = np.array(rows).T
     figure = Figure((8, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    marker = "o" if len(rows) == 1 else ""  # a line needs two points
+    marker = "o" if len(rows) == 1 else ""  # A line needs two points.
     left.plot(epochs, losses, marker=marker)
     left.set_ylabel("loss")
     right.plot(epochs, 100 * train, marker=marker, label="training")
@@ -472,7 +484,7 @@ def _finite(name: str, value: npt.ArrayLike) -> Array:
     """Read an array of finite numbers; float16 becomes float32, which all drawing takes."""
     array = read(value, name, NUMBERS)
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, got NaN or infinity")
+        raise argument_error(ValueError, f"{name} must be finite, got NaN or infinity")
     return array.astype(np.result_type(array.dtype, np.float32), copy=False)
 
 
@@ -480,28 +492,36 @@ def _place(name: str, value: SupportsIndex, size: int) -> int:
     try:
         place = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an int, got {value!r}") from None
+        raise argument_error(TypeError, f"{name} must be an int, got {value!r}") from None
     if not 0 <= place < size:
-        raise ValueError(f"{name} must be from 0 to {size - 1}, got {place}")
+        raise argument_error(ValueError, f"{name} must be from 0 to {size - 1}, got {place}")
     return place
 
 
-def _check_titles(who: str, titles: Sequence[object], count: int, what: str) -> None:
-    if len(titles) not in (0, count):
-        raise ValueError(f"{who}: got {len(titles)} titles for {count} {what}")
+def _check_titles(titles: Sequence[object], count: int, what: str) -> None:
+    try:
+        number_of_titles = len(titles)
+    except TypeError:
+        raise argument_error(TypeError, f"titles must be a sequence, got {titles!r}") from None
+    if number_of_titles not in (0, count):
+        raise argument_error(ValueError, f"got {number_of_titles} titles for {count} {what}")
 
 
-def _up_to(who: str, network: Sequential, layer: str) -> Sequential:
+def _up_to(network: Sequential, layer: str) -> Sequential:
     """Return a network that ends with a copy of the layer of this name.
 
     What layers keep from a forward pass for the backward pass belongs to the user, who may be
     between the two. So the layers are copies, which share no array but the parameters.
     """
     if not isinstance(network, Sequential):
-        raise TypeError(f"{who}: network must be a Sequential, got {type(network).__name__}")
+        raise argument_error(
+            TypeError, f"network must be a Sequential, got {type(network).__name__}"
+        )
     names = list(network.layers)
     if layer not in names:
-        raise ValueError(f"{who}: the network has no layer {layer!r}, only {', '.join(names)}")
+        raise argument_error(
+            ValueError, f"the network has no layer {layer!r}, only {', '.join(names)}"
+        )
     layers = list(network.layers.values())[: names.index(layer) + 1]
     # deepcopy takes what its memo holds under an object's identity for the object's copy.
     memo = {id(array): array for array in network.state.values()}
@@ -512,8 +532,10 @@ def _measured(place: int, record: Any, name: str) -> float:
     try:
         value = record[name] if isinstance(record, Mapping) else getattr(record, name)
     except (KeyError, AttributeError):
-        raise ValueError(f"show_history: history[{place}] has no {name}, got {record!r}") from None
-    return math.nan if value is None else float(value)
+        raise argument_error(
+            ValueError, f"history[{place}] has no {name}, got {record!r}"
+        ) from None
+    return math.nan if value is None else number(value, f"history[{place}]: {name}")
 
 
 # ---- drawing ---------------------------------------------------------------------------------
@@ -549,7 +571,7 @@ class _Panel:
         self.side = max(self.tile_h, self.tile_w)
         self.cell_h = self.tile_h + self.side * (LABEL_GAP if labels else GAP)
         self.cell_w = self.tile_w + self.side * GAP
-        # Half as many again in a row as there are rows.
+        # A grid has half as many columns again as it has rows, because screens are wide.
         self.columns = min(len(tiles), math.ceil(math.sqrt(1.5 * len(tiles))))
         self.height = -(-len(tiles) // self.columns) * self.cell_h
         self.width = self.columns * self.cell_w
@@ -558,7 +580,8 @@ class _Panel:
         """Draw all tiles into one axes: an axes each takes seconds for a hundred of them."""
         for i, tile in enumerate(self.tiles):
             row, column = divmod(i, self.columns)
-            # The centre of the first pixel is the origin; smaller tiles are in the middle.
+            # The origin is the centre of the first pixel. Smaller tiles stand in the middle of
+            # their cells.
             top = row * self.cell_h + (self.tile_h - tile.shape[0]) / 2 - 0.5
             left = column * self.cell_w + (self.tile_w - tile.shape[1]) / 2 - 0.5
             axes.imshow(
@@ -585,7 +608,7 @@ def _figure(
     widths = [panel.width / panel.side for panel in panels]
     width, height = sum(widths), max(panel.height / panel.side for panel in panels)
     longest = max(width, height)
-    inches = min(max(longest, LEAST_INCHES), MOST_INCHES) / longest  # of a tile
+    inches = min(max(longest, LEAST_INCHES), MOST_INCHES) / longest
     lines = len(title.splitlines()) + any(panel.title for panel in panels)
     figure = Figure(
         (max(width * inches, LEAST_INCHES), max(height * inches, 0.5) + 0.3 * lines),

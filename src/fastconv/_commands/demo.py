@@ -47,8 +47,10 @@ CONTROL_NOTE = (
     "(*) NumPy's on both sides: a ratio far from 1.0x means that other programs disturb the times"
 )
 
-BATCH_BYTES = 128 << 20  # of columns: what a run needs in memory is about six times as much
-PAUSE_SECONDS = 0.05  # lets the threads of the other library's pool fall asleep before timing
+BATCH_BYTES = 128 << 20
+"""The most bytes of columns per batch. A run needs about six times as much memory."""
+PAUSE_SECONDS = 0.05
+"""The pause before timing, in which the threads of the other library's pool fall asleep."""
 
 
 # --- The comparison -------------------------------------------------------------------------

@@ -31,7 +31,7 @@ __all__ = ["add_command"]
 Array = NDArray[Any]
 
 BAND_PIXELS = 1 << 18
-"""The pixels of one band: in colour its arrays of float64 take 20 MiB."""
+"""The number of pixels per band. The float64 arrays of a band in colour take 20 MiB."""
 OUTPUT_MODES = {
     "L": ("L",),
     "RGB": ("RGB",),
@@ -40,10 +40,10 @@ OUTPUT_MODES = {
     "I;16": ("I;16", "L"),
     "F": ("F", "L"),
 }
-"""Pillow's mode of an image to those of its result, of which the first that the format holds is
-taken, or the last."""
+"""The modes that a result may have, by the mode of the image, in Pillow's words. The first one
+that the format holds is taken, or else the last."""
 DTYPES = {"I;16": np.uint16, "F": np.float32}
-"""The dtypes of modes whose pixels are not of 8 bits."""
+"""The dtypes of pixels that do not have 8 bits, by mode."""
 PROFILED_MODES = ("L", "LA", "P", "PA", "RGB", "RGBA", "I;16")
 """The modes whose numbers mean the same colours in the result, as an ICC profile says."""
 
@@ -143,7 +143,7 @@ class _Source:
     name: str
     picture: Any
     mode: str
-    """As what it is read: one of the keys of OUTPUT_MODES."""
+    """The mode in which the picture is read: one of the keys of OUTPUT_MODES."""
     pad_mode: str
 
     @property
@@ -191,7 +191,7 @@ def _rows_around(height: int, pad_mode: Any) -> tuple[int | None, int | None]:
 
 
 def _mode(name: str, picture: Any) -> str:
-    """Choose as what a picture is read."""
+    """Choose the mode in which a picture is read."""
     mode = picture.mode
     if mode[0] == "F":
         return "F"
@@ -264,7 +264,7 @@ class _Shown:
 def _range_of_floats(source: _Source) -> tuple[float, float]:
     low, high = math.inf, -math.inf
     for _, pixels in source.bands():
-        inner = pixels[:, 1:-1]  # without the padding
+        inner = pixels[:, 1:-1]  # The first and the last row are padding.
         if not np.isfinite(inner).all():
             raise CommandError(
                 f"{source.name}: it holds NaN or infinity, which only a TIFF file can show"
@@ -279,7 +279,7 @@ def _range_of_floats(source: _Source) -> tuple[float, float]:
 def _format(target: str) -> str:
     """Return Pillow's name of the format that a file's extension stands for."""
     try:
-        Image = importlib.import_module("PIL.Image")  # untyped: mypy needs no Pillow
+        Image = importlib.import_module("PIL.Image")  # It is untyped, so that mypy needs no Pillow.
     except ImportError:
         raise CommandError(
             "writing an image needs Pillow: pip install 'fastconv[images]'"
@@ -308,12 +308,13 @@ def _holds(image_format: str, mode: str) -> bool:
 
 def _write(picture: Any, target: str, image_format: str, profile: bytes | None) -> None:
     """Write an image, whole or not at all, with its ICC profile in formats that have them."""
-    encoded = io.BytesIO()  # some formats seek; and an encoder's error must not look like a disk's
+    # Some formats seek, and an error of an encoder must not look like one of the disk.
+    encoded = io.BytesIO()
     try:
         picture.save(encoded, image_format, icc_profile=profile)
     except MemoryError:
         raise
-    except Exception as error:  # encoders raise almost anything for what they cannot hold
+    except Exception as error:  # Encoders raise almost anything for what they cannot hold.
         raise CommandError(f"cannot write {target} as {image_format}: {error}") from error
     try:
         with replacing(target) as file:

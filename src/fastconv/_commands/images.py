@@ -28,7 +28,7 @@ __all__ = ["GRAY_MODES", "MOST_PIXELS", "read_images", "read_picture"]
 MOST_PIXELS = 1 << 28
 """The most pixels that an image may have: in colour it then takes 1 GiB once it is decoded."""
 GRAY_MODES = ("1", "L", "LA", "La")
-"""Pillow's modes of grayscale images with 8 bits or less a channel."""
+"""Pillow's modes of grayscale images with at most 8 bits per channel."""
 SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"\xff\xd8\xff": "JPEG",
@@ -199,7 +199,7 @@ def _load_picture(path: Path) -> tuple[Any, int]:
             ) from None
         except MemoryError:
             raise
-        except Exception as error:  # decoders raise almost anything for damaged data
+        except Exception as error:  # Decoders raise almost anything for damaged data.
             raise CommandError(f"{path}: {_fault(kind, error)}") from error
 
 
@@ -254,7 +254,7 @@ def _count(Image: Any, file: Any) -> int:
 
 def _pixels_of(path: Path, picture: Any) -> NDArray[Any]:
     """Give a picture as (1, C, H, W): grayscale as one channel, all else as RGB."""
-    if picture.mode[0] in "IF":  # more than 8 bits
+    if picture.mode[0] in "IF":  # Pixels have more than 8 bits.
         pixels = np.asarray(picture)
         whole = pixels.astype(np.uint16)
         if not np.array_equal(whole, pixels):

@@ -14,6 +14,7 @@ import numpy as np
 import fastconv
 from fastconv._arrays import Array
 from fastconv._commands.shared import CommandError, cannot_write, count_to, path, positive_number
+from fastconv._errors import without_name
 from fastconv._files import check_writable, replacing
 from fastconv._text import table
 from fastconv.datasets import load_digits, load_mnist
@@ -25,7 +26,9 @@ from fastconv.training._trainer import SCHEDULES
 __all__ = ["add_command"]
 
 DIGITS_EPOCHS, EPOCHS = 30, 10
-SHOWN = 40  # misclassified digits
+"""The numbers of epochs by default, for the packaged digits and for other images."""
+SHOWN = 40
+"""The largest number of misclassified images in the picture."""
 
 HISTORY, PARAMS, CHECKPOINT = "history.csv", "params.npz", "checkpoint.npz"
 PICTURES = CURVE, FILTERS, MISTAKES = "learning-curve.png", "filters.png", "misclassified.png"
@@ -68,6 +71,15 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         epilog=f"Files in DIR: {HISTORY}, {PARAMS}, {CHECKPOINT} (written after every epoch), "
         f"{', '.join(PICTURES)}. Exit code: 0 when trained, 130 when interrupted, 2 for an error.",
     )
+    _add_task(parser)
+    _add_rule(parser)
+    parser.add_argument("--threads", metavar="N", type=count_to(1024), help="(default: all)")
+    _add_results(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_task(parser: argparse.ArgumentParser) -> None:
+    """Add what says which network learns what, and for how long."""
     parser.add_argument(
         "--data",
         metavar="FOLDER",
@@ -89,6 +101,10 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         default=32,
         help="images in a step (default: %(default)s)",
     )
+
+
+def _add_rule(parser: argparse.ArgumentParser) -> None:
+    """Add what says how it learns."""
     parser.add_argument(
         "--optimizer", choices=OPTIMIZERS, default="adam", help="(default: %(default)s)"
     )
@@ -112,7 +128,10 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         default=1,
         help="for weights, dropout, and the order of images (default: %(default)s)",
     )
-    parser.add_argument("--threads", metavar="N", type=count_to(1024), help="(default: all)")
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
+    """Add what says where results go, and what becomes of those of an earlier run."""
     parser.add_argument("--out", metavar="DIR", type=path, help="write results into this folder")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument(
@@ -121,7 +140,6 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     existing.add_argument(
         "--overwrite", action="store_true", help="replace the results of an earlier run in DIR"
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -161,11 +179,11 @@ def _run(args: argparse.Namespace) -> int:
         trainer.train()
         seconds = time.perf_counter() - start
     except (ValueError, FloatingPointError) as error:
-        raise CommandError(str(error)) from error
+        raise CommandError(without_name(error)) from error
     except OSError as error:
         raise cannot_write(error.filename or folder, error) from error
 
-    if folder is not None:  # before anything is printed, which may fail
+    if folder is not None:  # Results are written first, because printing may fail.
         _write(folder, trainer, network, untrained)
     print(_report(trainer, network, seconds))
     if folder is not None:
@@ -183,7 +201,7 @@ def _load(folder: str | None) -> Any:
     except OSError as error:
         raise CommandError(f"{error.filename or folder}: {error.strerror or error}") from error
     except ValueError as error:
-        raise CommandError(str(error)) from error
+        raise CommandError(without_name(error)) from error
 
 
 def _network(name: str, shape: tuple[int, ...], classes: int, seed: int) -> Sequential:
@@ -192,7 +210,7 @@ def _network(name: str, shape: tuple[int, ...], classes: int, seed: int) -> Sequ
     except ValueError as error:
         size = "{} x {}".format(*shape[1:])
         raise CommandError(
-            f"images of {size} pixels are no input for this network: {error}"
+            f"images of {size} pixels are no input for this network: {without_name(error)}"
         ) from error
 
 

@@ -8,6 +8,8 @@ from math import prod, sqrt
 import numpy as np
 import numpy.typing as npt
 
+from fastconv._arguments import number, positive
+from fastconv._errors import argument_error, named
 from fastconv.layers import (
     AveragePooling,
     Dropout,
@@ -22,15 +24,16 @@ __all__ = ["VGG", "AlexNet", "DeepConvNet", "LeNet", "SimpleConvNet"]
 
 Seed = int | np.random.Generator | None
 
-# Convolutions in each of the five blocks, by the number of layers.
 VGG_CONVOLUTIONS = {
     11: (1, 1, 2, 2, 2),
     13: (2, 2, 2, 2, 2),
     16: (2, 2, 3, 3, 3),
     19: (2, 2, 4, 4, 4),
 }
+"""The number of convolutions in each of the five blocks, by the number of layers with weights."""
 
 
+@named
 class SimpleConvNet(Sequential):
     """conv - relu - pool - affine - relu - affine - softmax, of the textbook's chapter 7.
 
@@ -75,12 +78,15 @@ class SimpleConvNet(Sequential):
         seed: Seed = None,
     ) -> None:
         super().__init__(input_dim, dtype=dtype, seed=seed)
-        std = weight_init_std
+        std = number(weight_init_std, "weight_init_std")
         self.convolution(*_conv_param(conv_param, filter_num=30, filter_size=5, pad=0), std=std)
         self.add(Relu(), Pooling(2, 2, stride=2))
-        self.affine(hidden_size, std=std).add(Relu()).affine(output_size, std=std)
+        self.affine(positive(hidden_size, "hidden_size"), std=std).add(Relu()).affine(
+            positive(output_size, "output_size"), std=std
+        )
 
 
+@named
 class DeepConvNet(Sequential):
     """Six 3x3 convolutions in pairs, each pair with pooling; two fully connected layers.
 
@@ -141,9 +147,12 @@ class DeepConvNet(Sequential):
                     *_conv_param(param, filter_num=filters, filter_size=3, pad=pad)
                 ).add(Relu())
             self.add(Pooling(2, 2, stride=2))
-        self.affine(hidden_size).add(Relu(), Dropout(0.5)).affine(output_size).add(Dropout(0.5))
+        self.affine(positive(hidden_size, "hidden_size")).add(Relu(), Dropout(0.5)).affine(
+            positive(output_size, "output_size")
+        ).add(Dropout(0.5))
 
 
+@named
 class LeNet(Sequential):
     """LeNet-5 [1]_ as it is usually built: sigmoid units, mean pooling, three affine layers.
 
@@ -189,9 +198,10 @@ class LeNet(Sequential):
             self.add(Sigmoid(), AveragePooling(2, 2, stride=2))
         for units in (120, 84):
             self.affine(units, std=_sigmoid_std(prod(self.output_dim))).add(Sigmoid())
-        self.affine(output_size, std=_sigmoid_std(84))
+        self.affine(positive(output_size, "output_size"), std=_sigmoid_std(84))
 
 
+@named
 class AlexNet(Sequential):
     """AlexNet [1]_: five convolutions, three of them in two groups, and three affine layers.
 
@@ -242,9 +252,10 @@ class AlexNet(Sequential):
         self.convolution(256, 3, pad=1, groups=2, std=std).add(Relu(), Pooling(3, 3, 2))
         for _ in range(2):
             self.add(Dropout(0.5)).affine(4096, std=std).add(Relu())
-        self.affine(output_size, std=std)
+        self.affine(positive(output_size, "output_size"), std=std)
 
 
+@named
 class VGG(Sequential):
     """VGG [1]_: blocks of 3x3 convolutions, each with pooling, and three affine layers.
 
@@ -285,9 +296,10 @@ class VGG(Sequential):
         dtype: npt.DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
-        if depth not in VGG_CONVOLUTIONS:
-            raise ValueError(
-                f"depth must be one of {', '.join(map(str, VGG_CONVOLUTIONS))}, got {depth!r}"
+        if depth not in tuple(VGG_CONVOLUTIONS):
+            raise argument_error(
+                ValueError,
+                f"depth must be one of {', '.join(map(str, VGG_CONVOLUTIONS))}, got {depth!r}",
             )
         super().__init__(input_dim, dtype=dtype, seed=seed)
         for convolutions, filters in zip(VGG_CONVOLUTIONS[depth], (64, 128, 256, 512, 512)):
@@ -295,17 +307,21 @@ class VGG(Sequential):
                 self.convolution(filters, 3, pad=1).add(Relu())
             self.add(Pooling(2, 2, stride=2))
         for _ in range(2):
-            self.affine(hidden_size).add(Relu(), Dropout(0.5))
-        self.affine(output_size)
+            self.affine(positive(hidden_size, "hidden_size")).add(Relu(), Dropout(0.5))
+        self.affine(positive(output_size, "output_size"))
 
 
 def _conv_param(
     param: Mapping[str, int] | None, *, filter_num: int, filter_size: int, pad: int
 ) -> tuple[int, int, int, int]:
     """Read the textbook's description of a convolution: filters, size, stride, padding."""
+    if not isinstance(param, (Mapping, type(None))):
+        raise argument_error(TypeError, f"a conv_param must be a mapping, got {param!r}")
     known = {"filter_num": filter_num, "filter_size": filter_size, "stride": 1, "pad": pad}
     if unknown := set(param or ()) - set(known):
-        raise ValueError(f"a conv_param has {', '.join(known)}, got {', '.join(sorted(unknown))}")
+        raise argument_error(
+            ValueError, f"a conv_param has {', '.join(known)}, got {', '.join(sorted(unknown))}"
+        )
     known.update(param or {})
     return known["filter_num"], known["filter_size"], known["stride"], known["pad"]
 

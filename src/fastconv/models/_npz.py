@@ -1,8 +1,8 @@
 """.npz files of parameters and checkpoints, which may come from anywhere.
 
-A compressed array can be a thousand times larger than its file. So the headers of the arrays are
-read first, a few bytes each; who reads the file compares them with what it needs; and only then is
-an array read, by its header's size and no further.
+A compressed array can be a thousand times larger than its file. So the headers of the arrays, a few
+bytes each, are read first, and the reader compares them with what it needs. Only then is an array
+read, and no further than its header announces.
 """
 
 from __future__ import annotations
@@ -19,20 +19,22 @@ from typing import IO, Any
 import numpy as np
 
 from fastconv._arrays import Array, Shape
+from fastconv._errors import argument_error
 from fastconv._files import replacing
 from fastconv.models._parameters import Parameters, assign, check_array, check_names
 
 __all__ = ["Archive", "DamagedFileError", "Header", "load", "open_npz", "write_npz"]
 
 HEADER_BYTES = 1 << 14
-"""The most that the header of an array may take: NumPy itself reads 10,000 bytes."""
+"""The largest header of an array that is read, in bytes. NumPy itself reads 10,000 bytes."""
 CHUNK_BYTES = 1 << 20
-"""How much of an array is unpacked at once, beside the array itself."""
+"""The number of bytes of an array that are unpacked at once, in memory beside the array."""
 SUFFIX = ".npy"
+"""The ending that NumPy gives the names of arrays within the file."""
 
 
 class DamagedFileError(ValueError):
-    """The file is not in order, whatever it was to be read for."""
+    """A file is damaged or of another format, so that nothing can be read from it."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,10 @@ class Archive:
     def read_uncompressed(self, name: str) -> Array:
         """Read an array of any size that `write_npz` writes: none is larger than its file."""
         if self.header(name).nbytes > self._size:
-            raise DamagedFileError(
+            raise argument_error(
+                DamagedFileError,
                 f"{self._path} is damaged: {name} is larger than the whole file of {self._size} "
-                "bytes, though it must not be compressed"
+                "bytes, though it must not be compressed",
             )
         return self.read(name)
 
@@ -120,7 +123,9 @@ class Archive:
             raise
         except Exception as error:
             which = "" if name is None else f"{name}: "
-            raise DamagedFileError(f"{self._path} is damaged: {which}{error}") from error
+            raise argument_error(
+                DamagedFileError, f"{self._path} is damaged: {which}{error}"
+            ) from error
 
 
 def _header(data: bytes) -> Header:
@@ -141,7 +146,7 @@ def _header(data: bytes) -> Header:
 
 
 @contextlib.contextmanager
-def open_npz(path: str | os.PathLike[str]) -> Iterator[Archive]:
+def open_npz(path: str) -> Iterator[Archive]:
     """Open an .npz file, however it is called.
 
     Yields
@@ -158,27 +163,27 @@ def open_npz(path: str | os.PathLike[str]) -> Iterator[Archive]:
     """
     with open(path, "rb") as file:
         if file.read(2) != b"PK":
-            raise DamagedFileError(
-                f"{os.fspath(path)} is not an .npz file; if it is a pickle, give "
-                "fastconv.models.read_pickle(...) in its place"
+            raise argument_error(
+                DamagedFileError,
+                f"{path} is not an .npz file; if it is a pickle, give "
+                "fastconv.models.read_pickle(...) in its place",
             )
-        yield Archive(os.fspath(path), file)
+        yield Archive(path, file)
 
 
-def load(to: Parameters, path: str | os.PathLike[str]) -> None:
+def load(to: Parameters, path: str) -> None:
     """Set all of a network's arrays from an .npz file, as `assign` does.
 
     Nothing is unpacked unless the file announces the names, shapes and dtypes of the network.
     """
-    source = os.fspath(path)
     with open_npz(path) as archive:
-        check_names(to, archive.names, source)
+        check_names(to, archive.names, path)
         for name in to:
-            check_array(to, name, archive.header(name), source)
-        assign(to, {name: archive.read(name) for name in to}, source)
+            check_array(to, name, archive.header(name), path)
+        assign(to, {name: archive.read(name) for name in to}, path)
 
 
-def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
+def write_npz(path: str, arrays: Mapping[str, Array]) -> None:
     """Write arrays, uncompressed, to a file of exactly this name, whole or not at all."""
     with replacing(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # it has an argument of another type, too

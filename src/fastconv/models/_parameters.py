@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._arrays import Array, Shape
+from fastconv._arrays import NUMBERS, Array, Shape, read
+from fastconv._errors import argument_error, named
 from fastconv.layers import Layer
 
 __all__ = ["Parameters", "assign", "check_array", "check_names"]
@@ -21,12 +22,23 @@ class _Place:
     attribute: str
 
 
+@named
 class Parameters(MutableMapping[str, Array]):
     """Arrays that layers hold, by name: a view, not a copy.
 
     ``params["W1"]`` is the first layer's array, ``params["W1"] -= ...`` changes it in place, and
     ``params["W1"] = array`` gives the layer another of the same shape, converted to the dtype of
     the old one.
+
+    Examples
+    --------
+    >>> from fastconv.models import Sequential
+    >>> params = Sequential((4,), seed=0).affine(2).params
+    >>> list(params), params["b1"]
+    (['W1', 'b1'], array([0., 0.], dtype=float32))
+    >>> params["b1"] += 1
+    >>> params["b1"]
+    array([1., 1.], dtype=float32)
     """
 
     def __init__(self) -> None:
@@ -47,24 +59,30 @@ class Parameters(MutableMapping[str, Array]):
             for name, place in self._places.items()
         }
 
+    def _place(self, name: str) -> _Place:
+        if not isinstance(name, str) or name not in self._places:
+            known = ", ".join(self._places)
+            raise argument_error(KeyError, f"there is no parameter {name!r}, only {known}")
+        return self._places[name]
+
     def __getitem__(self, name: str) -> Array:
-        place = self._places[name]
+        place = self._place(name)
         array: Array = getattr(place.layer, place.attribute)
         return array
 
     def __setitem__(self, name: str, value: npt.ArrayLike) -> None:
-        if name not in self._places:
-            raise KeyError(f"there is no parameter {name!r}, only {', '.join(self._places)}")
-        old, array = self[name], np.asarray(value)
-        if array is old:
+        place, old = self._place(name), self[name]
+        if value is old:
             return
+        array = read(value, name, NUMBERS)
         if array.shape != old.shape:
-            raise ValueError(f"{name} must have shape {old.shape}, got {array.shape}")
-        place = self._places[name]
+            raise argument_error(
+                ValueError, f"{name} must have shape {old.shape}, got {array.shape}"
+            )
         setattr(place.layer, place.attribute, array.astype(old.dtype, "C"))
 
     def __delitem__(self, name: str) -> None:
-        raise TypeError("a layer's parameters cannot be deleted")
+        raise argument_error(TypeError, "a layer's parameters cannot be deleted")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -75,18 +93,27 @@ class Parameters(MutableMapping[str, Array]):
 
 def assign(to: Parameters, values: Mapping[str, npt.ArrayLike], source: str) -> None:
     """Set all of a network's arrays, or raise a ValueError before any is changed."""
-    arrays = {str(name): np.asarray(value) for name, value in values.items()}
+    arrays = {str(name): _array(value, name, source) for name, value in values.items()}
     check_names(to, arrays.keys(), source)
     for name, array in arrays.items():
         check_array(to, name, array, source)
         with np.errstate(over="ignore"):
             arrays[name] = array.astype(to[name].dtype, "C")
         if not np.isfinite(arrays[name]).all():
-            raise ValueError(
-                f"{source}: {name} holds NaN, infinity, or what is infinite in {to[name].dtype}"
+            raise argument_error(
+                ValueError,
+                f"{source}: {name} holds NaN, infinity, or what is infinite in {to[name].dtype}",
             )
     for name, array in arrays.items():
         to[name] = array
+
+
+def _array(value: npt.ArrayLike, name: str, source: str) -> Array:
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        message = f"{source}: {name} cannot be made an array: {error}"
+        raise argument_error(ValueError, message) from None
 
 
 def check_names(to: Parameters, names: Collection[str], source: str) -> None:
@@ -98,7 +125,9 @@ def check_names(to: Parameters, names: Collection[str], source: str) -> None:
             for what, different in (("lacks", wanted - found), ("also has", found - wanted))
             if different
         ]
-        raise ValueError(f"{source} is of another network: it {' and '.join(parts)}")
+        raise argument_error(
+            ValueError, f"{source} is of another network: it {' and '.join(parts)}"
+        )
 
 
 class Described(Protocol):
@@ -116,9 +145,12 @@ class Described(Protocol):
 def check_array(to: Parameters, name: str, array: Described, source: str) -> None:
     """Raise a ValueError unless an array has the shape of the network's, and holds numbers."""
     if array.shape != to[name].shape:
-        raise ValueError(
+        raise argument_error(
+            ValueError,
             f"{source} is of another network: its {name} has shape {array.shape}, this "
-            f"network's {to[name].shape}"
+            f"network's {to[name].shape}",
         )
     if array.dtype.kind not in "fiu":
-        raise ValueError(f"{source}: {name} is not of numbers but of dtype {array.dtype}")
+        raise argument_error(
+            ValueError, f"{source}: {name} is not of numbers but of dtype {array.dtype}"
+        )

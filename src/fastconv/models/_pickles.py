@@ -19,21 +19,26 @@ from typing import Any
 import numpy as np
 
 from fastconv._arrays import Array
+from fastconv._errors import argument_error, named
+from fastconv._files import path_of
 
 __all__ = ["read_pickle"]
 
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+"""The values of the instructions that push a constant."""
 VALUES = frozenset(
     ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1")
     + ("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
     + ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8")
 )
+"""The instructions that push the value that stands behind them in the file."""
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+"""The lengths of the tuples that instructions make from the top of the stack."""
 
 
 @dataclass(frozen=True)
 class _Name:
-    """What a pickle refers to by its name."""
+    """A function or class that a pickle refers to by its name."""
 
     name: str
 
@@ -78,6 +83,8 @@ class _PickledArray:
 
 
 class _Machine:
+    """The machine that a pickle is a program for, as far as dicts of arrays need it."""
+
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.stack: list[Any] = []
@@ -157,9 +164,9 @@ class _Machine:
                 return _PickledArray()
             case "numpy.core.numeric._frombuffer" | "numpy._core.numeric._frombuffer":
                 return _PickledArray(*arguments)
-            case "_codecs.encode":  # how old protocols write bytes, and
+            case "_codecs.encode":  # Protocols 0 to 2 write bytes as a text to be encoded.
                 return self._encoded(*arguments)
-            case "__builtin__.bytes":  # none of them
+            case "__builtin__.bytes":  # Protocols 0 to 2 write empty bytes as a call of bytes.
                 return b""
             case "collections.OrderedDict":
                 return {}
@@ -180,6 +187,7 @@ def _text(value: Any) -> str:
     return value
 
 
+@named
 def read_pickle(path: str | os.PathLike[str]) -> dict[str, Array]:
     """Read a pickled dict of NumPy arrays, as the textbook's networks save their parameters.
 
@@ -215,12 +223,15 @@ def read_pickle(path: str | os.PathLike[str]) -> dict[str, Array]:
     ...     read_pickle(path)
     {'b1': array([0., 1., 2.])}
     """
-    with open(path, "rb") as file:
+    source = path_of(path, "path")
+    with open(source, "rb") as file:
         data = file.read()
     try:
         return _unpickle(data)
-    except Exception as error:  # damaged pickles raise almost anything
-        raise ValueError(f"{os.fspath(path)} is not a pickled dict of arrays: {error}") from error
+    except Exception as error:  # Damaged pickles raise almost anything.
+        raise argument_error(
+            ValueError, f"{source} is not a pickled dict of arrays: {error}"
+        ) from error
 
 
 def _unpickle(data: bytes) -> dict[str, Array]:
@@ -231,7 +242,7 @@ def _unpickle(data: bytes) -> dict[str, Array]:
     for key, value in content.items():
         if not isinstance(value, _PickledArray):
             raise pickle.UnpicklingError(f"what it calls {key!r} is a {type(value).__name__}")
-        if "array" not in vars(value):  # not made yet, for another name
+        if "array" not in vars(value):  # The array was not made for another name before.
             readable -= value.array.nbytes
         if readable < 0:
             raise pickle.UnpicklingError("it holds some bytes more than once")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import wraps
@@ -13,9 +12,20 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._arguments import IntPair, Padding, integers, pair, positive
+from fastconv._arguments import (
+    IntPair,
+    Padding,
+    generator,
+    integers,
+    is_sequence,
+    number,
+    pair,
+    positive,
+)
 from fastconv._arrays import FLOATS, NUMBERS, Array, Shape, read
-from fastconv._layer import children_of, walk
+from fastconv._errors import argument_error, named, reason
+from fastconv._files import path_of
+from fastconv._layer import children_of, takes_train_flg, walk
 from fastconv._text import table
 from fastconv.layers import (
     Affine,
@@ -36,13 +46,15 @@ __all__ = ["Sequential"]
 
 WEIGHTS = ("W", "b")
 NORMALIZATION = ("gamma", "beta", "running_mean", "running_var")
-"""The attributes of layers that are kept in files; each group is numbered by itself."""
+"""Two groups of layers' attributes, which files keep. Each group numbers its layers by itself."""
 LEARNED = ("W", "b", "gamma", "beta")
-"""Those of them that are learned; the gradient of ``W`` is ``dW``, and so on."""
+"""The attributes that are learned. A layer leaves the gradient of ``W`` in ``dW``, and so on."""
 
 SHORT_NAMES = {"Convolution": "Conv", "Pooling": "Pool"}
+"""The classes of layers whose layers have a shorter name in networks, as in the textbook."""
 
 
+@named
 class Sequential:
     """A chain of layers that ends in scores for classes, with softmax and cross entropy behind it.
 
@@ -96,24 +108,32 @@ class Sequential:
         dtype: npt.DTypeLike = np.float32,
         seed: int | np.random.Generator | None = None,
     ) -> None:
+        if not is_sequence(input_dim):
+            raise argument_error(
+                TypeError, f"input_dim must be a sequence of positive ints, got {input_dim!r}"
+            )
         self.input_dim = integers(input_dim, "input_dim", "a sequence of positive ints")
         if not self.input_dim or min(self.input_dim) < 1:
-            raise ValueError(f"input_dim must be a sequence of positive ints, got {input_dim}")
+            raise argument_error(
+                ValueError, f"input_dim must be a sequence of positive ints, got {input_dim}"
+            )
         self.output_dim = self.input_dim
-        self.dtype = np.dtype(dtype)
-        read(np.empty(0, self.dtype), "a network", FLOATS)
+        self.dtype = _float_dtype(dtype)
         if seed is None:
             seed = int(np.random.randint(2**32, dtype=np.uint64))  # noqa: NPY002
-        self.rng = np.random.default_rng(seed)
+        self.rng = generator(seed)
         self.layers: dict[str, Layer] = {}
         self.params = Parameters()
-        self.state = Parameters()  # also what is kept but not learned
+        self.state = Parameters()
+        """All arrays that files keep: the parameters, running means and running variances."""
         self.last_layer = SoftmaxWithLoss()
         self._shapes: dict[str, Shape] = {}
-        """The shapes of outputs, by the layers' paths: ``"Conv1"``, or ``"Fork1.Conv1"`` within."""
+        """The shapes of outputs, by the paths of layers: ``"Conv1"``, or ``"Fork1.Conv1"``."""
         self._numbers = {WEIGHTS: 0, NORMALIZATION: 0}
         self._switched: set[str] = set()
         """The names of the layers that are told whether they are being trained."""
+        if not isinstance(layers, Iterable):
+            raise argument_error(TypeError, f"layers must be several layers, got {layers!r}")
         self.add(*layers)
 
     def __repr__(self) -> str:
@@ -156,23 +176,36 @@ class Sequential:
         TypeError, ValueError
             If a layer does not accept what the one before gives, or is in the network already;
             those before it are added.
+
+        Examples
+        --------
+        >>> from fastconv.layers import Flatten, Relu
+        >>> from fastconv.models import Sequential
+        >>> print(Sequential((1, 4, 4)).add(Relu(), Flatten()))
+        Sequential(input (1, 4, 4), output (16,), 2 layers, 0 parameters)
         """
         for layer in layers:
             self._add(layer)
         return self
 
     def _add(self, layer: Layer) -> None:
+        has_both = all(callable(getattr(layer, name, None)) for name in ("forward", "backward"))
+        if isinstance(layer, type) or not has_both:
+            raise argument_error(
+                TypeError, f"a layer must be an object with forward and backward, got {layer!r}"
+            )
         kind = _kind(layer)
         name = f"{kind}{1 + sum(_kind(other) == kind for other in self.layers.values())}"
         self._check_new(name, layer)
-        if "train_flg" in inspect.signature(layer.forward).parameters:
+        if takes_train_flg(layer):
             self._switched.add(name)
         try:
             shapes = self._shapes_behind(name, layer)
         except (TypeError, ValueError) as error:
             self._switched.discard(name)
-            raise type(error)(
-                f"{name} does not fit behind an output of {self.output_dim}: {error}"
+            raise argument_error(
+                type(error),
+                f"{name} does not fit behind an output of {self.output_dim}: {reason(error)}",
             ) from error
         self.layers[name] = layer
         self._shapes |= shapes
@@ -187,12 +220,16 @@ class Sequential:
     def _check_new(self, name: str, layer: Layer) -> None:
         """Raise a ValueError if a layer, or one that it holds, is in the network already."""
         if self._is_held:
-            raise ValueError(f"{name}: no layer can be added to a network that another one holds")
+            raise argument_error(
+                ValueError, f"{name}: no layer can be added to a network that another one holds"
+            )
         known = {id(part) for part in walk(self)}
         for part in walk(layer):
             if id(part) in known:
                 which = "" if part is layer else f" and holds {_kind(part)} again"
-                raise ValueError(f"{name}: a layer can be in a network only once{which}")
+                raise argument_error(
+                    ValueError, f"{name}: a layer can be in a network only once{which}"
+                )
             known.add(id(part))
 
     def _name_arrays(self, layer: Layer) -> None:
@@ -234,9 +271,9 @@ class Sequential:
         Parameters
         ----------
         filters : int
-            How many.
+            Number of filters.
         size : int or pair of int
-            Of each.
+            Size of a filter, (vertical, horizontal).
         stride, pad, groups
             As in `fastconv.layers.Convolution`.
         std : float, optional
@@ -248,13 +285,28 @@ class Sequential:
         Sequential
             The network itself.
 
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is none of what is said above, or the output so far is no image or too
+            small.
+
         References
         ----------
         .. [1] K. He et al., "Delving Deep into Rectifiers", ICCV 2015,
            https://arxiv.org/abs/1502.01852
+
+        Examples
+        --------
+        >>> from fastconv.models import Sequential
+        >>> net = Sequential((3, 8, 8)).convolution(16, 3, stride=2, pad=1)
+        >>> net.output_dim, net.params["W1"].shape
+        ((16, 4, 4), (16, 3, 3, 3))
         """
         if len(self.output_dim) != 3:
-            raise ValueError(f"a convolution does not fit behind an output of {self.output_dim}")
+            raise argument_error(
+                ValueError, f"a convolution does not fit behind an output of {self.output_dim}"
+            )
         count, parts = positive(filters, "filters"), positive(groups, "groups")
         shape = (count, max(1, self.output_dim[0] // parts), *pair(size, "size"))
         W = self._weight(shape, prod(shape[1:]), std)
@@ -267,7 +319,7 @@ class Sequential:
         Parameters
         ----------
         units : int
-            How many outputs.
+            Number of outputs.
         std : float, optional
             Standard deviation of the weights; by default ``sqrt(2 / fan_in)``.
 
@@ -275,6 +327,18 @@ class Sequential:
         -------
         Sequential
             The network itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `units` is no positive int, or `std` no number.
+
+        Examples
+        --------
+        >>> from fastconv.models import Sequential
+        >>> net = Sequential((3, 8, 8)).affine(10)
+        >>> net.output_dim, net.params["W1"].shape
+        ((10,), (192, 10))
         """
         shape = prod(self.output_dim), positive(units, "units")
         W = self._weight(shape, shape[0], std)
@@ -292,6 +356,17 @@ class Sequential:
         -------
         Sequential
             The network itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `momentum` or `eps` is no number, or `eps` is below 0.
+
+        Examples
+        --------
+        >>> from fastconv.models import Sequential
+        >>> list(Sequential((3, 8, 8)).convolution(4, 3).batch_normalization().state)
+        ['W1', 'b1', 'gamma1', 'beta1', 'running_mean1', 'running_var1']
         """
         size, dtype = self.output_dim[0], self.dtype
         gamma, beta = np.ones(size, dtype), np.zeros(size, dtype)
@@ -300,8 +375,8 @@ class Sequential:
     def _weight(self, shape: Shape, fan_in: int, std: float | None) -> Array:
         """Draw weights in place: a large network does not need its memory twice."""
         drawn: Any = np.float64 if self.dtype == np.float64 else np.float32
-        weight = self.rng.standard_normal(shape, drawn)
-        weight *= sqrt(2 / fan_in) if std is None else std
+        weight: Array = self.rng.standard_normal(shape, drawn)
+        weight *= sqrt(2 / fan_in) if std is None else number(std, "std")
         return weight.astype(self.dtype, copy=False)
 
     # ---- use -----------------------------------------------------------------------------------
@@ -325,6 +400,13 @@ class Sequential:
         ------
         TypeError, ValueError
             If the inputs are no numbers or of another shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.models import SimpleConvNet
+        >>> SimpleConvNet(seed=0).predict(np.zeros((5, 1, 28, 28))).shape
+        (5, 10)
         """
         array = self._inputs(x)
         for name, layer in self.layers.items():
@@ -407,6 +489,21 @@ class Sequential:
         -------
         ndarray, shape (N, *input_dim)
             Gradient of the inputs; the layers hold those of their parameters.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no `predict` before.
+        TypeError, ValueError
+            If `dout` is of another shape, or no numbers.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.models import Sequential
+        >>> net = Sequential((4,), seed=0).affine(2)
+        >>> net.backward(np.ones_like(net.predict(np.ones((3, 4))))).shape
+        (3, 4)
         """
         for layer in reversed(self.layers.values()):
             dout = layer.backward(dout)
@@ -465,13 +562,21 @@ class Sequential:
         ------
         TypeError, ValueError
             If inputs are of another shape, or labels do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.models import Sequential
+        >>> net = Sequential((2,)).affine(4, std=0)  # All classes are equally likely.
+        >>> print(f"{net.loss(np.ones((3, 2)), [0, 1, 2]):.4f}")
+        1.3863
         """
         return self.last_layer.forward(self.predict(x, train_flg), t)
 
     def accuracy(
         self, x: npt.ArrayLike, t: npt.ArrayLike, batch_size: SupportsIndex = 100
     ) -> float:
-        """Return which part of the inputs is classified rightly.
+        """Compute the fraction of the inputs that is classified correctly.
 
         Parameters
         ----------
@@ -480,7 +585,7 @@ class Sequential:
         t : array_like, shape (N,), (N, 1) or (N, classes)
             Labels, as indices or one-hot.
         batch_size : int, default 100
-            How many inputs to look at together.
+            Number of inputs that pass through the network together.
 
         Returns
         -------
@@ -491,10 +596,19 @@ class Sequential:
         ------
         TypeError, ValueError
             If inputs are of another shape, labels do not fit, or there are none.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.models import Sequential
+        >>> net = Sequential((2,)).affine(2)
+        >>> net.params["W1"] = np.eye(2)  # The larger number is the class.
+        >>> net.accuracy([[3, 1], [1, 3], [5, 4], [6, 0]], [0, 1, 1, 0])
+        0.75
         """
         images, step = self._checked(x), positive(batch_size, "batch_size")
         if not len(images):
-            raise ValueError("x must not be empty: there is no accuracy")
+            raise argument_error(ValueError, "x must not be empty: there is no accuracy")
         self._check_scores()
         labels = class_indices(t, len(images), self.output_dim[0])
         right = 0
@@ -522,6 +636,14 @@ class Sequential:
         ------
         TypeError, ValueError
             If inputs are of another shape, or labels do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.models import Sequential
+        >>> net = Sequential((2,)).affine(2, std=0)
+        >>> net.gradient(np.ones((1, 2)), [0])["b1"]
+        array([-0.5,  0.5], dtype=float32)
         """
         self.loss(x, t)
         dout = self.last_layer.backward()
@@ -543,17 +665,19 @@ class Sequential:
     def _checked(self, x: npt.ArrayLike) -> Array:
         array = read(x, "x", NUMBERS)
         if array.shape[1:] != self.input_dim or not array.ndim:
-            raise ValueError(
+            raise argument_error(
+                ValueError,
                 f"x must have shape (N, {str(self.input_dim)[1:-1].rstrip(',')}) for this network, "
-                f"got {array.shape}"
+                f"got {array.shape}",
             )
         return array
 
     def _check_scores(self) -> None:
         if len(self.output_dim) != 1:
-            raise ValueError(
+            raise argument_error(
+                ValueError,
                 f"the network must end in a row of scores for classes, its output is "
-                f"{self.output_dim}"
+                f"{self.output_dim}",
             )
 
     def _forward(self, name: str, layer: Any, x: Array, train_flg: bool) -> Array:
@@ -574,8 +698,14 @@ class Sequential:
         ------
         OSError
             If it cannot be written.
+        TypeError
+            If `file_name` is no path.
+
+        See Also
+        --------
+        load_params : Read it; with an example.
         """
-        write_npz(file_name, self.state)
+        write_npz(path_of(file_name, "file_name"), self.state)
 
     def load_params(
         self,
@@ -594,11 +724,25 @@ class Sequential:
             If the file cannot be opened.
         ValueError
             If it is damaged, or of another network; the parameters are then what they were.
+        TypeError
+            If `file_name` is neither a path nor a mapping.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from fastconv.models import Sequential
+        >>> net, other = (Sequential((4,), seed=seed).affine(2) for seed in (0, 1))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "params.npz")
+        ...     net.save_params(path)
+        ...     other.load_params(path)
+        >>> bool((other.params["W1"] == net.params["W1"]).all())
+        True
         """
         if isinstance(file_name, Mapping):
             assign(self.state, file_name, "the mapping")
         else:
-            load(self.state, file_name)
+            load(self.state, path_of(file_name, "file_name"))
 
     # ---- summary -------------------------------------------------------------------------------
 
@@ -640,7 +784,7 @@ class Sequential:
 
 
 class _Row(NamedTuple):
-    """A layer's line in the summary; the shape is None if the layer is not called as such."""
+    """A layer's line in the summary. The shape is None if nothing has called its `forward`."""
 
     layer: str
     filters: str
@@ -655,7 +799,7 @@ class _Row(NamedTuple):
 
 
 def _paths(layer: Any, outer: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield what a layer holds with its path, such as ``"Conv1"`` or ``"Fork1.Conv1"`` within."""
+    """Yield all layers within a layer with their paths, such as ``"Conv1"``, ``"Fork1.Conv1"``."""
     numbers: dict[str, int] = {}
     for child in children_of(layer):
         kind = _kind(child)
@@ -667,10 +811,10 @@ def _paths(layer: Any, outer: str = "") -> Iterator[tuple[str, Any]]:
 
 @contextlib.contextmanager
 def _shapes_seen(name: str, layer: Layer) -> Iterator[dict[str, Shape]]:
-    """Collect the shapes of what the layers within a layer give while it computes, by path.
+    """Collect the shapes of the outputs of all layers within a layer, by their paths.
 
-    It is the layer itself that calls those within. So each of them has a `forward` of its own for
-    the time, which looks at the result.
+    Only the layer itself knows how it calls the layers within. So while the block runs, each of
+    them has a `forward` that also notes the shape of its result.
     """
     shapes: dict[str, Shape] = {}
     seen = [(path, part) for path, part in _paths(layer, f"{name}.") if hasattr(part, "__dict__")]
@@ -697,8 +841,21 @@ def _looked_at(forward: Any, path: str, shapes: dict[str, Shape]) -> Any:
     return looking
 
 
+def _float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """Read the dtype of a network."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or found.char not in FLOATS:
+        raise argument_error(
+            TypeError, f"dtype must be float16, float32 or float64, got {found or repr(dtype)}"
+        )
+    return found
+
+
 def _held(layer: Layer, attributes: Iterable[str]) -> list[str]:
-    """List those attributes that hold arrays."""
+    """List those of the attributes in which a layer holds an array."""
     return [name for name in attributes if isinstance(getattr(layer, name, None), np.ndarray)]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv._arrays import Array, Shape
+from fastconv._errors import argument_error, named
 from fastconv._text import table
 from fastconv.layers import Affine
 from fastconv.models._parameters import assign
@@ -28,7 +29,7 @@ ROLES = {
     "running_mean": "running_mean",
     "running_var": "running_var",
 }
-"""What PyTorch's modules call the arrays that our layers hold under these attributes."""
+"""The names that PyTorch's modules give to arrays, by the attributes of our layers."""
 
 
 class _Ours(NamedTuple):
@@ -45,6 +46,7 @@ class _Theirs(NamedTuple):
 _Row = tuple[_Theirs | None, _Ours | None]
 
 
+@named
 def load_state_dict(
     network: Sequential, state_dict: Mapping[str, npt.ArrayLike]
 ) -> list[tuple[str, str]]:
@@ -101,17 +103,20 @@ def load_state_dict(
     [('conv.weight', 'W1'), ('conv.bias', 'b1'), ('fc.weight', 'W2'), ('fc.bias', 'b2')]
     """
     if not isinstance(network, Sequential):
-        raise TypeError(f"network must be a Sequential of fastconv.models, got {_type(network)}")
+        raise argument_error(
+            TypeError, f"network must be a Sequential of fastconv.models, got {_type(network)}"
+        )
     if not isinstance(state_dict, Mapping):
-        raise TypeError(
+        raise argument_error(
+            TypeError,
             "state_dict must be a mapping of names to arrays, as module.state_dict() returns it, "
-            f"got {_type(state_dict)}"
+            f"got {_type(state_dict)}",
         )
     modules, layers = _modules(state_dict), _layers(network)
     rows = _rows(modules, layers)
     pairs = [(theirs, ours) for theirs, ours in rows if theirs and ours and _fits(theirs, ours)]
     if len(pairs) < len(rows):
-        raise ValueError(_complaint(rows, len(modules), len(layers)))
+        raise argument_error(ValueError, _complaint(rows, len(modules), len(layers)))
     values = {
         ours.name: theirs.array.T if ours.transposed else theirs.array for theirs, ours in pairs
     }

@@ -9,7 +9,6 @@ steps, states of random generators, and the history.
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastconv._arrays import Array
+from fastconv._errors import argument_error, reason
 from fastconv.models._npz import Archive, DamagedFileError, open_npz, write_npz
 from fastconv.training._history import Epoch
 from fastconv.training._network import generators_of, state_of
@@ -31,20 +31,20 @@ __all__ = ["load_checkpoint", "save_checkpoint"]
 
 @dataclass(frozen=True)
 class _Checkpoint:
-    """What a file holds, found to be of the training that is to go on."""
+    """The content of a file that belongs to the training that is to go on."""
 
     arrays: Mapping[str, Array]
-    """The network's and the update rule's, by their names in the file."""
+    """The arrays of the network and of the update rule, by their names in the file."""
     order: Array
     losses: list[float]
     history: list[Epoch]
     updates: int
-    """How often the update rule has changed the parameters."""
+    """The number of times that the update rule has changed the parameters."""
     random: list[Any]
     """The states of the generators, in the order of `_bit_generators`."""
 
 
-def save_checkpoint(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+def save_checkpoint(trainer: Trainer, path: str) -> None:
     """Write a training's state to a file, whole or not at all."""
     rule = trainer.optimizer
     about = {
@@ -68,7 +68,7 @@ def save_checkpoint(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     )
 
 
-def load_checkpoint(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+def load_checkpoint(trainer: Trainer, path: str) -> None:
     """Let a training go on from a file, or raise an error before anything is changed."""
     with open_npz(path) as archive:
         try:
@@ -76,8 +76,9 @@ def load_checkpoint(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         except DamagedFileError:
             raise
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{os.fspath(path)} is not a checkpoint of this training: {error}"
+            raise argument_error(
+                ValueError,
+                f"{path} is not a checkpoint of this training: {reason(error)}",
             ) from error
     for name, array in state_of(trainer.network).items():
         # Networks with a plain dict hold the same array in a layer, so it is changed in place.
@@ -115,7 +116,9 @@ def _bit_generators(trainer: Trainer) -> list[Any]:
     """List what training draws random numbers from: the order of images, weights, dropout."""
     of_network = generators_of(trainer.network)
     found = {id(rng): rng.bit_generator for rng in (trainer.rng, *of_network)}
-    if getattr(trainer.network, "rng", None) is None:  # The textbook's draw from NumPy's own.
+    if (
+        getattr(trainer.network, "rng", None) is None
+    ):  # Such networks draw from NumPy's global generator.
         return [*found.values(), np.random.get_bit_generator()]  # type: ignore[attr-defined]
     return list(found.values())
 
@@ -142,7 +145,8 @@ def _read(trainer: Trainer, archive: Archive) -> _Checkpoint:
     )
     _check_progress(trainer, found, about["steps"])
     for generator, state in zip(_bit_generators(trainer), found.random, strict=True):
-        type(generator)().state = state  # Another generator of the kind raises what this one would.
+        # A bad state raises an error, so it is tried on another generator of the same kind first.
+        type(generator)().state = state
     return found
 
 

@@ -1,8 +1,7 @@
-"""What the epochs of a training gave, and the file that lists it."""
+"""The results of a training's epochs, and the file that lists them."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 
@@ -13,18 +12,33 @@ __all__ = ["Epoch", "write_history"]
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the training images gave."""
+    """The results of one pass over the training images.
+
+    Attributes
+    ----------
+    epoch : int
+        Number of the epoch, from 1.
+    train_loss : float
+        Mean of the losses of the epoch's steps.
+    train_acc : float
+        Accuracy on training images after the epoch, from 0 to 1.
+    test_acc : float or None
+        Accuracy on test images after the epoch, or None if there are no such images.
+
+    Examples
+    --------
+    >>> from fastconv.training import Epoch
+    >>> Epoch(1, train_loss=0.5, train_acc=0.75, test_acc=None).train_acc
+    0.75
+    """
 
     epoch: int
     train_loss: float
-    """Mean of the steps' losses."""
     train_acc: float
-    """From 0 to 1, after the epoch, as `test_acc`."""
     test_acc: float | None
-    """None if there are no images to test with."""
 
 
-def write_history(history: Iterable[Epoch], path: str | os.PathLike[str]) -> None:
+def write_history(history: Iterable[Epoch], path: str) -> None:
     """Write a line of names and a line per epoch, as comma-separated values."""
     lines = [",".join(field.name for field in fields(Epoch))]
     lines += [

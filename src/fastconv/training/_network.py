@@ -24,7 +24,7 @@ class Network(Protocol):
         """Compute the gradients of the loss, which is then ``last_layer.loss``."""
 
     def accuracy(self, x: Any, t: Any) -> float:
-        """Compute which part is classified rightly."""
+        """Compute the fraction of the inputs that is classified correctly."""
 
 
 def state_of(network: Network) -> MutableMapping[str, Array]:
@@ -34,7 +34,7 @@ def state_of(network: Network) -> MutableMapping[str, Array]:
 
 
 def generators_of(network: Network) -> list[Any]:
-    """List the generators that a network draws weights and dropout from, each as often as found."""
+    """List the random generators of a network and of all its layers; some may be listed twice."""
     layers = getattr(network, "layers", ())
     layers = layers.values() if isinstance(layers, Mapping) else layers
     parts = [part for layer in layers for part in walk(layer)]

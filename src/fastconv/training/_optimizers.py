@@ -15,16 +15,21 @@ from typing import Any
 
 import numpy as np
 
+from fastconv._arguments import number
 from fastconv._arrays import Array
+from fastconv._errors import argument_error, named
 
 __all__ = ["OPTIMIZERS", "SGD", "AdaGrad", "Adam", "Momentum", "Optimizer", "RMSprop"]
 
 EPSILON = 1e-7
-PIECE = 1 << 15  # numbers
+"""A number that is added to roots before something is divided by them: they may be 0."""
+PIECE = 1 << 15
+"""The number of elements in a piece of an array."""
 
 
+@named
 class Optimizer(ABC):
-    """What all rules share: the learning rate, and arrays that are kept for every parameter.
+    """The base of all update rules: the learning rate, and arrays kept for every parameter.
 
     Parameters
     ----------
@@ -34,15 +39,27 @@ class Optimizer(ABC):
     Attributes
     ----------
     kept : dict of str to dict of str to ndarray
-        For each of the rule's variables an array for each parameter.
+        For each variable of the rule, an array for each parameter, by name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.training import Optimizer
+    >>> class SignDescent(Optimizer):
+    ...     def _update(self, param, grad):
+    ...         param -= self.lr * np.sign(grad)
+    >>> params = {"W1": np.array([1.0, 1.0])}
+    >>> SignDescent(lr=0.5).update(params, {"W1": np.array([3.0, -3.0])})
+    >>> params
+    {'W1': array([0.5, 1.5])}
     """
 
     variables: tuple[str, ...] = ()
 
     def __init__(self, lr: float) -> None:
-        if not 0 < lr < inf:
-            raise ValueError(f"lr must be a positive number, got {lr}")
-        self.lr = float(lr)
+        self.lr = number(lr, "lr", "a positive number")
+        if not 0 < self.lr < inf:
+            raise argument_error(ValueError, f"lr must be a positive number, got {lr}")
         self.iter = 0
         self.kept: dict[str, dict[str, Array]] = {name: {} for name in self.variables}
 
@@ -60,16 +77,35 @@ class Optimizer(ABC):
         ------
         KeyError
             If there is no gradient for a parameter.
+        TypeError
+            If parameters or gradients are no mapping.
         ValueError
             If a gradient, or what was kept for a parameter, is of another shape; nothing is then
             changed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.training import Momentum
+        >>> rule, params = Momentum(lr=1.0, momentum=0.5), {"W1": np.array([0.0])}
+        >>> for _ in range(2):
+        ...     rule.update(params, {"W1": np.array([-2.0])})
+        >>> params, rule.kept
+        ({'W1': array([5.])}, {'v': {'W1': array([3.])}})
         """
+        for what, mapping in (("params", params), ("grads", grads)):
+            if not isinstance(mapping, Mapping):
+                kind = type(mapping).__name__
+                raise argument_error(TypeError, f"{what} must map names to arrays, got {kind}")
         for name, param in params.items():
+            if name not in grads:
+                raise argument_error(KeyError, f"there is no gradient of {name}")
             kept = [("what is kept for", of[name]) for of in self.kept.values() if name in of]
             for what, array in [("the gradient of", grads[name]), *kept]:
                 if array.shape != param.shape:
-                    raise ValueError(
-                        f"{what} {name} must have shape {param.shape}, got {array.shape}"
+                    raise argument_error(
+                        ValueError,
+                        f"{what} {name} must have shape {param.shape}, got {array.shape}",
                     )
         self.iter += 1
         for name, param in params.items():
@@ -101,6 +137,7 @@ def _pieces(*arrays: Array) -> Iterator[tuple[Array, ...]]:
         yield arrays
 
 
+@named
 class SGD(Optimizer):
     """Stochastic gradient descent: ``W -= lr * dW``.
 
@@ -126,6 +163,7 @@ class SGD(Optimizer):
         param -= self.lr * grad
 
 
+@named
 class Momentum(Optimizer):
     """Descent with a velocity: ``v = momentum * v - lr * dW``, ``W += v``.
 
@@ -134,14 +172,25 @@ class Momentum(Optimizer):
     lr : float, default 0.01
         Learning rate.
     momentum : float, default 0.9
-        How much of the velocity each step keeps.
+        Fraction of the velocity that each step keeps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.training import Momentum
+    >>> rule, params = Momentum(lr=1.0, momentum=0.5), {"W1": np.array([0.0])}
+    >>> for _ in range(2):
+    ...     rule.update(params, {"W1": np.array([-2.0])})
+    ...     print(params["W1"])
+    [2.]
+    [5.]
     """
 
     variables = ("v",)
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
         super().__init__(lr)
-        self.momentum = momentum
+        self.momentum = number(momentum, "momentum")
 
     def _update(self, param: Array, grad: Array, *kept: Array) -> None:
         (v,) = kept
@@ -150,6 +199,7 @@ class Momentum(Optimizer):
         param += v
 
 
+@named
 class AdaGrad(Optimizer):
     """Steps that shrink where gradients were large: ``h += dW**2``, ``W -= lr * dW / sqrt(h)``.
 
@@ -162,6 +212,15 @@ class AdaGrad(Optimizer):
     ----------
     .. [1] J. Duchi, E. Hazan and Y. Singer, "Adaptive Subgradient Methods for Online Learning and
        Stochastic Optimization", JMLR 12, 2011
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.training import AdaGrad
+    >>> params = {"W1": np.array([1.0])}
+    >>> AdaGrad(lr=0.5).update(params, {"W1": np.array([8.0])})
+    >>> params["W1"].round(3)
+    array([0.5])
     """
 
     variables = ("h",)
@@ -175,6 +234,7 @@ class AdaGrad(Optimizer):
         param -= self.lr * grad / (np.sqrt(h) + EPSILON)
 
 
+@named
 class RMSprop(Optimizer):
     """AdaGrad with a memory that fades: ``h = decay_rate * h + (1 - decay_rate) * dW**2``.
 
@@ -183,19 +243,28 @@ class RMSprop(Optimizer):
     lr : float, default 0.01
         Learning rate.
     decay_rate : float, default 0.99
-        How much of `h` each step keeps.
+        Fraction of `h` that each step keeps.
 
     References
     ----------
     .. [1] T. Tieleman and G. Hinton, "Lecture 6.5", COURSERA: Neural Networks for Machine Learning,
        2012
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.training import RMSprop
+    >>> params = {"W1": np.array([1.0])}
+    >>> RMSprop(lr=0.1, decay_rate=0.75).update(params, {"W1": np.array([8.0])})
+    >>> params["W1"].round(3)
+    array([0.8])
     """
 
     variables = ("h",)
 
     def __init__(self, lr: float = 0.01, decay_rate: float = 0.99) -> None:
         super().__init__(lr)
-        self.decay_rate = decay_rate
+        self.decay_rate = number(decay_rate, "decay_rate")
 
     def _update(self, param: Array, grad: Array, *kept: Array) -> None:
         (h,) = kept
@@ -204,6 +273,7 @@ class RMSprop(Optimizer):
         param -= self.lr * grad / (np.sqrt(h) + EPSILON)
 
 
+@named
 class Adam(Optimizer):
     """Means of gradients, divided by the root of means of their squares [1]_.
 
@@ -212,19 +282,28 @@ class Adam(Optimizer):
     lr : float, default 0.001
         Learning rate.
     beta1, beta2 : float, default 0.9, 0.999
-        How much of the two means each step keeps.
+        Fractions of the two means that each step keeps.
 
     References
     ----------
     .. [1] D. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015,
        https://arxiv.org/abs/1412.6980
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.training import Adam
+    >>> params = {"W1": np.array([1.0])}
+    >>> Adam(lr=0.25).update(params, {"W1": np.array([8.0])})
+    >>> params["W1"].round(3)
+    array([0.75])
     """
 
     variables = ("m", "v")
 
     def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
         super().__init__(lr)
-        self.beta1, self.beta2 = beta1, beta2
+        self.beta1, self.beta2 = number(beta1, "beta1"), number(beta2, "beta2")
 
     def _update(self, param: Array, grad: Array, *kept: Array) -> None:
         m, v = kept

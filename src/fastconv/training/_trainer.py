@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 import os
 import signal
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._arguments import positive
+from fastconv._arguments import generator, one_of, positive
 from fastconv._arrays import Array
-from fastconv._files import check_writable
+from fastconv._errors import argument_error, named, reason
+from fastconv._files import check_writable, path_of
 from fastconv.layers import class_indices
 from fastconv.training._checkpoint import load_checkpoint, save_checkpoint
 from fastconv.training._history import Epoch, write_history
@@ -23,16 +25,18 @@ from fastconv.training._network import Network, state_of
 from fastconv.training._optimizers import OPTIMIZERS, Optimizer
 from fastconv.training._progress import Progress
 
-__all__ = ["SCHEDULES", "Epoch", "Trainer"]  # Pickles of earlier versions look for Epoch here.
+# Epoch is defined elsewhere, but pickles of earlier versions look for it here.
+__all__ = ["SCHEDULES", "Epoch", "Trainer"]
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
     "cosine": lambda progress: (1 + math.cos(math.pi * min(progress, 1.0))) / 2,
 }
-"""Each schedule's factor of the learning rate, by the part of the training that is done."""
+"""Functions that give the learning rate's factor, for the fraction of the training that is done."""
 
 
+@named
 class Trainer:
     """Train a network with mini-batches.
 
@@ -50,15 +54,16 @@ class Trainer:
         Images and labels to test with after every epoch. Without them there are no accuracies of
         the test.
     epochs : int, default 20
-        How many times to go through the training images.
+        Number of passes over the training images.
     mini_batch_size : int, default 100
-        Images in a step.
+        Number of images per step.
     optimizer : str or Optimizer, default "SGD"
         An update rule, or its name: "SGD", "Momentum", "AdaGrad", "RMSprop" or "Adam".
     optimizer_param : mapping, optional
         Arguments of the rule, for instance ``{"lr": 0.01}``.
     evaluate_sample_num_per_epoch : int, optional
-        How many of the training and test images to measure the accuracy on; all by default.
+        Number of training images, and of test images, that accuracies are measured on; by default
+        all.
     schedule : {"constant", "cosine"}, default "constant"
         Whether the learning rate stays, or falls to 0 as half a cosine [1]_ until the last epoch.
     verbose : bool, default True
@@ -122,6 +127,11 @@ class Trainer:
         seed: int = 0,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
+        needed = ("predict", "gradient", "accuracy")
+        if not all(callable(getattr(network, name, None)) for name in needed):
+            raise argument_error(
+                TypeError, f"network must have {', '.join(needed)}, got {type(network).__name__}"
+            )
         self.network = network
         self.x_train, self.t_train = _labelled(network, x_train, t_train, "train")
         self.x_test: Array | None = None
@@ -130,7 +140,9 @@ class Trainer:
             self.x_test, self.t_test = _labelled(network, x_test, t_test, "test")
         elif x_test is not None or t_test is not None:
             missing = "x_test" if x_test is None else "t_test"
-            raise ValueError(f"x_test and t_test must be given together, {missing} is None")
+            raise argument_error(
+                ValueError, f"x_test and t_test must be given together, {missing} is None"
+            )
         self.epochs = positive(epochs, "epochs")
         self.batch_size = positive(mini_batch_size, "mini_batch_size")
         self.optimizer = _optimizer(optimizer, optimizer_param)
@@ -139,13 +151,14 @@ class Trainer:
             self.evaluated = positive(
                 evaluate_sample_num_per_epoch, "evaluate_sample_num_per_epoch"
             )
-        if schedule not in SCHEDULES:
-            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
-        self.schedule = schedule
+        self.schedule = one_of(schedule, "schedule", tuple(SCHEDULES))
         self.verbose = verbose
+        if checkpoint is not None:
+            path_of(checkpoint, "checkpoint")
         self.checkpoint = checkpoint
-        self.rng = np.random.default_rng(seed)
-        self.order = self.rng.permutation(len(self.x_train))  # of this epoch
+        self.rng = generator(seed)
+        self.order = self.rng.permutation(len(self.x_train))
+        """The order in which this epoch visits the images."""
         self.history: list[Epoch] = []
         self.train_loss_list: list[float] = []
         self.interrupted = False
@@ -162,23 +175,40 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many mini-batches there are, the last of which may be smaller."""
+        """The number of mini-batches per epoch. The last one may be smaller."""
         return -(-len(self.x_train) // self.batch_size)
 
     def train_step(self) -> float:
-        """Take the next mini-batch, change the parameters once, and return the loss.
+        """Take the next mini-batch and change the parameters once.
+
+        Returns
+        -------
+        float
+            The loss of the mini-batch, before the change.
 
         Raises
         ------
         FloatingPointError
             If the loss or, at an epoch's end, a parameter is no number any more. Checkpoints are
             not written from then on; the network may hold infinities.
+
+        Examples
+        --------
+        >>> from fastconv.datasets import load_digits
+        >>> from fastconv.models import Sequential
+        >>> from fastconv.training import Trainer
+        >>> images, labels = load_digits(flatten=True)[0]
+        >>> net = Sequential((64,), seed=0).affine(10)
+        >>> trainer = Trainer(net, images, labels, epochs=2, verbose=False)
+        >>> loss = trainer.train_step()
+        >>> trainer.train_loss_list == [loss]
+        True
         """
         done = len(self.train_loss_list)
         step = done % self.steps_per_epoch
         places = self.order[step * self.batch_size : (step + 1) * self.batch_size]
         rule, lr = self.optimizer, self.optimizer.lr
-        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at
+        with np.errstate(over="ignore", invalid="ignore"):  # The loss is checked.
             grads = self.network.gradient(self.x_train[places], self.t_train[places])
             loss = float(self.network.last_layer.loss)
             if not math.isfinite(loss):
@@ -235,6 +265,18 @@ class Trainer:
             If the loss is no number any more.
         OSError
             If the checkpoint cannot be written.
+
+        Examples
+        --------
+        >>> from fastconv.datasets import load_digits
+        >>> from fastconv.models import Sequential
+        >>> from fastconv.training import Trainer
+        >>> images, labels = load_digits(flatten=True)[0]
+        >>> net = Sequential((64,), seed=0).affine(10)
+        >>> trainer = Trainer(net, images, labels, epochs=2, verbose=False)
+        >>> trainer.train()
+        >>> len(trainer.history), len(trainer.train_loss_list)
+        (2, 30)
         """
         total = self.epochs * self.steps_per_epoch
         self.interrupted = False
@@ -277,8 +319,14 @@ class Trainer:
         ------
         OSError
             If it cannot be written.
+        TypeError
+            If `path` is no path.
+
+        See Also
+        --------
+        load_checkpoint : Go on from there; with an example.
         """
-        save_checkpoint(self, path)
+        save_checkpoint(self, path_of(path, "path"))
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Go on from where `save_checkpoint` was called.
@@ -294,11 +342,31 @@ class Trainer:
             If it cannot be read.
         ValueError
             If it is damaged or of another training; nothing is then changed.
+        TypeError
+            If `path` is no path.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from fastconv.datasets import load_digits
+        >>> from fastconv.models import Sequential
+        >>> from fastconv.training import Trainer
+        >>> images, labels = load_digits(flatten=True)[0]
+        >>> net = Sequential((64,), seed=0).affine(10)
+        >>> trainer = Trainer(net, images, labels, epochs=2, verbose=False)
+        >>> other = Trainer(net, images, labels, epochs=2, verbose=False)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "checkpoint.npz")
+        ...     loss = trainer.train_step()
+        ...     trainer.save_checkpoint(path)
+        ...     other.load_checkpoint(path)
+        >>> other.train_loss_list == [loss]
+        True
         """
-        load_checkpoint(self, path)
+        load_checkpoint(self, path_of(path, "path"))
 
     def write_history(self, path: str | os.PathLike[str]) -> None:
-        """Write the history as comma-separated values, one line an epoch under a line of names.
+        """Write the history as comma-separated values: a line of names, then a line per epoch.
 
         An accuracy that was not measured is empty.
 
@@ -311,19 +379,48 @@ class Trainer:
         ------
         OSError
             If it cannot be written.
+        TypeError
+            If `path` is no path.
+
+        Examples
+        --------
+        >>> import os, pathlib, tempfile
+        >>> from fastconv.datasets import load_digits
+        >>> from fastconv.models import Sequential
+        >>> from fastconv.training import Trainer
+        >>> images, labels = load_digits(flatten=True)[0]
+        >>> net = Sequential((64,), seed=0).affine(10)
+        >>> trainer = Trainer(net, images, labels, epochs=2, verbose=False)
+        >>> trainer.train()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "history.csv")
+        ...     trainer.write_history(path)
+        ...     print(path.read_text().splitlines()[0])
+        epoch,train_loss,train_acc,test_acc
         """
-        write_history(self.history, path)
+        write_history(self.history, path_of(path, "path"))
 
 
 def _optimizer(optimizer: str | Optimizer, param: Mapping[str, float] | None) -> Optimizer:
     if isinstance(optimizer, Optimizer):
         if param:
-            raise ValueError("optimizer_param is for an optimizer that is given by its name")
+            raise argument_error(
+                ValueError, "optimizer_param is for an optimizer that is given by its name"
+            )
         return optimizer
     rule = OPTIMIZERS.get(str(optimizer).lower())
     if rule is None:
         known = ", ".join(rule.__name__ for rule in OPTIMIZERS.values())
-        raise ValueError(f"optimizer must be one of {known}, got {optimizer!r}")
+        raise argument_error(ValueError, f"optimizer must be one of {known}, got {optimizer!r}")
+    if not isinstance(param, (Mapping, type(None))):
+        raise argument_error(TypeError, f"optimizer_param must be a mapping, got {param!r}")
+    accepted = inspect.signature(rule).parameters
+    if unknown := set(param or ()) - set(accepted):
+        raise argument_error(
+            TypeError,
+            f"optimizer_param of {rule.__name__} has {', '.join(accepted)}, got "
+            f"{', '.join(sorted(map(str, unknown)))}",
+        )
     return rule(**(param or {}))
 
 
@@ -331,22 +428,36 @@ def _labelled(
     network: Network, x: npt.ArrayLike, t: npt.ArrayLike, part: str
 ) -> tuple[Array, Array]:
     """Check images and labels once, before training, rather than in the middle of it."""
-    images = np.asarray(x)
-    if not images.ndim or not len(images):
-        raise ValueError(f"x_{part} must hold images, got shape {images.shape}")
-    if images.dtype.kind == "f" and not np.isfinite(images).all():
-        raise ValueError(f"x_{part} must be finite, it holds NaN or infinity")
+    images = _images(x, f"x_{part}")
     try:
-        with np.errstate(all="ignore"):  # of a network that has not been trained
-            classes = network.predict(images[:1]).shape[1]
+        with np.errstate(all="ignore"):  # The network has not been trained.
+            scores = np.shape(network.predict(images[:1]))
     except (TypeError, ValueError) as error:
-        raise type(error)(
-            f"x_{part} of shape {images.shape} does not fit the network: {error}"
+        raise argument_error(
+            type(error),
+            f"x_{part} of shape {images.shape} does not fit the network: {reason(error)}",
         ) from error
+    if len(scores) < 2:
+        raise argument_error(
+            ValueError, f"network must give a row of scores for every image, it gives {scores}"
+        )
     try:
-        return images, class_indices(t, len(images), classes)
+        return images, class_indices(t, len(images), scores[1])
     except (TypeError, ValueError) as error:
-        raise type(error)(f"t_{part} does not fit: {error}") from error
+        message = f"t_{part} does not fit: {reason(error)}"
+        raise argument_error(type(error), message) from error
+
+
+def _images(x: npt.ArrayLike, name: str) -> Array:
+    try:
+        images = np.asarray(x)
+    except ValueError as error:
+        raise argument_error(ValueError, f"{name} cannot be made an array: {error}") from None
+    if not images.ndim or not len(images):
+        raise argument_error(ValueError, f"{name} must hold images, got shape {images.shape}")
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        raise argument_error(ValueError, f"{name} must be finite, it holds NaN or infinity")
+    return images
 
 
 @contextlib.contextmanager
