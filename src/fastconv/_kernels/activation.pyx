@@ -13,8 +13,9 @@ from libc.stdint cimport uint8_t
 
 cimport numpy as cnp
 
-from fastconv._kernels.common cimport LEVEL, ceil_div, smaller
+from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.parallel cimport for_each, useful_threads
+from fastconv._kernels.window cimport ceil_div, smaller
 
 cnp.import_array()
 

@@ -25,8 +25,21 @@ from libc.string cimport memmove, memset
 
 cimport numpy as cnp
 
-from fastconv._kernels.common cimport *
+from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.parallel cimport for_each, useful_threads, wanted_items
+from fastconv._kernels.planes cimport (
+    Planes, array_kind, computed_format, moved_format, padded_row, plane_at, planes_of,
+)
+from fastconv._kernels.rows cimport Format, is_plain, load_padded_row, load_row, store_row
+from fastconv._kernels.stream cimport (
+    LINE_BYTES, STAGE_BYTES, STREAM_FROM_BYTES, Stream, stream_fence, stream_finish,
+    stream_flush, stream_room, stream_to,
+)
+from fastconv._kernels.sums cimport Sums, sums_of
+from fastconv._kernels.window cimport (
+    PAD_CONSTANT, Axis, Window, ceil_div, larger, padded_size, reach, smaller, source_index,
+    window_of, window_span,
+)
 
 cnp.import_array()
 

@@ -19,24 +19,30 @@ from libc.string cimport memset
 cimport numpy as cnp
 
 from fastconv._kernels.band cimport (
-    Band, Phase, Side, band_bytes, column, even_size, has_frame, lay_out, load_band, load_inside,
-    plan_forward, stored_row,
+    Band, Phase, Side, band_bytes, column, even_size, has_frame, lay_out, load_band,
+    load_inside, plan_forward, stored_row,
 )
-from fastconv._kernels.common cimport (
-    LEVEL, Axis, Format, Planes, Sums, Window, add_slices, ceil_div, computed_format,
-    converted_format, copy_bytes, is_plain, larger, load_padded_row, load_row, padded_row, planes_of,
-    smaller, store_row, sums_of, window_of,
-)
+from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.parallel cimport for_each, useful_threads, wanted_items
 from fastconv._kernels.plan cimport (
-    BAND_BYTES, FEW_FILTERS, GATHERED, IN_BAND, IN_PLACE, LIMIT_BYTES, MOST_COLUMNS, MOST_PIXELS,
-    RUN_PIXELS, Source, reads_in_place,
+    BAND_BYTES, FEW_FILTERS, GATHERED, IN_BAND, IN_PLACE, LIMIT_BYTES, MOST_COLUMNS,
+    MOST_PIXELS, RUN_PIXELS, Source, reads_in_place,
 )
-from fastconv._kernels.scratch cimport LINE, Layout, allocate, release, take
+from fastconv._kernels.planes cimport (
+    Planes, computed_format, converted_format, padded_row, planes_of,
+)
+from fastconv._kernels.rows cimport (
+    Format, copy_bytes, is_plain, load_padded_row, load_row, store_row,
+)
+from fastconv._kernels.scratch cimport Layout, allocate, release, take
+from fastconv._kernels.stream cimport LINE_BYTES
+from fastconv._kernels.sums cimport Sums, add_slices, sums_of
 from fastconv._kernels.tile cimport (
     FLOPS_PER_BYTE, PLANE_TAPS, PLANE_VECTORS, SUM_BLOCK, TILE_PIXELS, TILE_ROWS, TILE_VECTORS,
-    VECTOR_BYTES, Tiles, tiles_of,
+    Tiles, tiles_of,
 )
+from fastconv._kernels.vectors cimport VECTOR_BYTES
+from fastconv._kernels.window cimport Axis, Window, ceil_div, larger, smaller, window_of
 
 cnp.import_array()
 
@@ -204,7 +210,7 @@ cdef void lay_out_memory(Plan *plan) noexcept:
     plan.tables.bytes = plan.scratch.bytes = 0
     plan.sums = take(&plan.tables, plan.slices * slice_bytes)
     plan.offsets = take(&plan.tables, plan.n_offsets * sizeof(int32_t))
-    take(&plan.scratch, LINE)
+    take(&plan.scratch, LINE_BYTES)
     # Vectors of pixels are read beyond the last row.
     plan.at.band = take(
         &plan.scratch, plan.images * plan.image_bytes + PLANE_VECTORS * VECTOR_BYTES

@@ -28,24 +28,25 @@ from libc.string cimport memcpy, memset
 
 cimport numpy as cnp
 
-from fastconv._kernels.common cimport *
+from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.maximum cimport Maximum, MaxTaps, maximum_of
 from fastconv._kernels.parallel cimport for_each, useful_threads, wanted_items
+from fastconv._kernels.planes cimport (
+    Planes, array_kind, averaged_format, computed_format, plane_at, plane_count, planes_of,
+)
+from fastconv._kernels.rows cimport (
+    AS_IS, FROM_HALF, Format, deal_row, fill_row, is_plain, load_padded_phases, load_padded_row,
+    load_row, store_row,
+)
+from fastconv._kernels.stream cimport LINE_BYTES, STREAM_FROM_BYTES, stream_copy, stream_fence
+from fastconv._kernels.sums cimport Sums, sums_of
+from fastconv._kernels.window cimport (
+    Axis, Window, ceil_div, larger, padded_size, reach, smaller, window_of, window_span,
+)
 
 cnp.import_array()
 
 level = LEVEL.decode()
-
-cdef extern from "maximum.h":
-    ctypedef void (*MaxTaps)(
-        void *best, void *index, const char **taps, const Py_ssize_t *offsets, Py_ssize_t n_taps,
-        Py_ssize_t count,
-    ) noexcept nogil
-
-    ctypedef struct Maximum:
-        MaxTaps values, indexed, indexed_wide
-        const void *lowest
-
-    const Maximum *maximum_of(char kind, Py_ssize_t bytes) noexcept nogil
 
 cdef extern from "pooling.h":
     void store_indices(

@@ -22,9 +22,13 @@ from libc.string cimport memcpy, memset
 
 cimport numpy as cnp
 
-from fastconv._kernels.common cimport LEVEL, ceil_div, larger, smaller
+from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.parallel cimport for_each, useful_threads
-from fastconv._kernels.tile cimport *
+from fastconv._kernels.tile cimport (
+    FLOPS_PER_BYTE, SUM_BLOCK, TILE_PIXELS, TILE_ROWS, TILE_VECTORS, Tiles, tiles_of,
+)
+from fastconv._kernels.vectors cimport VECTOR_BYTES
+from fastconv._kernels.window cimport ceil_div, larger, smaller
 
 cnp.import_array()
 

@@ -7,9 +7,10 @@ from libc.stdint cimport uint64_t
 
 cimport numpy as cnp
 
-from fastconv._kernels.common cimport LEVEL, smaller
+from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.parallel cimport for_each
-from fastconv._kernels.scratch cimport LINE
+from fastconv._kernels.stream cimport LINE_BYTES, stream_fence
+from fastconv._kernels.window cimport smaller
 
 cnp.import_array()
 
@@ -21,7 +22,6 @@ cdef extern from "roofline.h":
     uint64_t read_lines(const char *source, Py_ssize_t bytes) noexcept nogil
     void write_lines(char *to, Py_ssize_t bytes, int past_caches) noexcept nogil
     void copy_lines(char *to, const char *source, Py_ssize_t bytes, int past_caches) noexcept nogil
-    void stream_fence() noexcept nogil
 
 
 cdef struct Job:
@@ -41,7 +41,7 @@ cdef void run_multiply_adds(const void *data, Py_ssize_t item, char *scratch) no
 
 cdef Py_ssize_t start_of(Py_ssize_t part, int parts, Py_ssize_t bytes) noexcept nogil:
     """Where a thread's part of memory begins: at a line."""
-    return bytes if part == parts else bytes // parts * part // LINE * LINE
+    return bytes if part == parts else bytes // parts * part // LINE_BYTES * LINE_BYTES
 
 
 cdef void run_moves(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
@@ -50,7 +50,7 @@ cdef void run_moves(const void *data, Py_ssize_t item, char *scratch) noexcept n
     cdef Py_ssize_t first_written = start_of(item, job.threads, job.written)
     cdef Py_ssize_t read = start_of(item + 1, job.threads, job.read) - first_read
     cdef Py_ssize_t written = start_of(item + 1, job.threads, job.written) - first_written
-    cdef Py_ssize_t both = smaller(read, written) // LINE * LINE
+    cdef Py_ssize_t both = smaller(read, written) // LINE_BYTES * LINE_BYTES
     cdef const char *source = job.source + first_read
     cdef char *target = job.target + first_written
     cdef Py_ssize_t i
@@ -81,4 +81,4 @@ def move(cnp.ndarray source, cnp.ndarray target, int threads, Py_ssize_t rounds,
     job.source = <const char *>cnp.PyArray_DATA(source)
     job.target = <char *>cnp.PyArray_DATA(target)
     job.read, job.written = cnp.PyArray_NBYTES(source), cnp.PyArray_NBYTES(target)
-    for_each(run_moves, &job, threads, LINE, 1e9, threads)
+    for_each(run_moves, &job, threads, LINE_BYTES, 1e9, threads)

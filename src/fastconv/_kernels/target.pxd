@@ -4,25 +4,11 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 
-from fastconv._kernels.common cimport (
-    AS_IS, Format, computed_format, copy_bytes, load_row, smaller, spread_row,
-    store_row, stream_copy,
-)
-
-cdef extern from "epilogue.h":
-    enum:
-        IDENTITY
-
-    ctypedef struct Activation:
-        int kind
-        double a, b
-
-    ctypedef void (*Finish)(
-        void *to, const void *sums, const void *residual, Py_ssize_t count,
-        const Activation *activation,
-    ) noexcept nogil
-
-    Finish finish_of(Py_ssize_t bytes) noexcept nogil
+from fastconv._kernels.epilogue cimport Activation, Finish, finish_of
+from fastconv._kernels.planes cimport computed_format
+from fastconv._kernels.rows cimport AS_IS, Format, copy_bytes, load_row, spread_row, store_row
+from fastconv._kernels.stream cimport stream_copy
+from fastconv._kernels.window cimport smaller
 
 cdef enum:
     PIECE = 128  # Numbers of a residual that are converted together, on the stack.

@@ -4,7 +4,6 @@ from libc.stdint cimport int32_t
 
 cdef extern from "tile.h":
     enum:
-        VECTOR_BYTES
         TILE_PIXELS
         TILE_ROWS
         TILE_VECTORS

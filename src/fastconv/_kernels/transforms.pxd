@@ -1,9 +1,9 @@
-"""Winograd's transforms of winograd.h, which explains them, and the tiles that they take as windows."""
+"""The transforms of transforms.h, which explains them, and Winograd's tiles as windows."""
 
 from fastconv._kernels.band cimport Band, Phase, plan_forward
-from fastconv._kernels.common cimport PAD_CONSTANT, Axis, ceil_div
+from fastconv._kernels.window cimport PAD_CONSTANT, Axis, ceil_div
 
-cdef extern from "winograd.h":
+cdef extern from "transforms.h":
     enum:
         WINOGRAD_TAPS
         MOST_POSITIONS

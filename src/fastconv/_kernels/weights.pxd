@@ -5,8 +5,10 @@ from libc.string cimport memcpy, memset
 cimport numpy as cnp
 
 from fastconv._kernels.band cimport Phase
-from fastconv._kernels.common cimport *
+from fastconv._kernels.planes cimport Planes, converted_format, planes_of, readable_end
+from fastconv._kernels.rows cimport is_plain, load_row
 from fastconv._kernels.tile cimport Tiles
+from fastconv._kernels.window cimport smaller
 
 cdef enum:
     PACK_CHANNELS = 16  # that are packed together

@@ -2,7 +2,7 @@
 
     grad_weight[f, c] = G' [sum over all tiles of (A grad[f] A') * (B' pixels[c] B)] G
 
-The matrices and their vectors are in winograd.h.
+The matrices and their vectors are in transforms.h.
 
 a. An item is a block of filters and channels, whose planes are the lanes, and a slice of all tiles,
    which it transforms a rectangle at a time, [position][tile][plane]; the register tile's lanes are
@@ -20,19 +20,22 @@ cimport numpy as cnp
 from fastconv._kernels.band cimport (
     Band, Phase, Side, even_size, lay_out, padding_before, padding_behind, stored_columns,
 )
-from fastconv._kernels.common cimport (
-    LEVEL, PAD_CONSTANT, Axis, Format, Planes, Sums, Window, add_slices, ceil_div, computed_format,
-    converted_format, is_plain, larger, load_padded_row, padded_row, planes_of, readable_end, smaller,
-    store_row, sums_of, window_of,
-)
+from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.parallel cimport for_each, useful_threads
-from fastconv._kernels.scratch cimport Layout, allocate, release, take
-from fastconv._kernels.tile cimport (
-    FLOPS_PER_BYTE, TILE_PIXELS, TILE_VECTORS, VECTOR_BYTES, Tiles, tiles_of,
+from fastconv._kernels.planes cimport (
+    Planes, computed_format, converted_format, padded_row, planes_of, readable_end,
 )
+from fastconv._kernels.rows cimport Format, is_plain, load_padded_row, store_row
+from fastconv._kernels.scratch cimport Layout, allocate, release, take
+from fastconv._kernels.sums cimport Sums, add_slices, sums_of
+from fastconv._kernels.tile cimport FLOPS_PER_BYTE, TILE_PIXELS, TILE_VECTORS, Tiles, tiles_of
 from fastconv._kernels.transforms cimport (
     MOST_POSITIONS, WINOGRAD_TAPS, Spread, Transforms, axis_of_outputs, axis_of_tiles, is_bad,
     plan_band, transforms_of,
+)
+from fastconv._kernels.vectors cimport VECTOR_BYTES
+from fastconv._kernels.window cimport (
+    PAD_CONSTANT, Axis, Window, ceil_div, larger, smaller, window_of,
 )
 
 cnp.import_array()

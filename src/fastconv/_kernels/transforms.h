@@ -26,8 +26,8 @@
  *    Its lanes are planes (filters of e, channels of d), so nothing is de-interleaved.
  */
 #ifndef T
-#ifndef FASTCONV_WINOGRAD_H
-#define FASTCONV_WINOGRAD_H
+#ifndef FASTCONV_TRANSFORMS_H
+#define FASTCONV_TRANSFORMS_H
 
 #include <stdint.h>
 
@@ -66,7 +66,7 @@ typedef struct {
     void (*taps)(void *to, const void *from, Index step, Index count, Index vectors, void *bad);
 } Transforms;
 
-#define TEMPLATE "winograd.h"
+#define TEMPLATE "transforms.h"
 #include "vectors.h"
 
 /* Return the transforms for tiles of 2 x 2 or 4 x 4 outputs. */
