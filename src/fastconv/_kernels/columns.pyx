@@ -28,7 +28,7 @@ cimport numpy as cnp
 from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.parallel cimport for_each, useful_threads, wanted_items
 from fastconv._kernels.planes cimport (
-    Planes, array_kind, computed_format, moved_format, padded_row, plane_at, planes_of,
+    Planes, computed_format, moved_format, padded_row, plane_at, planes_of,
 )
 from fastconv._kernels.rows cimport Format, is_plain, load_padded_row, load_row, store_row
 from fastconv._kernels.stream cimport (
@@ -476,7 +476,7 @@ def scatter(cnp.ndarray columns, cnp.ndarray image, cnp.ndarray window, int thre
     job.window = window_of(window)[0]
     job.image = planes_of(image, computed_format(columns))
     job.columns = columns_of(columns, &job.window)
-    job.sums = sums_of(array_kind(columns) == b"f", job.image.format.scratch_bytes)
+    job.sums = sums_of(job.image.format.number)
     bytes = job.image.format.scratch_bytes
     h, w = &job.window.h, &job.window.w
     padded = larger(reach(w, w.out), padded_size(w))

@@ -12,9 +12,12 @@
 #include "vectors.h"
 
 #define TEMPLATE "epilogue.c"
-#include "vectors.h"
+#include "number.h"
 
-Finish finish_of(Index bytes) { return bytes == 4 ? finish_float : finish_double; }
+Finish finish_of(Number number) {
+    static const Finish table[NUMBERS] = {[FLOAT32] = finish_float, [FLOAT64] = finish_double};
+    return table[number];
+}
 
 #else /* the template */
 

@@ -2,6 +2,7 @@
 #ifndef FASTCONV_EPILOGUE_H
 #define FASTCONV_EPILOGUE_H
 
+#include "number.h"
 #include "window.h"
 
 /* The functions of x, with ONNX's formulas; a and b are parameters. */
@@ -26,6 +27,6 @@ typedef void (*Finish)(void *to, const void *sums, const void *residual, Index c
                        const Activation *activation);
 
 /* Hidden: every module has the functions of its own CPU level. */
-__attribute__((visibility("hidden"))) Finish finish_of(Index bytes);
+__attribute__((visibility("hidden"))) Finish finish_of(Number number);
 
 #endif

@@ -1,5 +1,7 @@
 """What is done to results on their way out, by epilogue.c."""
 
+from fastconv._kernels.number cimport Number
+
 cdef extern from "epilogue.h":
     ctypedef struct Activation:
         int kind
@@ -10,4 +12,4 @@ cdef extern from "epilogue.h":
         const Activation *activation,
     ) noexcept nogil
 
-    Finish finish_of(Py_ssize_t bytes) noexcept nogil
+    Finish finish_of(Number number) noexcept nogil

@@ -23,6 +23,7 @@ from fastconv._kernels.band cimport (
     load_inside, plan_forward, stored_row,
 )
 from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.number cimport FLOAT32
 from fastconv._kernels.parallel cimport for_each, useful_threads, wanted_items
 from fastconv._kernels.plan cimport (
     BAND_BYTES, FEW_FILTERS, GATHERED, IN_BAND, IN_PLACE, LIMIT_BYTES, MOST_COLUMNS,
@@ -586,13 +587,13 @@ cdef void describe(
     plan.batch, plan.groups = cnp.PyArray_DIM(image, 0), groups
     plan.out, plan.out_format = <char *>cnp.PyArray_DATA(out), computed_format(out)
     plan.bytes = plan.out_format.scratch_bytes
-    plan.tiles, plan.add = tiles_of(plan.bytes), sums_of(True, plan.bytes)
+    plan.tiles, plan.add = tiles_of(plan.out_format.number), sums_of(plan.out_format.number)
     plan.filters = cnp.PyArray_DIM(out, 0) // groups
     plan.kernel_h, plan.kernel_w = window.h.kernel, window.w.kernel
     plan.band.channels = cnp.PyArray_DIM(out, 1)
     plan.steps = plan.band.channels * plan.kernel_h * plan.kernel_w
-    plan.grad = planes_of(grad, converted_format(grad, plan.bytes))
-    plan.band.source = planes_of(image, converted_format(image, plan.bytes))
+    plan.grad = planes_of(grad, converted_format(grad, plan.out_format.number))
+    plan.band.source = planes_of(image, converted_format(image, plan.out_format.number))
     plan.planar = plan.filters <= FEW_FILTERS
 
 
@@ -705,14 +706,14 @@ def bias_gradient(cnp.ndarray grad, cnp.ndarray out, int threads):
     cdef double sum
     cdef double moved = <double>cnp.PyArray_NBYTES(grad)
     cdef float rounded
-    job.grad = planes_of(grad, converted_format(grad, format.scratch_bytes))
+    job.grad = planes_of(grad, converted_format(grad, format.number))
     job.filters = cnp.PyArray_DIM(grad, 1)
     job.height, job.width = cnp.PyArray_DIM(grad, 2), cnp.PyArray_DIM(grad, 3)
     job.rows = cnp.PyArray_DIM(grad, 0) * job.height
     job.slices = smaller(
         smaller(SLICES, job.rows), larger(1, job.rows * job.width // SLICE_PIXELS)
     )
-    job.tiles = tiles_of(format.scratch_bytes)
+    job.tiles = tiles_of(format.number)
     job.sums = <double *>allocate(<double>job.slices * job.filters * sizeof(double), "sums")
     try:
         for_each(
@@ -726,7 +727,7 @@ def bias_gradient(cnp.ndarray grad, cnp.ndarray out, int threads):
             rounded = <float>sum
             store_row(
                 to + f * format.bytes,
-                <void *>&rounded if format.scratch_bytes == 4 else <void *>&sum, 1, format,
+                <void *>&rounded if format.number == FLOAT32 else <void *>&sum, 1, format,
             )
     finally:
         release(<char *>job.sums)

@@ -1,5 +1,7 @@
 """The maxima of windows in maximum.h, which explains them."""
 
+from fastconv._kernels.number cimport Number
+
 cdef extern from "maximum.h":
     ctypedef void (*MaxTaps)(
         void *best, void *index, const char **taps, const Py_ssize_t *offsets, Py_ssize_t n_taps,
@@ -10,4 +12,4 @@ cdef extern from "maximum.h":
         MaxTaps values, indexed, indexed_wide
         const void *lowest
 
-    const Maximum *maximum_of(char kind, Py_ssize_t bytes) noexcept nogil
+    const Maximum *maximum_of(Number number) noexcept nogil

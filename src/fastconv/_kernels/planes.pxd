@@ -2,6 +2,9 @@
 
 cimport numpy as cnp
 
+from fastconv._kernels.number cimport (
+    FLOAT16, FLOAT32, FLOAT64, OPAQUE, Number, bytes_of, number_of_kind,
+)
 from fastconv._kernels.rows cimport AS_IS, FROM_FLOAT, FROM_HALF, FROM_SIGNED, FROM_UNSIGNED, Format
 from fastconv._kernels.window cimport Axis, source_index
 
@@ -10,6 +13,11 @@ cdef extern from *:
     static inline char array_kind(PyArrayObject *array) { return PyArray_DESCR(array)->kind; }
     """
     char array_kind(cnp.ndarray array) noexcept  # as `numpy.dtype.kind`
+
+
+cdef inline Number number_of(cnp.ndarray array) noexcept:
+    """The type of an array's elements."""
+    return number_of_kind(array_kind(array), cnp.PyArray_ITEMSIZE(array))
 
 
 cdef struct Planes:
@@ -23,6 +31,7 @@ cdef inline Format moved_format(cnp.ndarray array) noexcept:
     """The format of elements that are moved and not looked at."""
     cdef Format format
     format.bytes = format.scratch_bytes = cnp.PyArray_ITEMSIZE(array)
+    format.number = OPAQUE
     format.swapped = False
     format.conversion = AS_IS
     return format
@@ -31,22 +40,23 @@ cdef inline Format moved_format(cnp.ndarray array) noexcept:
 cdef inline Format computed_format(cnp.ndarray array) noexcept:
     """The format of numbers that are computed with."""
     cdef Format format = moved_format(array)
+    format.number = number_of(array)
     format.swapped = not cnp.PyArray_ISNOTSWAPPED(array)
-    if array_kind(array) == b"f" and format.bytes == 2:
-        format.conversion = FROM_HALF
-        format.scratch_bytes = 4
+    if format.number == FLOAT16:
+        format.conversion, format.number = FROM_HALF, FLOAT32
+        format.scratch_bytes = bytes_of(FLOAT32)
     return format
 
 
-cdef inline Format converted_format(cnp.ndarray array, Py_ssize_t scratch_bytes) noexcept:
-    """The format of numbers that become float32 (4 scratch bytes) or float64 (8)."""
+cdef inline Format converted_format(cnp.ndarray array, Number number) noexcept:
+    """The format of numbers that become FLOAT32 or FLOAT64."""
     cdef Format format = computed_format(array)
     cdef char kind = array_kind(array)
     if kind != b"f":
         format.conversion = FROM_SIGNED if kind == b"i" else FROM_UNSIGNED
-    elif format.scratch_bytes != scratch_bytes and format.conversion == AS_IS:
+    elif format.number != number and format.conversion == AS_IS:
         format.conversion = FROM_FLOAT
-    format.scratch_bytes = scratch_bytes
+    format.number, format.scratch_bytes = number, bytes_of(number)
     return format
 
 
@@ -54,7 +64,7 @@ cdef inline Format averaged_format(cnp.ndarray array) noexcept:
     """The format of numbers whose means are taken: those of integers and bool are float64."""
     if array_kind(array) == b"f":
         return computed_format(array)
-    return converted_format(array, 8)
+    return converted_format(array, FLOAT64)
 
 
 cdef inline Planes planes_of(cnp.ndarray array, Format format) noexcept:

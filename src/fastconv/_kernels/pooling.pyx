@@ -380,7 +380,7 @@ def max_pool(
     job.out_format = computed_format(out)
     job.out = <char *>cnp.PyArray_DATA(out)
     job.indices = NULL
-    job.maximum = maximum_of(array_kind(image), job.image.format.scratch_bytes)
+    job.maximum = maximum_of(job.image.format.number)
     job.outside = job.maximum.lowest
     job.wide = False
     job.update = job.maximum.values
@@ -408,7 +408,7 @@ def avg_pool(
     job.indices = NULL
     job.maximum = NULL
     job.outside = NULL
-    job.sums = sums_of(True, job.image.format.scratch_bytes)
+    job.sums = sums_of(job.image.format.number)
     job.count_include_pad = count_include_pad
     run_pool(&job, plane_count(image), threads)
 
@@ -545,7 +545,7 @@ def max_pool_backward(
     """
     cdef PlaceJob job
     job.values = planes_of(grad_output, computed_format(grad_output))
-    job.sums = sums_of(True, job.values.format.scratch_bytes)
+    job.sums = sums_of(job.values.format.number)
     return run_place(&job, grad_output, indices, grad_input, size, threads)
 
 
@@ -638,7 +638,7 @@ def avg_pool_backward(
     job.grad = planes_of(grad_output, averaged_format(grad_output))
     job.out_format = computed_format(grad_input)
     job.out = <char *>cnp.PyArray_DATA(grad_input)
-    job.sums = sums_of(True, job.grad.format.scratch_bytes)
+    job.sums = sums_of(job.grad.format.number)
     job.count_include_pad = count_include_pad
     h, w = &job.window.h, &job.window.w
     job.phase_length = ceil_div(larger(reach(w, w.out), padded_size(w)), w.stride)

@@ -8,6 +8,7 @@ from libc.stdint cimport uint64_t
 cimport numpy as cnp
 
 from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.number cimport Number, number_of_kind
 from fastconv._kernels.parallel cimport for_each
 from fastconv._kernels.stream cimport LINE_BYTES, stream_fence
 from fastconv._kernels.window cimport smaller
@@ -17,8 +18,9 @@ cnp.import_array()
 level = LEVEL.decode()
 
 cdef extern from "roofline.h":
-    double multiply_add_float(Py_ssize_t rounds) noexcept nogil
-    double multiply_add_double(Py_ssize_t rounds) noexcept nogil
+    ctypedef double (*MultiplyAdd)(Py_ssize_t rounds) noexcept nogil
+
+    MultiplyAdd multiply_add_of(Number number) noexcept nogil
     uint64_t read_lines(const char *source, Py_ssize_t bytes) noexcept nogil
     void write_lines(char *to, Py_ssize_t bytes, int past_caches) noexcept nogil
     void copy_lines(char *to, const char *source, Py_ssize_t bytes, int past_caches) noexcept nogil
@@ -27,7 +29,7 @@ cdef extern from "roofline.h":
 cdef struct Job:
     int threads
     Py_ssize_t rounds
-    double (*multiply_add)(Py_ssize_t rounds) noexcept nogil
+    MultiplyAdd multiply_add
     const char *source
     char *target
     Py_ssize_t read, written  # bytes
@@ -66,9 +68,8 @@ cdef void run_moves(const void *data, Py_ssize_t item, char *scratch) noexcept n
 def fma_peak(dtype, int threads, Py_ssize_t rounds):
     """Keep every thread's multiply-add units busy; return the number of operations done."""
     cdef Job job
-    job.multiply_add = (
-        multiply_add_float if cnp.PyDataType_ELSIZE(cnp.dtype(dtype)) == 4 else multiply_add_double
-    )
+    cdef cnp.dtype number = cnp.dtype(dtype)
+    job.multiply_add = multiply_add_of(number_of_kind(number.kind, cnp.PyDataType_ELSIZE(number)))
     job.rounds = rounds
     for_each(run_multiply_adds, &job, threads, 0, 1e9, threads)
     return 2 * threads * job.multiply_add(1) * rounds

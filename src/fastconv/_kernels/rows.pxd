@@ -1,10 +1,12 @@
 """The copies of rows in rows.h, which explains them."""
 
+from fastconv._kernels.number cimport Number
 from fastconv._kernels.window cimport Axis
 
 cdef extern from "rows.h":
     ctypedef struct Format:
         Py_ssize_t bytes, scratch_bytes
+        Number number
         int conversion, swapped
 
     int AS_IS

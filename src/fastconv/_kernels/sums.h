@@ -1,5 +1,5 @@
 /* Sums of rows, taps and elements: the inner loops of col2im, fold, average pooling and the
- * gradients of both poolings. This file includes itself once per type of number.
+ * gradients of both poolings. This file is a template (see number.h).
  */
 #ifndef T
 #ifndef FASTCONV_SUMS_H
@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "number.h"
 #include "window.h"
 
 typedef struct {
@@ -32,31 +33,19 @@ typedef struct {
                          Index phase_length);
 } Sums;
 
-#define SUMS_JOIN_(a, b) a##_##b
-#define SUMS_JOIN(a, b) SUMS_JOIN_(a, b)
-#define NAMED(name) SUMS_JOIN(name, T)
+#define TEMPLATE "sums.h"
+#define WITH_UNSIGNED
+#include "number.h"
 
 /* Integers are added as unsigned: the bits are the same, and overflow wraps around as in NumPy. */
-#define T float
-#include "sums.h"
-#define T double
-#include "sums.h"
-#define T uint8_t
-#include "sums.h"
-#define T uint16_t
-#include "sums.h"
-#define T uint32_t
-#include "sums.h"
-#define T uint64_t
-#include "sums.h"
-#undef NAMED
-
-static const Sums *sums_of(int is_float, Index bytes) {
-    if (is_float) return bytes == 4 ? &sums_float : &sums_double;
-    return bytes == 1   ? &sums_uint8_t
-           : bytes == 2 ? &sums_uint16_t
-           : bytes == 4 ? &sums_uint32_t
-                        : &sums_uint64_t;
+static inline const Sums *sums_of(Number number) {
+    static const Sums *const table[NUMBERS] = {
+        [FLOAT32] = &sums_float,   [FLOAT64] = &sums_double,  [INT8] = &sums_uint8_t,
+        [INT16] = &sums_uint16_t,  [INT32] = &sums_uint32_t,  [INT64] = &sums_uint64_t,
+        [UINT8] = &sums_uint8_t,   [UINT16] = &sums_uint16_t, [UINT32] = &sums_uint32_t,
+        [UINT64] = &sums_uint64_t,
+    };
+    return table[number];
 }
 
 #endif
@@ -78,16 +67,16 @@ static void NAMED(add_at)(void *restrict to, const int64_t *restrict at, Index f
         if (at[i] >= first && at[i] < last) ((T *)to)[at[i] - first] += ((const T *)from)[i];
 }
 
-/* Add the rows of a window as vectors of LANES >= kernel_w elements, with the surplus masked to
+/* Add the rows of a window as vectors of N >= kernel_w elements, with the surplus masked to
  * zero. This reads beyond the row, so the last row, after which there may be no memory, is added
  * element by element. */
-#define ADD_ROWS(LANES)                                                                          \
+#define ADD_ROWS(N)                                                                              \
     do {                                                                                         \
-        typedef T Lanes __attribute__((vector_size(LANES * sizeof(T))));                         \
+        typedef T Lanes __attribute__((vector_size(N * sizeof(T))));                             \
         typedef __typeof__((Lanes){0} == (Lanes){0}) Mask;                                       \
         Mask mask;                                                                               \
         Lanes sum, tap;                                                                          \
-        for (int i = 0; i < LANES; i++) mask[i] = i < kernel_w ? -1 : 0;                         \
+        for (int i = 0; i < N; i++) mask[i] = i < kernel_w ? -1 : 0;                             \
         for (; kh < rows - last; kh++) {                                                         \
             memcpy(&sum, sums + kh * to_row, sizeof sum);                                        \
             memcpy(&tap, taps + kh * kernel_w, sizeof tap);                                      \
@@ -163,6 +152,5 @@ static void NAMED(merge_phases)(void *restrict to, const void *restrict from, In
 static const Sums NAMED(sums) = {NAMED(add_row),  NAMED(add_element), NAMED(add_at),
                                  NAMED(add_taps), NAMED(add_sums),    NAMED(divide),
                                  NAMED(merge_phases)};
-#undef T
 
 #endif

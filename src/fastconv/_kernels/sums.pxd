@@ -2,6 +2,8 @@
 
 from libc.stdint cimport int64_t
 
+from fastconv._kernels.number cimport Number
+
 cdef extern from "sums.h":
     ctypedef struct Sums:
         void (*add_row)(void *to, const void *source, Py_ssize_t count) noexcept nogil
@@ -27,7 +29,7 @@ cdef extern from "sums.h":
             Py_ssize_t phase_length,
         ) noexcept nogil
 
-    const Sums *sums_of(int is_float, Py_ssize_t bytes) noexcept nogil
+    const Sums *sums_of(Number number) noexcept nogil
 
 
 cdef inline void add_slices(

@@ -49,7 +49,7 @@ cdef inline int finish_with(Target *target, residual, activation) except -1:
     if activation is not None:
         target.activation.kind, target.activation.a, target.activation.b = activation
     if residual is not None or activation is not None:
-        target.finish = finish_of(target.format.scratch_bytes)
+        target.finish = finish_of(target.format.number)
     return 0
 
 

@@ -47,11 +47,17 @@
 #endif
 
 #define TEMPLATE "transpose.h"
-#include "vectors.h"
+#include "number.h"
 #define TEMPLATE "tile.c"
-#include "vectors.h"
+#include "number.h"
 
-const Tiles *tiles_of(Index bytes) { return bytes == 4 ? &tiles_float : &tiles_double; }
+const Tiles *tiles_of(Number number) {
+    static const Tiles *const table[NUMBERS] = {
+        [FLOAT32] = &tiles_float,
+        [FLOAT64] = &tiles_double,
+    };
+    return table[number];
+}
 
 #else /* the template */
 

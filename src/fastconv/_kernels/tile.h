@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "number.h"
 #include "vectors.h"
 #include "window.h"
 
@@ -59,6 +60,6 @@ typedef struct {
 } Tiles;
 
 /* The symbol is hidden, because every module has the register tiles of its own CPU level. */
-__attribute__((visibility("hidden"))) const Tiles *tiles_of(Index bytes);
+__attribute__((visibility("hidden"))) const Tiles *tiles_of(Number number);
 
 #endif

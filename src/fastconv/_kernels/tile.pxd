@@ -2,6 +2,8 @@
 
 from libc.stdint cimport int32_t
 
+from fastconv._kernels.number cimport Number
+
 cdef extern from "tile.h":
     enum:
         TILE_PIXELS
@@ -42,7 +44,7 @@ cdef extern from "tile.h":
         ) noexcept nogil
         double (*sum)(const void *numbers, Py_ssize_t count) noexcept nogil
 
-    const Tiles *tiles_of(Py_ssize_t bytes) noexcept nogil
+    const Tiles *tiles_of(Number number) noexcept nogil
 
 cdef enum:
     SUM_BLOCK = 256  # terms that are summed in one register before they join the others

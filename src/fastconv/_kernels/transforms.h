@@ -31,6 +31,7 @@
 
 #include <stdint.h>
 
+#include "vectors.h"
 #include "window.h"
 
 enum { WINOGRAD_TAPS = 3, LARGEST_TILE = 4, MOST_POSITIONS = 6 };
@@ -67,12 +68,15 @@ typedef struct {
 } Transforms;
 
 #define TEMPLATE "transforms.h"
-#include "vectors.h"
+#include "number.h"
 
 /* Return the transforms for tiles of 2 x 2 or 4 x 4 outputs. */
-static const Transforms *transforms_of(Index bytes, Index tile) {
-    if (bytes == 4) return tile == 2 ? &transforms_2_float : &transforms_4_float;
-    return tile == 2 ? &transforms_2_double : &transforms_4_double;
+static inline const Transforms *transforms_of(Number number, Index tile) {
+    static const Transforms *const table[NUMBERS][2] = {
+        [FLOAT32] = {&transforms_2_float, &transforms_4_float},
+        [FLOAT64] = {&transforms_2_double, &transforms_4_double},
+    };
+    return table[number][tile == 4];
 }
 
 #endif

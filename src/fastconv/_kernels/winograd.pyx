@@ -333,7 +333,7 @@ cdef void transform_outputs(
         sums += vectors * VECTOR_BYTES
     for i in range(count):
         for lane in range(segments[i].lane, segments[i].lane + segments[i].tiles):
-            if is_bad(bad, lane, plan.problem.bytes):
+            if is_bad(bad, lane, plan.problem.number):
                 plan.marks[segments[i].n] = True
 
 
@@ -478,7 +478,7 @@ cdef void make_plan(
 ) noexcept:
     """Plan tiles of so many rows and columns of outputs, beginning with the first strips."""
     memset(plan, 0, sizeof(plan[0]))
-    plan.problem, plan.transforms = problem[0], transforms_of(problem.bytes, tile)
+    plan.problem, plan.transforms = problem[0], transforms_of(problem.number, tile)
     plan.tile, plan.positions = tile, (tile + WINOGRAD_TAPS - 1) * (tile + WINOGRAD_TAPS - 1)
     plan.out_h, plan.out_w = cnp.PyArray_DIM(out, 2), cnp.PyArray_DIM(out, 3)
     plan.band.source, plan.band.channels = problem.source, problem.channels

@@ -21,6 +21,7 @@ from fastconv._kernels.band cimport (
     Band, Phase, Side, even_size, lay_out, padding_before, padding_behind, stored_columns,
 )
 from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.number cimport Number
 from fastconv._kernels.parallel cimport for_each, useful_threads
 from fastconv._kernels.planes cimport (
     Planes, computed_format, converted_format, padded_row, planes_of, readable_end,
@@ -312,7 +313,7 @@ cdef void store_taps(
         piece.vectors, bad,
     )
     for lane in range(lanes):
-        if is_bad(bad, lane, plan.bytes):
+        if is_bad(bad, lane, plan.out_format.number):
             call.not_finite[0] = True
     plan.tiles.unpack(rows, pitch, scratch + plan.at.taps, count, piece.vectors)
     for lane in range(piece.filters):
@@ -390,8 +391,8 @@ cdef void join_slices(const void *data, Py_ssize_t item, char *scratch) noexcept
 
 # ---- the plan ----------------------------------------------------------------------------------
 
-cdef void read_from(Factor *factor, cnp.ndarray array, Py_ssize_t bytes) noexcept:
-    factor.band.source = planes_of(array, converted_format(array, bytes))
+cdef void read_from(Factor *factor, cnp.ndarray array, Number number) noexcept:
+    factor.band.source = planes_of(array, converted_format(array, number))
     factor.end = readable_end(array)
 
 
@@ -497,14 +498,14 @@ cdef void describe(
     plan.out_format = computed_format(out)
     plan.bytes = plan.out_format.scratch_bytes
     plan.out = <char *>cnp.PyArray_DATA(out)
-    plan.tiles, plan.transforms = tiles_of(plan.bytes), transforms_of(plan.bytes, tile)
-    plan.add = sums_of(True, plan.bytes)
+    plan.tiles, plan.add = tiles_of(plan.out_format.number), sums_of(plan.out_format.number)
+    plan.transforms = transforms_of(plan.out_format.number, tile)
     plan.tile, plan.positions = tile, (tile + WINOGRAD_TAPS - 1) * (tile + WINOGRAD_TAPS - 1)
     plan.batch, plan.groups = cnp.PyArray_DIM(image, 0), groups
     plan.pixels.transform = plan.transforms.plane_pixels
     plan.grads.transform = plan.transforms.plane_grads
-    read_from(&plan.pixels, image, plan.bytes)
-    read_from(&plan.grads, grad, plan.bytes)
+    read_from(&plan.pixels, image, plan.out_format.number)
+    read_from(&plan.grads, grad, plan.out_format.number)
     plan.pixels.band.channels = cnp.PyArray_DIM(out, 1)
     plan.grads.band.channels = cnp.PyArray_DIM(out, 0) // groups
     plan_band(
