@@ -1,16 +1,19 @@
-"""Build every kernel source once per CPU level.
+"""Build the kernels for each CPU level.
 
-The levels are data (`LEVELS`). The rest of the file makes one extension module for each kernel and
-level. Before it builds them it checks that the compiler works, and whether it supports OpenMP.
+`src/fastconv/_kernels/levels.py` says which kernels are compiled for which level, and with which
+flags. This file makes one extension module for each of these pairs. Before it builds them it checks
+that the compiler works, and whether it supports OpenMP.
 """
 
 import os
 import platform
+import runpy
 import subprocess
 import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from Cython import __version__ as cython_version
@@ -22,29 +25,8 @@ from setuptools.modified import newer_group
 PACKAGE = "fastconv._kernels"
 SOURCES = Path("src/fastconv/_kernels")
 
-# The compiler flags of each level. The level "base" is the compiler's default target: the baseline
-# of x86-64, or the only level on other processors.
-LEVELS: dict[str, list[str]] = {"base": []}
-if platform.machine() in ("x86_64", "AMD64"):
-    V3 = ["-mavx2", "-mfma"]
-    LEVELS["v3"] = V3
-    LEVELS["v4"] = [
-        *V3,
-        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"),
-    ]
+LEVELS = SimpleNamespace(**runpy.run_path(str(SOURCES / "levels.py")))
 
-# Each kernel is built once per level, as <kernel>_<level>.
-KERNELS = (
-    "activation",
-    "columns",
-    "convolution",
-    "gradients",
-    "pooling",
-    "product",
-    "roofline",
-    "winograd",
-    "winograd_gradient",
-)
 # Several kernels share these C files, which are compiled once per level and linked to each kernel.
 SHARED = {
     "epilogue": ("convolution", "winograd"),
@@ -76,7 +58,7 @@ DIRECTIVES = {
 GENERATED = Path("build/cython")
 
 
-C_FILES = ["setup.py", *map(str, SOURCES.glob("*.[ch]"))]
+C_FILES = ["setup.py", str(SOURCES / "levels.py"), *map(str, SOURCES.glob("*.[ch]"))]
 
 
 class Kernel(Extension):
@@ -85,13 +67,15 @@ class Kernel(Extension):
     shared: tuple[str, ...] = ()
 
 
-def extension(source: str, module: str, flags: list[str]) -> Kernel:
-    """Describe one extension module."""
+def extension(source: str, level: str | None = None) -> Kernel:
+    """Describe one extension module: of a level, or one that runs before a level is chosen."""
+    flags = LEVELS.compiler_flags(level) if level else []
+    macros = [("FASTCONV_LEVEL", f'"{level}"')] if level else []
     made = Kernel(
-        f"{PACKAGE}.{module}",
+        f"{PACKAGE}.{source}_{level}" if level else f"{PACKAGE}.{source}",
         [str(SOURCES / f"{source}.pyx")],
         include_dirs=[np.get_include(), str(SOURCES)],
-        define_macros=MACROS,
+        define_macros=[*MACROS, *macros],
         extra_compile_args=[*COMPILE_FLAGS, *flags],
         extra_link_args=LINK_FLAGS,
         depends=[*C_FILES, *map(str, SOURCES.glob("*.pxd"))],
@@ -111,9 +95,8 @@ def generate(ext: Extension) -> list[str]:
     folder = GENERATED / ext.name.rpartition(".")[2]
     result = str((folder / source).with_suffix(".c"))
     # `cythonize` would always rebuild: every isolated build has a new copy of NumPy's declarations.
-    if newer_group(
-        [source, *(path for path in ext.depends if not path.endswith((".h", ".c")))], result
-    ):
+    declarations = [path for path in ext.depends if path.endswith((".pxd", ".py", ".txt"))]
+    if newer_group([source, *declarations], result):
         cythonize(
             [ext],
             build_dir=str(folder),
@@ -214,11 +197,9 @@ class Build(build_ext):
 
 if __name__ == "__main__":
     setup(
-        ext_modules=[extension(name, name, []) for name in RUNTIME]
-        + [
-            extension(kernel, f"{kernel}_{level}", flags)
-            for kernel in KERNELS
-            for level, flags in LEVELS.items()
+        ext_modules=[
+            *map(extension, RUNTIME),
+            *(extension(*built) for built in LEVELS.modules(platform.machine())),
         ],
         cmdclass={"build_ext": Build},
         options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED_API else {},

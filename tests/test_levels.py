@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import platform
+
 import numpy as np
 import pytest
 from helpers import Operation, Shape, assert_same, each_operation, run_python
 
 import fastconv
 from fastconv import _kernels
+from fastconv._kernels import levels
 
 LEVELS = _kernels.available_levels()
 
@@ -25,11 +28,35 @@ def test_the_best_level_is_chosen() -> None:
 
 @pytest.mark.parametrize("name", LEVELS)
 def test_modules_report_their_own_level(name: str) -> None:
-    """The level comes from the compiler flags of a module, not from its file name."""
+    """The level comes from the definitions that a module is compiled with, not from its name."""
     modules = _kernels.load(name)
-    assert set(modules) == set(_kernels.KERNELS)
-    for module in modules.values():
-        assert module.level == name
+    assert set(modules) == set(levels.KERNELS)
+    for kernel, module in modules.items():
+        assert f"{kernel}_{module.level}" == levels.module(kernel, name)
+
+
+def test_a_level_uses_its_parents_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A level may have one kernel of its own; the rest, and the flags, come from its parent."""
+    machine, parent = platform.machine(), LEVELS[0]
+    before = levels.modules(machine)
+    new = levels.Level("new", parent, features=("amx_tile",), kernels=("convolution",))
+    monkeypatch.setattr(levels, "LEVELS", (new, *levels.LEVELS))
+    assert levels.modules(machine) == [("convolution", "new"), *before]
+    assert levels.module("convolution", "new") == "convolution_new"
+    assert levels.module("columns", "new") == f"columns_{parent}"
+    assert set(levels.compiler_flags("new")) == {*levels.compiler_flags(parent), "-mamx_tile"}
+    with pytest.raises(LookupError, match=r"'resize'.*'new'"):
+        levels.module("resize", "new")
+
+
+def test_the_table_knows_what_is_built() -> None:
+    """All levels of the machine are built, and the processor answers what each asks."""
+    built = {name for _, name in levels.modules(platform.machine())}
+    for level in levels.LEVELS:
+        answers = [_kernels.cpu.has(feature) for feature in levels.features(level.name)]
+        assert (level.name in LEVELS) == (all(answers) and level.name in built)
+    with pytest.raises(ValueError, match="'avx3'"):
+        _kernels.cpu.has("avx3")
 
 
 def test_use_switches_everything(level: str) -> None:

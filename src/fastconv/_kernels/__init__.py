@@ -1,6 +1,7 @@
 """The compiled kernels: one module per kernel and CPU level, and the choice among them.
 
 Callers write ``_kernels.columns.gather(...)``; the attribute is the module of the level in use.
+``levels.py`` lists kernels and levels.
 """
 
 import importlib.util
@@ -8,17 +9,7 @@ import os
 from types import ModuleType
 from typing import Any
 
-KERNELS = (
-    "activation",
-    "columns",
-    "convolution",
-    "gradients",
-    "pooling",
-    "product",
-    "roofline",
-    "winograd",
-    "winograd_gradient",
-)
+from fastconv._kernels import levels
 
 # Compiled modules have no types: mypy sees their attributes as Any.
 cpu: Any = importlib.import_module(f"{__name__}.cpu")
@@ -40,15 +31,19 @@ level: str
 def available_levels() -> tuple[str, ...]:
     """Return the levels that this processor runs and this build has, best first."""
     return tuple(
-        name
-        for name in cpu.supported_levels()
-        if importlib.util.find_spec(f"{__name__}.{KERNELS[0]}_{name}") is not None
+        known.name
+        for known in levels.LEVELS
+        if all(map(cpu.has, levels.features(known.name)))
+        and importlib.util.find_spec(f"{__name__}.{known.kernels[0]}_{known.name}") is not None
     )
 
 
 def load(name: str) -> dict[str, ModuleType]:
     """Return a level's modules by kernel."""
-    return {kernel: importlib.import_module(f"{__name__}.{kernel}_{name}") for kernel in KERNELS}
+    return {
+        kernel: importlib.import_module(f"{__name__}.{levels.module(kernel, name)}")
+        for kernel in levels.KERNELS
+    }
 
 
 def use(name: str) -> None:
