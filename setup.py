@@ -27,11 +27,6 @@ SOURCES = Path("src/fastconv/_kernels")
 
 LEVELS = SimpleNamespace(**runpy.run_path(str(SOURCES / "levels.py")))
 
-# Several kernels share these C files, which are compiled once per level and linked to each kernel.
-SHARED = {
-    "epilogue": ("convolution", "winograd"),
-    "tile": ("convolution", "gradients", "product", "winograd", "winograd_gradient"),
-}
 # These modules run before a level is chosen, so they are built once, without flags of a level.
 RUNTIME = ("cpu", "memory", "threads")
 
@@ -61,28 +56,24 @@ GENERATED = Path("build/cython")
 C_FILES = ["setup.py", str(SOURCES / "levels.py"), *map(str, SOURCES.glob("*.[ch]"))]
 
 
-class Kernel(Extension):
-    """An extension module, with the names of the C files that modules of its level share."""
-
-    shared: tuple[str, ...] = ()
-
-
-def extension(source: str, level: str | None = None) -> Kernel:
+def extension(source: str, level: str | None = None) -> Extension:
     """Describe one extension module: of a level, or one that runs before a level is chosen."""
     flags = LEVELS.compiler_flags(level) if level else []
-    macros = [("FASTCONV_LEVEL", f'"{level}"')] if level else []
-    made = Kernel(
+    macros = list(MACROS)
+    if level:
+        microkernels = f"{PACKAGE}.{LEVELS.module('microkernels', level)}"
+        macros.append(("FASTCONV_LEVEL", f'"{level}"'))
+        macros.append(("FASTCONV_MICROKERNELS", f'"{microkernels}"'))
+    return Extension(
         f"{PACKAGE}.{source}_{level}" if level else f"{PACKAGE}.{source}",
         [str(SOURCES / f"{source}.pyx")],
         include_dirs=[np.get_include(), str(SOURCES)],
-        define_macros=[*MACROS, *macros],
+        define_macros=macros,
         extra_compile_args=[*COMPILE_FLAGS, *flags],
         extra_link_args=LINK_FLAGS,
         depends=[*C_FILES, *map(str, SOURCES.glob("*.pxd"))],
         py_limited_api=LIMITED_API,
     )
-    made.shared = tuple(name for name, users in SHARED.items() if source in users)
-    return made
 
 
 def generate(ext: Extension) -> list[str]:
@@ -105,10 +96,11 @@ def generate(ext: Extension) -> list[str]:
             force=True,
             quiet=True,
         )
-        # `cythonize` puts copies of the headers beside the C file. The compiler would include these
-        # instead of the headers in the source tree, even after those are edited.
-        for copy in folder.rglob("*.h"):
-            copy.unlink()
+        # `cythonize` puts copies of the included files beside the C file. The compiler would include
+        # these instead of the files in the source tree, even after those are edited.
+        for copy in folder.rglob("*.[ch]"):
+            if copy != Path(result):
+                copy.unlink()
     return [result]
 
 
@@ -128,23 +120,7 @@ class Build(build_ext):
             ext.sources = generate(ext)
             ext.extra_compile_args += openmp
             ext.extra_link_args += openmp
-            ext.extra_objects = [self._shared_object(name, ext, settings) for name in ext.shared]
-            ext.depends += ext.extra_objects
         super().build_extensions()
-
-    def _shared_object(self, name: str, ext: Extension, settings: str) -> str:
-        """Compile a shared file with the flags of a module, unless another module has done so."""
-        source = str(SOURCES / f"{name}.c")
-        folder = GENERATED / ext.name.rpartition("_")[2]
-        [result] = self.compiler.object_filenames([source], output_dir=str(folder))
-        if newer_group([source, settings, *C_FILES], result):
-            self.compiler.compile(
-                [source],
-                output_dir=str(folder),
-                include_dirs=[str(SOURCES)],
-                extra_postargs=ext.extra_compile_args,
-            )
-        return str(result)
 
     def _settings(self, openmp: list[str]) -> str:
         """Return a file that changes with the compiler, OpenMP, Cython or NumPy.

@@ -35,6 +35,13 @@ def test_modules_report_their_own_level(name: str) -> None:
         assert f"{kernel}_{module.level}" == levels.module(kernel, name)
 
 
+def test_better_levels_have_wider_vectors() -> None:
+    """The compiler flags of a level have reached its microkernels."""
+    widths = [_kernels.load(name)["microkernels"].vector_bytes for name in LEVELS]
+    assert widths == sorted(set(widths), reverse=True)
+    assert widths[-1] == 16
+
+
 def test_a_level_uses_its_parents_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """A level may have one kernel of its own; the rest, and the flags, come from its parent."""
     machine, parent = platform.machine(), LEVELS[0]

@@ -19,6 +19,7 @@ activation: Any
 columns: Any
 convolution: Any
 gradients: Any
+microkernels: Any
 pooling: Any
 product: Any
 roofline: Any

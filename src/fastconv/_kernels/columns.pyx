@@ -26,6 +26,7 @@ from libc.string cimport memmove, memset
 cimport numpy as cnp
 
 from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.microkernels cimport import_microkernels, sums_of
 from fastconv._kernels.parallel cimport for_each, useful_threads, wanted_items
 from fastconv._kernels.planes cimport (
     Planes, computed_format, moved_format, padded_row, plane_at, planes_of,
@@ -35,13 +36,14 @@ from fastconv._kernels.stream cimport (
     LINE_BYTES, STAGE_BYTES, STREAM_FROM_BYTES, Stream, stream_fence, stream_finish,
     stream_flush, stream_room, stream_to,
 )
-from fastconv._kernels.sums cimport Sums, sums_of
+from fastconv._kernels.sums cimport Sums
 from fastconv._kernels.window cimport (
     PAD_CONSTANT, Axis, Window, ceil_div, larger, padded_size, reach, smaller, source_index,
     window_of, window_span,
 )
 
 cnp.import_array()
+import_microkernels()
 
 level = LEVEL.decode()
 

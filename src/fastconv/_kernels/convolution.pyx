@@ -36,6 +36,7 @@ cimport numpy as cnp
 from fastconv._kernels.band cimport Band, load_band
 from fastconv._kernels.direct cimport gather_row, multiply_rows
 from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.microkernels cimport import_microkernels
 from fastconv._kernels.outputs cimport Rows, store_sums
 from fastconv._kernels.parallel cimport for_each, useful_threads
 from fastconv._kernels.plan cimport (
@@ -56,6 +57,7 @@ from fastconv._kernels.window cimport (
 )
 
 cnp.import_array()
+import_microkernels()
 
 level = LEVEL.decode()
 

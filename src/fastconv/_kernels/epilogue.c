@@ -14,11 +14,6 @@
 #define TEMPLATE "epilogue.c"
 #include "number.h"
 
-Finish finish_of(Number number) {
-    static const Finish table[NUMBERS] = {[FLOAT32] = finish_float, [FLOAT64] = finish_double};
-    return table[number];
-}
-
 #else /* the template */
 
 #define IS_FLOAT (sizeof(T) == sizeof(float))

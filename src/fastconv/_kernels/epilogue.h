@@ -2,7 +2,6 @@
 #ifndef FASTCONV_EPILOGUE_H
 #define FASTCONV_EPILOGUE_H
 
-#include "number.h"
 #include "window.h"
 
 /* The functions of x, with ONNX's formulas; a and b are parameters. */
@@ -25,8 +24,5 @@ typedef struct {
  * NaN stays NaN. */
 typedef void (*Finish)(void *to, const void *sums, const void *residual, Index count,
                        const Activation *activation);
-
-/* Hidden: every module has the functions of its own CPU level. */
-__attribute__((visibility("hidden"))) Finish finish_of(Number number);
 
 #endif

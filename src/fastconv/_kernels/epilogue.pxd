@@ -1,7 +1,5 @@
 """What is done to results on their way out, by epilogue.c."""
 
-from fastconv._kernels.number cimport Number
-
 cdef extern from "epilogue.h":
     ctypedef struct Activation:
         int kind
@@ -11,5 +9,3 @@ cdef extern from "epilogue.h":
         void *to, const void *sums, const void *residual, Py_ssize_t count,
         const Activation *activation,
     ) noexcept nogil
-
-    Finish finish_of(Number number) noexcept nogil

@@ -23,6 +23,7 @@ from fastconv._kernels.band cimport (
     load_inside, plan_forward, stored_row,
 )
 from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.microkernels cimport import_microkernels, sums_of, tiles_of
 from fastconv._kernels.number cimport FLOAT32
 from fastconv._kernels.parallel cimport for_each, useful_threads, wanted_items
 from fastconv._kernels.plan cimport (
@@ -37,15 +38,16 @@ from fastconv._kernels.rows cimport (
 )
 from fastconv._kernels.scratch cimport Layout, allocate, release, take
 from fastconv._kernels.stream cimport LINE_BYTES
-from fastconv._kernels.sums cimport Sums, add_slices, sums_of
+from fastconv._kernels.sums cimport Sums, add_slices
 from fastconv._kernels.tile cimport (
     FLOPS_PER_BYTE, PLANE_TAPS, PLANE_VECTORS, SUM_BLOCK, TILE_PIXELS, TILE_ROWS, TILE_VECTORS,
-    Tiles, tiles_of,
+    Tiles,
 )
 from fastconv._kernels.vectors cimport VECTOR_BYTES
 from fastconv._kernels.window cimport Axis, Window, ceil_div, larger, smaller, window_of
 
 cnp.import_array()
+import_microkernels()
 
 level = LEVEL.decode()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 KERNELS = (
+    "microkernels",  # The largest is the first, so that no processor compiles it alone at the end.
     "activation",
     "columns",
     "convolution",

@@ -29,7 +29,8 @@ from libc.string cimport memcpy, memset
 cimport numpy as cnp
 
 from fastconv._kernels.level cimport LEVEL
-from fastconv._kernels.maximum cimport Maximum, MaxTaps, maximum_of
+from fastconv._kernels.maximum cimport MaxTaps, Maximum, maximum_of
+from fastconv._kernels.microkernels cimport import_microkernels, sums_of
 from fastconv._kernels.parallel cimport for_each, useful_threads, wanted_items
 from fastconv._kernels.planes cimport (
     Planes, array_kind, averaged_format, computed_format, plane_at, plane_count, planes_of,
@@ -39,12 +40,13 @@ from fastconv._kernels.rows cimport (
     load_row, store_row,
 )
 from fastconv._kernels.stream cimport LINE_BYTES, STREAM_FROM_BYTES, stream_copy, stream_fence
-from fastconv._kernels.sums cimport Sums, sums_of
+from fastconv._kernels.sums cimport Sums
 from fastconv._kernels.window cimport (
     Axis, Window, ceil_div, larger, padded_size, reach, smaller, window_of, window_span,
 )
 
 cnp.import_array()
+import_microkernels()
 
 level = LEVEL.decode()
 

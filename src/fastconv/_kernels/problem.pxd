@@ -4,12 +4,13 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 
+from fastconv._kernels.microkernels cimport sums_of, tiles_of
 from fastconv._kernels.number cimport Number
 from fastconv._kernels.planes cimport Planes, converted_format, planes_of
 from fastconv._kernels.rows cimport Format, load_row
-from fastconv._kernels.sums cimport Sums, sums_of
+from fastconv._kernels.sums cimport Sums
 from fastconv._kernels.target cimport Target, finish_with, target_of
-from fastconv._kernels.tile cimport Tiles, tiles_of
+from fastconv._kernels.tile cimport Tiles
 from fastconv._kernels.weights cimport Weights, weights_of
 
 

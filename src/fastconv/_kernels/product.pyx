@@ -23,16 +23,18 @@ from libc.string cimport memcpy, memset
 cimport numpy as cnp
 
 from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.microkernels cimport import_microkernels, tiles_of
 from fastconv._kernels.number cimport Number
 from fastconv._kernels.parallel cimport for_each, useful_threads
 from fastconv._kernels.planes cimport number_of
 from fastconv._kernels.tile cimport (
-    FLOPS_PER_BYTE, SUM_BLOCK, TILE_PIXELS, TILE_ROWS, TILE_VECTORS, Tiles, tiles_of,
+    FLOPS_PER_BYTE, SUM_BLOCK, TILE_PIXELS, TILE_ROWS, TILE_VECTORS, Tiles,
 )
 from fastconv._kernels.vectors cimport VECTOR_BYTES
 from fastconv._kernels.window cimport ceil_div, larger, smaller
 
 cnp.import_array()
+import_microkernels()
 
 level = LEVEL.decode()
 

@@ -1,8 +1,6 @@
-"""The sums of rows and taps in sums.h, which explains them."""
+"""The sums of rows and taps of sums.c, which explains them."""
 
 from libc.stdint cimport int64_t
-
-from fastconv._kernels.number cimport Number
 
 cdef extern from "sums.h":
     ctypedef struct Sums:
@@ -28,8 +26,6 @@ cdef extern from "sums.h":
             void *to, const void *source, Py_ssize_t count, Py_ssize_t first, Py_ssize_t phases,
             Py_ssize_t phase_length,
         ) noexcept nogil
-
-    const Sums *sums_of(Number number) noexcept nogil
 
 
 cdef inline void add_slices(

@@ -4,7 +4,8 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 
-from fastconv._kernels.epilogue cimport Activation, Finish, finish_of
+from fastconv._kernels.epilogue cimport Activation, Finish
+from fastconv._kernels.microkernels cimport finish_of
 from fastconv._kernels.planes cimport computed_format
 from fastconv._kernels.rows cimport AS_IS, Format, copy_bytes, load_row, spread_row, store_row
 from fastconv._kernels.stream cimport stream_copy

@@ -21,9 +21,6 @@
  * d. Accumulators are added to sums in memory, because one long accumulator loses digits as the sum
  *    grows. In a. this happens after a block of steps, whose length the driver chooses, and in b.
  *    and c. at the end of the call.
- *
- * This file takes as long to compile as the rest of a kernel's module. Therefore it is compiled
- * once per level and linked to the modules that use it.
  */
 #ifndef T
 
@@ -50,14 +47,6 @@
 #include "number.h"
 #define TEMPLATE "tile.c"
 #include "number.h"
-
-const Tiles *tiles_of(Number number) {
-    static const Tiles *const table[NUMBERS] = {
-        [FLOAT32] = &tiles_float,
-        [FLOAT64] = &tiles_double,
-    };
-    return table[number];
-}
 
 #else /* the template */
 

@@ -4,7 +4,6 @@
 
 #include <stdint.h>
 
-#include "number.h"
 #include "vectors.h"
 #include "window.h"
 
@@ -58,8 +57,5 @@ typedef struct {
     /* Return the sum of numbers of any alignment: short sums that are added in float64. */
     double (*sum)(const void *numbers, Index count);
 } Tiles;
-
-/* The symbol is hidden, because every module has the register tiles of its own CPU level. */
-__attribute__((visibility("hidden"))) const Tiles *tiles_of(Number number);
 
 #endif

@@ -2,8 +2,6 @@
 
 from libc.stdint cimport int32_t
 
-from fastconv._kernels.number cimport Number
-
 cdef extern from "tile.h":
     enum:
         TILE_PIXELS
@@ -44,7 +42,6 @@ cdef extern from "tile.h":
         ) noexcept nogil
         double (*sum)(const void *numbers, Py_ssize_t count) noexcept nogil
 
-    const Tiles *tiles_of(Number number) noexcept nogil
 
 cdef enum:
     SUM_BLOCK = 256  # terms that are summed in one register before they join the others

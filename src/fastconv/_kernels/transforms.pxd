@@ -1,4 +1,4 @@
-"""The transforms of transforms.h, which explains them, and Winograd's tiles as windows."""
+"""The transforms of transforms.c, which explains them, and Winograd's tiles as windows."""
 
 from fastconv._kernels.band cimport Band, Phase, plan_forward
 from fastconv._kernels.number cimport FLOAT32, Number
@@ -30,8 +30,6 @@ cdef extern from "transforms.h":
             void *to, const void *source, Py_ssize_t step, Py_ssize_t count, Py_ssize_t vectors,
             void *bad,
         ) noexcept nogil
-
-    const Transforms *transforms_of(Number number, Py_ssize_t tile) noexcept nogil
 
 
 cdef inline bint is_bad(const char *bad, Py_ssize_t lane, Number number) noexcept nogil:

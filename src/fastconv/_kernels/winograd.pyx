@@ -2,7 +2,7 @@
 
     outputs of a tile = A' [sum over c of (G weight[f, c] G') * (B' pixels[c] B)] A
 
-The matrices and their vectors are in transforms.h. For every position of the transformed tiles, the sum
+The matrices and their vectors are in transforms.c. For every position of the transformed tiles, the sum
 over channels is a product of two matrices, [filter][channel] and [channel][tile], done by the register
 tiles of tile.c: here their lanes are tiles, and the "pixels" that they broadcast are filters.
 
@@ -30,6 +30,7 @@ cimport numpy as cnp
 
 from fastconv._kernels.band cimport Band, Phase, lay_out, load_band
 from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.microkernels cimport import_microkernels, transforms_of
 from fastconv._kernels.parallel cimport for_each, useful_threads
 from fastconv._kernels.problem cimport Problem, describe, load_bias
 from fastconv._kernels.scratch cimport Layout, allocate, release, take
@@ -37,13 +38,14 @@ from fastconv._kernels.stream cimport LINE_BYTES
 from fastconv._kernels.target cimport place_of, store_run
 from fastconv._kernels.tile cimport FLOPS_PER_BYTE, TILE_PIXELS, TILE_VECTORS
 from fastconv._kernels.transforms cimport (
-    WINOGRAD_TAPS, Transforms, axis_of_tiles, is_bad, plan_band, transforms_of,
+    WINOGRAD_TAPS, Transforms, axis_of_tiles, is_bad, plan_band,
 )
 from fastconv._kernels.vectors cimport VECTOR_BYTES
 from fastconv._kernels.weights cimport PACK_CHANNELS, PACK_TAPS, pack_channels
 from fastconv._kernels.window cimport Window, ceil_div, larger, smaller, window_of
 
 cnp.import_array()
+import_microkernels()
 
 level = LEVEL.decode()
 

@@ -2,7 +2,7 @@
 
     grad_weight[f, c] = G' [sum over all tiles of (A grad[f] A') * (B' pixels[c] B)] G
 
-The matrices and their vectors are in transforms.h.
+The matrices and their vectors are in transforms.c.
 
 a. An item is a block of filters and channels, whose planes are the lanes, and a slice of all tiles,
    which it transforms a rectangle at a time, [position][tile][plane]; the register tile's lanes are
@@ -21,6 +21,7 @@ from fastconv._kernels.band cimport (
     Band, Phase, Side, even_size, lay_out, padding_before, padding_behind, stored_columns,
 )
 from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.microkernels cimport import_microkernels, sums_of, tiles_of, transforms_of
 from fastconv._kernels.number cimport Number
 from fastconv._kernels.parallel cimport for_each, useful_threads
 from fastconv._kernels.planes cimport (
@@ -28,11 +29,11 @@ from fastconv._kernels.planes cimport (
 )
 from fastconv._kernels.rows cimport Format, is_plain, load_padded_row, store_row
 from fastconv._kernels.scratch cimport Layout, allocate, release, take
-from fastconv._kernels.sums cimport Sums, add_slices, sums_of
-from fastconv._kernels.tile cimport FLOPS_PER_BYTE, TILE_PIXELS, TILE_VECTORS, Tiles, tiles_of
+from fastconv._kernels.sums cimport Sums, add_slices
+from fastconv._kernels.tile cimport FLOPS_PER_BYTE, TILE_PIXELS, TILE_VECTORS, Tiles
 from fastconv._kernels.transforms cimport (
     MOST_POSITIONS, WINOGRAD_TAPS, Spread, Transforms, axis_of_outputs, axis_of_tiles, is_bad,
-    plan_band, transforms_of,
+    plan_band,
 )
 from fastconv._kernels.vectors cimport VECTOR_BYTES
 from fastconv._kernels.window cimport (
@@ -40,6 +41,7 @@ from fastconv._kernels.window cimport (
 )
 
 cnp.import_array()
+import_microkernels()
 
 level = LEVEL.decode()
 
