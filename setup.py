@@ -70,7 +70,7 @@ def extension(source: str, level: str | None = None) -> Extension:
         include_dirs=[np.get_include(), str(SOURCES)],
         define_macros=macros,
         extra_compile_args=[*COMPILE_FLAGS, *flags],
-        extra_link_args=LINK_FLAGS,
+        extra_link_args=[*LINK_FLAGS],
         depends=[*C_FILES, *map(str, SOURCES.glob("*.pxd"))],
         py_limited_api=LIMITED_API,
     )

@@ -29,15 +29,14 @@ def test_the_best_level_is_chosen() -> None:
 @pytest.mark.parametrize("name", LEVELS)
 def test_modules_report_their_own_level(name: str) -> None:
     """The level comes from the definitions that a module is compiled with, not from its name."""
-    modules = _kernels.load(name)
-    assert set(modules) == set(levels.KERNELS)
-    for kernel, module in modules.items():
+    for kernel in levels.KERNELS:
+        module = _kernels.load(kernel, name)
         assert f"{kernel}_{module.level}" == levels.module(kernel, name)
 
 
 def test_better_levels_have_wider_vectors() -> None:
     """The compiler flags of a level have reached its microkernels."""
-    widths = [_kernels.load(name)["microkernels"].vector_bytes for name in LEVELS]
+    widths = [_kernels.load("microkernels", name).vector_bytes for name in LEVELS]
     assert widths == sorted(set(widths), reverse=True)
     assert widths[-1] == 16
 
@@ -68,8 +67,28 @@ def test_the_table_knows_what_is_built() -> None:
 
 def test_use_switches_everything(level: str) -> None:
     assert _kernels.level == level
-    for name, module in _kernels.load(level).items():
-        assert getattr(_kernels, name) is module
+    for kernel in levels.KERNELS:
+        assert getattr(_kernels, kernel) is _kernels.load(kernel, level)
+
+
+def test_kernels_are_imported_when_they_are_used() -> None:
+    """A program waits only for the kernels that it needs."""
+    result = run_python(
+        "import sys, numpy, fastconv\n"
+        "loaded = lambda: {kernel for kernel in fastconv._kernels.levels.KERNELS\n"
+        "    if any(name.startswith(f'fastconv._kernels.{kernel}_') for name in sys.modules)}\n"
+        "assert not loaded(), loaded()\n"
+        "fastconv.relu(numpy.zeros(3, 'f4'))\n"
+        "assert loaded() == {'activation'}, loaded()\n"
+        "fastconv.im2col(numpy.zeros((1, 1, 3, 3), 'f4'), 2, 2)\n"
+        "assert loaded() == {'activation', 'columns', 'microkernels'}, loaded()\n"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_there_are_no_other_kernels() -> None:
+    with pytest.raises(AttributeError, match=r"fastconv\._kernels.*'resize'"):
+        _kernels.resize  # noqa: B018
 
 
 def test_use_refuses_what_cannot_run() -> None:

@@ -1,7 +1,7 @@
 """The compiled kernels: one module per kernel and CPU level, and the choice among them.
 
-Callers write ``_kernels.columns.gather(...)``; the attribute is the module of the level in use.
-``levels.py`` lists kernels and levels.
+Callers write ``_kernels.columns.gather(...)``; the attribute is the module of the level in use,
+which is imported when it is first used. ``levels.py`` lists kernels and levels.
 """
 
 import importlib.util
@@ -15,17 +15,7 @@ from fastconv._kernels import levels
 cpu: Any = importlib.import_module(f"{__name__}.cpu")
 memory: Any = importlib.import_module(f"{__name__}.memory")
 threads: Any = importlib.import_module(f"{__name__}.threads")
-activation: Any
-columns: Any
-convolution: Any
-gradients: Any
-microkernels: Any
-pooling: Any
-product: Any
-roofline: Any
-winograd: Any
-winograd_gradient: Any
-level: str
+level = ""
 """The CPU level in use."""
 
 
@@ -39,22 +29,29 @@ def available_levels() -> tuple[str, ...]:
     )
 
 
-def load(name: str) -> dict[str, ModuleType]:
-    """Return a level's modules by kernel."""
-    return {
-        kernel: importlib.import_module(f"{__name__}.{levels.module(kernel, name)}")
-        for kernel in levels.KERNELS
-    }
+def load(kernel: str, name: str) -> ModuleType:
+    """Return the module of a kernel at a level."""
+    return importlib.import_module(f"{__name__}.{levels.module(kernel, name)}")
 
 
 def use(name: str) -> None:
     """Switch to a level, everywhere and at once."""
+    global level
     if name not in available_levels():
         raise ValueError(
             f"CPU level must be one of {', '.join(available_levels())} on this machine, "
             f"got {name!r} (FASTCONV_CPU_LEVEL)"
         )
-    globals().update(load(name), level=name)
+    for kernel in levels.KERNELS:
+        globals().pop(kernel, None)
+    level = name
+
+
+def __getattr__(name: str) -> Any:
+    """Import a kernel when it is first used, and keep it as an attribute until the next `use`."""
+    if name not in levels.KERNELS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault(name, load(name, level))
 
 
 use(os.environ.get("FASTCONV_CPU_LEVEL") or available_levels()[0])
