@@ -1,16 +1,19 @@
-"""Build every kernel source once per CPU level.
+"""Build the kernels for each CPU level.
 
-The levels are data (`LEVELS`). The rest of the file makes one extension module for each kernel and
-level. Before it builds them it checks that the compiler works, and whether it supports OpenMP.
+`src/fastconv/_kernels/levels.py` says which kernels are compiled for which level, and with which
+flags. This file makes one extension module for each of these pairs. Before it builds them it checks
+that the compiler works, and whether it supports OpenMP.
 """
 
 import os
 import platform
+import runpy
 import subprocess
 import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from Cython import __version__ as cython_version
@@ -22,34 +25,8 @@ from setuptools.modified import newer_group
 PACKAGE = "fastconv._kernels"
 SOURCES = Path("src/fastconv/_kernels")
 
-# The compiler flags of each level. The level "base" is the compiler's default target: the baseline
-# of x86-64, or the only level on other processors.
-LEVELS: dict[str, list[str]] = {"base": []}
-if platform.machine() in ("x86_64", "AMD64"):
-    V3 = ["-mavx2", "-mfma"]
-    LEVELS["v3"] = V3
-    LEVELS["v4"] = [
-        *V3,
-        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"),
-    ]
+LEVELS = SimpleNamespace(**runpy.run_path(str(SOURCES / "levels.py")))
 
-# Each kernel is built once per level, as <kernel>_<level>.
-KERNELS = (
-    "activation",
-    "columns",
-    "convolution",
-    "gradients",
-    "pooling",
-    "product",
-    "roofline",
-    "winograd",
-    "winograd_gradient",
-)
-# Several kernels share these C files, which are compiled once per level and linked to each kernel.
-SHARED = {
-    "epilogue": ("convolution", "winograd"),
-    "tile": ("convolution", "gradients", "product", "winograd", "winograd_gradient"),
-}
 # These modules run before a level is chosen, so they are built once, without flags of a level.
 RUNTIME = ("cpu", "memory", "threads")
 
@@ -76,29 +53,27 @@ DIRECTIVES = {
 GENERATED = Path("build/cython")
 
 
-C_FILES = ["setup.py", *map(str, SOURCES.glob("*.[ch]"))]
+C_FILES = ["setup.py", str(SOURCES / "levels.py"), *map(str, SOURCES.glob("*.[ch]"))]
 
 
-class Kernel(Extension):
-    """An extension module, with the names of the C files that modules of its level share."""
-
-    shared: tuple[str, ...] = ()
-
-
-def extension(source: str, module: str, flags: list[str]) -> Kernel:
-    """Describe one extension module."""
-    made = Kernel(
-        f"{PACKAGE}.{module}",
+def extension(source: str, level: str | None = None) -> Extension:
+    """Describe one extension module: of a level, or one that runs before a level is chosen."""
+    flags = LEVELS.compiler_flags(level) if level else []
+    macros = list(MACROS)
+    if level:
+        microkernels = f"{PACKAGE}.{LEVELS.module('microkernels', level)}"
+        macros.append(("FASTCONV_LEVEL", f'"{level}"'))
+        macros.append(("FASTCONV_MICROKERNELS", f'"{microkernels}"'))
+    return Extension(
+        f"{PACKAGE}.{source}_{level}" if level else f"{PACKAGE}.{source}",
         [str(SOURCES / f"{source}.pyx")],
         include_dirs=[np.get_include(), str(SOURCES)],
-        define_macros=MACROS,
+        define_macros=macros,
         extra_compile_args=[*COMPILE_FLAGS, *flags],
-        extra_link_args=LINK_FLAGS,
+        extra_link_args=[*LINK_FLAGS],
         depends=[*C_FILES, *map(str, SOURCES.glob("*.pxd"))],
         py_limited_api=LIMITED_API,
     )
-    made.shared = tuple(name for name, users in SHARED.items() if source in users)
-    return made
 
 
 def generate(ext: Extension) -> list[str]:
@@ -111,9 +86,8 @@ def generate(ext: Extension) -> list[str]:
     folder = GENERATED / ext.name.rpartition(".")[2]
     result = str((folder / source).with_suffix(".c"))
     # `cythonize` would always rebuild: every isolated build has a new copy of NumPy's declarations.
-    if newer_group(
-        [source, *(path for path in ext.depends if not path.endswith((".h", ".c")))], result
-    ):
+    declarations = [path for path in ext.depends if path.endswith((".pxd", ".py", ".txt"))]
+    if newer_group([source, *declarations], result):
         cythonize(
             [ext],
             build_dir=str(folder),
@@ -122,10 +96,11 @@ def generate(ext: Extension) -> list[str]:
             force=True,
             quiet=True,
         )
-        # `cythonize` puts copies of the headers beside the C file. The compiler would include these
-        # instead of the headers in the source tree, even after those are edited.
-        for copy in folder.rglob("*.h"):
-            copy.unlink()
+        # `cythonize` puts copies of the included files beside the C file. The compiler would include
+        # these instead of the files in the source tree, even after those are edited.
+        for copy in folder.rglob("*.[ch]"):
+            if copy != Path(result):
+                copy.unlink()
     return [result]
 
 
@@ -145,23 +120,7 @@ class Build(build_ext):
             ext.sources = generate(ext)
             ext.extra_compile_args += openmp
             ext.extra_link_args += openmp
-            ext.extra_objects = [self._shared_object(name, ext, settings) for name in ext.shared]
-            ext.depends += ext.extra_objects
         super().build_extensions()
-
-    def _shared_object(self, name: str, ext: Extension, settings: str) -> str:
-        """Compile a shared file with the flags of a module, unless another module has done so."""
-        source = str(SOURCES / f"{name}.c")
-        folder = GENERATED / ext.name.rpartition("_")[2]
-        [result] = self.compiler.object_filenames([source], output_dir=str(folder))
-        if newer_group([source, settings, *C_FILES], result):
-            self.compiler.compile(
-                [source],
-                output_dir=str(folder),
-                include_dirs=[str(SOURCES)],
-                extra_postargs=ext.extra_compile_args,
-            )
-        return str(result)
 
     def _settings(self, openmp: list[str]) -> str:
         """Return a file that changes with the compiler, OpenMP, Cython or NumPy.
@@ -214,11 +173,9 @@ class Build(build_ext):
 
 if __name__ == "__main__":
     setup(
-        ext_modules=[extension(name, name, []) for name in RUNTIME]
-        + [
-            extension(kernel, f"{kernel}_{level}", flags)
-            for kernel in KERNELS
-            for level, flags in LEVELS.items()
+        ext_modules=[
+            *map(extension, RUNTIME),
+            *(extension(*built) for built in LEVELS.modules(platform.machine())),
         ],
         cmdclass={"build_ext": Build},
         options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED_API else {},

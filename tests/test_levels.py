@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import platform
+
 import numpy as np
 import pytest
 from helpers import Operation, Shape, assert_same, each_operation, run_python
 
 import fastconv
 from fastconv import _kernels
+from fastconv._kernels import levels
 
 LEVELS = _kernels.available_levels()
 
@@ -25,17 +28,67 @@ def test_the_best_level_is_chosen() -> None:
 
 @pytest.mark.parametrize("name", LEVELS)
 def test_modules_report_their_own_level(name: str) -> None:
-    """The level comes from the compiler flags of a module, not from its file name."""
-    modules = _kernels.load(name)
-    assert set(modules) == set(_kernels.KERNELS)
-    for module in modules.values():
-        assert module.level == name
+    """The level comes from the definitions that a module is compiled with, not from its name."""
+    for kernel in levels.KERNELS:
+        module = _kernels.load(kernel, name)
+        assert f"{kernel}_{module.level}" == levels.module(kernel, name)
+
+
+def test_better_levels_have_wider_vectors() -> None:
+    """The compiler flags of a level have reached its microkernels."""
+    widths = [_kernels.load("microkernels", name).vector_bytes for name in LEVELS]
+    assert widths == sorted(set(widths), reverse=True)
+    assert widths[-1] == 16
+
+
+def test_a_level_uses_its_parents_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A level may have one kernel of its own; the rest, and the flags, come from its parent."""
+    machine, parent = platform.machine(), LEVELS[0]
+    before = levels.modules(machine)
+    new = levels.Level("new", parent, features=("amx_tile",), kernels=("convolution",))
+    monkeypatch.setattr(levels, "LEVELS", (new, *levels.LEVELS))
+    assert levels.modules(machine) == [("convolution", "new"), *before]
+    assert levels.module("convolution", "new") == "convolution_new"
+    assert levels.module("columns", "new") == f"columns_{parent}"
+    assert set(levels.compiler_flags("new")) == {*levels.compiler_flags(parent), "-mamx_tile"}
+    with pytest.raises(LookupError, match=r"'resize'.*'new'"):
+        levels.module("resize", "new")
+
+
+def test_the_table_knows_what_is_built() -> None:
+    """All levels of the machine are built, and the processor answers what each asks."""
+    built = {name for _, name in levels.modules(platform.machine())}
+    for level in levels.LEVELS:
+        answers = [_kernels.cpu.has(feature) for feature in levels.features(level.name)]
+        assert (level.name in LEVELS) == (all(answers) and level.name in built)
+    with pytest.raises(ValueError, match="'avx3'"):
+        _kernels.cpu.has("avx3")
 
 
 def test_use_switches_everything(level: str) -> None:
     assert _kernels.level == level
-    for name, module in _kernels.load(level).items():
-        assert getattr(_kernels, name) is module
+    for kernel in levels.KERNELS:
+        assert getattr(_kernels, kernel) is _kernels.load(kernel, level)
+
+
+def test_kernels_are_imported_when_they_are_used() -> None:
+    """A program waits only for the kernels that it needs."""
+    result = run_python(
+        "import sys, numpy, fastconv\n"
+        "loaded = lambda: {kernel for kernel in fastconv._kernels.levels.KERNELS\n"
+        "    if any(name.startswith(f'fastconv._kernels.{kernel}_') for name in sys.modules)}\n"
+        "assert not loaded(), loaded()\n"
+        "fastconv.relu(numpy.zeros(3, 'f4'))\n"
+        "assert loaded() == {'activation'}, loaded()\n"
+        "fastconv.im2col(numpy.zeros((1, 1, 3, 3), 'f4'), 2, 2)\n"
+        "assert loaded() == {'activation', 'columns', 'microkernels'}, loaded()\n"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_there_are_no_other_kernels() -> None:
+    with pytest.raises(AttributeError, match=r"fastconv\._kernels.*'resize'"):
+        _kernels.resize  # noqa: B018
 
 
 def test_use_refuses_what_cannot_run() -> None:

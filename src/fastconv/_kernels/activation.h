@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "number.h"
 #include "window.h"
 
 typedef struct {
@@ -51,8 +52,13 @@ DEFINE(double, double, NOT_POSITIVE)
 #undef NOT_POSITIVE
 #undef NOT_POSITIVE_HALF
 
-static const Activations *activations_of(Index bytes) {
-    return bytes == 2 ? &activations_half : bytes == 4 ? &activations_float : &activations_double;
+static inline const Activations *activations_of(Number number) {
+    static const Activations *const table[NUMBERS] = {
+        [FLOAT16] = &activations_half,
+        [FLOAT32] = &activations_float,
+        [FLOAT64] = &activations_double,
+    };
+    return table[number];
 }
 
 #endif

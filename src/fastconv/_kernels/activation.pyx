@@ -13,8 +13,11 @@ from libc.stdint cimport uint8_t
 
 cimport numpy as cnp
 
-from fastconv._kernels.common cimport LEVEL, ceil_div, smaller
+from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.number cimport Number
 from fastconv._kernels.parallel cimport for_each, useful_threads
+from fastconv._kernels.planes cimport number_of
+from fastconv._kernels.window cimport ceil_div, smaller
 
 cnp.import_array()
 
@@ -30,7 +33,7 @@ cdef extern from "activation.h":
             void *to, const void *grad, const uint8_t *mask, Py_ssize_t count
         ) noexcept nogil
 
-    const Activations *activations_of(Py_ssize_t bytes) noexcept nogil
+    const Activations *activations_of(Number number) noexcept nogil
 
 cdef enum:
     RUN = 8 << 10  # numbers of an item
@@ -71,7 +74,7 @@ cdef Job job_of(cnp.ndarray source, mask, cnp.ndarray out):
         job.mask = <uint8_t *>cnp.PyArray_DATA(<cnp.ndarray?>mask)
     job.out = <char *>cnp.PyArray_DATA(out)
     job.bytes, job.count = cnp.PyArray_ITEMSIZE(out), cnp.PyArray_SIZE(out)
-    job.activations = activations_of(job.bytes)
+    job.activations = activations_of(number_of(out))
     return job
 
 

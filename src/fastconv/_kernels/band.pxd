@@ -6,7 +6,12 @@ phase for each r: they lie `stride` apart, see only the taps k with (r - k*dilat
 and their sources lie next to each other.
 """
 
-from fastconv._kernels.common cimport *
+from fastconv._kernels.planes cimport Planes, padded_row
+from fastconv._kernels.rows cimport (
+    Format, copy_bytes, deal_row, is_plain, load_padded_phases, load_padded_row,
+    load_plain_rows,
+)
+from fastconv._kernels.window cimport PAD_CONSTANT, Axis, ceil_div, larger, reach, smaller
 
 
 cdef struct Phase:

@@ -1,13 +1,17 @@
-/* Numbers in vectors between two bounds. A template (vectors.h).
+/* Numbers in vectors between two bounds. A template (number.h).
  *
  * NaN stays NaN: it is neither less nor greater than a bound, and x86's minimum and maximum return
  * their second operand then.
  */
 #ifndef T
+#ifndef FASTCONV_CLIP_H
+#define FASTCONV_CLIP_H
 
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
+
+#include "vectors.h"
 
 #if defined(__AVX512F__)
 #define CLIP_float(x, low, high) _mm512_min_ps(high, _mm512_max_ps(low, x))
@@ -24,8 +28,9 @@
 #endif
 
 #define TEMPLATE "clip.h"
-#include "vectors.h"
+#include "number.h"
 
+#endif
 #else /* the template */
 
 ALWAYS_INLINE NAMED(Vec) NAMED(all)(double x) { return (NAMED(Vec)){0} + (T)x; }

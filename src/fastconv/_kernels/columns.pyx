@@ -25,10 +25,25 @@ from libc.string cimport memmove, memset
 
 cimport numpy as cnp
 
-from fastconv._kernels.common cimport *
+from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.microkernels cimport import_microkernels, sums_of
 from fastconv._kernels.parallel cimport for_each, useful_threads, wanted_items
+from fastconv._kernels.planes cimport (
+    Planes, computed_format, moved_format, padded_row, plane_at, planes_of,
+)
+from fastconv._kernels.rows cimport Format, is_plain, load_padded_row, load_row, store_row
+from fastconv._kernels.stream cimport (
+    LINE_BYTES, STAGE_BYTES, STREAM_FROM_BYTES, Stream, stream_fence, stream_finish,
+    stream_flush, stream_room, stream_to,
+)
+from fastconv._kernels.sums cimport Sums
+from fastconv._kernels.window cimport (
+    PAD_CONSTANT, Axis, Window, ceil_div, larger, padded_size, reach, smaller, source_index,
+    window_of, window_span,
+)
 
 cnp.import_array()
+import_microkernels()
 
 level = LEVEL.decode()
 
@@ -463,7 +478,7 @@ def scatter(cnp.ndarray columns, cnp.ndarray image, cnp.ndarray window, int thre
     job.window = window_of(window)[0]
     job.image = planes_of(image, computed_format(columns))
     job.columns = columns_of(columns, &job.window)
-    job.sums = sums_of(array_kind(columns) == b"f", job.image.format.scratch_bytes)
+    job.sums = sums_of(job.image.format.number)
     bytes = job.image.format.scratch_bytes
     h, w = &job.window.h, &job.window.w
     padded = larger(reach(w, w.out), padded_size(w))

@@ -34,24 +34,30 @@ from libc.string cimport memset
 cimport numpy as cnp
 
 from fastconv._kernels.band cimport Band, load_band
-from fastconv._kernels.common cimport (
-    LEVEL, PAD_CONSTANT, Axis, Planes, Window, ceil_div, fill_row, larger, padded_size, reach, smaller,
-    stream_fence, window_of,
-)
 from fastconv._kernels.direct cimport gather_row, multiply_rows
-from fastconv._kernels.parallel cimport for_each, useful_threads
-from fastconv._kernels.planar cimport convolve_plane, correlate_rows
-from fastconv._kernels.plan cimport (
-    BEFORE, FEW_FILTERS, GATHERED, IN_BAND, IN_PLACE, LATE, Part, Plan, Rectangle, block_bytes,
-    fill_offsets, is_pointwise, make_adjoint, make_forward, packed_of, row_pitch,
-)
-from fastconv._kernels.problem cimport Problem, describe, is_wanted, load_bias
+from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.microkernels cimport import_microkernels
 from fastconv._kernels.outputs cimport Rows, ask_for_residual, store_sums
+from fastconv._kernels.parallel cimport for_each, useful_threads
+from fastconv._kernels.plan cimport (
+    BEFORE, FEW_FILTERS, GATHERED, IN_BAND, IN_PLACE, LATE, Part, Plan, Rectangle, fill_offsets,
+    is_pointwise, make_adjoint, make_forward, packed_of, row_pitch,
+)
+from fastconv._kernels.planar cimport convolve_plane, correlate_rows
+from fastconv._kernels.planes cimport Planes
+from fastconv._kernels.problem cimport Problem, describe, is_wanted, load_bias
+from fastconv._kernels.rows cimport fill_row
 from fastconv._kernels.scratch cimport allocate, release
-from fastconv._kernels.tile cimport PLANE_VECTORS, VECTOR_BYTES
+from fastconv._kernels.stream cimport stream_fence
+from fastconv._kernels.tile cimport PLANE_VECTORS
+from fastconv._kernels.vectors cimport VECTOR_BYTES
 from fastconv._kernels.weights cimport PACK_CHANNELS, PACK_TAPS, pack_channels
+from fastconv._kernels.window cimport (
+    PAD_CONSTANT, Axis, Window, ceil_div, larger, padded_size, reach, smaller, window_of,
+)
 
 cnp.import_array()
+import_microkernels()
 
 level = LEVEL.decode()
 

@@ -1,25 +1,32 @@
-"""What this processor and this build can do.
+"""What this processor can do, and which compiler built the kernels.
 
-Built with no level flags and asked before a level is chosen: importing a module of a level that
-the processor lacks may already execute an instruction it does not know.
+This module is built without flags of a level and asked before a level is chosen: a module of a
+level that the processor lacks may execute an unknown instruction as soon as it is imported.
 """
 
 cdef extern from *:
     """
+    #include <string.h>
+
+    /* Features of processors, by the names that the compiler's -m flags have. */
+    #define EACH_FEATURE(X)                                                                    \\
+        X("avx2") X("fma") X("avx512f") X("avx512bw") X("avx512dq") X("avx512vl")
+
     #if defined(__x86_64__)
-    /* These builtins also check that the operating system saves the wider registers. */
-    static int has_v3(void) {
-        __builtin_cpu_init();
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    }
-    static int has_v4(void) {
-        return has_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
-            && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    }
+    /* This builtin also checks that the operating system saves the wider registers. */
+    #define ASK(feature) if (!strcmp(name, feature)) return !!__builtin_cpu_supports(feature);
     #else
-    static int has_v3(void) { return 0; }
-    static int has_v4(void) { return 0; }
+    #define ASK(feature) if (!strcmp(name, feature)) return 0;
     #endif
+
+    /* Return whether the processor has a feature, or -1 for an unknown name. */
+    static int has_feature(const char *name) {
+    #if defined(__x86_64__)
+        __builtin_cpu_init();
+    #endif
+        EACH_FEATURE(ASK)
+        return -1;
+    }
 
     #if defined(__clang__)
     #define COMPILER __VERSION__
@@ -29,13 +36,16 @@ cdef extern from *:
     #define COMPILER "unknown"
     #endif
     """
-    bint has_v3()
-    bint has_v4()
+    int has_feature(const char *name)
     const char *COMPILER
 
 compiler = COMPILER.decode()
 
 
-def supported_levels():
-    """Return the CPU levels that this processor can run, best first."""
-    return (("v4",) if has_v4() else ()) + (("v3",) if has_v3() else ()) + ("base",)
+def has(str feature):
+    """Return whether this processor has a feature, which the compiler's flag `-m<feature>` uses."""
+    cdef bytes name = feature.encode()
+    cdef int found = has_feature(name)
+    if found < 0:
+        raise ValueError(f"unknown feature of processors: {feature!r}")
+    return found == 1

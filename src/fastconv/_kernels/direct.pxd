@@ -5,10 +5,13 @@ output. Sums come out of the tile as [pixel][filter] and are transposed to [filt
 """
 
 from fastconv._kernels.band cimport Band, Phase
-from fastconv._kernels.common cimport ceil_div, load_padded_row, padded_row, smaller
-from fastconv._kernels.plan cimport GATHERED, RUN_PIXELS, Plan
 from fastconv._kernels.outputs cimport Rows, row_in_band
-from fastconv._kernels.tile cimport TILE_PIXELS, TILE_ROWS, VECTOR_BYTES
+from fastconv._kernels.plan cimport GATHERED, RUN_PIXELS, Plan
+from fastconv._kernels.planes cimport padded_row
+from fastconv._kernels.rows cimport load_padded_row
+from fastconv._kernels.tile cimport TILE_PIXELS, TILE_ROWS
+from fastconv._kernels.vectors cimport VECTOR_BYTES
+from fastconv._kernels.window cimport ceil_div, smaller
 
 
 cdef inline void multiply_run(

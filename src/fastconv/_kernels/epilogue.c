@@ -9,13 +9,12 @@
 #ifndef T
 
 #include "epilogue.h"
-#include "vectors.h"
 
 #include "clip.h"
-#define TEMPLATE "epilogue.c"
 #include "vectors.h"
 
-Finish finish_of(Index bytes) { return bytes == 4 ? finish_float : finish_double; }
+#define TEMPLATE "epilogue.c"
+#include "number.h"
 
 #else /* the template */
 

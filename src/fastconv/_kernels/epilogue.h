@@ -35,7 +35,4 @@ static inline void prefetch(const char *from, Index bytes) {
         __builtin_prefetch(from, 0, 2);
 }
 
-/* Hidden: every module has the functions of its own CPU level. */
-__attribute__((visibility("hidden"))) Finish finish_of(Index bytes);
-
 #endif

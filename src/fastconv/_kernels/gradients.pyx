@@ -19,26 +19,35 @@ from libc.string cimport memset
 cimport numpy as cnp
 
 from fastconv._kernels.band cimport (
-    Band, Phase, Side, band_bytes, column, even_size, has_frame, lay_out, load_band, load_inside,
-    plan_forward, stored_row,
+    Band, Phase, Side, band_bytes, column, even_size, has_frame, lay_out, load_band,
+    load_inside, plan_forward, stored_row,
 )
-from fastconv._kernels.common cimport (
-    LEVEL, Axis, Format, Planes, Sums, Window, add_slices, ceil_div, computed_format,
-    converted_format, copy_bytes, is_plain, larger, load_padded_row, load_row, padded_row, planes_of,
-    smaller, store_row, sums_of, window_of,
-)
+from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.microkernels cimport import_microkernels, sums_of, tiles_of
+from fastconv._kernels.number cimport FLOAT32
 from fastconv._kernels.parallel cimport for_each, useful_threads, wanted_items
 from fastconv._kernels.plan cimport (
-    BAND_BYTES, FEW_FILTERS, GATHERED, IN_BAND, IN_PLACE, LIMIT_BYTES, MOST_COLUMNS, MOST_PIXELS,
-    RUN_PIXELS, Source, reads_in_place,
+    BAND_BYTES, FEW_FILTERS, GATHERED, IN_BAND, IN_PLACE, LIMIT_BYTES, MOST_COLUMNS,
+    MOST_PIXELS, RUN_PIXELS, Source, reads_in_place,
 )
-from fastconv._kernels.scratch cimport LINE, Layout, allocate, release, take
+from fastconv._kernels.planes cimport (
+    Planes, computed_format, converted_format, padded_row, planes_of,
+)
+from fastconv._kernels.rows cimport (
+    Format, copy_bytes, is_plain, load_padded_row, load_row, store_row,
+)
+from fastconv._kernels.scratch cimport Layout, allocate, release, take
+from fastconv._kernels.stream cimport LINE_BYTES
+from fastconv._kernels.sums cimport Sums, add_slices
 from fastconv._kernels.tile cimport (
     FLOPS_PER_BYTE, PLANE_TAPS, PLANE_VECTORS, SUM_BLOCK, TILE_PIXELS, TILE_ROWS, TILE_VECTORS,
-    VECTOR_BYTES, Tiles, tiles_of,
+    Tiles,
 )
+from fastconv._kernels.vectors cimport VECTOR_BYTES
+from fastconv._kernels.window cimport Axis, Window, ceil_div, larger, smaller, window_of
 
 cnp.import_array()
+import_microkernels()
 
 level = LEVEL.decode()
 
@@ -204,7 +213,7 @@ cdef void lay_out_memory(Plan *plan) noexcept:
     plan.tables.bytes = plan.scratch.bytes = 0
     plan.sums = take(&plan.tables, plan.slices * slice_bytes)
     plan.offsets = take(&plan.tables, plan.n_offsets * sizeof(int32_t))
-    take(&plan.scratch, LINE)
+    take(&plan.scratch, LINE_BYTES)
     # Vectors of pixels are read beyond the last row.
     plan.at.band = take(
         &plan.scratch, plan.images * plan.image_bytes + PLANE_VECTORS * VECTOR_BYTES
@@ -580,13 +589,13 @@ cdef void describe(
     plan.batch, plan.groups = cnp.PyArray_DIM(image, 0), groups
     plan.out, plan.out_format = <char *>cnp.PyArray_DATA(out), computed_format(out)
     plan.bytes = plan.out_format.scratch_bytes
-    plan.tiles, plan.add = tiles_of(plan.bytes), sums_of(True, plan.bytes)
+    plan.tiles, plan.add = tiles_of(plan.out_format.number), sums_of(plan.out_format.number)
     plan.filters = cnp.PyArray_DIM(out, 0) // groups
     plan.kernel_h, plan.kernel_w = window.h.kernel, window.w.kernel
     plan.band.channels = cnp.PyArray_DIM(out, 1)
     plan.steps = plan.band.channels * plan.kernel_h * plan.kernel_w
-    plan.grad = planes_of(grad, converted_format(grad, plan.bytes))
-    plan.band.source = planes_of(image, converted_format(image, plan.bytes))
+    plan.grad = planes_of(grad, converted_format(grad, plan.out_format.number))
+    plan.band.source = planes_of(image, converted_format(image, plan.out_format.number))
     plan.planar = plan.filters <= FEW_FILTERS
 
 
@@ -699,14 +708,14 @@ def bias_gradient(cnp.ndarray grad, cnp.ndarray out, int threads):
     cdef double sum
     cdef double moved = <double>cnp.PyArray_NBYTES(grad)
     cdef float rounded
-    job.grad = planes_of(grad, converted_format(grad, format.scratch_bytes))
+    job.grad = planes_of(grad, converted_format(grad, format.number))
     job.filters = cnp.PyArray_DIM(grad, 1)
     job.height, job.width = cnp.PyArray_DIM(grad, 2), cnp.PyArray_DIM(grad, 3)
     job.rows = cnp.PyArray_DIM(grad, 0) * job.height
     job.slices = smaller(
         smaller(SLICES, job.rows), larger(1, job.rows * job.width // SLICE_PIXELS)
     )
-    job.tiles = tiles_of(format.scratch_bytes)
+    job.tiles = tiles_of(format.number)
     job.sums = <double *>allocate(<double>job.slices * job.filters * sizeof(double), "sums")
     try:
         for_each(
@@ -720,7 +729,7 @@ def bias_gradient(cnp.ndarray grad, cnp.ndarray out, int threads):
             rounded = <float>sum
             store_row(
                 to + f * format.bytes,
-                <void *>&rounded if format.scratch_bytes == 4 else <void *>&sum, 1, format,
+                <void *>&rounded if format.number == FLOAT32 else <void *>&sum, 1, format,
             )
     finally:
         release(<char *>job.sums)

@@ -1,8 +1,8 @@
 /* The inner loops of max pooling: maxima of a row of windows, tap by tap.
  *
  * These are plain loops over rows in L1. Compilers vectorise them, and they are the same for every
- * dtype and CPU level. The first NaN of a window is its maximum. This file includes itself once per
- * type.
+ * dtype and CPU level. The first NaN of a window is its maximum. This file is a template (see
+ * number.h).
  */
 #ifndef T
 #ifndef FASTCONV_MAXIMUM_H
@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stdint.h>
 
+#include "number.h"
 #include "window.h"
 
 /* For each tap t in turn, set best[i] to the larger of best[i] and taps[t][i]. Where that is tap t,
@@ -25,50 +26,30 @@ typedef struct {
     const void *lowest;   /* The lowest value of the type, which padding has. */
 } Maximum;
 
-#define MAXIMUM_JOIN_(a, b) a##_##b
-#define MAXIMUM_JOIN(a, b) MAXIMUM_JOIN_(a, b)
-#define NAMED(name) MAXIMUM_JOIN(name, T)
+#define LOWEST_float -INFINITY
+#define LOWEST_double -INFINITY
+#define LOWEST_int8_t INT8_MIN
+#define LOWEST_int16_t INT16_MIN
+#define LOWEST_int32_t INT32_MIN
+#define LOWEST_int64_t INT64_MIN
+#define LOWEST_uint8_t 0
+#define LOWEST_uint16_t 0
+#define LOWEST_uint32_t 0
+#define LOWEST_uint64_t 0
 
-#define T float
-#define LOWEST -INFINITY
-#include "maximum.h"
-#define T double
-#define LOWEST -INFINITY
-#include "maximum.h"
-#define T int8_t
-#define LOWEST INT8_MIN
-#include "maximum.h"
-#define T int16_t
-#define LOWEST INT16_MIN
-#include "maximum.h"
-#define T int32_t
-#define LOWEST INT32_MIN
-#include "maximum.h"
-#define T int64_t
-#define LOWEST INT64_MIN
-#include "maximum.h"
-#define T uint8_t
-#define LOWEST 0
-#include "maximum.h"
-#define T uint16_t
-#define LOWEST 0
-#include "maximum.h"
-#define T uint32_t
-#define LOWEST 0
-#include "maximum.h"
-#define T uint64_t
-#define LOWEST 0
-#include "maximum.h"
-#undef NAMED
+#define TEMPLATE "maximum.h"
+#define WITH_UNSIGNED
+#define WITH_SIGNED
+#include "number.h"
 
-/* Return the functions for NumPy's `kind` ('f', 'i' or 'u') of numbers of this size. */
-static const Maximum *maximum_of(char kind, Index bytes) {
-    static const Maximum *const integers[2][4] = {
-        {&maximum_int8_t, &maximum_int16_t, &maximum_int32_t, &maximum_int64_t},
-        {&maximum_uint8_t, &maximum_uint16_t, &maximum_uint32_t, &maximum_uint64_t},
+static inline const Maximum *maximum_of(Number number) {
+    static const Maximum *const table[NUMBERS] = {
+        [FLOAT32] = &maximum_float,   [FLOAT64] = &maximum_double,  [INT8] = &maximum_int8_t,
+        [INT16] = &maximum_int16_t,   [INT32] = &maximum_int32_t,   [INT64] = &maximum_int64_t,
+        [UINT8] = &maximum_uint8_t,   [UINT16] = &maximum_uint16_t, [UINT32] = &maximum_uint32_t,
+        [UINT64] = &maximum_uint64_t,
     };
-    if (kind == 'f') return bytes == 4 ? &maximum_float : &maximum_double;
-    return integers[kind == 'u'][bytes == 1 ? 0 : bytes == 2 ? 1 : bytes == 4 ? 2 : 3];
+    return table[number];
 }
 
 #endif
@@ -107,10 +88,8 @@ MAX_TAPS(max_indexed, int32_t, 1)
 MAX_TAPS(max_indexed_wide, int64_t, 1)
 #undef MAX_TAPS
 
-static const T NAMED(lowest) = LOWEST;
+static const T NAMED(lowest) = NAMED(LOWEST);
 static const Maximum NAMED(maximum) = {NAMED(max_values), NAMED(max_indexed),
                                        NAMED(max_indexed_wide), &NAMED(lowest)};
-#undef LOWEST
-#undef T
 
 #endif

@@ -3,9 +3,9 @@
 from libc.stdint cimport int32_t
 
 from fastconv._kernels.band cimport Phase, Side
-from fastconv._kernels.common cimport Axis, smaller, source_index
 from fastconv._kernels.plan cimport Part, Plan
 from fastconv._kernels.target cimport Target, joins_rows, place_of, prefetch_residual, store_rows
+from fastconv._kernels.window cimport Axis, smaller, source_index
 
 
 cdef struct Rows:

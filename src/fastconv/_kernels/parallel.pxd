@@ -2,7 +2,8 @@
 
 from libc.string cimport memset
 
-from fastconv._kernels.scratch cimport LINE, release, try_allocate
+from fastconv._kernels.scratch cimport release, try_allocate
+from fastconv._kernels.stream cimport LINE_BYTES
 from fastconv._kernels.threads cimport report_team, team_size
 
 cdef extern from "parallel.h":
@@ -53,7 +54,7 @@ cdef inline int for_each(
         return 0
     if items == 1:
         threads = 1
-    scratch_bytes = (scratch_bytes + LINE - 1) // LINE * LINE
+    scratch_bytes = (scratch_bytes + LINE_BYTES - 1) // LINE_BYTES * LINE_BYTES
     scratch = try_allocate(<double>scratch_bytes * threads)
     while scratch == NULL and threads > 1:  # Fewer threads need less.
         threads //= 2
@@ -64,7 +65,7 @@ cdef inline int for_each(
         # Asked for behind the allocation, which may take what the threads would need.
         threads = team_size(threads)
     for thread in range(threads if scratch_bytes else 0):
-        memset(scratch + thread * scratch_bytes, 0, LINE)
+        memset(scratch + thread * scratch_bytes, 0, LINE_BYTES)
     memset(&team, 0, sizeof(team))
     team.items = items
     # Several items are taken at a time, fewer and fewer: neighbours share what lies in the caches,

@@ -9,20 +9,22 @@ from libc.stdint cimport INT32_MAX, int32_t
 from libc.string cimport memset
 
 from fastconv._kernels.band cimport (
-    Band, Phase, Side, band_bytes, column, even_size, fitting_rows, has_frame, lay_out, plan_forward,
-    plan_transposed, stored_row,
-)
-from fastconv._kernels.common cimport (
-    AS_IS, PAD_CONSTANT, Axis, Planes, Window, ceil_div, is_plain, larger, reach, smaller,
+    Band, Phase, Side, band_bytes, column, even_size, fitting_rows, has_frame, lay_out,
+    plan_forward, plan_transposed, stored_row,
 )
 from fastconv._kernels.parallel cimport useful_threads, wanted_items
+from fastconv._kernels.planes cimport Planes
 from fastconv._kernels.problem cimport Problem
-from fastconv._kernels.scratch cimport LINE, Layout, allocate, release, take
+from fastconv._kernels.rows cimport AS_IS, is_plain
+from fastconv._kernels.scratch cimport Layout, allocate, release, take
+from fastconv._kernels.stream cimport LINE_BYTES
 from fastconv._kernels.target cimport joins_rows
 from fastconv._kernels.tile cimport (
-    FLOPS_PER_BYTE, PLANE_VECTORS, SUM_BLOCK, TILE_PIXELS, TILE_ROWS, TILE_VECTORS, VECTOR_BYTES,
+    FLOPS_PER_BYTE, PLANE_VECTORS, SUM_BLOCK, TILE_PIXELS, TILE_ROWS, TILE_VECTORS,
 )
+from fastconv._kernels.vectors cimport VECTOR_BYTES
 from fastconv._kernels.weights cimport PACK_TAPS
+from fastconv._kernels.window cimport PAD_CONSTANT, Axis, Window, ceil_div, larger, reach, smaller
 
 cdef extern from *:
     """
@@ -359,7 +361,7 @@ cdef inline void lay_out_scratch(Plan *plan) noexcept:
     plan.sums_pitch = ceil_div(plan.group_rows * pitch + lanes, lanes) * lanes
     filters = smaller(FEW_FILTERS if plan.planar else plan.block, larger(1, plan.padded_filters))
     plan.scratch.bytes = 0
-    take(&plan.scratch, LINE)
+    take(&plan.scratch, LINE_BYTES)
     plan.at.tile = take(&plan.scratch, TILE_BYTES)
     plan.at.sums = take(&plan.scratch, <double>filters * plan.sums_pitch * bytes)
     plan.at.band = take(&plan.scratch, plan.source_bytes)

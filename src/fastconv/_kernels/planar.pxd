@@ -9,11 +9,14 @@ from libc.stdint cimport int32_t
 from libc.string cimport memset
 
 from fastconv._kernels.band cimport Side, load_band, load_inside, stored_row
-from fastconv._kernels.common cimport ceil_div, larger, smaller, stream_fence, zip_rows
-from fastconv._kernels.plan cimport Part, Plan, packed_of
 from fastconv._kernels.outputs cimport Rows, row_in_band
-from fastconv._kernels.target cimport CLIP, IDENTITY, Target, finish_run, place_of, write_run
+from fastconv._kernels.plan cimport Part, Plan, packed_of
+from fastconv._kernels.rows cimport zip_rows
+from fastconv._kernels.stream cimport stream_fence
+from fastconv._kernels.epilogue cimport CLIP, IDENTITY
+from fastconv._kernels.target cimport Target, finish_run, place_of, write_run
 from fastconv._kernels.tile cimport PLANE_ROWS, PLANE_VECTORS, PlaneOutputs
+from fastconv._kernels.window cimport ceil_div, larger, smaller
 
 cdef enum:
     PLANE_BLOCK = 128  # Terms that are summed in one register, SUM_BLOCK of this way.

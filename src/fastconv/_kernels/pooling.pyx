@@ -28,24 +28,27 @@ from libc.string cimport memcpy, memset
 
 cimport numpy as cnp
 
-from fastconv._kernels.common cimport *
+from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.maximum cimport MaxTaps, Maximum, maximum_of
+from fastconv._kernels.microkernels cimport import_microkernels, sums_of
 from fastconv._kernels.parallel cimport for_each, useful_threads, wanted_items
+from fastconv._kernels.planes cimport (
+    Planes, array_kind, averaged_format, computed_format, plane_at, plane_count, planes_of,
+)
+from fastconv._kernels.rows cimport (
+    AS_IS, FROM_HALF, Format, deal_row, fill_row, is_plain, load_padded_phases, load_padded_row,
+    load_row, store_row,
+)
+from fastconv._kernels.stream cimport LINE_BYTES, STREAM_FROM_BYTES, stream_copy, stream_fence
+from fastconv._kernels.sums cimport Sums
+from fastconv._kernels.window cimport (
+    Axis, Window, ceil_div, larger, padded_size, reach, smaller, window_of, window_span,
+)
 
 cnp.import_array()
+import_microkernels()
 
 level = LEVEL.decode()
-
-cdef extern from "maximum.h":
-    ctypedef void (*MaxTaps)(
-        void *best, void *index, const char **taps, const Py_ssize_t *offsets, Py_ssize_t n_taps,
-        Py_ssize_t count,
-    ) noexcept nogil
-
-    ctypedef struct Maximum:
-        MaxTaps values, indexed, indexed_wide
-        const void *lowest
-
-    const Maximum *maximum_of(char kind, Py_ssize_t bytes) noexcept nogil
 
 cdef extern from "pooling.h":
     void store_indices(
@@ -379,7 +382,7 @@ def max_pool(
     job.out_format = computed_format(out)
     job.out = <char *>cnp.PyArray_DATA(out)
     job.indices = NULL
-    job.maximum = maximum_of(array_kind(image), job.image.format.scratch_bytes)
+    job.maximum = maximum_of(job.image.format.number)
     job.outside = job.maximum.lowest
     job.wide = False
     job.update = job.maximum.values
@@ -407,7 +410,7 @@ def avg_pool(
     job.indices = NULL
     job.maximum = NULL
     job.outside = NULL
-    job.sums = sums_of(True, job.image.format.scratch_bytes)
+    job.sums = sums_of(job.image.format.number)
     job.count_include_pad = count_include_pad
     run_pool(&job, plane_count(image), threads)
 
@@ -544,7 +547,7 @@ def max_pool_backward(
     """
     cdef PlaceJob job
     job.values = planes_of(grad_output, computed_format(grad_output))
-    job.sums = sums_of(True, job.values.format.scratch_bytes)
+    job.sums = sums_of(job.values.format.number)
     return run_place(&job, grad_output, indices, grad_input, size, threads)
 
 
@@ -637,7 +640,7 @@ def avg_pool_backward(
     job.grad = planes_of(grad_output, averaged_format(grad_output))
     job.out_format = computed_format(grad_input)
     job.out = <char *>cnp.PyArray_DATA(grad_input)
-    job.sums = sums_of(True, job.grad.format.scratch_bytes)
+    job.sums = sums_of(job.grad.format.number)
     job.count_include_pad = count_include_pad
     h, w = &job.window.h, &job.window.w
     job.phase_length = ceil_div(larger(reach(w, w.out), padded_size(w)), w.stride)

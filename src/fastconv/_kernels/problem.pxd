@@ -4,11 +4,13 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 
-from fastconv._kernels.common cimport (
-    Format, Planes, Sums, converted_format, load_row, planes_of, sums_of,
-)
+from fastconv._kernels.microkernels cimport sums_of, tiles_of
+from fastconv._kernels.number cimport Number
+from fastconv._kernels.planes cimport Planes, converted_format, planes_of
+from fastconv._kernels.rows cimport Format, load_row
+from fastconv._kernels.sums cimport Sums
 from fastconv._kernels.target cimport Target, finish_with, target_of
-from fastconv._kernels.tile cimport Tiles, tiles_of
+from fastconv._kernels.tile cimport Tiles
 from fastconv._kernels.weights cimport Weights, weights_of
 
 
@@ -25,7 +27,8 @@ cdef struct Problem:
     Py_ssize_t bias_stride
     Format bias_format
     const char *marks  # A byte per image, which is computed if it is not 0; NULL means all images.
-    Py_ssize_t bytes  # Of a number that is computed with.
+    Number number  # The type that is computed with.
+    Py_ssize_t bytes  # Of a number of this type.
     const Tiles *tiles
     const Sums *sums
 
@@ -38,10 +41,10 @@ cdef inline int describe(
     cdef cnp.ndarray bias
     memset(problem, 0, sizeof(problem[0]))
     problem.target = target_of(out)
-    problem.bytes = problem.target.format.scratch_bytes
-    problem.tiles, problem.sums = tiles_of(problem.bytes), sums_of(True, problem.bytes)
-    problem.source = planes_of(source, converted_format(source, problem.bytes))
-    problem.weights = weights_of(weight, groups, adjoint, problem.bytes, problem.tiles)
+    problem.number, problem.bytes = problem.target.format.number, problem.target.format.scratch_bytes
+    problem.tiles, problem.sums = tiles_of(problem.number), sums_of(problem.number)
+    problem.source = planes_of(source, converted_format(source, problem.number))
+    problem.weights = weights_of(weight, groups, adjoint, problem.number, problem.tiles)
     problem.batch, problem.groups = cnp.PyArray_DIM(source, 0), groups
     problem.channels = cnp.PyArray_DIM(source, 1) // groups
     problem.filters, problem.adjoint = problem.weights.filters, adjoint
@@ -51,7 +54,7 @@ cdef inline int describe(
         bias = epilogue.bias
         problem.bias = <const char *>cnp.PyArray_DATA(bias)
         problem.bias_stride = cnp.PyArray_STRIDE(bias, 0)
-        problem.bias_format = converted_format(bias, problem.bytes)
+        problem.bias_format = converted_format(bias, problem.number)
     return finish_with(&problem.target, epilogue.residual, epilogue.activation)
 
 

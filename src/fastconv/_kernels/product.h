@@ -19,6 +19,7 @@
 
 #include <string.h>
 
+#include "vectors.h"
 #include "window.h"
 
 enum {
@@ -43,11 +44,14 @@ typedef struct {
 } Thin;
 
 #define TEMPLATE "transpose.h"
-#include "vectors.h"
+#include "number.h"
 #define TEMPLATE "product.h"
-#include "vectors.h"
+#include "number.h"
 
-static const Thin *thin_of(Index bytes) { return bytes == 4 ? &thin_float : &thin_double; }
+static inline const Thin *thin_of(Number number) {
+    static const Thin *const table[NUMBERS] = {[FLOAT32] = &thin_float, [FLOAT64] = &thin_double};
+    return table[number];
+}
 
 #endif
 #else /* the template */

@@ -22,11 +22,19 @@ from libc.string cimport memcpy, memset
 
 cimport numpy as cnp
 
-from fastconv._kernels.common cimport LEVEL, ceil_div, larger, smaller
+from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.microkernels cimport import_microkernels, tiles_of
+from fastconv._kernels.number cimport Number
 from fastconv._kernels.parallel cimport for_each, useful_threads
-from fastconv._kernels.tile cimport *
+from fastconv._kernels.planes cimport number_of
+from fastconv._kernels.tile cimport (
+    FLOPS_PER_BYTE, SUM_BLOCK, TILE_PIXELS, TILE_ROWS, TILE_VECTORS, Tiles,
+)
+from fastconv._kernels.vectors cimport VECTOR_BYTES
+from fastconv._kernels.window cimport ceil_div, larger, smaller
 
 cnp.import_array()
+import_microkernels()
 
 level = LEVEL.decode()
 
@@ -47,7 +55,7 @@ cdef extern from "product.h":
         void (*by_rows)(const Strip *strip) noexcept nogil
         void (*by_columns)(const Strip *strip) noexcept nogil
 
-    const Thin *thin_of(Py_ssize_t bytes) noexcept nogil
+    const Thin *thin_of(Number number) noexcept nogil
 
 cdef enum:
     # An item of few rows has at least two lines of each row of the matrix, so that prefetching pays,
@@ -210,13 +218,13 @@ cdef inline Matrix transposed(Matrix matrix) noexcept:
     return matrix
 
 
-cdef int multiply_thin(ThinJob *job, int threads) except -1:
+cdef int multiply_thin(ThinJob *job, const Thin *thin, int threads) except -1:
     """Multiply few rows x with a matrix, of which an item is a range of columns."""
     cdef double moved = <double>job.bytes * job.k * job.n
     if job.matrix.row == 1:
-        job.multiply, job.pitch = thin_of(job.bytes).by_columns, job.matrix.column
+        job.multiply, job.pitch = thin.by_columns, job.matrix.column
     else:
-        job.multiply, job.pitch = thin_of(job.bytes).by_rows, job.matrix.row
+        job.multiply, job.pitch = thin.by_rows, job.matrix.row
     threads = useful_threads(moved / BYTES_FROM_CACHES, threads)
     job.items = larger(
         ceil_div(job.n, MOST_COLUMNS),
@@ -260,7 +268,7 @@ def multiply(cnp.ndarray a, cnp.ndarray b, bias, cnp.ndarray out, int threads):
     cdef Py_ssize_t wanted
     cdef size_t scratch_bytes
     job.bytes = cnp.PyArray_ITEMSIZE(out)
-    job.tiles = tiles_of(job.bytes)
+    job.tiles = tiles_of(number_of(out))
     job.a, job.b = matrix_of(a, job.bytes), matrix_of(b, job.bytes)
     job.bias = NULL
     if bias is not None:
@@ -276,7 +284,7 @@ def multiply(cnp.ndarray a, cnp.ndarray b, bias, cnp.ndarray out, int threads):
         else:  # Its transpose is one row, whose numbers have one bias.
             thin.x, thin.matrix, thin.m, thin.n = transposed(job.b), transposed(job.a), 1, job.m
             thin.bias_step = 0
-        multiply_thin(&thin, threads)
+        multiply_thin(&thin, thin_of(number_of(out)), threads)
         return
     flops = 2.0 * job.m * job.k * job.n
     threads = useful_threads(

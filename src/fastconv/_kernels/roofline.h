@@ -2,6 +2,7 @@
 #ifndef FASTCONV_ROOFLINE_H
 #define FASTCONV_ROOFLINE_H
 
+#include "number.h"
 #include "stream.h"
 
 /* This many accumulators hide a latency of 4 or 5 cycles on 2 units. */
@@ -23,6 +24,16 @@ enum { CHAINS = 12 };
 DEFINE(float)
 DEFINE(double)
 #undef DEFINE
+
+typedef double (*MultiplyAdd)(Index rounds);
+
+static inline MultiplyAdd multiply_add_of(Number number) {
+    static const MultiplyAdd table[NUMBERS] = {
+        [FLOAT32] = multiply_add_float,
+        [FLOAT64] = multiply_add_double,
+    };
+    return table[number];
+}
 
 typedef uint64_t Words __attribute__((vector_size(LINE_BYTES), aligned(1), may_alias));
 

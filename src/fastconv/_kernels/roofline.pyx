@@ -7,27 +7,29 @@ from libc.stdint cimport uint64_t
 
 cimport numpy as cnp
 
-from fastconv._kernels.common cimport LEVEL, smaller
+from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.number cimport Number, number_of_kind
 from fastconv._kernels.parallel cimport for_each
-from fastconv._kernels.scratch cimport LINE
+from fastconv._kernels.stream cimport LINE_BYTES, stream_fence
+from fastconv._kernels.window cimport smaller
 
 cnp.import_array()
 
 level = LEVEL.decode()
 
 cdef extern from "roofline.h":
-    double multiply_add_float(Py_ssize_t rounds) noexcept nogil
-    double multiply_add_double(Py_ssize_t rounds) noexcept nogil
+    ctypedef double (*MultiplyAdd)(Py_ssize_t rounds) noexcept nogil
+
+    MultiplyAdd multiply_add_of(Number number) noexcept nogil
     uint64_t read_lines(const char *source, Py_ssize_t bytes) noexcept nogil
     void write_lines(char *to, Py_ssize_t bytes, int past_caches) noexcept nogil
     void copy_lines(char *to, const char *source, Py_ssize_t bytes, int past_caches) noexcept nogil
-    void stream_fence() noexcept nogil
 
 
 cdef struct Job:
     int threads
     Py_ssize_t rounds
-    double (*multiply_add)(Py_ssize_t rounds) noexcept nogil
+    MultiplyAdd multiply_add
     const char *source
     char *target
     Py_ssize_t read, written  # bytes
@@ -41,7 +43,7 @@ cdef void run_multiply_adds(const void *data, Py_ssize_t item, char *scratch) no
 
 cdef Py_ssize_t start_of(Py_ssize_t part, int parts, Py_ssize_t bytes) noexcept nogil:
     """Where a thread's part of memory begins: at a line."""
-    return bytes if part == parts else bytes // parts * part // LINE * LINE
+    return bytes if part == parts else bytes // parts * part // LINE_BYTES * LINE_BYTES
 
 
 cdef void run_moves(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
@@ -50,7 +52,7 @@ cdef void run_moves(const void *data, Py_ssize_t item, char *scratch) noexcept n
     cdef Py_ssize_t first_written = start_of(item, job.threads, job.written)
     cdef Py_ssize_t read = start_of(item + 1, job.threads, job.read) - first_read
     cdef Py_ssize_t written = start_of(item + 1, job.threads, job.written) - first_written
-    cdef Py_ssize_t both = smaller(read, written) // LINE * LINE
+    cdef Py_ssize_t both = smaller(read, written) // LINE_BYTES * LINE_BYTES
     cdef const char *source = job.source + first_read
     cdef char *target = job.target + first_written
     cdef Py_ssize_t i
@@ -66,9 +68,8 @@ cdef void run_moves(const void *data, Py_ssize_t item, char *scratch) noexcept n
 def fma_peak(dtype, int threads, Py_ssize_t rounds):
     """Keep every thread's multiply-add units busy; return the number of operations done."""
     cdef Job job
-    job.multiply_add = (
-        multiply_add_float if cnp.PyDataType_ELSIZE(cnp.dtype(dtype)) == 4 else multiply_add_double
-    )
+    cdef cnp.dtype number = cnp.dtype(dtype)
+    job.multiply_add = multiply_add_of(number_of_kind(number.kind, cnp.PyDataType_ELSIZE(number)))
     job.rounds = rounds
     for_each(run_multiply_adds, &job, threads, 0, 1e9, threads)
     return 2 * threads * job.multiply_add(1) * rounds
@@ -81,4 +82,4 @@ def move(cnp.ndarray source, cnp.ndarray target, int threads, Py_ssize_t rounds,
     job.source = <const char *>cnp.PyArray_DATA(source)
     job.target = <char *>cnp.PyArray_DATA(target)
     job.read, job.written = cnp.PyArray_NBYTES(source), cnp.PyArray_NBYTES(target)
-    for_each(run_moves, &job, threads, LINE, 1e9, threads)
+    for_each(run_moves, &job, threads, LINE_BYTES, 1e9, threads)

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "number.h"
 #include "window.h"
 
 /* The conversions of an element that is copied to scratch, where it becomes float32 or float64. */
@@ -18,6 +19,7 @@ enum { AS_IS, FROM_HALF, FROM_FLOAT, FROM_SIGNED, FROM_UNSIGNED };
 typedef struct {
     Index bytes;         /* The size of an element in memory. */
     Index scratch_bytes; /* The size of an element in scratch. */
+    Number number;       /* The type of an element in scratch. */
     int conversion;
     int swapped; /* Whether the byte order in memory is not that of the processor. */
 } Format;
@@ -127,7 +129,7 @@ STRIDED_ROW(16, Bytes16, SAME)
     }
 static void load_converted_row(void *to, const char *from, Index count, Index stride,
                                Format format) {
-    if (format.scratch_bytes == 4)
+    if (format.number == FLOAT32)
         CONVERT_TO(float)
     else
         CONVERT_TO(double)

@@ -9,15 +9,14 @@ from libc.math cimport ceil
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 
+from fastconv._kernels.stream cimport LINE_BYTES
+
 cdef extern from *:
     """
     #include <stdint.h>
-    enum { LINE = 64 }; /* bytes of a cache line, and of the longest vector */
     /* No memory is as large as this, and no sum of a few such sizes overflows. */
     #define TOO_LARGE ((double)(PTRDIFF_MAX / 16))
     """
-    enum:
-        LINE
     const double TOO_LARGE
 
 
@@ -30,7 +29,7 @@ cdef struct Layout:
 cdef inline size_t take(Layout *layout, double bytes) noexcept nogil:
     """Add a part of so many bytes, and return its offset."""
     cdef double offset = layout.bytes
-    layout.bytes = offset + ceil(bytes / LINE) * LINE
+    layout.bytes = offset + ceil(bytes / LINE_BYTES) * LINE_BYTES
     return <size_t>min(offset, TOO_LARGE)
 
 
@@ -39,10 +38,10 @@ cdef inline char *try_allocate(double bytes) noexcept nogil:
     cdef char *block = NULL
     cdef char *memory
     if bytes < TOO_LARGE:
-        block = <char *>malloc(<size_t>bytes + 2 * LINE)
+        block = <char *>malloc(<size_t>bytes + 2 * LINE_BYTES)
     if block == NULL:
         return NULL
-    memory = block + 2 * LINE - <uintptr_t>block % LINE
+    memory = block + 2 * LINE_BYTES - <uintptr_t>block % LINE_BYTES
     (<char **>memory - 1)[0] = block
     return memory
 

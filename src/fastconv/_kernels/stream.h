@@ -17,7 +17,7 @@
 #endif
 
 enum {
-    LINE_BYTES = 64,
+    LINE_BYTES = 64,              /* The size of a cache line, and of the longest vector. */
     STAGE_BYTES = 16 << 10,       /* A third of an L1 of 48 KiB, half of one of 32 KiB. */
     STREAM_FROM_BYTES = 16 << 20, /* Smaller results stay in the caches. */
 };

@@ -4,27 +4,12 @@ from libc.string cimport memcpy, memset
 
 cimport numpy as cnp
 
-from fastconv._kernels.common cimport (
-    AS_IS, Format, computed_format, copy_bytes, load_row, smaller, spread_row,
-    store_row, stream_copy,
-)
-
-cdef extern from "epilogue.h":
-    enum:
-        IDENTITY
-        CLIP
-
-    ctypedef struct Activation:
-        int kind
-        double a, b
-
-    ctypedef void (*Finish)(
-        void *to, Py_ssize_t to_stride, const void *sums, Py_ssize_t pitch, const void *residual,
-        Py_ssize_t rows, Py_ssize_t count, const Activation *activation,
-    ) noexcept nogil
-
-    Finish finish_of(Py_ssize_t bytes) noexcept nogil
-    void prefetch(const char *from_, Py_ssize_t bytes) noexcept nogil
+from fastconv._kernels.epilogue cimport Activation, Finish, prefetch
+from fastconv._kernels.microkernels cimport finish_of
+from fastconv._kernels.planes cimport computed_format
+from fastconv._kernels.rows cimport AS_IS, Format, copy_bytes, load_row, spread_row, store_row
+from fastconv._kernels.stream cimport stream_copy
+from fastconv._kernels.window cimport smaller
 
 cdef enum:
     PIECE = 128  # Numbers of a residual that are converted together, on the stack.
@@ -65,7 +50,7 @@ cdef inline int finish_with(Target *target, residual, activation) except -1:
     if activation is not None:
         target.activation.kind, target.activation.a, target.activation.b = activation
     if residual is not None or activation is not None:
-        target.finish = finish_of(target.format.scratch_bytes)
+        target.finish = finish_of(target.format.number)
     return 0
 
 

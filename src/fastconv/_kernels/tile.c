@@ -21,14 +21,12 @@
  * d. Accumulators are added to sums in memory, because one long accumulator loses digits as the sum
  *    grows. In a. this happens after a block of steps, whose length the driver chooses, and in b.
  *    and c. at the end of the call.
- *
- * This file takes as long to compile as the rest of a kernel's module. Therefore it is compiled
- * once per level and linked to the modules that use it.
  */
 #ifndef T
 
 #include <string.h>
 
+#include "clip.h"
 #include "tile.h"
 
 /* All shapes of the register tile: (rows, pixels). */
@@ -47,12 +45,9 @@
 #endif
 
 #define TEMPLATE "transpose.h"
-#include "vectors.h"
-#include "clip.h"
+#include "number.h"
 #define TEMPLATE "tile.c"
-#include "vectors.h"
-
-const Tiles *tiles_of(Index bytes) { return bytes == 4 ? &tiles_float : &tiles_double; }
+#include "number.h"
 
 #else /* the template */
 

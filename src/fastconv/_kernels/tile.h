@@ -74,7 +74,4 @@ typedef struct {
     double (*sum)(const void *numbers, Index count);
 } Tiles;
 
-/* The symbol is hidden, because every module has the register tiles of its own CPU level. */
-__attribute__((visibility("hidden"))) const Tiles *tiles_of(Index bytes);
-
 #endif

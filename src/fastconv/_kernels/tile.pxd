@@ -4,7 +4,6 @@ from libc.stdint cimport int32_t
 
 cdef extern from "tile.h":
     enum:
-        VECTOR_BYTES
         TILE_PIXELS
         TILE_ROWS
         TILE_VECTORS
@@ -53,7 +52,6 @@ cdef extern from "tile.h":
         ) noexcept nogil
         double (*sum)(const void *numbers, Py_ssize_t count) noexcept nogil
 
-    const Tiles *tiles_of(Py_ssize_t bytes) noexcept nogil
 
 cdef enum:
     SUM_BLOCK = 256  # terms that are summed in one register before they join the others

@@ -1,9 +1,10 @@
-"""Winograd's transforms of winograd.h, which explains them, and the tiles that they take as windows."""
+"""The transforms of transforms.c, which explains them, and Winograd's tiles as windows."""
 
 from fastconv._kernels.band cimport Band, Phase, plan_forward
-from fastconv._kernels.common cimport PAD_CONSTANT, Axis, ceil_div
+from fastconv._kernels.number cimport FLOAT32, Number
+from fastconv._kernels.window cimport PAD_CONSTANT, Axis, ceil_div
 
-cdef extern from "winograd.h":
+cdef extern from "transforms.h":
     enum:
         WINOGRAD_TAPS
         MOST_POSITIONS
@@ -30,12 +31,10 @@ cdef extern from "winograd.h":
             void *bad,
         ) noexcept nogil
 
-    const Transforms *transforms_of(Py_ssize_t bytes, Py_ssize_t tile) noexcept nogil
 
-
-cdef inline bint is_bad(const char *bad, Py_ssize_t lane, Py_ssize_t bytes) noexcept nogil:
+cdef inline bint is_bad(const char *bad, Py_ssize_t lane, Number number) noexcept nogil:
     """Has the transform of the outputs, or of the taps, found a number that is not finite?"""
-    return (<float *>bad)[lane] != 0 if bytes == 4 else (<double *>bad)[lane] != 0
+    return (<float *>bad)[lane] != 0 if number == FLOAT32 else (<double *>bad)[lane] != 0
 
 
 cdef inline Axis axis_of_tiles(const Axis *axis, Py_ssize_t tile, bint transposed) noexcept:

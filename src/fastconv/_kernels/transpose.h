@@ -1,4 +1,4 @@
-/* Transpose a square of numbers in registers. This file is a template (see vectors.h). */
+/* Transpose a square of numbers in registers. This file is a template (see number.h). */
 ALWAYS_INLINE void NAMED(transpose)(NAMED(Vec) *rows) {
     NAMED(Vec) next[LANES];
     UNROLL for (int width = 1; width < LANES; width *= 2) {

@@ -1,14 +1,11 @@
-/* Vectors of the CPU level's width, and a mechanism for headers that are templates over their
- * numbers.
- *
- * A template defines TEMPLATE as its own file name and includes this header. This header then
- * includes the template twice, with T defined as float and as double. LANES is the number of T in a
- * vector, and NAMED(name) is a name that contains T.
- */
+/* Vectors of the CPU level's width. In a template of number.h, Vec, Loose and Mask are named after T,
+ * and LANES is the number of T in a vector. */
 #ifndef FASTCONV_VECTORS_H
 #define FASTCONV_VECTORS_H
 
 #include <stdint.h>
+
+#include "number.h"
 
 enum {
 #if defined(__AVX512F__)
@@ -43,14 +40,14 @@ enum {
 #define EVEN_16 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define ODD_16 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #if defined(__AVX512F__)
-#define FLOAT_ORDER(name) name##_16
-#define DOUBLE_ORDER(name) name##_8
+#define ORDER_float(name) name##_16
+#define ORDER_double(name) name##_8
 #elif defined(__AVX2__)
-#define FLOAT_ORDER(name) name##_8
-#define DOUBLE_ORDER(name) name##_4
+#define ORDER_float(name) name##_8
+#define ORDER_double(name) name##_4
 #else
-#define FLOAT_ORDER(name) name##_4
-#define DOUBLE_ORDER(name) name##_2
+#define ORDER_float(name) name##_4
+#define ORDER_double(name) name##_2
 #endif
 
 #define VECTORS_OF(T, MASK)                                                                      \
@@ -61,32 +58,11 @@ VECTORS_OF(float, int32_t)
 VECTORS_OF(double, int64_t)
 #undef VECTORS_OF
 
+#define LANES (VECTOR_BYTES / (Index)sizeof(T))
+#if defined(__clang__)
+#define SHUFFLE(a, b, order) __builtin_shufflevector(a, b, NAMED(ORDER)(order))
+#else
+#define SHUFFLE(a, b, order) __builtin_shuffle(a, b, (NAMED(Mask)){NAMED(ORDER)(order)})
 #endif
 
-#ifdef TEMPLATE
-#define VECTORS_JOIN_(a, b) a##_##b
-#define VECTORS_JOIN(a, b) VECTORS_JOIN_(a, b)
-#define NAMED(name) VECTORS_JOIN(name, T)
-#if defined(__clang__)
-#define SHUFFLE(a, b, order) __builtin_shufflevector(a, b, ORDER(order))
-#else
-#define SHUFFLE(a, b, order) __builtin_shuffle(a, b, (NAMED(Mask)){ORDER(order)})
-#endif
-#define LANES (VECTOR_BYTES / (Index)sizeof(T))
-#define T float
-#define ORDER FLOAT_ORDER
-#include TEMPLATE
-#undef T
-#undef ORDER
-#define T double
-#define ORDER DOUBLE_ORDER
-#include TEMPLATE
-#undef T
-#undef ORDER
-#undef LANES
-#undef SHUFFLE
-#undef NAMED
-#undef VECTORS_JOIN
-#undef VECTORS_JOIN_
-#undef TEMPLATE
 #endif

@@ -5,8 +5,11 @@ from libc.string cimport memcpy, memset
 cimport numpy as cnp
 
 from fastconv._kernels.band cimport Phase
-from fastconv._kernels.common cimport *
+from fastconv._kernels.number cimport Number, bytes_of
+from fastconv._kernels.planes cimport Planes, converted_format, planes_of, readable_end
+from fastconv._kernels.rows cimport is_plain, load_row
 from fastconv._kernels.tile cimport Tiles
+from fastconv._kernels.window cimport smaller
 
 cdef enum:
     PACK_CHANNELS = 16  # that are packed together
@@ -24,11 +27,11 @@ cdef struct Weights:
 
 
 cdef inline Weights weights_of(
-    cnp.ndarray weight, Py_ssize_t groups, bint transposed, Py_ssize_t bytes, const Tiles *tiles
+    cnp.ndarray weight, Py_ssize_t groups, bint transposed, Number number, const Tiles *tiles
 ) noexcept:
     cdef Weights weights
     cdef cnp.npy_intp *strides = cnp.PyArray_STRIDES(weight)
-    weights.planes = planes_of(weight, converted_format(weight, bytes))
+    weights.planes = planes_of(weight, converted_format(weight, number))
     weights.filters = cnp.PyArray_DIM(weight, 0) // groups
     if transposed:
         weights.planes.stride_n, weights.planes.stride_c = strides[1], strides[0]
@@ -36,7 +39,7 @@ cdef inline Weights weights_of(
     weights.group = strides[0] * cnp.PyArray_DIM(weight, 0) // groups
     weights.end = readable_end(weight)
     weights.kernel_h, weights.kernel_w = cnp.PyArray_DIM(weight, 2), cnp.PyArray_DIM(weight, 3)
-    weights.bytes, weights.tiles = bytes, tiles
+    weights.bytes, weights.tiles = bytes_of(number), tiles
     return weights
 
 

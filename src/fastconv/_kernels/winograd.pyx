@@ -2,7 +2,7 @@
 
     outputs of a tile = A' [sum over c of (G weight[f, c] G') * (B' pixels[c] B)] A
 
-The matrices and their vectors are in winograd.h. For every position of the transformed tiles, the sum
+The matrices and their vectors are in transforms.c. For every position of the transformed tiles, the sum
 over channels is a product of two matrices, [filter][channel] and [channel][tile], done by the register
 tiles of tile.c: here their lanes are tiles, and the "pixels" that they broadcast are filters.
 
@@ -28,21 +28,24 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 
-from fastconv._kernels.band cimport Band, Phase, lay_out, load_band, plan_forward
-from fastconv._kernels.common cimport (
-    LEVEL, PAD_CONSTANT, Axis, Window, ceil_div, larger, smaller, window_of,
-)
+from fastconv._kernels.band cimport Band, Phase, lay_out, load_band
+from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.microkernels cimport import_microkernels, transforms_of
 from fastconv._kernels.parallel cimport for_each, useful_threads
 from fastconv._kernels.problem cimport Problem, describe, load_bias
-from fastconv._kernels.scratch cimport LINE, Layout, allocate, release, take
+from fastconv._kernels.scratch cimport Layout, allocate, release, take
+from fastconv._kernels.stream cimport LINE_BYTES
 from fastconv._kernels.target cimport Target, place_of, prefetch_residual, store_rows
-from fastconv._kernels.tile cimport FLOPS_PER_BYTE, TILE_PIXELS, TILE_VECTORS, VECTOR_BYTES
+from fastconv._kernels.tile cimport FLOPS_PER_BYTE, TILE_PIXELS, TILE_VECTORS
 from fastconv._kernels.transforms cimport (
-    WINOGRAD_TAPS, Transforms, axis_of_tiles, is_bad, plan_band, transforms_of,
+    WINOGRAD_TAPS, Transforms, axis_of_tiles, is_bad, plan_band,
 )
+from fastconv._kernels.vectors cimport VECTOR_BYTES
 from fastconv._kernels.weights cimport PACK_CHANNELS, PACK_TAPS, pack_channels
+from fastconv._kernels.window cimport Window, ceil_div, larger, smaller, window_of
 
 cnp.import_array()
+import_microkernels()
 
 level = LEVEL.decode()
 
@@ -365,7 +368,7 @@ cdef void transform_outputs(
         sums += vectors * VECTOR_BYTES
     for i in range(count):
         for lane in range(segments[i].lane, segments[i].lane + segments[i].tiles):
-            if is_bad(bad, lane, plan.problem.bytes):
+            if is_bad(bad, lane, plan.problem.number):
                 plan.marks[segments[i].n] = True
 
 
@@ -462,7 +465,7 @@ cdef void plan_items(Plan *plan, Py_ssize_t first_strip) noexcept:
     plan.pixel_bytes = plan.chunk * position_bytes + plan.positions * VECTOR_BYTES
     plan.sum_bytes = plan.positions * (plan.split * plan.strip * row_bytes + VECTOR_BYTES)
     plan.scratch.bytes = 0
-    take(&plan.scratch, LINE)
+    take(&plan.scratch, LINE_BYTES)
     plan.at.zeros = take(&plan.scratch, row_bytes)
     plan.at.bad = take(&plan.scratch, row_bytes)
     plan.at.staged = take(&plan.scratch, plan.tile * plan.tile * row_bytes)
@@ -510,7 +513,7 @@ cdef void make_plan(
 ) noexcept:
     """Plan tiles of so many rows and columns of outputs, beginning with the first strips."""
     memset(plan, 0, sizeof(plan[0]))
-    plan.problem, plan.transforms = problem[0], transforms_of(problem.bytes, tile)
+    plan.problem, plan.transforms = problem[0], transforms_of(problem.number, tile)
     plan.tile, plan.positions = tile, (tile + WINOGRAD_TAPS - 1) * (tile + WINOGRAD_TAPS - 1)
     plan.out_h, plan.out_w = cnp.PyArray_DIM(out, 2), cnp.PyArray_DIM(out, 3)
     plan.band.source, plan.band.channels = problem.source, problem.channels

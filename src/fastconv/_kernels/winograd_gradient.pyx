@@ -2,7 +2,7 @@
 
     grad_weight[f, c] = G' [sum over all tiles of (A grad[f] A') * (B' pixels[c] B)] G
 
-The matrices and their vectors are in winograd.h.
+The matrices and their vectors are in transforms.c.
 
 a. An item is a block of filters and channels, whose planes are the lanes, and a slice of all tiles,
    which it transforms a rectangle at a time, [position][tile][plane]; the register tile's lanes are
@@ -20,22 +20,28 @@ cimport numpy as cnp
 from fastconv._kernels.band cimport (
     Band, Phase, Side, even_size, lay_out, padding_before, padding_behind, stored_columns,
 )
-from fastconv._kernels.common cimport (
-    LEVEL, PAD_CONSTANT, Axis, Format, Planes, Sums, Window, add_slices, ceil_div, computed_format,
-    converted_format, is_plain, larger, load_padded_row, padded_row, planes_of, readable_end, smaller,
-    store_row, sums_of, window_of,
-)
+from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.microkernels cimport import_microkernels, sums_of, tiles_of, transforms_of
+from fastconv._kernels.number cimport Number
 from fastconv._kernels.parallel cimport for_each, useful_threads
-from fastconv._kernels.scratch cimport Layout, allocate, release, take
-from fastconv._kernels.tile cimport (
-    FLOPS_PER_BYTE, TILE_PIXELS, TILE_VECTORS, VECTOR_BYTES, Tiles, tiles_of,
+from fastconv._kernels.planes cimport (
+    Planes, computed_format, converted_format, padded_row, planes_of, readable_end,
 )
+from fastconv._kernels.rows cimport Format, is_plain, load_padded_row, store_row
+from fastconv._kernels.scratch cimport Layout, allocate, release, take
+from fastconv._kernels.sums cimport Sums, add_slices
+from fastconv._kernels.tile cimport FLOPS_PER_BYTE, TILE_PIXELS, TILE_VECTORS, Tiles
 from fastconv._kernels.transforms cimport (
     MOST_POSITIONS, WINOGRAD_TAPS, Spread, Transforms, axis_of_outputs, axis_of_tiles, is_bad,
-    plan_band, transforms_of,
+    plan_band,
+)
+from fastconv._kernels.vectors cimport VECTOR_BYTES
+from fastconv._kernels.window cimport (
+    PAD_CONSTANT, Axis, Window, ceil_div, larger, smaller, window_of,
 )
 
 cnp.import_array()
+import_microkernels()
 
 level = LEVEL.decode()
 
@@ -309,7 +315,7 @@ cdef void store_taps(
         piece.vectors, bad,
     )
     for lane in range(lanes):
-        if is_bad(bad, lane, plan.bytes):
+        if is_bad(bad, lane, plan.out_format.number):
             call.not_finite[0] = True
     plan.tiles.unpack(rows, pitch, scratch + plan.at.taps, count, piece.vectors)
     for lane in range(piece.filters):
@@ -387,8 +393,8 @@ cdef void join_slices(const void *data, Py_ssize_t item, char *scratch) noexcept
 
 # ---- the plan ----------------------------------------------------------------------------------
 
-cdef void read_from(Factor *factor, cnp.ndarray array, Py_ssize_t bytes) noexcept:
-    factor.band.source = planes_of(array, converted_format(array, bytes))
+cdef void read_from(Factor *factor, cnp.ndarray array, Number number) noexcept:
+    factor.band.source = planes_of(array, converted_format(array, number))
     factor.end = readable_end(array)
 
 
@@ -494,14 +500,14 @@ cdef void describe(
     plan.out_format = computed_format(out)
     plan.bytes = plan.out_format.scratch_bytes
     plan.out = <char *>cnp.PyArray_DATA(out)
-    plan.tiles, plan.transforms = tiles_of(plan.bytes), transforms_of(plan.bytes, tile)
-    plan.add = sums_of(True, plan.bytes)
+    plan.tiles, plan.add = tiles_of(plan.out_format.number), sums_of(plan.out_format.number)
+    plan.transforms = transforms_of(plan.out_format.number, tile)
     plan.tile, plan.positions = tile, (tile + WINOGRAD_TAPS - 1) * (tile + WINOGRAD_TAPS - 1)
     plan.batch, plan.groups = cnp.PyArray_DIM(image, 0), groups
     plan.pixels.transform = plan.transforms.plane_pixels
     plan.grads.transform = plan.transforms.plane_grads
-    read_from(&plan.pixels, image, plan.bytes)
-    read_from(&plan.grads, grad, plan.bytes)
+    read_from(&plan.pixels, image, plan.out_format.number)
+    read_from(&plan.grads, grad, plan.out_format.number)
     plan.pixels.band.channels = cnp.PyArray_DIM(out, 1)
     plan.grads.band.channels = cnp.PyArray_DIM(out, 0) // groups
     plan_band(

@@ -1,0 +1,15 @@
+"""The maxima of windows in maximum.h, which explains them."""
+
+from fastconv._kernels.number cimport Number
+
+cdef extern from "maximum.h":
+    ctypedef void (*MaxTaps)(
+        void *best, void *index, const char **taps, const Py_ssize_t *offsets, Py_ssize_t n_taps,
+        Py_ssize_t count,
+    ) noexcept nogil
+
+    ctypedef struct Maximum:
+        MaxTaps values, indexed, indexed_wide
+        const void *lowest
+
+    const Maximum *maximum_of(Number number) noexcept nogil

@@ -1,0 +1,26 @@
+"""The microkernels of a module's CPU level, which lie in another module (microkernels.pyx)."""
+
+from cpython.module cimport PyImport_ImportModule
+from cpython.pycapsule cimport PyCapsule_GetPointer
+
+from fastconv._kernels.epilogue cimport Finish
+from fastconv._kernels.number cimport Number
+from fastconv._kernels.sums cimport Sums
+from fastconv._kernels.tile cimport Tiles
+from fastconv._kernels.transforms cimport Transforms
+
+cdef extern from "microkernels.h":
+    const char *MICROKERNELS "FASTCONV_MICROKERNELS"  # The module's name, as setup.py defines it.
+
+    void use_microkernels(const void *tables) noexcept
+    const Tiles *tiles_of(Number number) noexcept nogil
+    Finish finish_of(Number number) noexcept nogil
+    const Sums *sums_of(Number number) noexcept nogil
+    const Transforms *transforms_of(Number number, Py_ssize_t tile) noexcept nogil
+
+
+cdef inline int import_microkernels() except -1:
+    """Get the tables. A module calls this, like `import_array`, before it asks for functions."""
+    module = PyImport_ImportModule(MICROKERNELS)
+    use_microkernels(PyCapsule_GetPointer(module.tables, MICROKERNELS))
+    return 0

@@ -1,0 +1,34 @@
+/* All microkernels of a CPU level, and their tables. microkernels.pyx includes this file.
+ *
+ * These files take as long to compile as a kernel's own code, and are as large. Therefore they are
+ * compiled once per level, and kernels call them by pointers.
+ */
+#include "microkernels.h"
+
+#include "epilogue.c"
+#include "sums.c"
+#include "tile.c"
+#include "transforms.c"
+
+static const Microkernels tables_of_level = {
+    .tiles = {[FLOAT32] = &tiles_float, [FLOAT64] = &tiles_double},
+    .finish = {[FLOAT32] = finish_float, [FLOAT64] = finish_double},
+    .sums =
+        {
+            [FLOAT32] = &sums_float,
+            [FLOAT64] = &sums_double,
+            [INT8] = &sums_uint8_t,
+            [INT16] = &sums_uint16_t,
+            [INT32] = &sums_uint32_t,
+            [INT64] = &sums_uint64_t,
+            [UINT8] = &sums_uint8_t,
+            [UINT16] = &sums_uint16_t,
+            [UINT32] = &sums_uint32_t,
+            [UINT64] = &sums_uint64_t,
+        },
+    .transforms =
+        {
+            [FLOAT32] = {&transforms_2_float, &transforms_4_float},
+            [FLOAT64] = {&transforms_2_double, &transforms_4_double},
+        },
+};
