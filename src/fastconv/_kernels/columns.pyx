@@ -36,11 +36,11 @@ cdef extern from "columns.h":
     enum:
         OVERRUN_BYTES
 
-    ctypedef struct Windows:
+    ctypedef struct WindowLayout:
         Py_ssize_t channels, channel_stride, rows, row_stride, bytes, pixel_stride
 
     void copy_pixels(
-        char *to, const char *source, Py_ssize_t pixels, const Windows *windows
+        char *to, const char *source, Py_ssize_t pixels, const WindowLayout *windows
     ) noexcept nogil
 
 cdef extern from *:
@@ -109,7 +109,7 @@ cdef void gather_pixels(const void *data, Py_ssize_t item, char *scratch) noexce
     cdef Py_ssize_t phase_bytes = ceil_div(width, phases) * bytes
     cdef Py_ssize_t row_bytes = phases * phase_bytes
     cdef Py_ssize_t c, y, phase, oh, ow, x, count, taps_bytes
-    cdef Windows windows
+    cdef WindowLayout windows
     cdef const char *plane
     cdef const char *source
     cdef char *band = scratch + STAGE_BYTES + OVERRUN_BYTES
@@ -360,7 +360,7 @@ cdef void scatter_rows(const void *data, Py_ssize_t item, char *scratch) noexcep
                     if source_index(h, oh * h.stride + y) == ih:
                         add_outputs(job, columns, kh, oh, sums, row)
         if phase_length:
-            job.sums.merge_phases(merged, sums, w.size, w.before, w.stride, phase_length)
+            job.sums.interleave_phases(merged, sums, w.size, w.before, w.stride, phase_length)
             if w.pad_mode != PAD_CONSTANT:
                 for x in range(padded_size(w)):
                     if x < w.before or x >= w.before + w.size:
@@ -433,7 +433,7 @@ cdef void scatter_pixels(const void *data, Py_ssize_t item, char *scratch) noexc
         for c in range(channels):
             plane = plane_at(&job.image, n * job.image.channels + c0 + c)
             for y in range(done, end):
-                job.sums.merge_phases(
+                job.sums.interleave_phases(
                     plane + (y - h.before) * job.image.stride_h,
                     scratch + c * channel_bytes + (y - kept) * row_bytes,
                     w.size, w.before, w.dilation, job.phase_length,

@@ -614,7 +614,7 @@ cdef void spread(const void *data, Py_ssize_t item, char *scratch) noexcept nogi
                 for iw in range(larger(x, 0), smaller(x + w.kernel, w.size)):
                     job.sums.add_element(merged, iw, share, ow)
         if job.phase_length:
-            job.sums.merge_phases(merged, sums, w.size, w.before, w.stride, job.phase_length)
+            job.sums.interleave_phases(merged, sums, w.size, w.before, w.stride, job.phase_length)
         store_row(
             job.out + (plane * h.size + ih) * w.size * job.out_format.bytes, merged, w.size,
             job.out_format,

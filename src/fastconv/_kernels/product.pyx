@@ -34,7 +34,7 @@ cdef extern from "product.h":
     enum:
         THIN_ROWS
 
-    ctypedef struct Strip:
+    ctypedef struct ThinProduct:
         Py_ssize_t rows, terms, columns
         const void *x[THIN_ROWS]
         const void *matrix
@@ -44,8 +44,8 @@ cdef extern from "product.h":
         void *sums
 
     ctypedef struct Thin:
-        void (*by_rows)(const Strip *strip) noexcept nogil
-        void (*by_columns)(const Strip *strip) noexcept nogil
+        void (*by_rows)(const ThinProduct *product) noexcept nogil
+        void (*by_columns)(const ThinProduct *product) noexcept nogil
 
     const Thin *thin_of(Py_ssize_t bytes) noexcept nogil
 
@@ -161,7 +161,7 @@ cdef void multiply_block(const void *data, Py_ssize_t item, char *scratch) noexc
 
 
 cdef struct ThinJob:
-    void (*multiply)(const Strip *strip) noexcept nogil
+    void (*multiply)(const ThinProduct *product) noexcept nogil
     Py_ssize_t bytes  # of a number
     Matrix x, matrix
     Py_ssize_t pitch  # of the matrix's rows or columns
@@ -177,7 +177,7 @@ cdef void multiply_strip(const void *data, Py_ssize_t item, char *scratch) noexc
     cdef Py_ssize_t first = item * job.n // job.items
     cdef char *out = job.out + first * bytes
     cdef const char *x
-    cdef Strip strip
+    cdef ThinProduct strip
     strip.rows, strip.columns = job.m, (item + 1) * job.n // job.items - first
     strip.pitch, strip.to, strip.to_pitch = job.pitch, out, job.n
     strip.sums = scratch + THIN_ROWS * STRIP_TERMS * bytes

@@ -28,8 +28,8 @@ typedef struct {
     void (*divide)(void *to, Index rows, const Index *columns, Index count);
     /* Copy the positions first, first+1, ... of a row that is stored de-interleaved into `phases`
      * rows. */
-    void (*merge_phases)(void *to, const void *from, Index count, Index first, Index phases,
-                         Index phase_length);
+    void (*interleave_phases)(void *to, const void *from, Index count, Index first, Index phases,
+                              Index phase_length);
 } Sums;
 
 #define SUMS_JOIN_(a, b) a##_##b
@@ -120,10 +120,9 @@ static void NAMED(add_taps)(void *to, const void *from, Index channels, Index to
         NAMED(add_taps_of)(to, from, channels, to_channel, from_channel, rows, to_row, kernel_w);
 }
 
-static void NAMED(add_sums)(void *restrict to, const char *const *taps, Index n_taps,
-                            Index count) {
+static void NAMED(add_sums)(void *restrict to, const char *const *taps, Index n_taps, Index count) {
     T *restrict sums = (T *)to;
-    T part[64];
+    T partial[64];
     if (count < FEW) { /* Windows as large as the image: add in a register, in the same order. */
         for (Index i = 0; i < count; i++) {
             T sum = 0;
@@ -134,12 +133,12 @@ static void NAMED(add_sums)(void *restrict to, const char *const *taps, Index n_
     }
     for (Index i = 0; i < count; i += 64) {
         Index n = smaller(count - i, 64);
-        memset(part, 0, sizeof part);
+        memset(partial, 0, sizeof partial);
         for (Index t = 0; t < n_taps; t++) {
             const T *restrict tap = (const T *)taps[t] + i;
-            for (Index j = 0; j < n; j++) part[j] += tap[j];
+            for (Index j = 0; j < n; j++) partial[j] += tap[j];
         }
-        for (Index j = 0; j < n; j++) sums[i + j] += part[j];
+        for (Index j = 0; j < n; j++) sums[i + j] += partial[j];
     }
 }
 
@@ -147,8 +146,8 @@ static void NAMED(divide)(void *to, Index rows, const Index *columns, Index coun
     for (Index i = 0; i < count; i++) ((T *)to)[i] /= (T)(rows * columns[i]);
 }
 
-static void NAMED(merge_phases)(void *restrict to, const void *restrict from, Index count,
-                                Index first, Index phases, Index phase_length) {
+static void NAMED(interleave_phases)(void *restrict to, const void *restrict from, Index count,
+                                     Index first, Index phases, Index phase_length) {
     Index phase = first % phases, at = first / phases;
     if (phases == 1) {
         memcpy(to, (const T *)from + first, (size_t)count * sizeof(T));
@@ -160,9 +159,9 @@ static void NAMED(merge_phases)(void *restrict to, const void *restrict from, In
     }
 }
 
-static const Sums NAMED(sums) = {NAMED(add_row),  NAMED(add_element), NAMED(add_at),
-                                 NAMED(add_taps), NAMED(add_sums),    NAMED(divide),
-                                 NAMED(merge_phases)};
+static const Sums NAMED(sums) = {NAMED(add_row),          NAMED(add_element), NAMED(add_at),
+                                 NAMED(add_taps),         NAMED(add_sums),    NAMED(divide),
+                                 NAMED(interleave_phases)};
 #undef T
 
 #endif
