@@ -105,7 +105,7 @@ cdef inline void store_run(
         spread_row(to, step, results, count, format)
     elif plain and target.past_caches:
         stream_copy(to, results, count * format.bytes)
-    elif plain and count * format.bytes <= SHORT_BYTES:
+    elif plain and count * format.bytes <= SHORT_BYTES and format.bytes % 4 == 0:
         copy_bytes(to, results, count * format.bytes)
     else:
         store_row(to, results, count, format)
