@@ -196,6 +196,19 @@ def test_large_max_pool2d(
     check_max_pool(images, *kernel, 1, ceil_mode)
 
 
+@pytest.mark.parametrize("kernel", [2, 3])
+@pytest.mark.parametrize("dtype", ["i1", "u2"])
+def test_nothing_behind_results(level: str, threads: int, dtype: str, kernel: int) -> None:
+    """Results of any number of bytes end where they should: none is written in larger pieces."""
+    for width in (1, 2, 3, 5, 7):
+        images = integer_values((1, 1, 2 * kernel, kernel * width)).astype(dtype)
+        memory = np.full(64, 77, dtype)
+        out = memory[: 2 * width].reshape(1, 1, 2, width)
+        fastconv.max_pool2d(images, kernel, out=out)
+        assert_same(out, images.reshape(1, 1, 2, kernel, width, kernel).max((3, 5)))
+        assert (memory[2 * width :] == 77).all()
+
+
 def test_results_past_the_caches(level: str, threads: int) -> None:
     """The most common window does not overlap, so that NumPy can compute large results."""
     images = images_with_ties((4, 16, 384, 258), np.float32)

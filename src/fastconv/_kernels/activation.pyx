@@ -3,10 +3,10 @@
     relu:           out[i] = 0 if mask[i] else x[i], mask[i] = x[i] <= 0
     relu_backward:  out[i] = 0 if mask[i] else grad[i]
 
-a. The mask is a byte a number: a quarter of what the gradient would read if it looked at the result
-   (which users may also have changed by then).
-b. Arrays are contiguous; an item is a run of them, large enough to be worth the counter, small
-   enough to even out the threads' ends.
+a. The mask has a byte per number. That is a quarter of what the gradient would read if it looked at
+   the result, which users may also have changed by then.
+b. Arrays are contiguous. An item is a run of numbers, long enough to be worth taking from the
+   counter of items, and short enough that all threads end at about the same time.
 """
 
 from libc.stdint cimport uint8_t
@@ -15,7 +15,7 @@ cimport numpy as cnp
 
 from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.number cimport Number
-from fastconv._kernels.parallel cimport for_each, useful_threads
+from fastconv._kernels.parallel cimport Task, for_each, useful_threads
 from fastconv._kernels.planes cimport number_of
 from fastconv._kernels.window cimport ceil_div, smaller
 
@@ -36,46 +36,58 @@ cdef extern from "activation.h":
     const Activations *activations_of(Number number) noexcept nogil
 
 cdef enum:
-    RUN = 8 << 10  # numbers of an item
+    # Numbers of an item.
+    RUN = 8 << 10
 
 
-cdef struct Job:
+cdef struct Plan:
     const Activations *activations
     const char *source
-    uint8_t *mask  # or NULL
+    uint8_t *mask  # May be NULL where it would be written.
     char *out
-    Py_ssize_t bytes, count  # of a number; of numbers
+    Py_ssize_t bytes  # Of a number.
+    Py_ssize_t count  # Of all numbers.
+    double moved
+    int threads
 
 
 cdef void rectify_run(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
-    cdef const Job *job = <const Job *>data
-    cdef Py_ssize_t first = item * RUN, count = smaller(RUN, job.count - first)
-    cdef char *out = job.out + first * job.bytes
-    cdef const char *source = job.source + first * job.bytes
-    if job.mask == NULL:
-        job.activations.rectify(out, source, count)
+    """Rectify a run of numbers."""
+    cdef const Plan *plan = <const Plan *>data
+    cdef Py_ssize_t first = item * RUN, count = smaller(RUN, plan.count - first)
+    cdef char *out = plan.out + first * plan.bytes
+    cdef const char *source = plan.source + first * plan.bytes
+    if plan.mask == NULL:
+        plan.activations.rectify(out, source, count)
     else:
-        job.activations.rectify_masked(out, job.mask + first, source, count)
+        plan.activations.rectify_masked(out, plan.mask + first, source, count)
 
 
 cdef void clear_run(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
-    cdef const Job *job = <const Job *>data
-    cdef Py_ssize_t first = item * RUN, count = smaller(RUN, job.count - first)
-    job.activations.clear(
-        job.out + first * job.bytes, job.source + first * job.bytes, job.mask + first, count
+    """Copy a run of a gradient without what the mask marks."""
+    cdef const Plan *plan = <const Plan *>data
+    cdef Py_ssize_t first = item * RUN, count = smaller(RUN, plan.count - first)
+    plan.activations.clear(
+        plan.out + first * plan.bytes, plan.source + first * plan.bytes, plan.mask + first, count
     )
 
 
-cdef Job job_of(cnp.ndarray source, mask, cnp.ndarray out):
-    cdef Job job
-    job.source = <char *>cnp.PyArray_DATA(source)
-    job.mask = NULL
+cdef Plan make_plan(cnp.ndarray source, mask, cnp.ndarray out, int threads):
+    cdef Plan plan
+    plan.source = <char *>cnp.PyArray_DATA(source)
+    plan.mask = NULL
     if mask is not None:
-        job.mask = <uint8_t *>cnp.PyArray_DATA(<cnp.ndarray?>mask)
-    job.out = <char *>cnp.PyArray_DATA(out)
-    job.bytes, job.count = cnp.PyArray_ITEMSIZE(out), cnp.PyArray_SIZE(out)
-    job.activations = activations_of(number_of(out))
-    return job
+        plan.mask = <uint8_t *>cnp.PyArray_DATA(<cnp.ndarray?>mask)
+    plan.out = <char *>cnp.PyArray_DATA(out)
+    plan.bytes, plan.count = cnp.PyArray_ITEMSIZE(out), cnp.PyArray_SIZE(out)
+    plan.activations = activations_of(number_of(out))
+    plan.moved = <double>plan.count * (2 * plan.bytes + 1)
+    plan.threads = useful_threads(plan.moved, threads)
+    return plan
+
+
+cdef int run(const Plan *plan, Task task) except -1:
+    return for_each(task, plan, ceil_div(plan.count, RUN), 0, plan.moved, plan.threads)
 
 
 def relu(cnp.ndarray x, mask, cnp.ndarray out, int threads):
@@ -83,13 +95,11 @@ def relu(cnp.ndarray x, mask, cnp.ndarray out, int threads):
 
     All arrays here are contiguous and native; `x` and `out` are of one float dtype.
     """
-    cdef Job job = job_of(x, mask, out)
-    cdef double moved = <double>job.count * (2 * job.bytes + 1)
-    for_each(rectify_run, &job, ceil_div(job.count, RUN), 0, moved, useful_threads(moved, threads))
+    cdef Plan plan = make_plan(x, mask, out, threads)
+    run(&plan, rectify_run)
 
 
 def relu_backward(cnp.ndarray grad, mask, cnp.ndarray out, int threads):
     """Write `grad` where `mask` is not set, and zeros where it is."""
-    cdef Job job = job_of(grad, mask, out)
-    cdef double moved = <double>job.count * (2 * job.bytes + 1)
-    for_each(clear_run, &job, ceil_div(job.count, RUN), 0, moved, useful_threads(moved, threads))
+    cdef Plan plan = make_plan(grad, mask, out, threads)
+    run(&plan, clear_run)

@@ -7,7 +7,6 @@
 
 #include "window.h"
 
-
 /* copy_pixels reads and writes up to this many bytes beyond its last byte. */
 enum { OVERRUN_BYTES = 64 };
 
@@ -17,7 +16,7 @@ typedef struct {
     Index rows, row_stride; /* The rows of a window. */
     Index bytes;            /* The length of a row of a window. */
     Index pixel_stride;     /* The distance from a window to the next. */
-} Windows;
+} WindowLayout;
 
 /* Copy the rows of windows one after the other. Each copy has the constant size CHUNK >= bytes, so
  * that the compiler makes it a few instructions; the next copy overwrites the surplus. */
@@ -28,23 +27,31 @@ typedef struct {
                 memcpy(to, from + c * windows->channel_stride + kh * windows->row_stride, CHUNK)
 
 static inline void copy_rows(char *restrict to, const char *restrict from, Index pixels,
-                             const Windows *restrict windows, Index rows) {
+                             const WindowLayout *restrict windows, Index rows) {
     Index bytes = windows->bytes;
-    if (bytes == 1) COPY_ROWS(1);
-    else if (bytes == 2) COPY_ROWS(2);
-    else if (bytes <= 4) COPY_ROWS(4);
-    else if (bytes <= 8) COPY_ROWS(8);
-    else if (bytes <= 16) COPY_ROWS(16);
-    else if (bytes <= 32) COPY_ROWS(32);
-    else if (bytes <= 64) COPY_ROWS(64);
-    else COPY_ROWS((size_t)bytes);
+    if (bytes == 1)
+        COPY_ROWS(1);
+    else if (bytes == 2)
+        COPY_ROWS(2);
+    else if (bytes <= 4)
+        COPY_ROWS(4);
+    else if (bytes <= 8)
+        COPY_ROWS(8);
+    else if (bytes <= 16)
+        COPY_ROWS(16);
+    else if (bytes <= 32)
+        COPY_ROWS(32);
+    else if (bytes <= 64)
+        COPY_ROWS(64);
+    else
+        COPY_ROWS((size_t)bytes);
 }
 #undef COPY_ROWS
 
 /* Copy the windows of adjacent output pixels, each channel by channel. For the common sizes of
  * windows this is several times as fast if the compiler knows the number of rows. */
 static void copy_pixels(char *restrict to, const char *restrict from, Index pixels,
-                        const Windows *restrict windows) {
+                        const WindowLayout *restrict windows) {
     switch (windows->rows) {
         case 2: copy_rows(to, from, pixels, windows, 2); break;
         case 3: copy_rows(to, from, pixels, windows, 3); break;

@@ -1,17 +1,18 @@
 """Memory for large results, recycled.
 
-The first touch of fresh memory costs more than most kernels' own work on it: the operating system
-clears every page, at 8 GB/s in 4 KiB pages and 18 GB/s in huge pages where memory touched before
-takes 33 GB/s (plain stores) to 90 GB/s (streamed; 4 cores of a Xeon of 2023). Code that calls in
-a loop asks for the same sizes again and again. So the memory of a large result stays in a bounded
-list when its array dies, and the next result of about that size takes it from there.
+The first touch of fresh memory costs more than most kernels' own work on it. The operating system
+clears every page, at 8 GB/s in 4 KiB pages and 18 GB/s in huge pages. Memory that was touched
+before is written at 33 GB/s by plain stores, and at 90 GB/s by streamed ones (4 cores of a Xeon of
+2023). Code that calls in a loop asks for the same sizes again and again. So the memory of a large
+result stays in a bounded list when its array dies, and the next result of about that size takes it
+from there.
 
 NumPy's own allocator hook (NEP 49) does it: a result is an ordinary array that owns its data.
-Handing idle memory back with MADV_FREE until it is needed was tried and costs as much as it saves (3
-ms beside the 5 ms of writing 462 MiB). Instead, memory that has been idle for some seconds goes, when
-other memory is taken or given, and whenever Python collects garbage. Blocks whose ends were small
-pages, to waste nothing, were tried too: columns of 1 to 5 MiB that are kept took 1.6 to 2.8 times as
-long, as the operating system takes 0.4 us for such a page.
+Handing idle memory back with MADV_FREE until it is needed was tried. It costs as much as it saves:
+3 ms beside the 5 ms of writing 462 MiB. Instead, memory that has been idle for some seconds is
+freed when other memory is taken or given, and whenever Python collects garbage. Blocks whose ends
+were small pages, to waste nothing, were tried too: columns of 1 to 5 MiB that are kept took 1.6 to
+2.8 times as long, as the operating system takes 0.4 us for such a page.
 """
 
 import numpy as np
@@ -29,7 +30,7 @@ cdef extern from "memory.h":
     long idle_patience
 
 PATIENCE = 10
-"""Seconds after which idle memory goes: to touch 1 GiB of fresh memory takes a tenth of one."""
+"""Seconds after which idle memory is freed. To touch 1 GiB of fresh memory takes 0.1 s."""
 
 cdef object np_empty = np.empty
 cdef object recycling = new_handler_capsule()
@@ -45,12 +46,12 @@ def empty(shape, dtype):
 
 
 def release():
-    """Give back all idle memory."""
+    """Free all idle memory."""
     shrink_idle(0)
 
 
 def expire(phase=None, info=None):
-    """Give back what has been idle for some seconds; a callback of `gc.callbacks`."""
+    """Free memory that has been idle for some seconds; a callback of `gc.callbacks`."""
     expire_idle()
 
 
@@ -60,19 +61,19 @@ def held():
 
 
 def limit():
-    """Return how many bytes may be idle."""
+    """Return the number of bytes that may be idle."""
     return idle_limit
 
 
 def set_limit(size_t limit):
-    """Say how many bytes may be idle."""
+    """Set the number of bytes that may be idle, and free what exceeds it."""
     global idle_limit
     idle_limit = limit
     shrink_idle(limit)
 
 
 def set_patience(long seconds):
-    """Say after how many seconds idle memory goes."""
+    """Set the number of seconds after which idle memory is freed."""
     global idle_patience
     idle_patience = seconds
 

@@ -5,6 +5,7 @@ from libc.string cimport memset
 from fastconv._kernels.scratch cimport release, try_allocate
 from fastconv._kernels.stream cimport LINE_BYTES
 from fastconv._kernels.threads cimport report_team, team_size
+from fastconv._kernels.window cimport ceil_div
 
 cdef extern from "parallel.h":
     ctypedef void (*Task)(const void *job, Py_ssize_t item, char *scratch) noexcept nogil
@@ -34,6 +35,11 @@ cdef inline int useful_threads(double moved_bytes, int threads) noexcept:
 cdef inline Py_ssize_t wanted_items(int threads) noexcept:
     """Into how many items to cut work at least: several a thread even out their ends."""
     return 1 if threads == 1 else ITEMS_PER_THREAD * threads
+
+
+cdef inline Py_ssize_t rows_per_item(Py_ssize_t rows, Py_ssize_t planes, int threads) noexcept:
+    """How many rows an item has, where planes of `rows` rows are cut into the wanted items."""
+    return ceil_div(rows, ceil_div(wanted_items(threads), planes))
 
 
 cdef inline int for_each(

@@ -19,17 +19,23 @@ static void store_rows(char *restrict to, const char *restrict from, Index rows,
     }
 }
 
-/* Write the indices of max_pool2d: the position of each window's first tap plus the offset of
- * the tap that is the maximum. */
-#define STORE_INDICES(OFFSET)                                           \
-    for (Index r = 0; r < rows; r++, to += to_pitch, first += row_step) { \
-        Index position = first;                                         \
-        for (Index i = 0; i < count; i++, position += step)             \
-            to[i] = position + ((const OFFSET *)offsets)[r * pitch + i]; \
+/* The indices of neighbouring outputs of max_pool2d. */
+typedef struct {
+    Index rows, columns;
+    Index first;              /* The position of the first window's first tap in its plane. */
+    Index row_stride, stride; /* Positions from one window to the next, along both axes. */
+    Index pitch, to_pitch;    /* Elements from one row to the next: of offsets, and of indices. */
+} Positions;
+
+/* Write the position of each window's first tap plus the offset of the tap that is the maximum. */
+#define STORE_INDICES(OFFSET)                                                           \
+    for (Index r = 0; r < at.rows; r++, to += at.to_pitch, at.first += at.row_stride) { \
+        Index position = at.first;                                                      \
+        for (Index i = 0; i < at.columns; i++, position += at.stride)                   \
+            to[i] = position + ((const OFFSET *)offsets)[r * at.pitch + i];             \
     }
 static void store_indices(int64_t *restrict to, const void *restrict offsets, int wide,
-                          Index rows, Index to_pitch, Index pitch, Index count, Index first,
-                          Index row_step, Index step) {
+                          Positions at) {
     if (wide)
         STORE_INDICES(int64_t)
     else
@@ -49,12 +55,27 @@ static inline void start_indices(void *offsets, int wide, Index base, const Inde
 /* Convert a row of integers of any type to int64; larger unsigned values become negative. */
 #define WIDEN(TYPE) \
     for (Index i = 0; i < count; i++) to[i] = (int64_t)((const TYPE *)from)[i]
-static void widen_row(int64_t *restrict to, const void *restrict from, int is_unsigned,
-                      Index bytes, Index count) {
+static void widen_row(int64_t *restrict to, const void *restrict from, int is_unsigned, Index bytes,
+                      Index count) {
     switch (bytes) {
-        case 1: if (is_unsigned) WIDEN(uint8_t); else WIDEN(int8_t); break;
-        case 2: if (is_unsigned) WIDEN(uint16_t); else WIDEN(int16_t); break;
-        case 4: if (is_unsigned) WIDEN(uint32_t); else WIDEN(int32_t); break;
+        case 1:
+            if (is_unsigned)
+                WIDEN(uint8_t);
+            else
+                WIDEN(int8_t);
+            break;
+        case 2:
+            if (is_unsigned)
+                WIDEN(uint16_t);
+            else
+                WIDEN(int16_t);
+            break;
+        case 4:
+            if (is_unsigned)
+                WIDEN(uint32_t);
+            else
+                WIDEN(int32_t);
+            break;
         default: WIDEN(int64_t);
     }
 }

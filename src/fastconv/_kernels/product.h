@@ -36,11 +36,11 @@ typedef struct {
     void *to;
     Index to_pitch; /* to[r, c] lies at r*to_pitch + c. */
     void *sums;     /* For each row, this has room for the columns and two more vectors. */
-} Strip;
+} ThinProduct;
 
 typedef struct {
-    void (*by_rows)(const Strip *strip);
-    void (*by_columns)(const Strip *strip);
+    void (*by_rows)(const ThinProduct *product);
+    void (*by_columns)(const ThinProduct *product);
 } Thin;
 
 #define TEMPLATE "transpose.h"
@@ -58,15 +58,15 @@ static inline const Thin *thin_of(Number number) {
 
 /* Add the terms k to k + K to sums[r*room + c]. The last vector of columns overlaps the one
  * before it, so its sums have a separate place, after those of the whole vectors. */
-ALWAYS_INLINE void NAMED(add_terms)(const Strip *strip, Index room, Index k, const int K,
+ALWAYS_INLINE void NAMED(add_terms)(const ThinProduct *product, Index room, Index k, const int K,
                                     const int R) {
     typedef NAMED(Vec) Vec;
     typedef NAMED(Loose) Loose;
-    T *restrict sums = (T *)strip->sums;
-    const T *restrict matrix = (const T *)strip->matrix + k * strip->pitch;
-    Index columns = strip->columns, pitch = strip->pitch;
+    T *restrict sums = (T *)product->sums;
+    const T *restrict matrix = (const T *)product->matrix + k * product->pitch;
+    Index columns = product->columns, pitch = product->pitch;
     const T *x[THIN_ROWS];
-    UNROLL for (int r = 0; r < R; r++) x[r] = (const T *)strip->x[r] + k;
+    UNROLL for (int r = 0; r < R; r++) x[r] = (const T *)product->x[r] + k;
     for (Index c = 0; columns < LANES && c < columns; c++)
         UNROLL for (int r = 0; r < R; r++)
             UNROLL for (int i = 0; i < K; i++)
@@ -83,18 +83,18 @@ ALWAYS_INLINE void NAMED(add_terms)(const Strip *strip, Index room, Index k, con
     }
 }
 
-ALWAYS_INLINE void NAMED(by_rows_of)(const Strip *strip, const int R) {
-    Index columns = strip->columns;
+ALWAYS_INLINE void NAMED(by_rows_of)(const ThinProduct *product, const int R) {
+    Index columns = product->columns;
     Index whole = columns < LANES ? columns : columns / LANES * LANES, rest = columns - whole;
     Index room = whole + LANES;
-    for (Index k = 0, end; k < strip->terms; k = end) {
-        end = smaller(k + THIN_TERMS, strip->terms);
-        memset(strip->sums, 0, (size_t)(R * room) * sizeof(T));
-        for (; k + AT_ONCE <= end; k += AT_ONCE) NAMED(add_terms)(strip, room, k, AT_ONCE, R);
-        for (; k < end; k++) NAMED(add_terms)(strip, room, k, 1, R);
+    for (Index k = 0, end; k < product->terms; k = end) {
+        end = smaller(k + THIN_TERMS, product->terms);
+        memset(product->sums, 0, (size_t)(R * room) * sizeof(T));
+        for (; k + AT_ONCE <= end; k += AT_ONCE) NAMED(add_terms)(product, room, k, AT_ONCE, R);
+        for (; k < end; k++) NAMED(add_terms)(product, room, k, 1, R);
         for (int r = 0; r < R; r++) {
-            T *restrict to = (T *)strip->to + r * strip->to_pitch;
-            const T *restrict sums = (const T *)strip->sums + r * room;
+            T *restrict to = (T *)product->to + r * product->to_pitch;
+            const T *restrict sums = (const T *)product->sums + r * room;
             for (Index c = 0; c < whole; c++) to[c] += sums[c];
             for (Index c = 0; c < rest; c++) to[whole + c] += sums[room - rest + c];
         }
@@ -114,46 +114,46 @@ ALWAYS_INLINE void NAMED(load_square)(NAMED(Vec) *rows, const T *matrix, Index p
         memcpy(&rows[i], matrix + i * pitch, (size_t)smaller(count, LANES) * sizeof(T));
 }
 
-ALWAYS_INLINE void NAMED(by_columns_of)(const Strip *strip, const int R) {
+ALWAYS_INLINE void NAMED(by_columns_of)(const ThinProduct *product, const int R) {
     typedef NAMED(Vec) Vec;
-    for (Index c = 0; c < strip->columns; c += LANES) {
-        const T *matrix = (const T *)strip->matrix + c * strip->pitch;
-        T *to = (T *)strip->to + c;
-        Index columns = strip->columns - c;
+    for (Index c = 0; c < product->columns; c += LANES) {
+        const T *matrix = (const T *)product->matrix + c * product->pitch;
+        T *to = (T *)product->to + c;
+        Index columns = product->columns - c;
         size_t bytes = (size_t)smaller(columns, LANES) * sizeof(T);
         Vec total[THIN_ROWS] = {{0}};
-        UNROLL for (int r = 0; r < R; r++) memcpy(&total[r], to + r * strip->to_pitch, bytes);
-        for (Index k = 0, end; k < strip->terms; k = end) {
+        UNROLL for (int r = 0; r < R; r++) memcpy(&total[r], to + r * product->to_pitch, bytes);
+        for (Index k = 0, end; k < product->terms; k = end) {
             Vec rows[LANES], sums[THIN_ROWS] = {{0}};
-            end = smaller(k + THIN_TERMS, strip->terms);
+            end = smaller(k + THIN_TERMS, product->terms);
             for (; k + LANES <= end; k += LANES) {
-                NAMED(load_square)(rows, matrix + k, strip->pitch, columns, LANES);
+                NAMED(load_square)(rows, matrix + k, product->pitch, columns, LANES);
                 NAMED(transpose)(rows);
                 UNROLL for (int r = 0; r < R; r++)
                     UNROLL for (int i = 0; i < LANES; i++)
-                        sums[r] += rows[i] * ((const T *)strip->x[r])[k + i];
+                        sums[r] += rows[i] * ((const T *)product->x[r])[k + i];
             }
             if (k < end) {
-                NAMED(load_square)(rows, matrix + k, strip->pitch, columns, end - k);
+                NAMED(load_square)(rows, matrix + k, product->pitch, columns, end - k);
                 NAMED(transpose)(rows);
                 for (int r = 0; r < R; r++)
                     for (Index i = 0; k + i < end; i++)
-                        sums[r] += rows[i] * ((const T *)strip->x[r])[k + i];
+                        sums[r] += rows[i] * ((const T *)product->x[r])[k + i];
             }
             UNROLL for (int r = 0; r < R; r++) total[r] += sums[r];
         }
-        UNROLL for (int r = 0; r < R; r++) memcpy(to + r * strip->to_pitch, &total[r], bytes);
+        UNROLL for (int r = 0; r < R; r++) memcpy(to + r * product->to_pitch, &total[r], bytes);
     }
 }
 
-#define FOR_EACH_NUMBER_OF_ROWS(name)                            \
-    static void NAMED(name)(const Strip *strip) {                \
-        switch (strip->rows) {                                   \
-            case 1: NAMED(name##_of)(strip, 1); break;           \
-            case 2: NAMED(name##_of)(strip, 2); break;           \
-            case 3: NAMED(name##_of)(strip, 3); break;           \
-            default: NAMED(name##_of)(strip, THIN_ROWS); break;  \
-        }                                                        \
+#define FOR_EACH_NUMBER_OF_ROWS(name)                             \
+    static void NAMED(name)(const ThinProduct *product) {         \
+        switch (product->rows) {                                  \
+            case 1: NAMED(name##_of)(product, 1); break;          \
+            case 2: NAMED(name##_of)(product, 2); break;          \
+            case 3: NAMED(name##_of)(product, 3); break;          \
+            default: NAMED(name##_of)(product, THIN_ROWS); break; \
+        }                                                         \
     }
 FOR_EACH_NUMBER_OF_ROWS(by_rows)
 FOR_EACH_NUMBER_OF_ROWS(by_columns)

@@ -103,7 +103,7 @@ static void NAMED(divide)(void *to, Index rows, const Index *columns, Index coun
     for (Index i = 0; i < count; i++) ((T *)to)[i] /= (T)(rows * columns[i]);
 }
 
-static void NAMED(merge_phases)(void *restrict to, const void *restrict from, Index count,
+static void NAMED(interleave_phases)(void *restrict to, const void *restrict from, Index count,
                                 Index first, Index phases, Index phase_length) {
     Index phase = first % phases, at = first / phases;
     if (phases == 1) {
@@ -118,6 +118,6 @@ static void NAMED(merge_phases)(void *restrict to, const void *restrict from, In
 
 static const Sums NAMED(sums) = {NAMED(add_row),  NAMED(add_element), NAMED(add_at),
                                  NAMED(add_taps), NAMED(add_sums),    NAMED(divide),
-                                 NAMED(merge_phases)};
+                                 NAMED(interleave_phases)};
 
 #endif

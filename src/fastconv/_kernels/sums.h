@@ -24,8 +24,8 @@ typedef struct {
     void (*divide)(void *to, Index rows, const Index *columns, Index count);
     /* Copy the positions first, first+1, ... of a row that is stored de-interleaved into `phases`
      * rows. */
-    void (*merge_phases)(void *to, const void *from, Index count, Index first, Index phases,
-                         Index phase_length);
+    void (*interleave_phases)(void *to, const void *from, Index count, Index first, Index phases,
+                              Index phase_length);
 } Sums;
 
 #endif

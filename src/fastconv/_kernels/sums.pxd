@@ -22,7 +22,7 @@ cdef extern from "sums.h":
         void (*divide)(
             void *to, Py_ssize_t rows, const Py_ssize_t *columns, Py_ssize_t count
         ) noexcept nogil
-        void (*merge_phases)(
+        void (*interleave_phases)(
             void *to, const void *source, Py_ssize_t count, Py_ssize_t first, Py_ssize_t phases,
             Py_ssize_t phase_length,
         ) noexcept nogil

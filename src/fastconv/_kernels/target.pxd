@@ -88,11 +88,18 @@ cdef inline void store_rows(
         )
         return
     for r in range(rows):
-        if target.finish != NULL:
-            finish_run(target, place, step, results, count)
-        write_run(target, place, step, results, count)
+        store_run(target, place, step, results, count)
         place += row_stride
         results += pitch
+
+
+cdef inline void store_run(
+    const Target *target, Py_ssize_t place, Py_ssize_t step, char *results, Py_ssize_t count
+) noexcept nogil:
+    """Finish results, which may be overwritten, and write them to every `step`-th byte."""
+    if target.finish != NULL:
+        finish_run(target, place, step, results, count)
+    write_run(target, place, step, results, count)
 
 
 cdef inline void prefetch_residual(
@@ -123,7 +130,7 @@ cdef inline void write_run(
         store_row(to, results, count, format)
     elif target.past_caches:
         stream_copy(to, results, count * format.bytes)
-    elif count * format.bytes <= SHORT_BYTES:
+    elif count * format.bytes <= SHORT_BYTES and format.bytes % 4 == 0:
         copy_bytes(to, results, count * format.bytes)
     else:
         memcpy(to, results, count * format.bytes)

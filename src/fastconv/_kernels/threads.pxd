@@ -1,4 +1,4 @@
-"""What every parallel loop asks before it starts a team of threads, and tells behind it."""
+"""What every parallel loop asks before it starts a team of threads, and reports after it."""
 
 
 cdef int team_size(int wanted) noexcept nogil

@@ -1,9 +1,9 @@
 """OpenMP's own numbers of threads, and how many threads of a team are worth their start.
 
-a. libgomp ends the process when it cannot start a thread (`ulimit -v`, a container's limit of
-   processes). So the first time that a caller wants a larger team than it has, as many threads are
-   started and ended here, where failure is an answer. That costs about what libgomp's own start of
-   the team costs, which then finds the stacks in the C library's cache.
+a. libgomp ends the process when it cannot start a thread, because of `ulimit -v` or a container's
+   limit of processes. So the first time that a caller wants a larger team than it has, as many
+   threads are started and ended here, where a failure only makes the team smaller. That costs about
+   as much as libgomp's own start of the team, which then finds the stacks in the C library's cache.
 b. Where other programs have the processors, a team may take many times as long as one thread, as
    each call waits until all members have had their turn. A caller whose teams have lost time in
    this way computes alone for a while, which doubles each time that it happens again.
@@ -21,18 +21,18 @@ cdef extern from "threads.h":
     size_t stack_bytes
 
 openmp_date = OPENMP_DATE
-"""Date (yyyymm) of the OpenMP specification the kernels were built with; 0: none."""
+"""Date (yyyymm) of the OpenMP specification that the kernels were built with; 0 without OpenMP."""
 
 cdef int unlimited = 1 << 30  # OpenMP's number of threads while nobody has lowered it.
 
 
 cdef int team_size(int wanted) noexcept nogil:
-    """Return how many threads a parallel region of the calling thread shall have; at least 1."""
+    """Return the number of threads for a parallel region of the calling thread; at least 1."""
     return useful_team(wanted)
 
 
 cdef void report_team(double lost) noexcept nogil:
-    """Say how many seconds longer the calling thread's last team took than one thread."""
+    """Note how many seconds longer the calling thread's last team took than one thread."""
     note_team(lost)
 
 
@@ -47,7 +47,7 @@ def report(double lost):
 
 
 def adapt(bint teams):
-    """Say whether callers whose teams are slow compute alone; tests want whole teams always."""
+    """Set whether callers whose teams are slow compute alone; tests always want whole teams."""
     global adaptive
     adaptive = teams
 
@@ -58,18 +58,19 @@ def processors():
 
 
 def set_unlimited(int n):
-    """Say how many threads OpenMP has by itself; fewer are a limit."""
+    """Set the number of threads that OpenMP has by itself; a smaller one is a limit."""
     global unlimited
     unlimited = n
 
 
 def set_stack(size_t n_bytes):
-    """Say how large the stacks of OpenMP's threads are, 0 for the size that other threads have."""
+    """Set the bytes of the stacks of OpenMP's threads, 0 for the size that other threads have."""
     global stack_bytes
     stack_bytes = n_bytes
 
 
 cdef int allowed_now() noexcept:
+    """The number of threads that OpenMP allows the calling thread now."""
     cdef int most = omp_get_thread_limit(), now = omp_get_max_threads()
     return now if now < unlimited and now < most else most
 
