@@ -132,7 +132,8 @@ static inline void arrive(Team *team, double started) {
     while (!all_arrived(team)) nanosleep(&nap, NULL);
     if (omp_get_thread_num() != 0) {
         double seconds = lost_time(seconds_now() - now, worked, omp_get_num_threads());
-        int64_t lost = (int64_t)(1e9 * seconds), most = __atomic_load_n(&team->lost, __ATOMIC_RELAXED);
+        int64_t lost = (int64_t)(1e9 * seconds),
+                most = __atomic_load_n(&team->lost, __ATOMIC_RELAXED);
         while (lost > most && !__atomic_compare_exchange_n(&team->lost, &most, lost, 1,
                                                            __ATOMIC_RELAXED, __ATOMIC_RELAXED))
             continue;

@@ -205,8 +205,8 @@ static inline void deal_row(void *restrict even, void *restrict odd, const void 
 }
 
 /* Interleave two rows: to = even[0], odd[0], even[1], ... There may be one odd element fewer. */
-static inline void zip_rows(void *restrict to, const void *restrict even,
-                            const void *restrict odd, Index count, Index bytes) {
+static inline void zip_rows(void *restrict to, const void *restrict even, const void *restrict odd,
+                            Index count, Index bytes) {
     Index i = 0, pairs = count / 2;
 #define ZIP_PAIRS(T, N)                                                    \
     for (; pairs >= N && i < pairs; i += N) {                              \
@@ -233,8 +233,8 @@ static inline void zip_rows(void *restrict to, const void *restrict even,
 
 /* Return whether kernels can read a row in place. */
 static inline int is_plain(Format format, Index stride, const char *data) {
-    return stride == format.bytes && !format.swapped && !format.conversion
-        && (uintptr_t)data % (uintptr_t)format.bytes == 0;
+    return stride == format.bytes && !format.swapped && !format.conversion &&
+           (uintptr_t)data % (uintptr_t)format.bytes == 0;
 }
 
 /* Write scratch to a contiguous native row, and convert float32 to float16 for a float16 row. */
@@ -320,14 +320,14 @@ static void load_padded_row(void *to, const char *from, Index first, Index step,
 
 /* Copy the padded positions first, first+1, ... to scratch, de-interleaved into `phases` rows of
  * `count` elements that lie `phase_stride` bytes apart. */
-static inline void load_padded_phases(char *to, Index phase_stride, Index phases,
-                                      const char *from, Index first, Index count, Index stride,
-                                      const Axis *axis, Format format, const void *outside) {
+static inline void load_padded_phases(char *to, Index phase_stride, Index phases, const char *from,
+                                      Index first, Index count, Index stride, const Axis *axis,
+                                      Format format, const void *outside) {
     Index skipped = larger(first - axis->before, 0); /* The pixels left of the first position. */
     Index lead = axis->before + skipped - first;     /* The positions left of the first pixel. */
     Index pixels = smaller(axis->size - skipped, 2 * count - lead);
-    if (phases != 2 || !from || pixels < 0 || axis->pad_mode != PAD_CONSTANT
-        || !is_plain(format, stride, from)) {
+    if (phases != 2 || !from || pixels < 0 || axis->pad_mode != PAD_CONSTANT ||
+        !is_plain(format, stride, from)) {
         for (Index phase = 0; phase < phases; phase++)
             load_padded_row(to + phase * phase_stride, from, first + phase, phases, count, stride,
                             axis, format, outside);

@@ -46,8 +46,8 @@
 #else /* the template */
 
 /* This vector of T has as many lanes as Vec_double, to which it is converted. */
-typedef T NAMED(Half) __attribute__((vector_size(VECTOR_BYTES / 8 * sizeof(T)),
-                                     aligned(sizeof(T)), may_alias));
+typedef T NAMED(Half)
+    __attribute__((vector_size(VECTOR_BYTES / 8 * sizeof(T)), aligned(sizeof(T)), may_alias));
 
 /* Set to[j] = from[j], from[j + M], from[j + 2*M] ..., which is column j of the tiles' pixels. */
 ALWAYS_INLINE void NAMED(deal)(NAMED(Vec) *to, const T *from, const int M) {
