@@ -78,19 +78,28 @@ cdef inline void store_rows(
     the target; these begin at a place and lie row_stride bytes apart.
     """
     cdef const char *residual = target.residual
+    cdef char *to = target.data + place
     cdef Py_ssize_t r
-    if target.finish != NULL and is_plain_run(target, step) and not target.past_caches:
+    if target.past_caches or not is_plain_run(target, step):
+        for r in range(rows):
+            store_run(target, place + r * row_stride, step, results + r * pitch, count)
+    elif target.finish == NULL:
+        for r in range(rows):
+            copy_run(to + r * row_stride, results + r * pitch, count * target.format.bytes)
+    else:
         if residual != NULL:
             residual += place
         target.finish(
-            target.data + place, row_stride, results, pitch, residual, rows, count,
-            &target.activation,
+            to, row_stride, results, pitch, residual, rows, count, &target.activation
         )
-        return
-    for r in range(rows):
-        store_run(target, place, step, results, count)
-        place += row_stride
-        results += pitch
+
+
+cdef inline void copy_run(char *to, const char *results, Py_ssize_t bytes) noexcept nogil:
+    """Copy memory of native numbers; a call of memcpy takes longer than to copy a few of them."""
+    if bytes <= SHORT_BYTES and bytes % 4 == 0:
+        copy_bytes(to, results, bytes)
+    else:
+        memcpy(to, results, bytes)
 
 
 cdef inline void store_run(
@@ -130,10 +139,8 @@ cdef inline void write_run(
         store_row(to, results, count, format)
     elif target.past_caches:
         stream_copy(to, results, count * format.bytes)
-    elif count * format.bytes <= SHORT_BYTES and format.bytes % 4 == 0:
-        copy_bytes(to, results, count * format.bytes)
     else:
-        memcpy(to, results, count * format.bytes)
+        copy_run(to, results, count * format.bytes)
 
 
 cdef inline void finish_run(

@@ -210,39 +210,59 @@ static Index NAMED(correlate)(void *to, Index to_pitch, Index out_rows, Index ve
 #undef CASE
 }
 
+/* Write a vector of outputs; `left` are those of the plane, unless all `fits`. */
+ALWAYS_INLINE void NAMED(store_outputs)(T *to, NAMED(Vec) sums, Index left, const int fits) {
+    if (fits || left >= LANES)
+        *(NAMED(Loose) *)to = sums;
+    else
+        memcpy(to, &sums, (size_t)left * sizeof(T));
+}
+
+/* Add the residual to such a vector, and clip it. */
+ALWAYS_INLINE NAMED(Vec) NAMED(finish_outputs)(const PlaneOutputs *plane, Index at,
+                                               NAMED(Vec) sums, Index left, const int fits) {
+    if (plane->residual) {
+        const T *residual = (const T *)plane->residual + at;
+        if (fits || left >= LANES)
+            sums += *(const NAMED(Loose) *)residual;
+        else
+            for (Index i = 0; i < left; i++) sums[i] += residual[i];
+    }
+    if (plane->clips) sums = NAMED(clip)(sums, NAMED(all)(plane->low), NAMED(all)(plane->high));
+    return sums;
+}
+
 /* Compute a plane in blocks of R rows and V vectors. The last blocks overlap those before them,
  * so that they end with the plane. A row narrower than a vector overwrites numbers after it,
  * which are written again later. */
 ALWAYS_INLINE void NAMED(correlate_plane_of)(const PlaneOutputs *plane, const int KH, const int S,
                                              const int R, const int V) {
-    typedef NAMED(Vec) Vec;
-    const Index out_h = plane->out_h, out_w = plane->out_w, pixels = out_h * out_w;
+    const Index out_h = plane->out_h, out_w = plane->out_w, pitch = plane->pitch;
     const Index step = V == 2 ? smaller(LANES, out_w - LANES) : LANES;
-    const Index width = (V - 1) * step + LANES, pitch = plane->pitch;
-    const T *image = (const T *)plane->image, *residual = (const T *)plane->residual;
+    const Index width = (V - 1) * step + LANES;
+    const T *image = (const T *)plane->image, *filter = (const T *)plane->filter;
     const T start = *(const T *)plane->start;
-    const Vec low = NAMED(all)(plane->low), high = NAMED(all)(plane->high);
-    const int clips = plane->clips;
-    T *to = (T *)plane->to;
+    const int finishes = plane->residual || plane->clips;
+    T *const to = (T *)plane->to;
     for (Index i = 0; i < out_h; i += R)
         for (Index j = 0; j < out_w; j += width) {
             Index y = smaller(i, out_h - R), x = larger(0, smaller(j, out_w - width));
-            Vec acc[PLANE_TALL][PLANE_VECTORS];
-            NAMED(accumulate)(acc, image + y * S * pitch + x, pitch, (const T *)plane->filter,
-                              plane->kernel_w, plane->columns, step, KH, S, R, V);
+            NAMED(Vec) acc[PLANE_TALL][PLANE_VECTORS];
+            NAMED(accumulate)(acc, image + y * S * pitch + x, pitch, filter, plane->kernel_w,
+                              plane->columns, step, KH, S, R, V);
+            UNROLL for (int r = 0; r < R; r++)
+                UNROLL for (int v = 0; v < V; v++) acc[r][v] += start;
+            const Index at = y * out_w + x, left = out_h * out_w - at;
+            if (finishes)
+                UNROLL for (int r = 0; r < R; r++)
+                    UNROLL for (int v = 0; v < V; v++) {
+                        Index q = r * out_w + v * step;
+                        acc[r][v] = NAMED(finish_outputs)(plane, at + q, acc[r][v], left - q, V > 1);
+                    }
             UNROLL for (int r = 0; r < R; r++)
                 UNROLL for (int v = 0; v < V; v++) {
-                    Index at = (y + r) * out_w + x + v * step, left = pixels - at;
-                    Vec sums = acc[r][v] + start;
-                    if (V > 1 || left >= LANES) {
-                        if (residual) sums += *(const NAMED(Loose) *)(residual + at);
-                        if (clips) sums = NAMED(clip)(sums, low, high);
-                        *(NAMED(Loose) *)(to + at) = sums;
-                    } else {
-                        for (Index q = 0; residual && q < left; q++) sums[q] += residual[at + q];
-                        if (clips) sums = NAMED(clip)(sums, low, high);
-                        memcpy(to + at, &sums, (size_t)left * sizeof(T));
-                    }
+                    Index q = r * out_w + v * step;
+                    NAMED(store_outputs)(to + at + q, acc[r][v], left - q, V > 1);
                 }
         }
 }
