@@ -25,6 +25,11 @@ LARGEST = {"images": 1 << 19, "columns": 1 << 20, "convolved": 1 << 19, "product
 """Limits for the elements or multiplications of a call: a few MB, and mostly less than 0.1 s."""
 
 
+ACTIVATIONS = [None, "relu", "relu6", "leaky_relu", "hardswish", "hardsigmoid", "sigmoid", "silu"]
+ACTIVATIONS += [("clip", -1.0, 2.5), "tanh"]
+"""Activations of convolutions; the last is none."""
+
+
 class Source(str):
     """A part of an expression, which the text of a call contains without quotes."""
 
@@ -213,6 +218,11 @@ def convolution(draw: Draw, function: str) -> Source:
         shape, filters = pixels, channels
     if draw.chance(0.6):
         keywords["bias"] = draw.array((filters,), others)
+    if function == "finished":
+        function = "conv2d"
+        keywords["activation"] = draw.choice(ACTIVATIONS)
+        if draw.chance(0.7):
+            keywords["residual"] = draw.array(pixels, others if draw.chance(0.9) else REFUSED)
     return draw.call(function, draw.array(shape, dtypes), draw.array(weight, others), **keywords)
 
 
@@ -274,7 +284,10 @@ MAKERS: dict[Callable[[Draw, str], Source], dict[str, int]] = {
         **{"max_pool2d": 150, "max_pool2d_backward": 80, "max_unpool2d": 80},
         **{"avg_pool2d": 100, "avg_pool2d_backward": 80},
     },
-    convolution: {"conv2d": 360, "conv2d_backward": 200, "conv_transpose2d": 160, "plan": 60},
+    convolution: {
+        **{"conv2d": 360, "conv2d_backward": 200, "conv_transpose2d": 160, "plan": 60},
+        "finished": 100,  # conv2d with a residual or an activation
+    },
     product: {"matmul": 200},
     activation: {"relu": 40, "relu_backward": 30},
     layer: {
