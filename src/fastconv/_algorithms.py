@@ -224,8 +224,9 @@ class Winograd:
             ):
                 DIRECT.run(problem, first, second, out)
             return
-        if epilogue is not None and epilogue.residual is not None:
-            epilogue = epilogue._replace(residual=_kept(epilogue.residual, out))
+        if epilogue is not None:
+            bias, residual, activation = epilogue
+            epilogue = bias, _kept(residual, out), activation
         marks = np.zeros(problem.batch, np.uint8)
         adjoint = problem.kind == "adjoint"
         _kernels.winograd.convolve_tiles(
@@ -237,13 +238,13 @@ class Winograd:
             DIRECT.run(problem, first, second, out, epilogue, marks)
 
 
-def _kept(residual: Array, out: Array) -> Array:
+def _kept(residual: Array | None, out: Array) -> Array | None:
     """Return a residual that is still there when tiles have overwritten `out`.
 
     Images with NaN are computed again, and need what `out` held. The copy is made as large as
     memory must be to be recycled, because new memory would take longer than the copy itself.
     """
-    if not np.may_share_memory(residual, out):
+    if residual is None or not np.may_share_memory(residual, out):
         return residual
     size = max(out.size, RECYCLED_BYTES // out.itemsize)
     kept = new_array((size,), out.dtype)[: out.size].reshape(out.shape)

@@ -26,12 +26,8 @@ class Activation(NamedTuple):
     b: float
 
 
-class Epilogue(NamedTuple):
-    """What the kernels add to sums, and what they apply then; None is nothing."""
-
-    bias: Array | None
-    residual: Array | None
-    activation: Activation | None
+Epilogue: TypeAlias = tuple[Array | None, Array | None, Activation | None]
+"""Bias and residual, which kernels add to sums, and the activation that they apply then."""
 
 
 CLIP, LEAKY_RELU, HARD_SIGMOID, HARD_SWISH, SIGMOID, SILU = range(1, 7)
@@ -100,7 +96,7 @@ def read_epilogue(
                 added = np.require(added, dtype, ["C", "A"])
     if offsets is None and added is None and function is None:
         return NOTHING
-    return Epilogue(offsets, added, function), apart
+    return (offsets, added, function), apart
 
 
 def _is_same_memory(array: Array, out: Array | None) -> bool:

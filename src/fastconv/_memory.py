@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy import empty
 
 from fastconv import _limits
 from fastconv._errors import argument_error
@@ -22,12 +21,15 @@ RECYCLED_BYTES = 1 << 20
 
 def new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Return an uninitialised array for a result."""
-    n_bytes = dtype.itemsize * prod(shape)
-    if 0 < n_bytes < RECYCLED_BYTES:
-        return empty(shape, dtype)
+    array: npt.NDArray[Any] | None = memory.small(shape, dtype, RECYCLED_BYTES)
+    return _large_array(shape, dtype) if array is None else array
+
+
+def _large_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return an array in recycled memory, or an empty one."""
     if dtype.itemsize * prod(n or 1 for n in shape) > sys.maxsize:  # NumPy's limit
         raise argument_error(ValueError, f"the result is too large: shape {shape} of {dtype}")
-    if n_bytes == 0:
+    if 0 in shape or prod(shape) * dtype.itemsize < RECYCLED_BYTES:
         return np.empty(shape, dtype)
     array: npt.NDArray[Any] = memory.empty(shape, dtype)
     return array

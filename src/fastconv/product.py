@@ -97,14 +97,16 @@ def matmul(
 
 def _multiply(left: Array, right: Array, row: Array | None, out: Array) -> None:
     """Run the kernel in the dtype of `out`, on copies of the matrices that it cannot read."""
-    kernel, dtype = _kernels.product, out.dtype
+    kernel, dtype, threads = _kernels.product, out.dtype, _threads.count()
+    if row is not None:
+        row = np.require(row, dtype, ["C", "A"])
+    if left.dtype is right.dtype is dtype and kernel.multiply(left, right, row, out, threads):
+        return
     if left.dtype is not dtype or not kernel.reads(left):
         left = left.astype(dtype, "C")
     if right.dtype is not dtype or not kernel.reads(right):
         right = right.astype(dtype, "C")
-    if row is not None:
-        row = np.require(row, dtype, ["C", "A"])
-    kernel.multiply(left, right, row, out, _threads.count())
+    kernel.multiply(left, right, row, out, threads)
 
 
 def _check_dimensions(array: Array, name: str) -> None:

@@ -399,7 +399,7 @@ def forward(
 ):
     """Write the convolution of images (n, c, h, w) with weight (f, c/groups, kh, kw).
 
-    `epilogue` is an `Epilogue` or None. Images whose byte in `marks` is 0 are left alone, unless
+    `epilogue` is a tuple (bias, residual, activation), each of which may be None, or None. Images whose byte in `marks` is 0 are left alone, unless
     `marks` is None.
     """
     cdef Problem problem

@@ -17,9 +17,14 @@ were small pages, to waste nothing, were tried too: columns of 1 to 5 MiB that a
 
 import numpy as np
 
+from cpython.ref cimport Py_INCREF
+
 cimport numpy as cnp
 
 cnp.import_array()
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_Empty(int ndim, cnp.npy_intp *sizes, cnp.dtype dtype, int fortran)
 
 cdef extern from "memory.h":
     object new_handler_capsule()
@@ -28,6 +33,9 @@ cdef extern from "memory.h":
     size_t idle_bytes "idle.bytes"
     size_t idle_limit
     long idle_patience
+
+cdef enum:
+    FEW_DIMENSIONS = 8
 
 PATIENCE = 10
 """Seconds after which idle memory is freed. To touch 1 GiB of fresh memory takes 0.1 s."""
@@ -43,6 +51,22 @@ def empty(shape, dtype):
         return np_empty(shape, dtype)
     finally:
         cnp.PyDataMem_SetHandler(previous)
+
+
+def small(tuple shape, cnp.dtype dtype, double limit):
+    """Return an uninitialised array that has a few bytes, or None if it would have none or more."""
+    cdef cnp.npy_intp sizes[FEW_DIMENSIONS]
+    cdef int ndim = <int>len(shape), i
+    cdef double n_bytes = cnp.PyDataType_ELSIZE(dtype)
+    if ndim > FEW_DIMENSIONS:
+        return None
+    for i in range(ndim):
+        sizes[i] = shape[i]
+        n_bytes *= sizes[i]
+    if n_bytes <= 0 or n_bytes >= limit:
+        return None
+    Py_INCREF(dtype)  # The array takes a reference over.
+    return PyArray_Empty(ndim, sizes, dtype, False)
 
 
 def release():

@@ -37,7 +37,7 @@ cdef inline int describe(
     Problem *problem, cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, Py_ssize_t groups,
     bint adjoint, epilogue,
 ) except -1:
-    """Read arrays (n, c, h, w), weights (f, c/groups, kh, kw) and what `Epilogue` holds, or None."""
+    """Read arrays (n, c, h, w), weights (f, c/groups, kh, kw) and an epilogue or None."""
     cdef cnp.ndarray bias
     memset(problem, 0, sizeof(problem[0]))
     problem.target = target_of(out)
@@ -50,12 +50,13 @@ cdef inline int describe(
     problem.filters, problem.adjoint = problem.weights.filters, adjoint
     if epilogue is None:
         return 0
-    if epilogue.bias is not None:
-        bias = epilogue.bias
+    offsets, residual, activation = epilogue
+    if offsets is not None:
+        bias = offsets
         problem.bias = <const char *>cnp.PyArray_DATA(bias)
         problem.bias_stride = cnp.PyArray_STRIDE(bias, 0)
         problem.bias_format = converted_format(bias, problem.number)
-    return finish_with(&problem.target, epilogue.residual, epilogue.activation)
+    return finish_with(&problem.target, residual, activation)
 
 
 cdef inline void load_bias(

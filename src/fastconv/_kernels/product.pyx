@@ -375,7 +375,7 @@ cdef inline Product turned(const Product *product) noexcept:
     return row
 
 
-def reads(cnp.ndarray array):
+cpdef bint reads(cnp.ndarray array):
     """Whether `multiply` reads a matrix of its dtype where it lies."""
     cdef Py_ssize_t bytes = cnp.PyArray_ITEMSIZE(array)
     cdef Py_ssize_t row = cnp.PyArray_STRIDE(array, 0), column = cnp.PyArray_STRIDE(array, 1)
@@ -390,13 +390,20 @@ def reads(cnp.ndarray array):
 
 
 def multiply(cnp.ndarray a, cnp.ndarray b, bias, cnp.ndarray out, int threads):
-    """Write a @ b + bias, all of one dtype, float32 or float64; `bias` is contiguous or None."""
-    cdef Product product = product_of(a, b, bias, out)
+    """Write a @ b + bias, all of one dtype, float32 or float64; `bias` is contiguous or None.
+
+    Return whether both matrices can be read where they lie; if not, nothing is written.
+    """
+    cdef Product product
+    if not reads(a) or not reads(b):
+        return False
+    product = product_of(a, b, bias, out)
     if product.m == 0 or product.n == 0:
-        return
+        return True
     if product.n == 1 and product.m > 1:
         product = turned(&product)
     if product.m <= THIN_ROWS:
         run_thin(&product, threads)
     else:
         run(&product, threads)
+    return True

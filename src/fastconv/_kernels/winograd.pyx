@@ -585,7 +585,7 @@ def convolve_tiles(
     """Write the convolution of images (n, c, h, w) with weight (f, c/groups, 3, 3) or, transposed,
     the adjoint of the one that brings `out` to `source`, its padding taken for zeros.
 
-    `epilogue` is an `Epilogue` or None. Tiles are of 2 x 2 or 4 x 4 outputs. What is not finite is not
+    `epilogue` is a tuple (bias, residual, activation), each of which may be None, or None. Tiles are of 2 x 2 or 4 x 4 outputs. What is not finite is not
     right: `marks` of the images where that occurs, bytes, become 1."""
     cdef Problem problem
     cdef Plan plan
