@@ -19,8 +19,8 @@ VERSION_1 = "5:memory:/user/job\n4:cpu,cpuacct:/user/job\n0::/elsewhere\n"
 @pytest.fixture
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the process control groups of its own making."""
-    monkeypatch.setattr(_limits, "GROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr(_limits, "MEMBERSHIP", tmp_path / "membership")
+    monkeypatch.setattr(_limits, "GROUPS", str(tmp_path / "cgroup"))
+    monkeypatch.setattr(_limits, "MEMBERSHIP", str(tmp_path / "membership"))
     return tmp_path / "cgroup"
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
-GROUPS = Path("/sys/fs/cgroup")
-MEMBERSHIP = Path("/proc/self/cgroup")
+GROUPS = "/sys/fs/cgroup"
+MEMBERSHIP = "/proc/self/cgroup"
 
 
 def cpu_quota() -> float:
@@ -52,19 +51,22 @@ def _settings(name: str, controller: str = "") -> Iterator[str]:
     1, whose controllers have trees of their own. A container may see its own group as the root.
     """
     try:
-        # A group's name may be any bytes.
-        lines = MEMBERSHIP.read_text(errors="surrogateescape").splitlines()
+        # A group's name may be any bytes. (pathlib would be half of the time to import fastconv.)
+        with open(MEMBERSHIP, errors="surrogateescape") as file:
+            lines = file.read().splitlines()
     except OSError:
         return
-    top = GROUPS / controller
+    top = os.path.join(GROUPS, controller) if controller else GROUPS
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controller not in controllers.split(","):
             continue
-        group = Path(f"{top}{path}")
-        for folder in [group, *group.parents]:
+        folder = f"{top}{path}".rstrip("/")
+        while True:
             # A group may have no such limit, or lie outside of the container.
-            with suppress(OSError):
-                yield (folder / name).read_text().strip()
-            if folder == top:
+            with suppress(OSError), open(os.path.join(folder, name)) as file:
+                yield file.read().strip()
+            above = os.path.dirname(folder)
+            if folder in (top, above):
                 break
+            folder = above

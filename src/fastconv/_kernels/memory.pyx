@@ -60,9 +60,12 @@ def small(tuple shape, cnp.dtype dtype, double limit):
     cdef double n_bytes = cnp.PyDataType_ELSIZE(dtype)
     if ndim > FEW_DIMENSIONS:
         return None
-    for i in range(ndim):
-        sizes[i] = shape[i]
-        n_bytes *= sizes[i]
+    try:
+        for i in range(ndim):
+            sizes[i] = shape[i]
+            n_bytes *= sizes[i]
+    except OverflowError:
+        return None
     if n_bytes <= 0 or n_bytes >= limit:
         return None
     Py_INCREF(dtype)  # The array takes a reference over.
