@@ -8,6 +8,7 @@ that the compiler works, and whether it supports OpenMP.
 import os
 import platform
 import runpy
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -65,6 +66,8 @@ def extension(source: str, level: str | None = None) -> Extension:
     flags = LEVELS.compiler_flags(level) if level else []
     macros = list(MACROS)
     if level:
+        # All levels compile the same C file, whose module has no level in its name.
+        macros.append((f"PyInit_{source}", f"PyInit_{source}_{level}"))
         microkernels = f"{PACKAGE}.{LEVELS.module('microkernels', level)}"
         macros.append(("FASTCONV_LEVEL", f'"{level}"'))
         macros.append(("FASTCONV_MICROKERNELS", f'"{microkernels}"'))
@@ -81,31 +84,28 @@ def extension(source: str, level: str | None = None) -> Extension:
 
 
 def generate(ext: Extension) -> list[str]:
-    """Turn a module's source into C, in a directory of its own; return the C file.
+    """Turn a module's source into C, once for all levels; return a copy that is the module's own.
 
-    Several modules made from one source need one `cythonize` call each: a single call with all of
-    them confuses its bookkeeping, and separate directories keep parallel builds apart.
+    Object files are named after C files, so modules that are compiled in parallel need one each.
     """
     [source] = ext.sources
-    folder = GENERATED / ext.name.rpartition(".")[2]
-    result = str((folder / source).with_suffix(".c"))
+    name = Path(source).stem
+    generated = (GENERATED / name / source).with_suffix(".c")
     # `cythonize` would always rebuild: every isolated build has a new copy of NumPy's declarations.
     declarations = [path for path in ext.depends if path.endswith((".pxd", ".py", ".txt"))]
-    if newer_group([source, *declarations], result):
+    if newer_group([source, *declarations], str(generated)):
         cythonize(
-            [ext],
-            build_dir=str(folder),
+            [Extension(f"{PACKAGE}.{name}", [source], define_macros=ext.define_macros)],
+            build_dir=str(GENERATED / name),
             include_path=["src"],
             compiler_directives=DIRECTIVES,
             force=True,
             quiet=True,
         )
-        # `cythonize` puts copies of the included files beside the C file. The compiler would
-        # include these instead of the files in the source tree, even after those are edited.
-        for copy in folder.rglob("*.[ch]"):
-            if copy != Path(result):
-                copy.unlink()
-    return [result]
+    result = GENERATED / f"{ext.name.rpartition('.')[2]}.c"
+    if newer_group([str(generated)], str(result)):
+        shutil.copyfile(generated, result)
+    return [str(result)]
 
 
 class Build(build_ext):
