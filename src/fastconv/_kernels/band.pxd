@@ -264,7 +264,7 @@ cdef inline void load_inside(
     const Band *band, Py_ssize_t n, Py_ssize_t c, char *to
 ) noexcept nogil:
     """Copy a plane to a band of all its outputs that holds the padding already."""
-    cdef Py_ssize_t bytes = band.source.format.bytes, phase_bytes = band.phase_length * bytes, y
+    cdef Py_ssize_t bytes = band.source.format.bytes, phase_bytes = band.phase_length * bytes, _y
     cdef Py_ssize_t above = before_pixels(&band.h), first = before_pixels(&band.w)
     cdef Py_ssize_t second = first + 1  # where the second pixel of a row lies
     cdef Py_ssize_t rows = smaller(band.h.source.size, band.channel_rows - above)
@@ -275,7 +275,7 @@ cdef inline void load_inside(
         band.source.data + n * band.source.stride_n + c * band.source.stride_c
     )
     to += above * band.pitch * bytes
-    for y in range(rows):
+    for _y in range(rows):
         if band.w.deal == 1:
             copy_bytes(to + first * bytes, source, pixels * bytes)
         else:

@@ -3,26 +3,28 @@
     out[n, f, oh, ow] = activation(bias[f] + residual[n, f, oh, ow] + sum over (c, kh, kw) of
         weight[f, c, kh, kw] * padded(image[n, c])[oh*SH + kh*DH, ow*SW + kw*DW])
 
-a. Everything is a sum over steps k = (c, kh, kw) of packed weights times source pixels, done by the
-   register tiles of tile.c. The transposed convolution, which is also the gradient of the input, is
-   the same sum: the outputs y with y % SH == r (a *phase*) take part only in the taps kh with
-   (r - kh*DH) % SH == 0, and lie SH apart, while their sources lie next to each other. A forward
-   convolution is one phase with all taps; a transposed one has SH x SW.
+a. Everything is a sum over steps k = (c, kh, kw) of packed weights times source pixels, which the
+   register tiles of tile.c compute. The transposed convolution, which is also the gradient of the
+   input, is the same sum. Its outputs y with y % SH == r (a *phase*) depend only on the taps kh
+   with (r - kh*DH) % SH == 0. They lie SH apart, and their sources lie next to each other. A
+   forward convolution is one phase with all taps; a transposed one has SH x SW phases.
 b. An item is a band of output rows of one image (or a few whole small images), of one group, for a
    range of its filters. The band's source is copied to scratch with its padding, so that every pad
-   mode, layout and dtype costs the same; rows are dealt to SW phases, so that neighbouring outputs
-   find a tap side by side. A table gives each step's offset in the band. 1x1 windows without padding
-   read the image where it lies, H*W as one row. Windows too large for a band in scratch are gathered
-   for one run of outputs, a chunk of steps at a time.
-c. Loops inside an item: block of filters, group of rows, tile of pixels; all steps in one call of the
-   tile. Weights are packed once a call to [pair of phases][group][block][step][filter]; a block that
-   only one item uses is packed by it into its own scratch, where it stays in cache. Sums of a block of
-   filters for a group of rows lie in scratch as [filter][pixel], from where whole rows go out. A
-   thread keeps its band for the next item that has the same.
-d. Lanes of vectors are filters (direct.pxd) or, for few filters a group, pixels (planar.pxd).
-e. The adjoint of padding with other than zeros adds a gradient in the padding to the pixel shown
-   there: a second pass computes the padding's positions alone and adds them.
-f. An item owns what it writes, and each sum runs in an order that the shape determines: results do
+   mode, layout and dtype costs the same. Rows are de-interleaved into SW phases, so that a tap of
+   neighbouring outputs is contiguous. A table contains each step's offset in the band. Windows of
+   1x1 without padding read the image where it lies, with H*W as one row. Windows that are too
+   large for a band in scratch are gathered: the pixels of one run of outputs are copied for a
+   chunk of steps at a time.
+c. The loops inside an item are over blocks of filters, groups of rows and tiles of pixels. Within
+   a tile, one call takes all steps. Weights are packed once per call, to [pair of
+   phases][group][block][step][filter]. If only one item uses a block, that item packs it into its
+   own scratch, where it stays in the cache. The sums of a block of filters for a group of rows lie
+   in scratch as [filter][pixel], and are written in whole rows. A thread keeps its band for the
+   next item that needs the same.
+d. Lanes of vectors are filters (direct.pxd) or, for few filters per group, pixels (planar.pxd).
+e. If the padding is not zeros, the adjoint adds the gradient of each padded position to the pixel
+   that is shown there. A second pass computes the positions in the padding alone and adds them.
+f. An item owns what it writes, and the shape determines the order of each sum. Therefore results do
    not depend on the number of threads.
 g. Layout and blocking follow E. Georganas et al., "Anatomy of High-Performance Deep Learning
    Convolutions on SIMD Architectures", SC18.
@@ -249,8 +251,8 @@ cdef void convolve(const void *data, Py_ssize_t item, char *scratch) noexcept no
 
 
 cdef void convolve_fold(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
-    """Compute all bands of an image and a group, one after the other: several positions are added to
-    one pixel, in this order."""
+    """Compute all bands of an image and a group, one after the other, because several positions are
+    added to one pixel, in this order."""
     cdef const Call *call = <const Call *>data
     cdef const Band *band = &call.plan.band
     cdef Py_ssize_t groups = call.plan.problem.groups, split, i, j
@@ -428,8 +430,10 @@ def transposed(
     cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, cnp.ndarray window, Py_ssize_t groups,
     epilogue, cnp.ndarray marks, int threads,
 ):
-    """Write the adjoint of the convolution that brings `out` (n, f, h, w) to `source`; `epilogue` and
-    `marks` as in `forward`."""
+    """Write the adjoint of the convolution that brings `out` (n, f, h, w) to `source`.
+
+    `epilogue` and `marks` are those of `forward`.
+    """
     cdef Problem problem
     cdef const Window *win = window_of(window)
     cdef const Axis *h = &win.h

@@ -1,7 +1,7 @@
 """The outputs of an item where lanes of vectors are filters.
 
-A step's packed weights are two vectors of filters; the tile multiplies them with one source pixel per
-output. Sums come out of the tile as [pixel][filter] and are transposed to [filter][pixel].
+A step's packed weights are two vectors of filters. The register tile multiplies them with one
+source pixel per output. Its sums lie as [pixel][filter], and are transposed to [filter][pixel].
 """
 
 from fastconv._kernels.band cimport Band, Phase

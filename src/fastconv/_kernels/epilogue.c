@@ -30,9 +30,20 @@ ALWAYS_INLINE NAMED(Vec) NAMED(exponential)(NAMED(Vec) t) {
     typedef NAMED(Vec) Vec;
     typedef NAMED(Mask) Mask;
     static const double inverse_factorials[] = {
-        1.0,         1.0,          1.0 / 2,       1.0 / 6,        1.0 / 24,
-        1.0 / 120,   1.0 / 720,    1.0 / 5040,    1.0 / 40320,    1.0 / 362880,
-        1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0,
+        1.0,
+        1.0,
+        1.0 / 2,
+        1.0 / 6,
+        1.0 / 24,
+        1.0 / 120,
+        1.0 / 720,
+        1.0 / 5040,
+        1.0 / 40320,
+        1.0 / 362880,
+        1.0 / 3628800,
+        1.0 / 39916800,
+        1.0 / 479001600,
+        1.0 / 6227020800.0,
     };
     /* Adding it rounds to an integer, which is left in the low bits. */
     const Vec magic = NAMED(all)(IS_FLOAT ? 0x1.8p23 : 0x1.8p52);

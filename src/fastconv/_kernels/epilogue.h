@@ -25,8 +25,7 @@ typedef struct {
  * and of the residual lie to_stride bytes apart, rows of sums `pitch` bytes. A residual of NULL is
  * zeros. Both may be `to` itself. NaN stays NaN. */
 typedef void (*Finish)(void *to, Index to_stride, const void *sums, Index pitch,
-                       const void *residual, Index rows, Index count,
-                       const Activation *activation);
+                       const void *residual, Index rows, Index count, const Activation *activation);
 
 /* Ask for memory that will be read, into L2. */
 static inline void prefetch(const char *from, Index bytes) {

@@ -8,9 +8,9 @@ a. The tile's lanes are filters, its "pixels" taps, its steps the outputs' pixel
    some outputs are packed to [block][pixel][filter]; the image is copied to scratch as for the
    convolution itself (band.pxd), read where it lies, or gathered tap by tap.
 b. For few filters a group, lanes are pixels that are summed over.
-c. An item is a slice of the outputs, for a range of filters and channels. Slices, whose number depends
-   on the shape alone, are summed separately and added pairwise: results do not depend on the number
-   of threads, and no sum is long enough to lose digits.
+c. An item is a slice of the outputs, for a range of filters and channels. Slices are summed
+   separately and added pairwise, so that no sum is long enough to lose digits. Their number depends
+   on the shape alone; therefore results do not depend on the number of threads.
 """
 
 from libc.stdint cimport int32_t
@@ -97,9 +97,9 @@ cdef struct Plan:
 
 
 cdef struct Call:
-    # A plan, and its tables: sums [slice][group][block][step][filter] or, where lanes are pixels,
-    # [slice] and then as the weight; offsets of every output in the band or, where lanes are pixels,
-    # of every tap.
+    # A plan and its tables. The sums lie as [slice][group][block][step][filter] or, where lanes are
+    # pixels, as [slice] and then as the weight. There is an offset of every output in the band or,
+    # where lanes are pixels, of every tap.
     const Plan *plan
     char *sums
     int32_t *offsets
@@ -346,8 +346,8 @@ cdef void multiply_grads(
 
 
 cdef void multiply_blocks(
-    const Call *call, const Share *share, const char *grads, Py_ssize_t pixels, Py_ssize_t first_step,
-    const Rows *rows,
+    const Call *call, const Share *share, const char *grads, Py_ssize_t pixels,
+    Py_ssize_t first_step, const Rows *rows,
 ) noexcept nogil:
     """Add what all pixels of a band give to the steps of the source's rows, for all filters of an
     item. A call of the tile takes so many pixels that their gradients stay in L1."""
@@ -405,14 +405,14 @@ cdef void load_grads(
 ) noexcept nogil:
     """Copy a filter's gradients of a band, a row to a number of whole vectors."""
     cdef const Planes *grad = &plan.grad
-    cdef Py_ssize_t i, y
+    cdef Py_ssize_t i, _y
     cdef const char *source
     for i in range(it.images):
         source = (
             grad.data + (it.n + i) * grad.stride_n + plane * grad.stride_c
             + it.top * grad.stride_h + it.left * grad.stride_w
         )
-        for y in range(it.rows):
+        for _y in range(it.rows):
             if is_plain(grad.format, grad.stride_w, source) and plan.bytes % 4 == 0:
                 copy_bytes(to, source, it.columns * plan.bytes)
             else:

@@ -29,7 +29,9 @@ cdef struct Rows:
     char *tile
 
 
-cdef inline const char *row_in_band(const Plan *plan, const Rows *rows, Py_ssize_t i) noexcept nogil:
+cdef inline const char *row_in_band(
+    const Plan *plan, const Rows *rows, Py_ssize_t i
+) noexcept nogil:
     """Where the outputs of row i find the offset 0."""
     return rows.band + i // rows.per_image * plan.image_bytes + plan.problem.bytes * (
         (rows.row + i % rows.per_image) * plan.band.h.rests * plan.band.pitch + rows.column

@@ -1,7 +1,7 @@
 """How a convolution is cut into items, and how the scratch and the tables of a call are laid out.
 
-A plan is made once, from shapes and addresses, and is then const. It is made for one of three ways to
-read the source, for lanes that are filters (direct.pxd) or pixels (planar.pxd).
+A plan is made once, from shapes and addresses, and is const afterwards. It contains which of three
+ways reads the source (`Source`), and whether lanes are filters (direct.pxd) or pixels (planar.pxd).
 """
 
 from libc.math cimport fabs, sqrt

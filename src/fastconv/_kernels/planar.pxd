@@ -1,8 +1,9 @@
 """The outputs of an item where lanes of vectors are pixels, for few filters per group.
 
-A step multiplies one weight with vectors of neighbouring source pixels. Rows of outputs share the rows
-of source pixels that they read. Depthwise convolution computes all outputs of a channel in one call of
-the tile per phase, because calls for a few rows took most of the time of small planes.
+A step multiplies one weight with vectors of neighbouring source pixels. Neighbouring rows of
+outputs share the rows of source pixels that they read. Depthwise convolution computes all outputs
+of a channel in one call of the register tile per phase, because in small planes calls for a few
+rows took most of the time.
 """
 
 from libc.stdint cimport int32_t

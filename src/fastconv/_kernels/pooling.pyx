@@ -38,10 +38,10 @@ from fastconv._kernels.planes cimport (
 )
 from fastconv._kernels.rows cimport (
     AS_IS, FROM_HALF, Format, deal_row, fill_row, is_plain, load_padded_phases, load_padded_row,
-    load_row, store_row,
+    load_row,
 )
 from fastconv._kernels.scratch cimport Layout, take
-from fastconv._kernels.stream cimport LINE_BYTES, STREAM_FROM_BYTES, stream_copy, stream_fence
+from fastconv._kernels.stream cimport STREAM_FROM_BYTES, stream_copy, stream_fence
 from fastconv._kernels.sums cimport Sums
 from fastconv._kernels.target cimport Target, place_of, store_run, target_of
 from fastconv._kernels.window cimport (

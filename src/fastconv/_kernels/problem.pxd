@@ -15,8 +15,8 @@ from fastconv._kernels.weights cimport Weights, weights_of
 
 
 cdef struct Problem:
-    # `target` is the convolution of `source` with `weights` or, of an adjoint, what becomes `source`
-    # by such a convolution.
+    # `target` is the convolution of `source` with `weights`. If `adjoint` is set, it is the
+    # adjoint: it has the shape of an array whose convolution has the shape of `source`.
     Planes source
     Weights weights
     Target target
@@ -37,14 +37,16 @@ cdef inline int describe(
     Problem *problem, cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, Py_ssize_t groups,
     bint adjoint, epilogue,
 ) except -1:
-    """Read arrays (n, c, h, w), weights (f, c/groups, kh, kw) and what `Epilogue` holds, or None."""
+    """Read arrays (n, c, h, w), weights (f, c/groups, kh, kw) and an `Epilogue` or None."""
     cdef cnp.ndarray bias
+    cdef Number number
     memset(problem, 0, sizeof(problem[0]))
     problem.target = target_of(out)
-    problem.number, problem.bytes = problem.target.format.number, problem.target.format.scratch_bytes
-    problem.tiles, problem.sums = tiles_of(problem.number), sums_of(problem.number)
-    problem.source = planes_of(source, converted_format(source, problem.number))
-    problem.weights = weights_of(weight, groups, adjoint, problem.number, problem.tiles)
+    number = problem.target.format.number
+    problem.number, problem.bytes = number, problem.target.format.scratch_bytes
+    problem.tiles, problem.sums = tiles_of(number), sums_of(number)
+    problem.source = planes_of(source, converted_format(source, number))
+    problem.weights = weights_of(weight, groups, adjoint, number, problem.tiles)
     problem.batch, problem.groups = cnp.PyArray_DIM(source, 0), groups
     problem.channels = cnp.PyArray_DIM(source, 1) // groups
     problem.filters, problem.adjoint = problem.weights.filters, adjoint
@@ -54,7 +56,7 @@ cdef inline int describe(
         bias = epilogue.bias
         problem.bias = <const char *>cnp.PyArray_DATA(bias)
         problem.bias_stride = cnp.PyArray_STRIDE(bias, 0)
-        problem.bias_format = converted_format(bias, problem.number)
+        problem.bias_format = converted_format(bias, number)
     return finish_with(&problem.target, epilogue.residual, epilogue.activation)
 
 

@@ -1,8 +1,8 @@
-"""Scratch memory: laid out once, and allocated so that every part begins at a cache line.
+"""Scratch memory, which is laid out once, so that every part begins at a cache line.
 
-A plan takes the parts of a layout one after the other and keeps their offsets; a task adds an offset
-to where its scratch begins. So the size of a part is written in one place, and a task cannot use more
-than what was allocated.
+A plan takes the parts of a layout one after the other and keeps their offsets; a task adds an
+offset to the address of its scratch. So the size of a part is written in one place, and a task
+cannot use more than what was allocated.
 """
 
 from libc.math cimport ceil

@@ -76,8 +76,7 @@ static void NAMED(add_taps)(void *to, const void *from, Index channels, Index to
         NAMED(add_taps_of)(to, from, channels, to_channel, from_channel, rows, to_row, kernel_w);
 }
 
-static void NAMED(add_sums)(void *restrict to, const char *const *taps, Index n_taps,
-                            Index count) {
+static void NAMED(add_sums)(void *restrict to, const char *const *taps, Index n_taps, Index count) {
     T *restrict sums = (T *)to;
     T part[64];
     if (count < FEW) { /* Windows as large as the image: add in a register, in the same order. */
@@ -104,7 +103,7 @@ static void NAMED(divide)(void *to, Index rows, const Index *columns, Index coun
 }
 
 static void NAMED(interleave_phases)(void *restrict to, const void *restrict from, Index count,
-                                Index first, Index phases, Index phase_length) {
+                                     Index first, Index phases, Index phase_length) {
     Index phase = first % phases, at = first / phases;
     if (phases == 1) {
         memcpy(to, (const T *)from + first, (size_t)count * sizeof(T));
@@ -116,8 +115,8 @@ static void NAMED(interleave_phases)(void *restrict to, const void *restrict fro
     }
 }
 
-static const Sums NAMED(sums) = {NAMED(add_row),  NAMED(add_element), NAMED(add_at),
-                                 NAMED(add_taps), NAMED(add_sums),    NAMED(divide),
+static const Sums NAMED(sums) = {NAMED(add_row),          NAMED(add_element), NAMED(add_at),
+                                 NAMED(add_taps),         NAMED(add_sums),    NAMED(divide),
                                  NAMED(interleave_phases)};
 
 #endif

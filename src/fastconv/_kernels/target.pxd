@@ -69,16 +69,16 @@ cdef inline bint joins_rows(const Target *target, Py_ssize_t columns) noexcept n
 
 
 cdef inline void store_rows(
-    const Target *target, Py_ssize_t place, Py_ssize_t row_stride, Py_ssize_t step, char *results,
-    Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t count,
+    const Target *target, Py_ssize_t place, Py_ssize_t row_stride, Py_ssize_t step,
+    char *results, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t count,
 ) noexcept nogil:
     """Finish rows of results, which may be overwritten, and write them.
 
-    A row begins `pitch` bytes behind the one before it, and goes to every `step`-th byte of a row of
-    the target; these begin at a place and lie row_stride bytes apart.
+    A row begins `pitch` bytes behind the one before it, and goes to every `step`-th byte of a row
+    of the target; these begin at a place and lie row_stride bytes apart.
     """
     cdef const char *residual = target.residual
-    cdef Py_ssize_t r
+    cdef Py_ssize_t _r
     if target.finish != NULL and is_plain_run(target, step) and not target.past_caches:
         if residual != NULL:
             residual += place
@@ -87,7 +87,7 @@ cdef inline void store_rows(
             &target.activation,
         )
         return
-    for r in range(rows):
+    for _r in range(rows):
         store_run(target, place, step, results, count)
         place += row_stride
         results += pitch
@@ -103,10 +103,12 @@ cdef inline void store_run(
 
 
 cdef inline void prefetch_residual(
-    const Target *target, Py_ssize_t place, Py_ssize_t row_stride, Py_ssize_t rows, Py_ssize_t count
+    const Target *target, Py_ssize_t place, Py_ssize_t row_stride, Py_ssize_t rows,
+    Py_ssize_t count,
 ) noexcept nogil:
     """Ask for the residual of rows that `store_rows` will write. Rows of several planes lie too far
-    apart for the processor to see them coming, and take as long to wait for as a tile to compute."""
+    apart for the processor to see them coming, and take as long to wait for as a tile to
+    compute."""
     cdef Py_ssize_t r
     if target.residual != NULL:
         for r in range(rows):

@@ -2,25 +2,30 @@
 
     outputs of a tile = A' [sum over c of (G weight[f, c] G') * (B' pixels[c] B)] A
 
-The matrices and their vectors are in transforms.c. For every position of the transformed tiles, the sum
-over channels is a product of two matrices, [filter][channel] and [channel][tile], done by the register
-tiles of tile.c: here their lanes are tiles, and the "pixels" that they broadcast are filters.
+The matrices and their vectors are in transforms.c. For every position of the transformed tiles, the
+sum over channels is a product of two matrices, [filter][channel] and [channel][tile]. The register
+tiles of tile.c compute it. Their lanes are tiles here, and the "pixels" that they broadcast are
+filters.
 
-a. Tiles are counted through all rows and images, so that no lane is empty but at the very end. An item
-   is some blocks of tiles, which fill two vectors each, and a range of filters. A block consists of
-   segments, tiles of one row.
-b. An item's pixels are copied to scratch (L1) with their padding, some channels at a time, as for any
-   other convolution (band.pxd), transformed to scratch (L2), [position][channel][tile], and multiplied;
-   the sums, in scratch too, are transformed to outputs. A thread keeps what it has transformed for the
-   next item of the same tiles. If that does not fit, it is done for some channels after the other, and
-   the sums stay.
-c. Filters are transformed first: [strip][position][channel][filter], where a strip is what one call of
-   the tile broadcasts. If all of them need more than WEIGHT_BYTES, some strips follow the others.
-d. Sums over channels are taken in short blocks: a long one in a register loses digits.
+a. Tiles are numbered through all rows and images, so that lanes are empty only at the very end. An
+   item is a number of blocks of tiles, which fill two vectors each, and a range of filters. A block
+   consists of segments; a segment is tiles of one row.
+b. An item's pixels are copied to scratch (L1) with their padding, some channels at a time, as for
+   any other convolution (band.pxd). They are transformed to scratch (L2) as
+   [position][channel][tile], and multiplied. The sums, which lie in scratch too, are transformed
+   to outputs. A thread keeps what it has transformed for the next item of the same tiles. If the
+   transformed pixels of all channels do not fit, chunks of channels follow each other, and the
+   sums stay in scratch.
+c. Filters are transformed first, to [strip][position][channel][filter], where a strip is what one
+   call of the register tile broadcasts. If all strips need more than WEIGHT_BYTES, several passes
+   transform and use some strips each.
+d. Sums over channels are cut into short sums of `terms` terms, because a long sum in a register
+   loses digits.
 e. An output that is not finite (a NaN or infinity in the tile, or an overflow on the way) marks its
-   image; the caller computes marked images directly. A tile's outputs depend on its own pixels alone,
-   so nothing else is affected.
-f. An item owns what it writes, and no sum's order depends on the lane, the item or the thread.
+   image, and the caller computes marked images directly. A tile's outputs depend on its own pixels
+   alone, so nothing else is affected.
+f. An item owns what it writes, and the order of a sum depends neither on the lane nor on the item
+   nor on the thread.
 """
 
 from libc.stdint cimport int32_t
@@ -50,13 +55,15 @@ import_microkernels()
 level = LEVEL.decode()
 
 cdef enum:
-    # Terms that are summed in one register: as many as keep the error, which is mostly that of the
-    # transforms for large tiles, below what `set_precision` promises. The adjoint's error is compared
-    # with NumPy's, which sums taps apart. 64, 32 and 16 terms differ by 3 % of the time each.
+    # The number of terms that are summed in one register keeps the error below what `set_precision`
+    # promises. With large tiles most of the error comes from the transforms. The adjoint's error is
+    # compared with NumPy's, which sums taps apart. From 64 to 32, and from 32 to 16 terms, the time
+    # grows by 3 %.
     SMALL_TILE_TERMS = 32
     SMALL_TILE_ADJOINT_TERMS = 16
     LARGE_TILE_TERMS = 64
-    # At most so many bytes of transformed filters, of transformed pixels of an item, and of its sums.
+    # These are the largest numbers of bytes of the transformed filters of a pass, of the
+    # transformed pixels of an item, and of its sums.
     WEIGHT_BYTES = 12 << 20
     PIXEL_BYTES = 1280 << 10
     SUM_BYTES = 768 << 10
@@ -121,7 +128,8 @@ cdef struct Plan:
     Py_ssize_t strips_at_once  # Strips that are transformed together,
     Py_ssize_t first_strip, last_strip  # and those that are.
     Py_ssize_t split, splits  # Strips of an item; items along the strips.
-    Py_ssize_t channel_bytes, pixel_bytes, sum_bytes  # In scratch; the last two of a block of tiles.
+    Py_ssize_t channel_bytes  # Bytes of a channel in the stage.
+    Py_ssize_t pixel_bytes, sum_bytes  # Bytes of a block's transformed pixels, and of its sums.
     Layout tables, scratch
     size_t packed, bias, offsets  # Where they lie in the tables.
     Scratch at
@@ -277,8 +285,10 @@ cdef inline Outputs outputs_of(
 cdef void ask_for_residual(
     const Plan *plan, const Share *share, const Tiling *tiling, Py_ssize_t position
 ) noexcept nogil:
-    """Prefetch what a position's share of an item's filters will add to its outputs. Reading all of it
-    when the outputs are written would be too much at a time."""
+    """Prefetch the residual of the filters that fall to a position.
+
+    Asking for the residual of all filters when the outputs are written would be too much at a time.
+    """
     cdef Py_ssize_t begin = strip_begin(plan, share.first), f, s
     cdef Py_ssize_t filters = strip_begin(plan, share.last) - begin
     cdef Outputs it
@@ -315,7 +325,8 @@ cdef void multiply(
                     position * plan.strip_step + first * plan.strip_lanes
                 ) * bytes
                 plan.problem.tiles.multiply(
-                    scratch + plan.at.sums + b * plan.sum_bytes + position * sums_step(plan, vectors)
+                    scratch + plan.at.sums + b * plan.sum_bytes
+                    + position * sums_step(plan, vectors)
                     + (begin - before) * vectors * VECTOR_BYTES,
                     zeros,
                     scratch + plan.at.pixels + b * plan.pixel_bytes
@@ -412,7 +423,9 @@ cdef double items_cost(
         ceil_div(plan.all_tiles, tiles) * plan.problem.groups
         * ceil_div(plan.last_strip - plan.first_strip, split)
     )
-    cdef bint far = filters * plan.positions * plan.problem.channels * plan.problem.bytes > NEAR_BYTES
+    cdef bint far = (
+        filters * plan.positions * plan.problem.channels * plan.problem.bytes > NEAR_BYTES
+    )
     return <double>ceil_div(items, threads) * (
         tiles * plan.tile * PIXEL_COST + filters * larger(tiles, FILTER_COST if far else 0)
     )
@@ -582,11 +595,13 @@ def convolve_tiles(
     cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, cnp.ndarray window, Py_ssize_t groups,
     epilogue, Py_ssize_t tile, bint transposed, cnp.ndarray marks, int threads,
 ):
-    """Write the convolution of images (n, c, h, w) with weight (f, c/groups, 3, 3) or, transposed,
-    the adjoint of the one that brings `out` to `source`, its padding taken for zeros.
+    """Write the convolution of images (n, c, h, w) with weight (f, c/groups, 3, 3).
 
-    `epilogue` is an `Epilogue` or None. Tiles are of 2 x 2 or 4 x 4 outputs. What is not finite is not
-    right: `marks` of the images where that occurs, bytes, become 1."""
+    If `transposed`, write the adjoint of the convolution that brings `out` to `source`, as if its
+    padding were zeros. `epilogue` is an `Epilogue` or None. A tile has `tile` x `tile` outputs,
+    2 x 2 or 4 x 4. Outputs that are not finite are not right: the byte in `marks` of each image that
+    has one becomes 1.
+    """
     cdef Problem problem
     cdef Plan plan
     if cnp.PyArray_DIM(source, 0) == 0:

@@ -131,8 +131,8 @@ cdef struct Plan:
 
 
 cdef struct Call:
-    # A plan and its tables: sums [block][slice], if there are several slices, and the offsets of the
-    # tiles in a run of channels.
+    # A plan and its tables. Sums [block][slice] exist if there are several slices. Offsets are
+    # those of the tiles, from the first of a rectangle.
     const Plan *plan
     char *sums
     int32_t *offsets
@@ -425,7 +425,9 @@ cdef void plan_rectangles(Plan *plan) noexcept:
     """Cut the tiles into rectangles that fit into scratch, and these into slices."""
     cdef Side *h = &plan.pixels.band.h
     cdef Side *w = &plan.pixels.band.w
-    cdef Py_ssize_t tile_bytes = plan.positions * plan.bytes * (plan.pixels.block + plan.grads.block)
+    cdef Py_ssize_t tile_bytes = (
+        plan.positions * plan.bytes * (plan.pixels.block + plan.grads.block)
+    )
     cdef Py_ssize_t chunk = smaller(RECTANGLE_TILES, larger(1, RECTANGLE_BYTES // tile_bytes)), most
     w.size = even_size(w.last, smaller(RECTANGLE_COLUMNS, chunk), 1)
     h.size = even_size(h.last, chunk // w.size, 1)
