@@ -51,7 +51,7 @@ from fastconv._kernels.problem cimport Problem, describe, is_wanted, load_bias
 from fastconv._kernels.rows cimport fill_row
 from fastconv._kernels.scratch cimport allocate, release
 from fastconv._kernels.stream cimport stream_fence
-from fastconv._kernels.tile cimport PLANE_VECTORS
+from fastconv._kernels.tile cimport PLANAR_VECTORS
 from fastconv._kernels.vectors cimport VECTOR_BYTES
 from fastconv._kernels.weights cimport PACK_CHANNELS, PACK_TAPS, pack_channels
 from fastconv._kernels.window cimport (
@@ -82,7 +82,7 @@ cdef void pack_block(
     """Pack a block of filters for all parts, one after the other."""
     cdef Py_ssize_t lanes = lanes_of_block(plan, f), i
     cdef const Part *part
-    for i in range(plan.band.h.n_seeing * plan.band.w.n_seeing):
+    for i in range(plan.band.h.n_active * plan.band.w.n_active):
         part = plan.parts + i
         pack_channels(
             &plan.problem.weights, part.h, part.w, g, f, lanes, 0, plan.band.channels,
@@ -134,8 +134,8 @@ cdef inline const char *load_source(
                 copied + i * plan.image_bytes,
             )
         memset(
-            copied + plan.source_bytes - PLANE_VECTORS * VECTOR_BYTES, 0,
-            PLANE_VECTORS * VECTOR_BYTES,
+            copied + plan.source_bytes - PLANAR_VECTORS * VECTOR_BYTES, 0,
+            PLANAR_VECTORS * VECTOR_BYTES,
         )
     return copied
 
@@ -146,7 +146,7 @@ cdef inline void find_part(const Call *call, Rows *rows, const char *packed) noe
     rows.part, rows.offsets, rows.packed = NULL, NULL, NULL
     if rows.h.taps == 0 or rows.w.taps == 0:
         return
-    rows.part = plan.parts + rows.h.index * plan.band.w.n_seeing + rows.w.index
+    rows.part = plan.parts + rows.h.index * plan.band.w.n_active + rows.w.index
     rows.offsets = <const int32_t *>(call.tables + rows.part.offsets)
     if plan.packing == LATE:
         rows.packed = packed + rows.part.steps_before * rows.lanes * plan.problem.bytes
@@ -285,13 +285,13 @@ cdef void fill_tables(const Plan *plan, char *tables) noexcept:
         load_bias(
             &plan.problem, g * plan.problem.filters, plan.problem.filters, bias + g * row_bytes
         )
-    for i in range(plan.band.h.n_seeing * plan.band.w.n_seeing):
+    for i in range(plan.band.h.n_active * plan.band.w.n_active):
         fill_offsets(plan, plan.parts + i, <int32_t *>(tables + plan.parts[i].offsets))
 
 
 cdef int execute(const Plan *plan) except -1:
     """Compute all outputs of the two sides."""
-    cdef Py_ssize_t n_parts = plan.band.h.n_seeing * plan.band.w.n_seeing, items
+    cdef Py_ssize_t n_parts = plan.band.h.n_active * plan.band.w.n_active, items
     cdef Call call
     call.plan, call.tables = plan, allocate(plan.tables.bytes, "packed weights")
     try:

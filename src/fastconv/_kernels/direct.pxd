@@ -33,7 +33,7 @@ cdef inline void multiply_run(
             rows.tile + x * vectors * VECTOR_BYTES, start,
             rows.packed + first * rows.lanes * bytes, sources,
             rows.offsets + (0 if plan.reading == GATHERED else first),
-            last - first, rows.part.sum_block, 1, end - x, vectors, plan.ahead,
+            last - first, rows.part.terms, 1, end - x, vectors, plan.ahead,
         )
         x = end
 
@@ -49,7 +49,7 @@ cdef inline Py_ssize_t multiply_narrow(const Plan *plan, const Rows *rows) noexc
             sources[r] = row_in_band(plan, rows, i + r)
         plan.problem.tiles.multiply(
             rows.tile, rows.start, rows.packed, sources, rows.offsets, rows.part.steps,
-            rows.part.sum_block, n, rows.count, vectors, 0,
+            rows.part.terms, n, rows.count, vectors, 0,
         )
         # Rows are unpacked in ascending order: what is overwritten behind one is written again.
         plan.problem.tiles.unpack(
@@ -102,9 +102,9 @@ cdef inline void gather_row(const Plan *plan, const Rows *rows) noexcept nogil:
                     &band.source,
                     band.source.data + rows.n * band.source.stride_n
                     + (rows.g * band.channels + c) * band.source.stride_c,
-                    &band.h.source, top + kh * h.source_step,
+                    &band.h.source, top + kh * h.source_stride,
                 ),
-                left + kw * w.source_step, band.w.source.stride, rows.count,
+                left + kw * w.source_stride, band.w.source.stride, rows.count,
                 band.source.stride_w, &band.w.source, band.source.format, NULL,
             )
         multiply_run(plan, rows, gathered, rows.count, first, last)

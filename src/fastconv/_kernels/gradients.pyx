@@ -40,7 +40,7 @@ from fastconv._kernels.scratch cimport Layout, allocate, release, take
 from fastconv._kernels.stream cimport LINE_BYTES
 from fastconv._kernels.sums cimport Sums, add_slices
 from fastconv._kernels.tile cimport (
-    FLOPS_PER_BYTE, PLANE_TAPS, PLANE_VECTORS, SUM_BLOCK, TILE_PIXELS, TILE_ROWS, TILE_VECTORS,
+    FLOPS_PER_BYTE, PLANAR_TAPS, PLANAR_VECTORS, SUM_TERMS, TILE_PIXELS, TILE_ROWS, TILE_VECTORS,
     Tiles,
 )
 from fastconv._kernels.vectors cimport VECTOR_BYTES
@@ -113,9 +113,9 @@ cdef inline double grad_bytes(const Plan *plan, Py_ssize_t rows, Py_ssize_t colu
     return <double>plan.bytes * filters * rows * columns
 
 
-cdef inline Py_ssize_t rows_of_block(const Plan *plan, Py_ssize_t columns) noexcept nogil:
+cdef inline Py_ssize_t rows_per_sum(const Plan *plan, Py_ssize_t columns) noexcept nogil:
     """Rows of gradients that are summed in one register where lanes are pixels."""
-    return larger(1, SUM_BLOCK // ceil_div(columns, plan.tiles.lanes))
+    return larger(1, SUM_TERMS // ceil_div(columns, plan.tiles.lanes))
 
 
 cdef void cut_columns(Plan *plan) noexcept:
@@ -159,7 +159,7 @@ cdef void cut_bands(Plan *plan) noexcept:
     plan.framed = False
     if plan.planar and band.channels == band.h.items == band.w.items == 1:
         # As many small planes as are summed in one register.
-        plan.images = smaller(plan.batch, larger(1, rows_of_block(plan, columns) // rows))
+        plan.images = smaller(plan.batch, larger(1, rows_per_sum(plan, columns) // rows))
         plan.framed = has_frame(band)
     plan.bands = ceil_div(plan.batch, plan.images) * band.h.items * band.w.items
 
@@ -216,7 +216,7 @@ cdef void lay_out_memory(Plan *plan) noexcept:
     take(&plan.scratch, LINE_BYTES)
     # Vectors of pixels are read beyond the last row.
     plan.at.band = take(
-        &plan.scratch, plan.images * plan.image_bytes + PLANE_VECTORS * VECTOR_BYTES
+        &plan.scratch, plan.images * plan.image_bytes + PLANAR_VECTORS * VECTOR_BYTES
     )
     if plan.planar:
         plan.at.grads = take(
@@ -246,7 +246,8 @@ cdef void fill_offsets(const Plan *plan, int32_t *offsets) noexcept:
         for y in range(band.h.size):
             for x in range(band.w.size):
                 offsets[i] = <int32_t>(
-                    image + y * band.h.rests * band.pitch + column(band, x * band.w.source.stride)
+                    image + y * band.h.kept_phases * band.pitch
+                    + column(band, x * band.w.source.stride)
                 )
                 i += 1
 
@@ -338,7 +339,7 @@ cdef void multiply_grads(
                 )
             plan.tiles.multiply(
                 sums + (i * rows.kernel_w + kw) * steps.vectors * VECTOR_BYTES, NULL,
-                steps.packed, sources, steps.offsets, steps.count, SUM_BLOCK, n, end - kw,
+                steps.packed, sources, steps.offsets, steps.count, SUM_TERMS, n, end - kw,
                 steps.vectors, 0,
             )
             kw = end
@@ -428,8 +429,8 @@ cdef void correlate_grads(
     cdef const Plan *plan = call.plan
     cdef const Band *band = &plan.band
     cdef Py_ssize_t taps = plan.kernel_h * plan.kernel_w, f, c, y, t, end, bytes = plan.bytes
-    cdef Py_ssize_t row_step = band.h.rests * band.pitch
-    cdef Py_ssize_t block = rows_of_block(plan, it.columns)
+    cdef Py_ssize_t source_pitch = band.h.kept_phases * band.pitch
+    cdef Py_ssize_t sum_rows = rows_per_sum(plan, it.columns)
     cdef const char *source
     for f in range(share.f0, share.f1):
         load_grads(plan, it, share.g * plan.filters + f, grads)
@@ -439,15 +440,16 @@ cdef void correlate_grads(
             while y < it.rows:
                 t = 0
                 while t < taps:
-                    end = smaller(t + PLANE_TAPS, taps)
+                    end = smaller(t + PLANAR_TAPS, taps)
                     plan.tiles.correlate_taps(
                         share.sums + (f * plan.steps + c * taps + t) * bytes,
                         grads + y * plan.grad_pitch * bytes, plan.grad_pitch,
-                        source + y * row_step * bytes, row_step, smaller(block, it.rows - y),
-                        it.columns, it.images, plan.image_bytes // bytes, call.offsets + t, end - t,
+                        source + y * source_pitch * bytes, source_pitch,
+                        smaller(sum_rows, it.rows - y), it.columns, it.images,
+                        plan.image_bytes // bytes, call.offsets + t, end - t,
                     )
                     t = end
-                y += block
+                y += sum_rows
 
 
 cdef void load_image(
@@ -620,8 +622,8 @@ cdef void make_plan(Plan *plan, Window window, Phase *phases, int threads) noexc
     plan_forward(&plan.band.h, h)
     plan_forward(&plan.band.w, w)
     if not plan.planar:  # Neighbouring taps lie side by side.
-        plan.band.w.deal = w.dilation if w.kernel > 1 else w.stride
-        plan.band.w.rests = w.dilation if w.kernel > 1 else 1
+        plan.band.w.column_phases = w.dilation if w.kernel > 1 else w.stride
+        plan.band.w.kept_phases = w.dilation if w.kernel > 1 else 1
     cut_bands(plan)
     cut_weight(plan)
     lay_out_memory(plan)

@@ -34,7 +34,7 @@ cdef inline const char *row_in_band(
 ) noexcept nogil:
     """Where the outputs of row i find the offset 0."""
     return rows.band + i // rows.per_image * plan.image_bytes + plan.problem.bytes * (
-        (rows.row + i % rows.per_image) * plan.band.h.rests * plan.band.pitch + rows.column
+        (rows.row + i % rows.per_image) * plan.band.h.kept_phases * plan.band.pitch + rows.column
     )
 
 
@@ -44,11 +44,11 @@ cdef inline void fold_row(
     """Add a row of gradients in the padding to the pixels shown there."""
     cdef const Target *target = &plan.problem.target
     cdef const Axis *w = &plan.band.w.target
-    cdef Py_ssize_t i
+    cdef Py_ssize_t stride = plan.band.w.output_stride, i
     cdef char *to = target.data + place_of(target, n, c, source_index(&plan.band.h.target, y), 0)
     for i in range(rows.count):
         plan.problem.sums.add_element(
-            to, source_index(w, rows.w.position + (rows.column_j + i) * plan.band.w.step), sums, i
+            to, source_index(w, rows.w.position + (rows.column_j + i) * stride), sums, i
         )
 
 
@@ -64,15 +64,15 @@ cdef inline Run run_of(const Plan *plan, const Rows *rows, Py_ssize_t i) noexcep
     cdef const Side *w = &plan.band.w
     cdef Run run
     run.n = rows.n + i // rows.per_image
-    run.y = rows.h.position + (rows.row_j + i % rows.per_image) * h.step
+    run.y = rows.h.position + (rows.row_j + i % rows.per_image) * h.output_stride
     run.place = place_of(
         target, run.n, rows.g * plan.problem.filters + rows.f, run.y - h.target.before,
-        rows.w.position + rows.column_j * w.step - w.target.before,
+        rows.w.position + rows.column_j * w.output_stride - w.target.before,
     )
     run.sums = (i - rows.first) * rows.pitch * plan.problem.bytes
     run.rows = 1
     if (
-        rows.pitch == rows.count == w.target.size and h.step == w.step == 1
+        rows.pitch == rows.count == w.target.size and h.output_stride == w.output_stride == 1
         and joins_rows(target, rows.count)
     ):
         run.rows = smaller(rows.last - i, rows.per_image - i % rows.per_image)
@@ -106,7 +106,7 @@ cdef inline void store_sums(const Plan *plan, const Rows *rows) noexcept nogil:
                 fold_row(plan, run.n, c + f, run.y, rows, rows.sums + run.sums + f * filter_bytes)
         else:
             store_rows(
-                target, run.place, target.stride_c, plan.band.w.step * target.stride_w,
+                target, run.place, target.stride_c, plan.band.w.output_stride * target.stride_w,
                 rows.sums + run.sums, filter_bytes, rows.filters, run.count,
             )
         i += run.rows

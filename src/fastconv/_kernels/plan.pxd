@@ -20,7 +20,7 @@ from fastconv._kernels.scratch cimport Layout, allocate, release, take
 from fastconv._kernels.stream cimport LINE_BYTES
 from fastconv._kernels.target cimport joins_rows
 from fastconv._kernels.tile cimport (
-    FLOPS_PER_BYTE, PLANE_VECTORS, SUM_BLOCK, TILE_PIXELS, TILE_ROWS, TILE_VECTORS,
+    FLOPS_PER_BYTE, PLANAR_VECTORS, SUM_TERMS, TILE_PIXELS, TILE_ROWS, TILE_VECTORS,
 )
 from fastconv._kernels.vectors cimport VECTOR_BYTES
 from fastconv._kernels.weights cimport PACK_TAPS
@@ -82,7 +82,7 @@ cdef struct Part:
     const Phase *h
     const Phase *w
     Py_ssize_t steps
-    Py_ssize_t sum_block  # Steps that are summed in a register.
+    Py_ssize_t terms  # Steps that are summed in a register.
     Py_ssize_t steps_before  # Steps of all parts before this one.
     Py_ssize_t n_offsets
     size_t packed, offsets  # Where they lie in the tables.
@@ -175,15 +175,15 @@ cdef inline bint fits_plane_tile(const Plan *plan) noexcept:
     cdef const Side *w = &plan.band.w
     cdef Py_ssize_t i
     for i in range(h.n_phases):
-        if h.phases[i].source_step != 1 or not plan.problem.tiles.has_plane_tile(
+        if h.phases[i].source_stride != 1 or not plan.problem.tiles.has_plane_tile(
             h.phases[i].taps, h.source.stride
         ):
             return False
     return (
         plan.problem.target.format.conversion == AS_IS
         and joins_rows(&plan.problem.target, w.target.size)
-        and h.step == w.step <= 2 and h.n_phases == h.n_seeing == h.step
-        and w.n_phases == w.n_seeing == w.step
+        and h.output_stride == w.output_stride <= 2 and h.n_phases == h.n_active == h.output_stride
+        and w.n_phases == w.n_active == w.output_stride
     )
 
 
@@ -192,13 +192,13 @@ cdef inline bint are_even(Py_ssize_t items, int threads) noexcept:
     return 8 * items >= 7 * threads * ceil_div(items, threads)
 
 
-cdef inline Py_ssize_t adjoint_block(Py_ssize_t channels, Py_ssize_t taps) noexcept:
+cdef inline Py_ssize_t adjoint_terms(Py_ssize_t channels, Py_ssize_t taps) noexcept:
     """The longest block whose sums are as exact as NumPy's: a dot product over the channels for
     each tap, of which col2im adds `taps`. The squared error of n terms in blocks of b grows as
     b + n/b, theirs as channels + taps."""
     cdef double error = 1.1 * (<double>channels + taps)
     return <Py_ssize_t>min(
-        (error + sqrt(error * error - 4.0 * channels * taps)) / 2, <double>SUM_BLOCK
+        (error + sqrt(error * error - 4.0 * channels * taps)) / 2, <double>SUM_TERMS
     )
 
 
@@ -254,7 +254,7 @@ cdef inline void choose_images(Plan *plan) noexcept:
     if (
         plan.reading == IN_BAND and not plan.planar and not plan.folds
         and band.h.size == rows and band.w.size == columns
-        and band.h.step == band.w.step == 1 and 2 * columns <= TILE_PIXELS
+        and band.h.output_stride == band.w.output_stride == 1 and 2 * columns <= TILE_PIXELS
     ):
         plan.images = smaller(
             smaller(problem.batch, ceil_div(GROUP_PIXELS, rows * columns)),
@@ -341,7 +341,7 @@ cdef inline void lay_out_source(Plan *plan) noexcept:
     elif plan.reading == IN_BAND:
         plan.image_bytes = band.channels * band.channel_rows * band.pitch * bytes
         # Vectors of pixels are read beyond the last row.
-        plan.source_bytes = plan.images * plan.image_bytes + PLANE_VECTORS * VECTOR_BYTES
+        plan.source_bytes = plan.images * plan.image_bytes + PLANAR_VECTORS * VECTOR_BYTES
     else:
         plan.run = band.w.size
         plan.chunk = LIMIT_BYTES // (plan.run * bytes)
@@ -382,7 +382,7 @@ cdef inline void lay_out_tables(Plan *plan) noexcept:
     cdef Part *part
     plan.tables.bytes = 0
     plan.bias = take(&plan.tables, filters * bytes)
-    for i in range(plan.band.h.n_seeing * plan.band.w.n_seeing):
+    for i in range(plan.band.h.n_active * plan.band.w.n_active):
         part = plan.parts + i
         part.steps_before = steps
         steps += part.steps
@@ -404,12 +404,12 @@ cdef inline void find_parts(Plan *plan) noexcept:
             h, w = plan.band.h.phases + i, plan.band.w.phases + j
             if h.taps == 0 or w.taps == 0:
                 continue
-            part = plan.parts + h.index * plan.band.w.n_seeing + w.index
+            part = plan.parts + h.index * plan.band.w.n_active + w.index
             part.h, part.w = h, w
             part.steps = part.n_offsets = plan.band.channels * h.taps * w.taps
-            part.sum_block = SUM_BLOCK
+            part.terms = SUM_TERMS
             if plan.problem.adjoint:
-                part.sum_block = adjoint_block(plan.band.channels, h.taps * w.taps)
+                part.terms = adjoint_terms(plan.band.channels, h.taps * w.taps)
             if plan.reading == GATHERED:
                 part.n_offsets = smaller(part.steps, plan.chunk)
             elif plan.planar:
@@ -433,13 +433,13 @@ cdef inline void fill_offsets(const Plan *plan, const Part *part, int32_t *offse
         return
     if plan.planar:
         for kw in range(w.taps):
-            offsets[kw] = <int32_t>column(band, x + kw * w.source_step)
+            offsets[kw] = <int32_t>column(band, x + kw * w.source_stride)
         return
     for c in range(band.channels):
         for kh in range(h.taps):
-            row = c * band.channel_rows + stored_row(&band.h, y + kh * h.source_step)
+            row = c * band.channel_rows + stored_row(&band.h, y + kh * h.source_stride)
             for kw in range(w.taps):
-                offsets[i] = <int32_t>(row * band.pitch + column(band, x + kw * w.source_step))
+                offsets[i] = <int32_t>(row * band.pitch + column(band, x + kw * w.source_stride))
                 i += 1
 
 

@@ -37,8 +37,8 @@ from fastconv._kernels.planes cimport (
     planes_of,
 )
 from fastconv._kernels.rows cimport (
-    AS_IS, FROM_HALF, Format, deal_row, fill_row, is_plain, load_padded_phases, load_padded_row,
-    load_row,
+    AS_IS, FROM_HALF, Format, deinterleave_row, fill_row, is_plain, load_padded_phases,
+    load_padded_row, load_row,
 )
 from fastconv._kernels.scratch cimport Layout, take
 from fastconv._kernels.stream cimport STREAM_FROM_BYTES, stream_copy, stream_fence
@@ -380,7 +380,7 @@ cdef inline void pool_in_place(const PoolPlan *plan, Outputs *outputs) noexcept 
     cdef Py_ssize_t bytes = plan.pooling.image.format.bytes, kh, kw, offset
     cdef const char *pixels = outputs.pixels + outputs.y * w.size * bytes
     if w.stride == 2:
-        deal_row(
+        deinterleave_row(
             outputs.band, outputs.band + plan.phase_length * bytes, pixels,
             2 * outputs.slots - 1 + (window_span(h) - 1) * w.size + window_span(w) - 1, bytes,
         )

@@ -78,7 +78,7 @@ static void NAMED(add_taps)(void *to, const void *from, Index channels, Index to
 
 static void NAMED(add_sums)(void *restrict to, const char *const *taps, Index n_taps, Index count) {
     T *restrict sums = (T *)to;
-    T part[64];
+    T partial[64];
     if (count < FEW) { /* Windows as large as the image: add in a register, in the same order. */
         for (Index i = 0; i < count; i++) {
             T sum = 0;
@@ -89,12 +89,12 @@ static void NAMED(add_sums)(void *restrict to, const char *const *taps, Index n_
     }
     for (Index i = 0; i < count; i += 64) {
         Index n = smaller(count - i, 64);
-        memset(part, 0, sizeof part);
+        memset(partial, 0, sizeof partial);
         for (Index t = 0; t < n_taps; t++) {
             const T *restrict tap = (const T *)taps[t] + i;
-            for (Index j = 0; j < n; j++) part[j] += tap[j];
+            for (Index j = 0; j < n; j++) partial[j] += tap[j];
         }
-        for (Index j = 0; j < n; j++) sums[i + j] += part[j];
+        for (Index j = 0; j < n; j++) sums[i + j] += partial[j];
     }
 }
 

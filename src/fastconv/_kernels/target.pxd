@@ -7,12 +7,14 @@ cimport numpy as cnp
 from fastconv._kernels.epilogue cimport Activation, Finish, prefetch
 from fastconv._kernels.microkernels cimport finish_of
 from fastconv._kernels.planes cimport computed_format
-from fastconv._kernels.rows cimport AS_IS, Format, copy_bytes, load_row, spread_row, store_row
+from fastconv._kernels.rows cimport (
+    AS_IS, Format, copy_bytes, load_row, store_row, store_strided_row,
+)
 from fastconv._kernels.stream cimport stream_copy
 from fastconv._kernels.window cimport smaller
 
 cdef enum:
-    PIECE = 128  # Numbers of a residual that are converted together, on the stack.
+    CHUNK = 128  # Numbers of a residual that are converted together, on the stack.
     SHORT_BYTES = 512  # Up to here, a call of memcpy takes longer than the copy itself.
 
 
@@ -69,17 +71,17 @@ cdef inline bint joins_rows(const Target *target, Py_ssize_t columns) noexcept n
 
 
 cdef inline void store_rows(
-    const Target *target, Py_ssize_t place, Py_ssize_t row_stride, Py_ssize_t step,
+    const Target *target, Py_ssize_t place, Py_ssize_t row_stride, Py_ssize_t stride,
     char *results, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t count,
 ) noexcept nogil:
     """Finish rows of results, which may be overwritten, and write them.
 
-    A row begins `pitch` bytes behind the one before it, and goes to every `step`-th byte of a row
+    A row begins `pitch` bytes behind the one before it, and goes to every `stride`-th byte of a row
     of the target; these begin at a place and lie row_stride bytes apart.
     """
     cdef const char *residual = target.residual
     cdef Py_ssize_t _r
-    if target.finish != NULL and is_plain_run(target, step) and not target.past_caches:
+    if target.finish != NULL and is_plain_run(target, stride) and not target.past_caches:
         if residual != NULL:
             residual += place
         target.finish(
@@ -88,18 +90,18 @@ cdef inline void store_rows(
         )
         return
     for _r in range(rows):
-        store_run(target, place, step, results, count)
+        store_run(target, place, stride, results, count)
         place += row_stride
         results += pitch
 
 
 cdef inline void store_run(
-    const Target *target, Py_ssize_t place, Py_ssize_t step, char *results, Py_ssize_t count
+    const Target *target, Py_ssize_t place, Py_ssize_t stride, char *results, Py_ssize_t count
 ) noexcept nogil:
-    """Finish results, which may be overwritten, and write them to every `step`-th byte."""
+    """Finish results, which may be overwritten, and write them to every `stride`-th byte."""
     if target.finish != NULL:
-        finish_run(target, place, step, results, count)
-    write_run(target, place, step, results, count)
+        finish_run(target, place, stride, results, count)
+    write_run(target, place, stride, results, count)
 
 
 cdef inline void prefetch_residual(
@@ -115,19 +117,19 @@ cdef inline void prefetch_residual(
             prefetch(target.residual + place + r * row_stride, count * target.format.bytes)
 
 
-cdef inline bint is_plain_run(const Target *target, Py_ssize_t step) noexcept nogil:
+cdef inline bint is_plain_run(const Target *target, Py_ssize_t stride) noexcept nogil:
     """Are results written side by side, and as they are?"""
-    return step == target.format.bytes and target.format.conversion == AS_IS
+    return stride == target.format.bytes and target.format.conversion == AS_IS
 
 
 cdef inline void write_run(
-    const Target *target, Py_ssize_t place, Py_ssize_t step, const char *results, Py_ssize_t count
+    const Target *target, Py_ssize_t place, Py_ssize_t stride, const char *results, Py_ssize_t count
 ) noexcept nogil:
-    """Write finished results to every `step`-th byte from a place on."""
+    """Write finished results to every `stride`-th byte from a place on."""
     cdef Format format = target.format
     cdef char *to = target.data + place
-    if step != format.bytes:
-        spread_row(to, step, results, count, format)
+    if stride != format.bytes:
+        store_strided_row(to, stride, results, count, format)
     elif format.conversion != AS_IS:
         store_row(to, results, count, format)
     elif target.past_caches:
@@ -139,21 +141,21 @@ cdef inline void write_run(
 
 
 cdef inline void finish_run(
-    const Target *target, Py_ssize_t place, Py_ssize_t step, char *results, Py_ssize_t count
+    const Target *target, Py_ssize_t place, Py_ssize_t stride, char *results, Py_ssize_t count
 ) noexcept nogil:
     """Finish results in place; a residual that is of another type, or lies apart, is converted."""
-    cdef double piece[PIECE]
+    cdef double chunk[CHUNK]
     cdef const char *residual = target.residual
     cdef Py_ssize_t i = 0, some = count
     if residual != NULL:
         residual += place
-        if not is_plain_run(target, step):
-            some = PIECE
+        if not is_plain_run(target, stride):
+            some = CHUNK
     while i < count:
         some = smaller(some, count - i)
-        if target.residual != NULL and not is_plain_run(target, step):
-            load_row(piece, target.residual + place + i * step, some, step, target.format)
-            residual = <const char *>piece
+        if target.residual != NULL and not is_plain_run(target, stride):
+            load_row(chunk, target.residual + place + i * stride, some, stride, target.format)
+            residual = <const char *>chunk
         target.finish(results, 0, results, 0, residual, 1, some, &target.activation)
         results += some * target.format.scratch_bytes
         i += some

@@ -17,10 +17,10 @@
 enum {
     TILE_ROWS = TILE_PIXELS < 7 ? TILE_PIXELS : 7,
     TILE_VECTORS = 2,
-    PLANE_ROWS = 4,
-    PLANE_VECTORS = 4,
-    PLANE_TALL = 7, /* The rows of outputs that are computed together in planes of one vector. */
-    PLANE_TAPS = 9,
+    PLANAR_ROWS = 4,
+    PLANAR_VECTORS = 4,
+    PLANAR_TALL = 7, /* The rows of outputs that are computed together in planes of one vector. */
+    PLANAR_TAPS = 9,
 };
 
 /* A plane of outputs, to[y*out_w + x] = start + sum over (kh, kw) of
@@ -45,7 +45,7 @@ typedef struct {
      * are aligned. Each pixel starts from `start` or, if that is NULL, from the value in `sums`.
      * Numbers that lie `ahead` of those of the first row are prefetched. */
     void (*multiply)(void *sums, const void *start, const void *packed, const void *const *rows,
-                     const int32_t *offsets, Index steps, Index block, Index n_rows, Index pixels,
+                     const int32_t *offsets, Index steps, Index terms, Index n_rows, Index pixels,
                      Index vectors, Index ahead);
     /* Set to[lane*pitch + p] = sums[p][lane]. Up to lanes - 1 numbers after `pixels` are
      * overwritten. */
@@ -66,9 +66,9 @@ typedef struct {
      * `stride` rows of the image. */
     int (*has_plane_tile)(Index kernel_h, Index stride);
     /* See c. Add to to[t] the sum over (p, r, i) of
-     * grad[(p*rows + r)*grad_pitch + i] * image[p*plane_step + r*pitch + taps[t] + i] */
+     * grad[(p*rows + r)*grad_pitch + i] * image[p*plane_stride + r*pitch + taps[t] + i] */
     void (*correlate_taps)(void *to, const void *grad, Index grad_pitch, const void *image,
-                           Index pitch, Index rows, Index count, Index planes, Index plane_step,
+                           Index pitch, Index rows, Index count, Index planes, Index plane_stride,
                            const int32_t *taps, Index n_taps);
     /* Return the sum of numbers of any alignment: short sums that are added in float64. */
     double (*sum)(const void *numbers, Index count);

@@ -74,7 +74,7 @@ cdef inline void pack_channels(
             )
         for i in range(h.taps):
             for j in range(w.taps):
-                kh, kw = h.tap + i * h.tap_step, w.tap + j * w.tap_step
+                kh, kw = h.tap + i * h.tap_stride, w.tap + j * w.tap_stride
                 if rows:
                     memcpy(
                         to, scratch + (kh * weights.kernel_w + kw) * lanes * bytes, lanes * bytes

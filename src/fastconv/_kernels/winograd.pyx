@@ -124,7 +124,7 @@ cdef struct Plan:
     Py_ssize_t chunk  # Channels that are transformed together.
     Py_ssize_t stage  # Channels that are copied together.
     Py_ssize_t strips, strip, strip_lanes  # Of a group; filters of one; the same in whole vectors.
-    Py_ssize_t strip_step  # From one position of a strip to the next.
+    Py_ssize_t position_stride  # From one position of a strip to the next.
     Py_ssize_t strips_at_once  # Strips that are transformed together,
     Py_ssize_t first_strip, last_strip  # and those that are.
     Py_ssize_t split, splits  # Strips of an item; items along the strips.
@@ -170,7 +170,7 @@ cdef void transform_filters(const void *data, Py_ssize_t item, char *scratch) no
     )
     for c in range(last - first):
         plan.transforms.filters(
-            to + c * row_bytes, plan.strip_step, scratch + c * taps_bytes, plan.strip_lanes
+            to + c * row_bytes, plan.position_stride, scratch + c * taps_bytes, plan.strip_lanes
         )
 
 
@@ -179,7 +179,7 @@ cdef inline char *strip_of(const Call *call, Py_ssize_t g, Py_ssize_t strip) noe
     cdef const Plan *plan = call.plan
     return call.packed + (
         (g * (plan.last_strip - plan.first_strip) + strip - plan.first_strip)
-        * plan.positions * plan.strip_step * plan.problem.bytes
+        * plan.positions * plan.position_stride * plan.problem.bytes
     )
 
 
@@ -237,7 +237,7 @@ cdef void transform_pixels(
     char *stage, char *pixels,
 ) noexcept nogil:
     """Transform the channels first to last of all blocks: [block][position][channel][tile]."""
-    cdef Py_ssize_t c = first, channels, i, b, s, step, lanes = plan.problem.tiles.lanes
+    cdef Py_ssize_t c = first, channels, i, b, s, position_stride, lanes = plan.problem.tiles.lanes
     cdef const Run *run
     cdef const Segment *segment
     cdef char *to
@@ -250,14 +250,14 @@ cdef void transform_pixels(
                 run.column, run.columns, stage + i * plan.stage * plan.channel_bytes,
             )
         for b in range(tiling.blocks):
-            step = ((last - first) * tiling.vectors[b] + 1) * lanes
+            position_stride = ((last - first) * tiling.vectors[b] + 1) * lanes
             to = pixels + b * plan.pixel_bytes + (c - first) * tiling.vectors[b] * VECTOR_BYTES
             # In ascending order: what is overwritten behind a segment is written again.
             for i in range(channels):
                 for s in range(tiling.first[b], tiling.first[b + 1]):
                     segment = tiling.segments + s
                     plan.transforms.pixels(
-                        to + segment.lane * plan.problem.bytes, step,
+                        to + segment.lane * plan.problem.bytes, position_stride,
                         stage + segment.stage + i * plan.channel_bytes, plan.band.pitch,
                         segment.tiles,
                     )
@@ -322,11 +322,11 @@ cdef void multiply(
             for s in range(share.first, share.last):
                 begin = strip_begin(plan, s)
                 row[0] = strip_of(call, share.g, s) + (
-                    position * plan.strip_step + first * plan.strip_lanes
+                    position * plan.position_stride + first * plan.strip_lanes
                 ) * bytes
                 plan.problem.tiles.multiply(
                     scratch + plan.at.sums + b * plan.sum_bytes
-                    + position * sums_step(plan, vectors)
+                    + position * sums_stride(plan, vectors)
                     + (begin - before) * vectors * VECTOR_BYTES,
                     zeros,
                     scratch + plan.at.pixels + b * plan.pixel_bytes
@@ -336,7 +336,7 @@ cdef void multiply(
                 )
 
 
-cdef inline Py_ssize_t sums_step(const Plan *plan, Py_ssize_t vectors) noexcept nogil:
+cdef inline Py_ssize_t sums_stride(const Plan *plan, Py_ssize_t vectors) noexcept nogil:
     """Bytes from one position's sums to the next."""
     return plan.split * plan.strip * vectors * VECTOR_BYTES + VECTOR_BYTES
 
@@ -365,14 +365,14 @@ cdef void transform_outputs(
     cdef const Segment *segments = tiling.segments + tiling.first[b]
     cdef Py_ssize_t count = tiling.first[b + 1] - tiling.first[b], vectors = tiling.vectors[b]
     cdef Py_ssize_t pitch = vectors * plan.problem.tiles.lanes * plan.tile, f, c, i, lane
-    cdef Py_ssize_t step = sums_step(plan, vectors) // plan.problem.bytes
+    cdef Py_ssize_t position_stride = sums_stride(plan, vectors) // plan.problem.bytes
     cdef char *sums = scratch + plan.at.sums + b * plan.sum_bytes
     cdef char *bad = scratch + plan.at.bad
     memset(bad, 0, vectors * VECTOR_BYTES)
     for f in range(strip_begin(plan, share.first), strip_begin(plan, share.last)):
         c = share.g * plan.problem.filters + f
         plan.transforms.outputs(
-            scratch + plan.at.staged, pitch, sums, step, vectors,
+            scratch + plan.at.staged, pitch, sums, position_stride, vectors,
             call.bias + c * plan.problem.bytes, bad,
         )
         store_outputs(plan, c, segments, count, pitch, scratch + plan.at.staged)
@@ -496,16 +496,16 @@ cdef void plan_strips(Plan *plan) noexcept:
     plan.strips = ceil_div(problem.filters, TILE_PIXELS)
     plan.strip = ceil_div(problem.filters, plan.strips)
     plan.strip_lanes = ceil_div(plan.strip, lanes) * lanes
-    plan.strip_step = problem.channels * plan.strip_lanes + lanes
+    plan.position_stride = problem.channels * plan.strip_lanes + lanes
     strips = WEIGHT_BYTES // (
-        problem.groups * plan.positions * plan.strip_step * problem.bytes
+        problem.groups * plan.positions * plan.position_stride * problem.bytes
     )
     strips = smaller(plan.strips, larger(1, strips))
     plan.strips_at_once = ceil_div(plan.strips, ceil_div(plan.strips, strips))
     plan.tables.bytes = 0
     plan.packed = take(
         &plan.tables,
-        <double>problem.groups * plan.strips_at_once * plan.positions * plan.strip_step
+        <double>problem.groups * plan.strips_at_once * plan.positions * plan.position_stride
         * problem.bytes,
     )
     plan.bias = take(&plan.tables, <double>problem.groups * problem.filters * problem.bytes)
@@ -530,10 +530,10 @@ cdef void make_plan(
     plan.tile, plan.positions = tile, (tile + WINOGRAD_TAPS - 1) * (tile + WINOGRAD_TAPS - 1)
     plan.out_h, plan.out_w = cnp.PyArray_DIM(out, 2), cnp.PyArray_DIM(out, 3)
     plan.band.source, plan.band.channels = problem.source, problem.channels
-    plan.taps.taps, plan.taps.tap, plan.taps.tap_step = WINOGRAD_TAPS, 0, 1
+    plan.taps.taps, plan.taps.tap, plan.taps.tap_stride = WINOGRAD_TAPS, 0, 1
     plan.terms = SMALL_TILE_TERMS if tile == 2 else LARGE_TILE_TERMS
     if problem.adjoint:
-        plan.taps.tap, plan.taps.tap_step = WINOGRAD_TAPS - 1, -1
+        plan.taps.tap, plan.taps.tap_stride = WINOGRAD_TAPS - 1, -1
         plan.terms = SMALL_TILE_ADJOINT_TERMS if tile == 2 else LARGE_TILE_TERMS
     plan_band(
         &plan.band, axis_of_tiles(&window.h, tile, problem.adjoint),
@@ -598,8 +598,8 @@ def convolve_tiles(
     """Write the convolution of images (n, c, h, w) with weight (f, c/groups, 3, 3).
 
     If `transposed`, write the adjoint of the convolution that brings `out` to `source`, as if its
-    padding were zeros. `epilogue` is an `Epilogue` or None. A tile has `tile` x `tile` outputs,
-    2 x 2 or 4 x 4. Outputs that are not finite are not right: the byte in `marks` of each image that
+    padding were zeros. `epilogue` is an `Epilogue` or None. A tile has `tile` x `tile` outputs, 2
+    x 2 or 4 x 4. Outputs that are not finite are not right: the byte in `marks` of each image that
     has one becomes 1.
     """
     cdef Problem problem

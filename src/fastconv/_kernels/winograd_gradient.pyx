@@ -78,7 +78,7 @@ cdef struct Factor:
     Py_ssize_t block, splits  # Planes of an item; items along the planes.
     Py_ssize_t run, pitch  # Vectors that lie side by side; vectors from one tile to the next.
     bint shrinks  # The pitch of a run that is not full is its length.
-    Py_ssize_t step  # From one position to the next.
+    Py_ssize_t position_stride  # From one position to the next.
 
 
 cdef struct Rectangle:
@@ -119,7 +119,7 @@ cdef struct Plan:
     Py_ssize_t rectangles, slices  # Slices of the rectangles that are summed apart.
     Py_ssize_t part  # Rectangles whose sums are added up before they join the others,
     bint in_parts  # if a slice has more.
-    Py_ssize_t sum_step  # Bytes from one position's sums to the next.
+    Py_ssize_t sum_stride  # Bytes from one position's sums to the next.
     size_t sum_bytes, stage_bytes  # Of an item.
     Format out_format
     char *out
@@ -206,7 +206,7 @@ cdef void transform_vector(
 ) noexcept nogil:
     """Transform at most a vector of planes of some tiles, which lie `pitch` vectors apart."""
     cdef const Band *band = &factor.band
-    cdef Py_ssize_t extent = band.h.extent, row_bytes = band.pitch * VECTOR_BYTES
+    cdef Py_ssize_t span = band.h.span, row_bytes = band.pitch * VECTOR_BYTES
     cdef Py_ssize_t i, t, y, end
     cdef char *packed = scratch + plan.at.packed
     cdef const char *plane
@@ -217,15 +217,17 @@ cdef void transform_vector(
         )
         end = 0
         for t in range(tiles.rows):
-            for y in range(end, t * plan.tile + extent):
+            for y in range(end, t * plan.tile + span):
                 pack_row(
                     plan, factor, tiles, plane, planes, tiles.top * plan.tile + y,
-                    scratch + plan.at.stage, packed + y % extent * row_bytes,
+                    scratch + plan.at.stage, packed + y % span * row_bytes,
                 )
-            end = t * plan.tile + extent
-            for y in range(extent):
-                rows[y] = packed + (t * plan.tile + y) % extent * row_bytes
-            factor.transform(to, pitch * plan.tiles.lanes, factor.step, rows, tiles.columns)
+            end = t * plan.tile + span
+            for y in range(span):
+                rows[y] = packed + (t * plan.tile + y) % span * row_bytes
+            factor.transform(
+                to, pitch * plan.tiles.lanes, factor.position_stride, rows, tiles.columns
+            )
             to += tiles.columns * pitch * VECTOR_BYTES
 
 
@@ -264,11 +266,12 @@ cdef void multiply_planes(
             count = smaller(TILE_VECTORS, vectors - v)
             for strip in range(strips):
                 c = strip * channels // strips
-                row[0] = pixels + (position * plan.pixels.step + c) * plan.bytes
+                row[0] = pixels + (position * plan.pixels.position_stride + c) * plan.bytes
                 plan.tiles.multiply(
-                    sums + position * plan.sum_step + (v * channels + c * count) * VECTOR_BYTES,
+                    sums + position * plan.sum_stride + (v * channels + c * count) * VECTOR_BYTES,
                     NULL,
-                    grads + position * plan.grads.step * plan.bytes + v * plan.chunk * VECTOR_BYTES,
+                    grads + position * plan.grads.position_stride * plan.bytes
+                    + v * plan.chunk * VECTOR_BYTES,
                     row, call.offsets, tiles, TERMS, 1,
                     (strip + 1) * channels // strips - c, count, 0,
                 )
@@ -311,7 +314,7 @@ cdef void store_taps(
     )
     memset(bad, 0, VECTOR_BYTES)
     plan.transforms.taps(
-        scratch + plan.at.taps, sums + piece.sums, plan.sum_step // plan.bytes, piece.channels,
+        scratch + plan.at.taps, sums + piece.sums, plan.sum_stride // plan.bytes, piece.channels,
         piece.vectors, bad,
     )
     for lane in range(lanes):
@@ -385,7 +388,7 @@ cdef void join_slices(const void *data, Py_ssize_t item, char *scratch) noexcept
         return
     for position in range(plan.positions):
         add_slices(
-            plan.add, sums + position * plan.sum_step + piece.sums, plan.slices, plan.sum_bytes,
+            plan.add, sums + position * plan.sum_stride + piece.sums, plan.slices, plan.sum_bytes,
             piece.channels * piece.vectors * plan.tiles.lanes,
         )
     store_taps(call, block.g, &piece, sums, scratch)
@@ -417,8 +420,8 @@ cdef void plan_blocks(Plan *plan, Py_ssize_t filters, Py_ssize_t channels) noexc
     plan.grads.run = plan.grads.pitch = TILE_VECTORS  # as the register tile wants it
     plan.grads.shrinks = True
     plan.blocks = plan.groups * plan.grads.splits * plan.pixels.splits
-    plan.sum_step = VECTOR_BYTES * (plan.grads.block // plan.tiles.lanes * plan.pixels.block + 1)
-    plan.sum_bytes = plan.positions * plan.sum_step
+    plan.sum_stride = VECTOR_BYTES * (plan.grads.block // plan.tiles.lanes * plan.pixels.block + 1)
+    plan.sum_bytes = plan.positions * plan.sum_stride
 
 
 cdef void plan_rectangles(Plan *plan) noexcept:
@@ -468,11 +471,11 @@ cdef void cut_planes(Plan *plan, int threads) noexcept:
 cdef void lay_out_memory(Plan *plan) noexcept:
     cdef Py_ssize_t taps = PIECE_CHANNELS * WINOGRAD_TAPS * WINOGRAD_TAPS
     cdef double packed_bytes = <double>VECTOR_BYTES * (
-        plan.pixels.band.h.extent * plan.pixels.band.pitch
+        plan.pixels.band.h.span * plan.pixels.band.pitch
     )
     # A vector more, or else the transforms would write to one set of the cache.
-    plan.pixels.step = (plan.pixels.pitch * plan.chunk + 1) * plan.tiles.lanes
-    plan.grads.step = plan.grads.block * plan.chunk + plan.tiles.lanes
+    plan.pixels.position_stride = (plan.pixels.pitch * plan.chunk + 1) * plan.tiles.lanes
+    plan.grads.position_stride = plan.grads.block * plan.chunk + plan.tiles.lanes
     plan.stage_bytes = VECTOR_BYTES * (plan.pixels.band.pitch + 1)
     plan.scratch.bytes = plan.tables.bytes = plan.piece.bytes = 0
     plan.at.taps = take(&plan.piece, taps * TILE_VECTORS * VECTOR_BYTES)
@@ -480,8 +483,8 @@ cdef void lay_out_memory(Plan *plan) noexcept:
     plan.at.rows = take(&plan.piece, (taps + plan.tiles.lanes) * TILE_VECTORS * VECTOR_BYTES)
     plan.at.stage = take(&plan.scratch, plan.stage_bytes)
     plan.at.packed = take(&plan.scratch, packed_bytes)
-    plan.at.pixels = take(&plan.scratch, plan.positions * plan.pixels.step * plan.bytes)
-    plan.at.grads = take(&plan.scratch, plan.positions * plan.grads.step * plan.bytes)
+    plan.at.pixels = take(&plan.scratch, plan.positions * plan.pixels.position_stride * plan.bytes)
+    plan.at.grads = take(&plan.scratch, plan.positions * plan.grads.position_stride * plan.bytes)
     if plan.in_parts:
         plan.at.part_sums = take(&plan.scratch, plan.sum_bytes)
     if plan.slices == 1:
