@@ -97,7 +97,7 @@ cdef inline void gather_row(const Plan *plan, const Rows *rows) noexcept nogil:
         for k in range(first, last):
             c, kh, kw = k // (h.taps * w.taps), k // w.taps % h.taps, k % w.taps
             load_padded_row(
-                gathered + (k - first) * plan.run * bytes,
+                gathered + (k - first) * plan.run_pixels * bytes,
                 padded_row(
                     &band.source,
                     band.source.data + rows.n * band.source.stride_n

@@ -6,8 +6,8 @@
 
 enum { WINOGRAD_TAPS = 3, LARGEST_TILE = 4, MOST_POSITIONS = 6 };
 
-typedef void (*Spread)(void *to, Index pitch, Index position_stride, const void *const *rows,
-                       Index tiles);
+typedef void (*PlaneTransform)(void *to, Index pitch, Index position_stride,
+                               const void *const *rows, Index tiles);
 
 typedef struct {
     /* Set to[position*position_stride + t] = (B' d B)[position] for `tiles` neighbouring tiles. Tile t
@@ -23,7 +23,7 @@ typedef struct {
                     const void *start, void *bad);
     /* See d. For a row of tiles, set to[position*position_stride + t*pitch] = B' d B (plane_pixels) or A d
      * A' of m x m numbers (plane_grads). `rows` contains a vector of planes for each column. */
-    Spread plane_pixels, plane_grads;
+    PlaneTransform plane_pixels, plane_grads;
     /* Set to[i][tap][vector] = G' m G for the sums [i][vector] at from[position*position_stride + ...].
      * `bad` is a vector that becomes NaN in the lanes of results that are not finite. */
     void (*taps)(void *to, const void *from, Index position_stride, Index count, Index vectors,

@@ -9,7 +9,7 @@ cdef extern from "transforms.h":
         WINOGRAD_TAPS
         MOST_POSITIONS
 
-    ctypedef void (*Spread)(
+    ctypedef void (*PlaneTransform)(
         void *to, Py_ssize_t pitch, Py_ssize_t position_stride, const void **rows, Py_ssize_t tiles
     ) noexcept nogil
 
@@ -25,8 +25,8 @@ cdef extern from "transforms.h":
             void *to, Py_ssize_t pitch, const void *source, Py_ssize_t position_stride,
             Py_ssize_t vectors, const void *start, void *bad,
         ) noexcept nogil
-        Spread plane_pixels
-        Spread plane_grads
+        PlaneTransform plane_pixels
+        PlaneTransform plane_grads
         void (*taps)(
             void *to, const void *source, Py_ssize_t position_stride, Py_ssize_t count,
             Py_ssize_t vectors, void *bad,

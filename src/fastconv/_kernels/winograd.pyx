@@ -67,71 +67,76 @@ cdef enum:
     WEIGHT_BYTES = 12 << 20
     PIXEL_BYTES = 1280 << 10
     SUM_BYTES = 768 << 10
-    # At most so many tiles of an item.
+    # The largest number of tiles of an item.
     ITEM_TILES = 128
-    # Pixels that are copied to L1 together, at most so many bytes and channels.
+    # The largest numbers of bytes and channels of pixels that are copied to L1 together.
     STAGED_BYTES = 24 << 10
     STAGE_CHANNELS = 8
-    # How far ahead of a strip's filters the tile prefetches.
+    # The register tile prefetches a strip's filters this far ahead.
     AHEAD_BYTES = 1024
-    # A tile's pixels take as long to transform as this many filters take to multiply, per row.
+    # To transform a row of a tile's pixels takes as long as to multiply the tile with this many
+    # filters.
     PIXEL_COST = 10
-    # Filters from beyond L2, NEAR_BYTES, take as long to read as to multiply with this many tiles.
+    # If an item's filters have more than NEAR_BYTES, they come from beyond L2. To read one then
+    # takes as long as to multiply it with this many tiles.
     FILTER_COST = 40
     NEAR_BYTES = 1 << 20
 
 
 cdef struct Segment:
-    # Tiles in a row of an image.
+    # Neighbouring tiles of a row of an image, in one block.
     Py_ssize_t n, row, column, tiles
     Py_ssize_t lane  # The lane of the first tile in its block.
     Py_ssize_t stage  # Bytes from the first channel's pixels in the stage to the segment's.
 
 
-cdef struct Run:
+cdef struct TileRows:
     # Rows of tiles of one image whose pixels are copied together.
     Py_ssize_t n, row, rows, column, columns
 
 
 cdef struct Tiling:
     # Where an item's tiles lie.
-    Run runs[ITEM_TILES]
+    TileRows loads[ITEM_TILES]  # The rows of tiles that are copied together, one after the other.
     Segment segments[ITEM_TILES]
-    Py_ssize_t n_runs, blocks
+    Py_ssize_t n_loads, blocks
     Py_ssize_t first[ITEM_TILES + 1]  # The first segment of every block, and the end of the last.
-    Py_ssize_t vectors[ITEM_TILES]  # Of every block.
+    Py_ssize_t vectors[ITEM_TILES]  # The number of vectors of every block.
 
 
 cdef struct Scratch:
     # Offsets in an item's scratch, which begins with a line that tells what the thread has left.
-    size_t zeros, bad
-    size_t staged  # Outputs of one filter.
+    size_t zeros  # What sums start from.
+    size_t bad  # A lane per tile, which becomes NaN if an output is not finite.
+    size_t staged  # The outputs of a block of tiles for one filter.
     size_t stage  # Pixels with their padding.
-    size_t pixels, sums  # Transformed.
+    size_t pixels, sums  # Transformed pixels, and their products with transformed filters.
 
 
 cdef struct Plan:
     Problem problem
     Band band  # A tile is a window of tile + 2 pixels; windows lie `tile` apart.
-    Phase phases[2]  # Of the band,
-    Phase taps  # and of a filter, along either axis.
+    Phase phases[2]  # The phases of the band.
+    Phase tap_phase  # The taps of a filter along either axis.
     const Transforms *transforms
-    Py_ssize_t tile, positions, terms
+    Py_ssize_t tile  # The number of rows, and of columns, of outputs of a tile.
+    Py_ssize_t positions, terms  # Positions of a transformed tile; terms summed in a register.
     Py_ssize_t out_h, out_w
     char *marks  # A byte per image, set if an output is not finite.
     Py_ssize_t row_tiles, image_tiles, all_tiles
-    Py_ssize_t block, blocks  # Tiles of a block; blocks of an item.
-    Py_ssize_t chunk  # Channels that are transformed together.
-    Py_ssize_t stage  # Channels that are copied together.
-    Py_ssize_t strips, strip, strip_lanes  # Of a group; filters of one; the same in whole vectors.
-    Py_ssize_t position_stride  # From one position of a strip to the next.
-    Py_ssize_t strips_at_once  # Strips that are transformed together,
-    Py_ssize_t first_strip, last_strip  # and those that are.
-    Py_ssize_t split, splits  # Strips of an item; items along the strips.
+    Py_ssize_t block_tiles, blocks  # The numbers of tiles of a block, and of blocks of an item.
+    Py_ssize_t chunk  # The number of channels that are transformed together.
+    Py_ssize_t stage_channels  # The number of channels that are copied together.
+    Py_ssize_t strips, strip_filters  # The numbers of strips of a group, and of filters of a strip.
+    Py_ssize_t strip_lanes  # The number of lanes of the vectors that a strip's filters fill.
+    Py_ssize_t position_stride  # Numbers from one position of a strip to the next.
+    Py_ssize_t strips_at_once  # The number of strips that a pass transforms.
+    Py_ssize_t first_strip, last_strip  # The strips of the present pass.
+    Py_ssize_t split_strips, splits  # The numbers of strips of an item, and of items along them.
     Py_ssize_t channel_bytes  # Bytes of a channel in the stage.
     Py_ssize_t pixel_bytes, sum_bytes  # Bytes of a block's transformed pixels, and of its sums.
     Layout tables, scratch
-    size_t packed, bias, offsets  # Where they lie in the tables.
+    size_t packed, bias, offsets  # Offsets in the tables.
     Scratch at
     int threads
 
@@ -140,8 +145,8 @@ cdef struct Call:
     # A plan and its tables.
     const Plan *plan
     char *packed
-    const char *bias  # Of all filters.
-    int32_t *offsets  # Of channels in a strip.
+    const char *bias  # The bias of all filters.
+    int32_t *offsets  # The offsets of channels in a strip.
 
 
 cdef inline Py_ssize_t strip_begin(const Plan *plan, Py_ssize_t strip) noexcept nogil:
@@ -165,7 +170,7 @@ cdef void transform_filters(const void *data, Py_ssize_t item, char *scratch) no
     cdef Py_ssize_t taps_bytes = WINOGRAD_TAPS * WINOGRAD_TAPS * row_bytes
     cdef char *to = strip_of(call, g, strip) + first * row_bytes
     pack_channels(
-        &plan.problem.weights, &plan.taps, &plan.taps, g, strip_begin(plan, strip),
+        &plan.problem.weights, &plan.tap_phase, &plan.tap_phase, g, strip_begin(plan, strip),
         plan.strip_lanes, first, last, scratch, scratch + PACK_CHANNELS * taps_bytes,
     )
     for c in range(last - first):
@@ -175,7 +180,7 @@ cdef void transform_filters(const void *data, Py_ssize_t item, char *scratch) no
 
 
 cdef inline char *strip_of(const Call *call, Py_ssize_t g, Py_ssize_t strip) noexcept nogil:
-    """A strip's transformed filters."""
+    """Return where a strip's transformed filters lie."""
     cdef const Plan *plan = call.plan
     return call.packed + (
         (g * (plan.last_strip - plan.first_strip) + strip - plan.first_strip)
@@ -193,12 +198,12 @@ cdef struct Share:
 cdef void find_tiles(
     const Plan *plan, Py_ssize_t first, Py_ssize_t last, Tiling *tiling
 ) noexcept nogil:
-    """Cut the tiles first to last into blocks of segments, and say what pixels they need."""
+    """Cut the tiles first to last into blocks of segments, and find the pixels that they need."""
     cdef Py_ssize_t tile = first, lane = 0, s = 0
-    cdef bint whole = plan.row_tiles <= plan.blocks * plan.block  # rows are copied whole
-    cdef Run *run = NULL
+    cdef bint whole = plan.row_tiles <= plan.blocks * plan.block_tiles  # Rows are copied whole.
+    cdef TileRows *load = NULL
     cdef Segment *segment
-    tiling.n_runs = tiling.blocks = 0
+    tiling.n_loads = tiling.blocks = 0
     while tile < last:
         if lane == 0:
             tiling.first[tiling.blocks] = s
@@ -207,25 +212,25 @@ cdef void find_tiles(
         segment.n, segment.row = tile // plan.image_tiles, tile % plan.image_tiles // plan.row_tiles
         segment.column = tile % plan.row_tiles
         segment.tiles = smaller(
-            smaller(plan.row_tiles - segment.column, last - tile), plan.block - lane
+            smaller(plan.row_tiles - segment.column, last - tile), plan.block_tiles - lane
         )
         segment.lane = lane
-        if run == NULL or not whole or run.n != segment.n:
-            run = tiling.runs + tiling.n_runs
-            tiling.n_runs += 1
-            run.n, run.row, run.column, run.columns = segment.n, segment.row, 0, plan.row_tiles
+        if load == NULL or not whole or load.n != segment.n:
+            load = tiling.loads + tiling.n_loads
+            tiling.n_loads += 1
+            load.n, load.row, load.column, load.columns = segment.n, segment.row, 0, plan.row_tiles
             if not whole:
-                run.column, run.columns = segment.column, segment.tiles
-        run.rows = segment.row - run.row + 1
+                load.column, load.columns = segment.column, segment.tiles
+        load.rows = segment.row - load.row + 1
         segment.stage = (
-            (tiling.n_runs - 1) * plan.stage * plan.channel_bytes
+            (tiling.n_loads - 1) * plan.stage_channels * plan.channel_bytes
             + plan.tile * plan.problem.bytes * (
-                (segment.row - run.row) * plan.band.pitch + segment.column - run.column
+                (segment.row - load.row) * plan.band.pitch + segment.column - load.column
             )
         )
         lane += segment.tiles
         tiling.vectors[tiling.blocks - 1] = ceil_div(lane, plan.problem.tiles.lanes)
-        if lane == plan.block:
+        if lane == plan.block_tiles:
             lane = 0
         tile += segment.tiles
         s += 1
@@ -238,16 +243,16 @@ cdef void transform_pixels(
 ) noexcept nogil:
     """Transform the channels first to last of all blocks: [block][position][channel][tile]."""
     cdef Py_ssize_t c = first, channels, i, b, s, position_stride, lanes = plan.problem.tiles.lanes
-    cdef const Run *run
+    cdef const TileRows *load
     cdef const Segment *segment
     cdef char *to
     while c < last:
-        channels = smaller(plan.stage, last - c)
-        for i in range(tiling.n_runs):
-            run = tiling.runs + i
+        channels = smaller(plan.stage_channels, last - c)
+        for i in range(tiling.n_loads):
+            load = tiling.loads + i
             load_band(
-                &plan.band, run.n, g * plan.problem.channels + c, channels, run.row, run.rows,
-                run.column, run.columns, stage + i * plan.stage * plan.channel_bytes,
+                &plan.band, load.n, g * plan.problem.channels + c, channels, load.row, load.rows,
+                load.column, load.columns, stage + i * plan.stage_channels * plan.channel_bytes,
             )
         for b in range(tiling.blocks):
             position_stride = ((last - first) * tiling.vectors[b] + 1) * lanes
@@ -266,14 +271,14 @@ cdef void transform_pixels(
 
 
 cdef struct Outputs:
-    # A rectangle of outputs, and the place of the first in the target.
+    # A rectangle of outputs, and the place of the first one in the target.
     Py_ssize_t place, rows, columns
 
 
 cdef inline Outputs outputs_of(
     const Plan *plan, Py_ssize_t c, const Segment *segment
 ) noexcept nogil:
-    """The outputs of a segment in channel c of the target."""
+    """Return the outputs of a segment in channel c of the target."""
     cdef Py_ssize_t top = segment.row * plan.tile, left = segment.column * plan.tile
     cdef Outputs it
     it.rows = smaller(plan.tile, plan.out_h - top)
@@ -337,8 +342,8 @@ cdef void multiply(
 
 
 cdef inline Py_ssize_t sums_stride(const Plan *plan, Py_ssize_t vectors) noexcept nogil:
-    """Bytes from one position's sums to the next."""
-    return plan.split * plan.strip * vectors * VECTOR_BYTES + VECTOR_BYTES
+    """Return the bytes from one position's sums to the next."""
+    return plan.split_strips * plan.strip_filters * vectors * VECTOR_BYTES + VECTOR_BYTES
 
 
 cdef void store_outputs(
@@ -392,11 +397,12 @@ cdef void convolve(const void *data, Py_ssize_t item, char *scratch) noexcept no
     cdef Tiling tiling
     cdef Share share
     share.g = item // plan.splits % plan.problem.groups
-    share.first = plan.first_strip + item % plan.splits * plan.split
-    share.last = smaller(share.first + plan.split, plan.last_strip)
-    first_tile = item // (plan.splits * plan.problem.groups) * plan.blocks * plan.block
+    share.first = plan.first_strip + item % plan.splits * plan.split_strips
+    share.last = smaller(share.first + plan.split_strips, plan.last_strip)
+    first_tile = item // (plan.splits * plan.problem.groups) * plan.blocks * plan.block_tiles
     find_tiles(
-        plan, first_tile, smaller(first_tile + plan.blocks * plan.block, plan.all_tiles), &tiling
+        plan, first_tile, smaller(first_tile + plan.blocks * plan.block_tiles, plan.all_tiles),
+        &tiling,
     )
     memset(scratch + plan.at.zeros, 0, TILE_VECTORS * VECTOR_BYTES)
     while c < plan.problem.channels:
@@ -417,8 +423,8 @@ cdef void convolve(const void *data, Py_ssize_t item, char *scratch) noexcept no
 cdef double items_cost(
     const Plan *plan, Py_ssize_t blocks, Py_ssize_t split, int threads
 ) noexcept:
-    """What the items of a thread take, in products of a tile with a filter."""
-    cdef Py_ssize_t filters = split * plan.strip, tiles = blocks * plan.block
+    """Return the time of a thread's items, in products of a tile with a filter."""
+    cdef Py_ssize_t filters = split * plan.strip_filters, tiles = blocks * plan.block_tiles
     cdef Py_ssize_t items = (
         ceil_div(plan.all_tiles, tiles) * plan.problem.groups
         * ceil_div(plan.last_strip - plan.first_strip, split)
@@ -437,25 +443,25 @@ cdef void choose_blocks(Plan *plan) noexcept:
     cdef Py_ssize_t strips = plan.last_strip - plan.first_strip, blocks, split
     cdef double cost, least = -1
     blocks = smaller(
-        smaller(ITEM_TILES // plan.block, ceil_div(plan.all_tiles, plan.block)),
+        smaller(ITEM_TILES // plan.block_tiles, ceil_div(plan.all_tiles, plan.block_tiles)),
         larger(1, PIXEL_BYTES // (plan.chunk * position_bytes)),
     )
     while blocks:
         split = smaller(
-            strips, larger(1, SUM_BYTES // (blocks * position_bytes * plan.strip))
+            strips, larger(1, SUM_BYTES // (blocks * position_bytes * plan.strip_filters))
         )
         while split:
             cost = items_cost(plan, blocks, split, plan.threads)
             if least < 0 or cost < least:
-                least, plan.blocks, plan.split = cost, blocks, split
+                least, plan.blocks, plan.split_strips = cost, blocks, split
             split //= 2
         blocks -= 1
-    plan.splits = ceil_div(strips, plan.split)
+    plan.splits = ceil_div(strips, plan.split_strips)
 
 
 cdef void plan_items(Plan *plan, Py_ssize_t first_strip) noexcept:
-    """Cut tiles, and some strips of filters from one on, into items."""
-    cdef Py_ssize_t row_bytes = TILE_VECTORS * VECTOR_BYTES, runs, tiles
+    """Cut the tiles, and the strips of a pass, into items, and lay out the scratch."""
+    cdef Py_ssize_t row_bytes = TILE_VECTORS * VECTOR_BYTES, loads, tiles
     cdef Py_ssize_t position_bytes = plan.positions * row_bytes
     plan.first_strip = first_strip
     plan.last_strip = smaller(first_strip + plan.strips_at_once, plan.strips)
@@ -463,27 +469,32 @@ cdef void plan_items(Plan *plan, Py_ssize_t first_strip) noexcept:
         plan.problem.channels, ceil_div(plan.problem.channels * position_bytes, PIXEL_BYTES)
     )
     choose_blocks(plan)
-    tiles = plan.blocks * plan.block
+    tiles = plan.blocks * plan.block_tiles
     if plan.row_tiles <= tiles:
-        # Rows that an item of so many tiles can touch, of one image, and of how many images.
+        # An item's tiles touch at most h.size rows of an image, and rows of at most `loads` images.
         plan.band.h.size = smaller((tiles - 2) // plan.row_tiles + 2, plan.band.h.last)
         plan.band.w.size = plan.row_tiles
-        runs = (tiles - 2) // plan.image_tiles + 2
+        loads = (tiles - 2) // plan.image_tiles + 2
     else:
-        plan.band.h.size, plan.band.w.size = 1, plan.block
-        runs = plan.blocks + 1
+        plan.band.h.size, plan.band.w.size = 1, plan.block_tiles
+        loads = plan.blocks + 1
     lay_out(&plan.band)
     plan.channel_bytes = plan.band.channel_rows * plan.band.pitch * plan.problem.bytes
-    plan.stage = larger(1, smaller(STAGE_CHANNELS, STAGED_BYTES // (runs * plan.channel_bytes)))
+    plan.stage_channels = larger(
+        1, smaller(STAGE_CHANNELS, STAGED_BYTES // (loads * plan.channel_bytes))
+    )
     plan.pixel_bytes = plan.chunk * position_bytes + plan.positions * VECTOR_BYTES
-    plan.sum_bytes = plan.positions * (plan.split * plan.strip * row_bytes + VECTOR_BYTES)
+    plan.sum_bytes = plan.positions * (
+        plan.split_strips * plan.strip_filters * row_bytes + VECTOR_BYTES
+    )
     plan.scratch.bytes = 0
     take(&plan.scratch, LINE_BYTES)
     plan.at.zeros = take(&plan.scratch, row_bytes)
     plan.at.bad = take(&plan.scratch, row_bytes)
     plan.at.staged = take(&plan.scratch, plan.tile * plan.tile * row_bytes)
     plan.at.stage = take(
-        &plan.scratch, runs * plan.stage * plan.channel_bytes + (plan.tile + 1) * VECTOR_BYTES
+        &plan.scratch,
+        loads * plan.stage_channels * plan.channel_bytes + (plan.tile + 1) * VECTOR_BYTES,
     )
     plan.at.pixels = take(&plan.scratch, <double>plan.blocks * plan.pixel_bytes)
     plan.at.sums = take(&plan.scratch, <double>plan.blocks * plan.sum_bytes)
@@ -494,8 +505,8 @@ cdef void plan_strips(Plan *plan) noexcept:
     cdef const Problem *problem = &plan.problem
     cdef Py_ssize_t lanes = problem.tiles.lanes, strips
     plan.strips = ceil_div(problem.filters, TILE_PIXELS)
-    plan.strip = ceil_div(problem.filters, plan.strips)
-    plan.strip_lanes = ceil_div(plan.strip, lanes) * lanes
+    plan.strip_filters = ceil_div(problem.filters, plan.strips)
+    plan.strip_lanes = ceil_div(plan.strip_filters, lanes) * lanes
     plan.position_stride = problem.channels * plan.strip_lanes + lanes
     strips = WEIGHT_BYTES // (
         problem.groups * plan.positions * plan.position_stride * problem.bytes
@@ -524,22 +535,22 @@ cdef void make_plan(
     Plan *plan, const Problem *problem, cnp.ndarray out, const Window *window, Py_ssize_t tile,
     int threads,
 ) noexcept:
-    """Plan tiles of so many rows and columns of outputs, beginning with the first strips."""
+    """Plan tiles of `tile` rows and columns of outputs, and the first pass over the strips."""
     memset(plan, 0, sizeof(plan[0]))
     plan.problem, plan.transforms = problem[0], transforms_of(problem.number, tile)
     plan.tile, plan.positions = tile, (tile + WINOGRAD_TAPS - 1) * (tile + WINOGRAD_TAPS - 1)
     plan.out_h, plan.out_w = cnp.PyArray_DIM(out, 2), cnp.PyArray_DIM(out, 3)
     plan.band.source, plan.band.channels = problem.source, problem.channels
-    plan.taps.taps, plan.taps.tap, plan.taps.tap_stride = WINOGRAD_TAPS, 0, 1
+    plan.tap_phase.taps, plan.tap_phase.tap, plan.tap_phase.tap_stride = WINOGRAD_TAPS, 0, 1
     plan.terms = SMALL_TILE_TERMS if tile == 2 else LARGE_TILE_TERMS
     if problem.adjoint:
-        plan.taps.tap, plan.taps.tap_stride = WINOGRAD_TAPS - 1, -1
+        plan.tap_phase.tap, plan.tap_phase.tap_stride = WINOGRAD_TAPS - 1, -1
         plan.terms = SMALL_TILE_ADJOINT_TERMS if tile == 2 else LARGE_TILE_TERMS
     plan_band(
         &plan.band, axis_of_tiles(&window.h, tile, problem.adjoint),
         axis_of_tiles(&window.w, tile, problem.adjoint), plan.phases,
     )
-    plan.block = TILE_VECTORS * problem.tiles.lanes
+    plan.block_tiles = TILE_VECTORS * problem.tiles.lanes
     plan.row_tiles, plan.image_tiles = plan.band.w.last, plan.band.h.last * plan.band.w.last
     plan.all_tiles = problem.batch * plan.image_tiles
     plan.threads = useful_threads(flops_of(plan) / FLOPS_PER_BYTE, threads)
@@ -563,7 +574,7 @@ cdef int run_strips(const Call *call) except -1:
     for_each(
         convolve, call,
         plan.splits * plan.problem.groups
-        * ceil_div(plan.all_tiles, plan.blocks * plan.block),
+        * ceil_div(plan.all_tiles, plan.blocks * plan.block_tiles),
         <size_t>plan.scratch.bytes, flops_of(plan) / FLOPS_PER_BYTE, plan.threads,
     )
     return 0
@@ -616,8 +627,10 @@ def plan(
     cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, cnp.ndarray window, Py_ssize_t groups,
     Py_ssize_t tile, int threads,
 ):
-    """The bytes that `convolve_tiles` allocates for arrays of such shapes, which are not read, and
-    the FLOPs of its products."""
+    """Return the bytes that `convolve_tiles` allocates, and the FLOPs of its products.
+
+    Only the shapes of the arrays matter; their elements are not read.
+    """
     cdef Problem problem
     cdef Plan plan
     describe(&problem, source, weight, out, groups, False, None)
