@@ -192,28 +192,32 @@ cdef inline Py_ssize_t padding_behind(
     )
 
 
-cdef inline void load_band(
-    const Band *band, Py_ssize_t n, Py_ssize_t first_channel, Py_ssize_t channels,
-    Py_ssize_t first, Py_ssize_t rows, Py_ssize_t first_column, Py_ssize_t columns, char *to,
-) noexcept nogil:
-    """Copy what a rectangle of an image's outputs depends on to scratch."""
+cdef struct Region:
+    # A rectangle of the outputs of image n, and some channels of its source.
+    Py_ssize_t n, first_channel, channels, first_row, rows, first_column, columns
+
+
+cdef inline void load_band(const Band *band, Region of, char *to) noexcept nogil:
+    """Copy the source of a region to scratch, with its padding."""
     cdef const Axis *h = &band.h.source
     cdef const Axis *w = &band.w.source
     cdef Format format = band.source.format
     cdef Py_ssize_t bytes = format.scratch_bytes, phases = band.w.column_phases
     cdef Py_ssize_t pitch = band.pitch * bytes, kept_h = band.h.kept_phases
-    cdef Py_ssize_t length = stored_columns(&band.w, columns), all_rows = stored_rows(&band.h, rows)
-    cdef Py_ssize_t top = first * h.stride + band.h.base, x = first_column * w.stride + band.w.base
+    cdef Py_ssize_t length = stored_columns(&band.w, of.columns)
+    cdef Py_ssize_t all_rows = stored_rows(&band.h, of.rows)
+    cdef Py_ssize_t top = of.first_row * h.stride + band.h.base
+    cdef Py_ssize_t x = of.first_column * w.stride + band.w.base
     cdef Py_ssize_t c, y, phase, above, below, before, behind
     cdef const char *plane
     cdef const char *source
     cdef char *row
     above, below = padding_before(h, top, all_rows), padding_behind(h, top, all_rows)
     before, behind = padding_before(w, x, length), padding_behind(w, x, length)
-    for c in range(channels):
+    for c in range(of.channels):
         plane = (
-            band.source.data + n * band.source.stride_n
-            + (first_channel + c) * band.source.stride_c
+            band.source.data + of.n * band.source.stride_n
+            + (of.first_channel + c) * band.source.stride_c
         )
         row = to + c * band.channel_rows * pitch
         if (

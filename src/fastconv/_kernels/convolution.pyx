@@ -35,7 +35,7 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 
-from fastconv._kernels.band cimport Band, load_band
+from fastconv._kernels.band cimport Band, Region, load_band
 from fastconv._kernels.direct cimport gather_row, multiply_rows
 from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.microkernels cimport import_microkernels
@@ -53,7 +53,7 @@ from fastconv._kernels.scratch cimport allocate, release
 from fastconv._kernels.stream cimport stream_fence
 from fastconv._kernels.tile cimport PLANAR_VECTORS
 from fastconv._kernels.vectors cimport VECTOR_BYTES
-from fastconv._kernels.weights cimport PACK_CHANNELS, PACK_TAPS, pack_channels
+from fastconv._kernels.weights cimport PACK_CHANNELS, PACK_TAPS, PackedWeights, pack_channels
 from fastconv._kernels.window cimport (
     PAD_CONSTANT, Axis, Window, ceil_div, larger, padded_size, reach, smaller, window_of,
 )
@@ -86,7 +86,8 @@ cdef void pack_block(
     for i in range(plan.band.h.n_active * plan.band.w.n_active):
         part = plan.parts + i
         pack_channels(
-            &plan.problem.weights, part.h, part.w, g, f, lanes, 0, plan.band.channels,
+            &plan.problem.weights, part.h, part.w,
+            PackedWeights(g, f, lanes, 0, plan.band.channels),
             packed + part.steps_before * lanes * plan.problem.bytes, spare,
         )
 
@@ -103,8 +104,8 @@ cdef void pack(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     cdef const Part *part = plan.parts + item // (pieces * blocks * plan.problem.groups)
     cdef Py_ssize_t lanes = lanes_of_block(plan, f)
     pack_channels(
-        &plan.problem.weights, part.h, part.w, g, f, lanes, first,
-        smaller(first + PACK_CHANNELS, plan.band.channels),
+        &plan.problem.weights, part.h, part.w,
+        PackedWeights(g, f, lanes, first, smaller(first + PACK_CHANNELS, plan.band.channels)),
         call.tables + part.packed + plan.problem.bytes * (
             (g * plan.padded_filters + f) * part.steps + first * part.h.taps * part.w.taps * lanes
         ),
@@ -134,8 +135,11 @@ cdef inline const char *load_source(
         held[0] = which
         for i in range(smaller(plan.images, plan.problem.batch - n)):
             load_band(
-                band, n + i, g * band.channels, band.channels, outputs.top,
-                outputs.bottom - outputs.top, outputs.left, outputs.right - outputs.left,
+                band,
+                Region(
+                    n + i, g * band.channels, band.channels, outputs.top,
+                    outputs.bottom - outputs.top, outputs.left, outputs.right - outputs.left,
+                ),
                 copied + i * plan.image_bytes,
             )
         memset(

@@ -19,7 +19,7 @@ from libc.string cimport memset
 cimport numpy as cnp
 
 from fastconv._kernels.band cimport (
-    Band, Phase, Side, band_bytes, column, even_size, has_frame, lay_out, load_band,
+    Band, Phase, Region, Side, band_bytes, column, even_size, has_frame, lay_out, load_band,
     load_inside, plan_forward, stored_row,
 )
 from fastconv._kernels.level cimport LEVEL
@@ -485,8 +485,11 @@ cdef void load_image(
             load_inside(&plan.band, it.n + i, share.g, band + i * plan.image_bytes)
         else:
             load_band(
-                &plan.band, it.n + i, share.g * plan.band.channels + share.c0,
-                share.c1 - share.c0, it.top, it.rows, it.left, it.columns,
+                &plan.band,
+                Region(
+                    it.n + i, share.g * plan.band.channels + share.c0, share.c1 - share.c0, it.top,
+                    it.rows, it.left, it.columns,
+                ),
                 band + i * plan.image_bytes,
             )
 

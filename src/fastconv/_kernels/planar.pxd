@@ -9,7 +9,7 @@ rows took most of the time.
 from libc.stdint cimport int32_t
 from libc.string cimport memset
 
-from fastconv._kernels.band cimport Side, load_band, load_inside, stored_row
+from fastconv._kernels.band cimport Region, Side, load_band, load_inside, stored_row
 from fastconv._kernels.outputs cimport Rows, row_in_band
 from fastconv._kernels.plan cimport Part, Plan, packed_of
 from fastconv._kernels.rows cimport interleave_rows
@@ -163,8 +163,11 @@ cdef inline void load_plane(
     """Copy a plane with its padding, which an earlier item may have left (`held`)."""
     if not plan.framed:
         load_band(
-            &plan.band, n, g, 1, plan.band.h.first, plan.band.h.size, plan.band.w.first,
-            plan.band.w.size, band,
+            &plan.band,
+            Region(
+                n, g, 1, plan.band.h.first, plan.band.h.size, plan.band.w.first, plan.band.w.size
+            ),
+            band,
         )
         return
     if not held[0]:

@@ -33,7 +33,7 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 
-from fastconv._kernels.band cimport Band, Phase, lay_out, load_band
+from fastconv._kernels.band cimport Band, Phase, Region, lay_out, load_band
 from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.microkernels cimport import_microkernels, transforms_of
 from fastconv._kernels.parallel cimport for_each, useful_threads
@@ -46,7 +46,7 @@ from fastconv._kernels.transforms cimport (
     WINOGRAD_TAPS, Transforms, axis_of_tiles, is_bad, plan_band,
 )
 from fastconv._kernels.vectors cimport VECTOR_BYTES
-from fastconv._kernels.weights cimport PACK_CHANNELS, PACK_TAPS, pack_channels
+from fastconv._kernels.weights cimport PACK_CHANNELS, PACK_TAPS, PackedWeights, pack_channels
 from fastconv._kernels.window cimport Window, ceil_div, larger, smaller, window_of
 
 cnp.import_array()
@@ -170,8 +170,9 @@ cdef void transform_filters(const void *data, Py_ssize_t item, char *scratch) no
     cdef Py_ssize_t taps_bytes = WINOGRAD_TAPS * WINOGRAD_TAPS * row_bytes
     cdef char *to = strip_of(call, g, strip) + first * row_bytes
     pack_channels(
-        &plan.problem.weights, &plan.tap_phase, &plan.tap_phase, g, strip_begin(plan, strip),
-        plan.strip_lanes, first, last, scratch, scratch + PACK_CHANNELS * taps_bytes,
+        &plan.problem.weights, &plan.tap_phase, &plan.tap_phase,
+        PackedWeights(g, strip_begin(plan, strip), plan.strip_lanes, first, last),
+        scratch, scratch + PACK_CHANNELS * taps_bytes,
     )
     for c in range(last - first):
         plan.transforms.filters(
@@ -251,8 +252,12 @@ cdef void transform_pixels(
         for i in range(tiling.n_loads):
             load = tiling.loads + i
             load_band(
-                &plan.band, load.n, g * plan.problem.channels + c, channels, load.row, load.rows,
-                load.column, load.columns, stage + i * plan.stage_channels * plan.channel_bytes,
+                &plan.band,
+                Region(
+                    load.n, g * plan.problem.channels + c, channels, load.row, load.rows,
+                    load.column, load.columns,
+                ),
+                stage + i * plan.stage_channels * plan.channel_bytes,
             )
         for b in range(tiling.blocks):
             position_stride = ((last - first) * tiling.vectors[b] + 1) * lanes
@@ -602,6 +607,7 @@ cdef int execute(const Plan *plan) except -1:
     return 0
 
 
+# This function has ten parameters because Python passes the facts of a call one by one.
 def convolve_tiles(
     cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, cnp.ndarray window, Py_ssize_t groups,
     epilogue, Py_ssize_t tile, bint transposed, cnp.ndarray marks, int threads,
