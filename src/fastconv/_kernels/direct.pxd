@@ -39,7 +39,7 @@ cdef inline void multiply_run(
 
 
 cdef inline Py_ssize_t multiply_narrow(const Plan *plan, const Rows *rows) noexcept nogil:
-    """Compute narrow rows, which share a tile, and return the first row that is left."""
+    """Compute narrow rows, which share a register tile, and return the first row that is left."""
     cdef const void *sources[TILE_ROWS]
     cdef Py_ssize_t i = rows.first, r, vectors = rows.lanes // plan.problem.tiles.lanes
     cdef Py_ssize_t n = smaller(TILE_ROWS, TILE_PIXELS // rows.count)
@@ -51,7 +51,7 @@ cdef inline Py_ssize_t multiply_narrow(const Plan *plan, const Rows *rows) noexc
             rows.tile, rows.start, rows.packed, sources, rows.offsets, rows.part.steps,
             rows.part.terms, n, rows.count, vectors, 0,
         )
-        # Rows are unpacked in ascending order: what is overwritten behind one is written again.
+        # Rows are unpacked in ascending order, so numbers overwritten after one are written again.
         plan.problem.tiles.unpack(
             rows.sums + (i - rows.first) * rows.count * plan.problem.bytes, plan.sums_pitch,
             rows.tile, n * rows.count, vectors,
@@ -61,7 +61,7 @@ cdef inline Py_ssize_t multiply_narrow(const Plan *plan, const Rows *rows) noexc
 
 
 cdef inline void multiply_rows(const Plan *plan, const Rows *rows) noexcept nogil:
-    """Compute the rows from the band, or from the image where it lies."""
+    """Compute rows whose source is the band, or the image where it lies."""
     cdef Py_ssize_t i = multiply_narrow(plan, rows), x, end, run, k
     cdef Py_ssize_t runs = ceil_div(rows.count, RUN_PIXELS), bytes = plan.problem.bytes
     while i < rows.last:

@@ -9,19 +9,19 @@ from fastconv._kernels.window cimport Axis, smaller, source_index
 
 
 cdef struct Rows:
-    # The outputs of a pair of phases: rows first <= i < last of all images of the item, `count`
-    # outputs side by side, for a block of filters.
+    # The outputs of a pair of phases for a block of filters: the rows first <= i < last of all
+    # images of the item, with `count` outputs side by side.
     const Phase *h
     const Phase *w
-    const Part *part  # NULL if the phases see no taps.
-    const int32_t *offsets  # Of the part.
+    const Part *part  # NULL if the phases have no taps.
+    const int32_t *offsets  # The offsets of the part.
     Py_ssize_t n, g  # The item's first image, and its group.
-    Py_ssize_t f, filters, lanes  # Filters of the block; the same with the lanes that are empty.
+    Py_ssize_t f, filters, lanes  # The block's first filter, and its numbers of filters and lanes.
     Py_ssize_t per_image, first, last
-    Py_ssize_t row_j, column_j  # The first row and column, counted as the phases count them,
-    Py_ssize_t row, column  # and counted from the begin of the band.
+    Py_ssize_t row_j, column_j  # The first row and column, counted as the phases count them.
+    Py_ssize_t row, column  # The first row and column, counted from the begin of the band.
     Py_ssize_t count
-    Py_ssize_t pitch  # Sums from one row to the next.
+    Py_ssize_t pitch  # The number of sums from one row to the next.
     const char *packed  # The block's weights.
     const char *start  # The block's bias.
     const char *band
@@ -32,7 +32,7 @@ cdef struct Rows:
 cdef inline const char *row_in_band(
     const Plan *plan, const Rows *rows, Py_ssize_t i
 ) noexcept nogil:
-    """Where the outputs of row i find the offset 0."""
+    """Return the address to which the outputs of row i add the offsets of their steps."""
     return rows.band + i // rows.per_image * plan.image_bytes + plan.problem.bytes * (
         (rows.row + i % rows.per_image) * plan.band.h.kept_phases * plan.band.pitch + rows.column
     )
@@ -41,7 +41,7 @@ cdef inline const char *row_in_band(
 cdef inline void fold_padded_row(
     const Plan *plan, Py_ssize_t n, Py_ssize_t c, Py_ssize_t y, const Rows *rows, const char *sums
 ) noexcept nogil:
-    """Add a row of gradients in the padding to the pixels shown there."""
+    """Add a row of gradients in the padding to the pixels that are shown there."""
     cdef const Target *target = &plan.problem.target
     cdef const Axis *w = &plan.band.w.target
     cdef Py_ssize_t stride = plan.band.w.output_stride, i
@@ -84,7 +84,7 @@ cdef inline JoinedRows joined_rows_at(
 
 
 cdef inline void ask_for_residual(const Plan *plan, const Rows *rows) noexcept nogil:
-    """Prefetch what `store_sums` will add."""
+    """Prefetch the residual that `store_sums` will add."""
     cdef Py_ssize_t i = rows.first
     cdef JoinedRows joined
     while i < rows.last:

@@ -20,12 +20,13 @@ from fastconv._kernels.tile cimport PLANAR_ROWS, PLANAR_VECTORS, PlaneOutputs
 from fastconv._kernels.window cimport ceil_div, larger, smaller
 
 cdef enum:
-    PLANAR_TERMS = 128  # Terms that are summed in one register, SUM_TERMS of this way.
-    PLANAR_CHANNELS = 16  # Channels whose sums are added up before they join the others.
+    PLANAR_TERMS = 128  # The number of terms that are summed in one register.
+    PLANAR_CHANNELS = 16  # The sums of this many channels are added up before they join the others.
 
 
 cdef struct Stripe:
-    # Outputs that are computed together: `rows` rows from row i on, `vectors` wide, of one filter.
+    # Outputs of one filter that are computed together: `rows` rows from row i on, and of each row
+    # `vectors` vectors from first_vector on.
     Py_ssize_t i, rows, first_vector, vectors
     const char *filter
     char *sums
@@ -35,7 +36,7 @@ cdef inline void correlate_channel(
     const Plan *plan, const Rows *rows, const Stripe *stripe, Py_ssize_t c, char *to,
     Py_ssize_t to_pitch,
 ) noexcept nogil:
-    """Add what one channel gives to the outputs of a stripe."""
+    """Add the products of one channel to the outputs of a stripe."""
     cdef Py_ssize_t bytes = plan.problem.bytes, pitch = plan.band.pitch, kh = 0, kw = 0, done
     cdef bint share = plan.band.h.source.stride == 1 and rows.h.source_stride == 1
     cdef Py_ssize_t most_rows = larger(1, PLANAR_TERMS // rows.w.taps) if share else 1
@@ -45,7 +46,7 @@ cdef inline void correlate_channel(
         c * plan.band.channel_rows * pitch + stripe.first_vector * plan.problem.tiles.lanes
     )
     while kh < rows.h.taps:
-        # A row of the filter that is longer than a block is cut, too.
+        # A row of the filter that has more than PLANAR_TERMS taps is cut.
         done = plan.problem.tiles.correlate(
             to, to_pitch, stripe.rows, stripe.vectors,
             source + bytes * pitch * stored_row(&plan.band.h, y + kh * rows.h.source_stride),
@@ -62,7 +63,7 @@ cdef inline void correlate_channel(
 cdef inline void correlate_stripe(
     const Plan *plan, const Rows *rows, const Stripe *stripe
 ) noexcept nogil:
-    """Add all channels to the outputs of a stripe; many channels in groups, as sums of sums."""
+    """Add the products of all channels to a stripe, PLANAR_CHANNELS channels at a time."""
     cdef Py_ssize_t channels = plan.band.channels, bytes = plan.problem.bytes, c, r
     cdef Py_ssize_t pitch = stripe.vectors * plan.problem.tiles.lanes
     if channels <= PLANAR_CHANNELS:
@@ -134,7 +135,7 @@ cdef inline void correlate_phases(
     cdef const Side *h = &plan.band.h
     cdef const Side *w = &plan.band.w
     cdef const Part *part
-    cdef char *phases[2]  # In the order of their columns.
+    cdef char *phases[2]  # The sums of the phase of column 0, and of that of column 1.
     cdef Py_ssize_t bytes = plan.problem.bytes, columns = w.target.size, i, j, y
     cdef Py_ssize_t row_bytes = columns * bytes
     cdef char *to
@@ -160,7 +161,10 @@ cdef inline void correlate_phases(
 cdef inline void load_plane(
     const Plan *plan, Py_ssize_t n, Py_ssize_t g, char *band, Py_ssize_t *held
 ) noexcept nogil:
-    """Copy a plane with its padding, which an earlier item may have left (`held`)."""
+    """Copy a plane with its padding.
+
+    `held` tells whether an earlier item has left the padding in scratch.
+    """
     if not plan.framed:
         load_band(
             &plan.band,
@@ -177,9 +181,10 @@ cdef inline void load_plane(
 
 
 cdef inline bint finishes_in_tile(const Target *target) noexcept nogil:
-    """Can the tile add the residual, which it may read twice, and apply the activation?
+    """Return whether the register tile adds the residual and applies the activation.
 
-    Where all comes from beyond the caches, a residual is better read from its begin to its end.
+    It knows bounds only. It may read a residual twice, so it must not have overwritten it. A
+    residual from beyond the caches is better read in order.
     """
     return (
         target.finish != NULL

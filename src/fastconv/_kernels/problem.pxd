@@ -22,13 +22,13 @@ cdef struct Problem:
     Target target
     bint adjoint
     Py_ssize_t batch, groups
-    Py_ssize_t channels, filters  # Of a group: what is summed over, and what is computed.
-    const char *bias  # Of all filters; NULL is zeros.
+    Py_ssize_t channels, filters  # The channels of a group that are summed over, or computed.
+    const char *bias  # The bias of all filters; NULL means zeros.
     Py_ssize_t bias_stride
     Format bias_format
-    const char *marks  # A byte per image, which is computed if it is not 0; NULL means all images.
+    const char *marks  # A byte per image, 0 if it is not to be computed; NULL means all images.
     Number number  # The type that is computed with.
-    Py_ssize_t bytes  # Of a number of this type.
+    Py_ssize_t bytes  # Bytes of a number of this type.
     const Tiles *tiles
     const Sums *sums
 
@@ -74,5 +74,5 @@ cdef inline void load_bias(
 
 
 cdef inline bint is_wanted(const Problem *problem, Py_ssize_t n) noexcept nogil:
-    """Is an image to be computed?"""
+    """Return whether an image is to be computed."""
     return problem.marks == NULL or problem.marks[n] != 0

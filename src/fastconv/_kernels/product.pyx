@@ -1,4 +1,4 @@
-"""The product of two matrices, as a layer that sees all its inputs needs it.
+"""The product of two matrices, which fully connected layers need.
 
     out[m, n] = bias[n] + sum over k of a[m, k] * b[k, n]
 
@@ -138,7 +138,7 @@ cdef struct Plan:
     Product product
     const Tiles *tiles
     Py_ssize_t width, blocks  # Columns of a block; blocks of all columns.
-    Py_ssize_t row_splits  # Ranges of rows, of which an item has one.
+    Py_ssize_t row_splits  # The number of ranges of rows; each item has one.
     Layout scratch
     Scratch at
     double flops

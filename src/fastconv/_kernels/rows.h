@@ -247,7 +247,7 @@ static inline void store_row(char *to, const void *from, Index count, Format for
     }
 }
 
-/* Do the same for a row whose elements lie `stride` bytes apart. */
+/* Write scratch to a native row whose elements lie `stride` bytes apart, as store_row does. */
 static inline void store_strided_row(char *to, Index stride, const void *from, Index count,
                                      Format format) {
     for (Index i = 0; i < count; i++, to += stride) {

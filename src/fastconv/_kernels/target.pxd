@@ -1,4 +1,5 @@
-"""Where results go, what is done to them on the way, and the one way to write a run of them."""
+"""Targets: the arrays that results go to, what is done to results on the way, and how they are
+written."""
 
 from libc.string cimport memcpy, memset
 
@@ -14,8 +15,8 @@ from fastconv._kernels.stream cimport stream_copy
 from fastconv._kernels.window cimport smaller
 
 cdef enum:
-    CHUNK = 128  # Numbers of a residual that are converted together, on the stack.
-    SHORT_BYTES = 512  # Up to here, a call of memcpy takes longer than the copy itself.
+    CHUNK = 128  # This many numbers of a residual are converted together, on the stack.
+    SHORT_BYTES = 512  # A call of memcpy takes longer than the copy of at most this many bytes.
 
 
 cdef struct Target:
@@ -28,11 +29,11 @@ cdef struct Target:
     Format format
     Activation activation
     Finish finish  # NULL if there is neither a residual nor an activation.
-    bint past_caches  # Whole lines are written past the caches, in which they would not be found.
+    bint past_caches  # Whole lines are written past the caches, which are too small for the array.
 
 
 cdef inline Target target_of(cnp.ndarray out) noexcept:
-    """An array that takes results as they are."""
+    """Return the target of results that are written as they are."""
     cdef Target target
     cdef cnp.npy_intp *strides = cnp.PyArray_STRIDES(out)
     memset(&target, 0, sizeof(target))
@@ -45,8 +46,11 @@ cdef inline Target target_of(cnp.ndarray out) noexcept:
 
 
 cdef inline int finish_with(Target *target, residual, activation) except -1:
-    """Read the residual, an array of the target's layout and dtype or None, and the activation, a
-    kind with its two parameters or None."""
+    """Read what is done to results.
+
+    The residual is an array of the target's layout and dtype, or None. The activation is a kind
+    with its two parameters, or None.
+    """
     if residual is not None:
         target.residual = <const char *>cnp.PyArray_DATA(<cnp.ndarray?>residual)
     if activation is not None:
@@ -59,12 +63,12 @@ cdef inline int finish_with(Target *target, residual, activation) except -1:
 cdef inline Py_ssize_t place_of(
     const Target *target, Py_ssize_t n, Py_ssize_t c, Py_ssize_t h, Py_ssize_t w
 ) noexcept nogil:
-    """Bytes from the first result to one of them."""
+    """Return the number of bytes from the first result to one of them."""
     return n * target.stride_n + c * target.stride_c + h * target.stride_h + w * target.stride_w
 
 
 cdef inline bint joins_rows(const Target *target, Py_ssize_t columns) noexcept nogil:
-    """Do rows of so many results follow each other without a gap?"""
+    """Return whether rows of this number of results follow each other without gaps."""
     return (
         target.stride_w == target.format.bytes and target.stride_h == columns * target.stride_w
     )
@@ -76,8 +80,9 @@ cdef inline void store_rows(
 ) noexcept nogil:
     """Finish rows of results, which may be overwritten, and write them.
 
-    A row begins `pitch` bytes behind the one before it, and goes to every `stride`-th byte of a row
-    of the target; these begin at a place and lie row_stride bytes apart.
+    Rows of results lie `pitch` bytes apart. The first goes to `place` in the target, and the others
+    row_stride bytes after each other. Neighbouring results of a row go to addresses `stride` bytes
+    apart.
     """
     cdef const char *residual = target.residual
     cdef Py_ssize_t _r
@@ -98,7 +103,7 @@ cdef inline void store_rows(
 cdef inline void store_run(
     const Target *target, Py_ssize_t place, Py_ssize_t stride, char *results, Py_ssize_t count
 ) noexcept nogil:
-    """Finish results, which may be overwritten, and write them to every `stride`-th byte."""
+    """Finish results, which may be overwritten, and write them `stride` bytes apart."""
     if target.finish != NULL:
         finish_run(target, place, stride, results, count)
     write_run(target, place, stride, results, count)
@@ -108,9 +113,11 @@ cdef inline void prefetch_residual(
     const Target *target, Py_ssize_t place, Py_ssize_t row_stride, Py_ssize_t rows,
     Py_ssize_t count,
 ) noexcept nogil:
-    """Ask for the residual of rows that `store_rows` will write. Rows of several planes lie too far
-    apart for the processor to see them coming, and take as long to wait for as a tile to
-    compute."""
+    """Prefetch the residual of rows that `store_rows` will write.
+
+    Rows of several planes lie too far apart for the processor's own prefetching, and waiting for
+    them takes as long as computing a tile.
+    """
     cdef Py_ssize_t r
     if target.residual != NULL:
         for r in range(rows):
@@ -118,14 +125,14 @@ cdef inline void prefetch_residual(
 
 
 cdef inline bint is_plain_run(const Target *target, Py_ssize_t stride) noexcept nogil:
-    """Are results written side by side, and as they are?"""
+    """Return whether results are written side by side, without a conversion."""
     return stride == target.format.bytes and target.format.conversion == AS_IS
 
 
 cdef inline void write_run(
     const Target *target, Py_ssize_t place, Py_ssize_t stride, const char *results, Py_ssize_t count
 ) noexcept nogil:
-    """Write finished results to every `stride`-th byte from a place on."""
+    """Write finished results `stride` bytes apart, from a place on."""
     cdef Format format = target.format
     cdef char *to = target.data + place
     if stride != format.bytes:
@@ -143,7 +150,10 @@ cdef inline void write_run(
 cdef inline void finish_run(
     const Target *target, Py_ssize_t place, Py_ssize_t stride, char *results, Py_ssize_t count
 ) noexcept nogil:
-    """Finish results in place; a residual that is of another type, or lies apart, is converted."""
+    """Finish results in place.
+
+    A residual of another type, or with gaps between its numbers, is copied to `chunk` first.
+    """
     cdef double chunk[CHUNK]
     cdef const char *residual = target.residual
     cdef Py_ssize_t i = 0, some = count

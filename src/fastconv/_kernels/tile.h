@@ -34,11 +34,13 @@ typedef struct {
     Index kernel_h, kernel_w;
     const int32_t *columns;
     const void *start;
-    const void *residual; /* added in the layout of the outputs, but not them; or NULL */
-    int clips;            /* Are the outputs clipped to low and high? */
+    const void *residual; /* This plane is added; NULL means zeros. It must not be `to`. */
+    int clips;            /* Whether the outputs are clipped to low and high. */
     double low, high;
 } PlaneOutputs;
 
+/* Some of these functions have up to 11 parameters, because they are called once for a few hundred
+ * products, and arguments in registers cost less than a structure in memory. */
 typedef struct {
     Index lanes; /* The number of lanes of a vector. */
     /* See a. `sums` has [rows*pixels][vectors] vectors and `packed` has [steps][vectors]; both
@@ -60,10 +62,10 @@ typedef struct {
     Index (*correlate)(void *to, Index to_pitch, Index out_rows, Index vectors, const void *image,
                        Index pitch, const void *filter, Index kernel_h, Index kernel_w,
                        const int32_t *columns);
-    /* Compute a whole plane of outputs in the same way. */
+    /* See b. Compute a whole plane of outputs. */
     void (*correlate_plane)(const PlaneOutputs *plane);
-    /* Return whether there is a `correlate_plane` for filters of so many rows, whose windows move by
-     * `stride` rows of the image. */
+    /* Return whether `correlate_plane` can compute filters of kernel_h rows whose windows lie
+     * `stride` rows of the image apart. */
     int (*has_plane_tile)(Index kernel_h, Index stride);
     /* See c. Add to to[t] the sum over (p, r, i) of
      * grad[(p*rows + r)*grad_pitch + i] * image[p*plane_stride + r*pitch + taps[t] + i] */
