@@ -233,7 +233,7 @@ class Winograd:
             first, second, out, window, groups, epilogue, self.tile, adjoint, marks, threads
         )
         if adjoint:
-            _kernels.convolution.fold(first, second, out, window, groups, threads)
+            _kernels.convolution.fold_padding(first, second, out, window, groups, threads)
         if marks.any():
             DIRECT.run(problem, first, second, out, epilogue, marks)
 

@@ -1,7 +1,8 @@
-/* Numbers in vectors between two bounds. A template (number.h).
+/* Vectors clipped to two bounds. This file is a template (see number.h).
  *
- * NaN stays NaN: it is neither less nor greater than a bound, and x86's minimum and maximum return
- * their second operand then.
+ * NaN stays NaN, because x86's minimum and maximum return their second operand if one is NaN. These
+ * instructions are called by name: compilers unroll a loop over lanes to scalars when it is inlined
+ * into other functions, which takes twice the time.
  */
 #ifndef T
 #ifndef FASTCONV_CLIP_H

@@ -99,11 +99,11 @@ cdef struct Plan:
     const Sums *sums
     Task task  # What computes an item.
     Py_ssize_t items
-    Py_ssize_t band_h, bands_h  # Rows of an item, of outputs or (scatter) of the image; and items.
-    Py_ssize_t band_w, bands_w  # Outputs of an item's rows; items along a row.
-    Py_ssize_t chunk_channels, chunks  # Channels that are taken together; chunks of all channels.
-    Py_ssize_t phase_length  # Of padded rows in scratch; 0 if they would be too long.
-    Py_ssize_t rows, row_bytes, channel_bytes  # Of the band in scratch.
+    Py_ssize_t band_h, bands_h  # Rows of an item (outputs, or pixels if scattered), and items.
+    Py_ssize_t band_w, bands_w  # Outputs of a row of an item, and items along a row.
+    Py_ssize_t chunk_channels, chunks  # Channels that are taken together, and chunks of them.
+    Py_ssize_t phase_length  # The length of a row's phases in scratch; 0 if rows are too long.
+    Py_ssize_t rows, row_bytes, channel_bytes  # Rows of the band, and bytes of a row and a channel.
     bint past_caches
     Layout scratch
     Scratch at
@@ -258,7 +258,7 @@ cdef void gather_elements(const void *data, Py_ssize_t item, char *scratch) noex
 
 
 cdef inline double seen_bytes(const Plan *plan, Py_ssize_t outputs) noexcept:
-    """Bytes of a padded row of all channels, which so many outputs see, in phases."""
+    """Return the bytes of a padded row of all channels, in phases, for a number of outputs."""
     cdef const Axis *w = &plan.window.w
     return (
         <double>plan.image.channels * plan.image.format.bytes * w.dilation
@@ -491,7 +491,7 @@ cdef void scatter_rows(const void *data, Py_ssize_t item, char *scratch) noexcep
 
 
 cdef inline Py_ssize_t kept_columns(const Axis *w) noexcept:
-    """Positions of a padded row, or what windows see of it, if that is more."""
+    """Return the length of a padded row, or of what windows cover, if that is more."""
     return larger(reach(w, w.out), padded_size(w))
 
 
@@ -516,8 +516,8 @@ cdef void plan_scatter_rows(Plan *plan) noexcept:
 # ---- scatter: pixels ---------------------------------------------------------------------------
 
 cdef struct Rows:
-    # Padded rows of some channels of an image. The item's are first <= y < last. Sums of `rows` of
-    # them lie in scratch, from row `kept` on, of which those from `end` on are done.
+    # Padded rows of some channels of an image. The item's rows are first <= y < last. The sums of
+    # `rows` of them lie in scratch, from row `kept` on. Rows from `end` on are written already.
     Py_ssize_t n, c, channels
     Py_ssize_t first, last, kept, end
     const char *columns
@@ -619,7 +619,7 @@ cdef inline bint has_padding_to_fold(const Axis *axis) noexcept:
 
 
 cdef inline bint reads_pixels(const Plan *plan) noexcept:
-    """Can the windows of pixels be added as they lie, to padded rows that fit scratch?"""
+    """Return whether windows can be added as they lie, to padded rows that fit into scratch."""
     cdef const Axis *w = &plan.window.w
     cdef Py_ssize_t bytes = plan.image.format.scratch_bytes
     cdef double span_bytes = (

@@ -3,26 +3,28 @@
     out[n, f, oh, ow] = activation(bias[f] + residual[n, f, oh, ow] + sum over (c, kh, kw) of
         weight[f, c, kh, kw] * padded(image[n, c])[oh*SH + kh*DH, ow*SW + kw*DW])
 
-a. Everything is a sum over steps k = (c, kh, kw) of packed weights times source pixels, done by the
-   register tiles of tile.c. The transposed convolution, which is also the gradient of the input, is
-   the same sum: the outputs y with y % SH == r (a *phase*) take part only in the taps kh with
-   (r - kh*DH) % SH == 0, and lie SH apart, while their sources lie next to each other. A forward
-   convolution is one phase with all taps; a transposed one has SH x SW.
+a. Everything is a sum over steps k = (c, kh, kw) of packed weights times source pixels, which the
+   register tiles of tile.c compute. The transposed convolution, which is also the gradient of the
+   input, is the same sum. Its outputs y with y % SH == r (a *phase*) depend only on the taps kh
+   with (r - kh*DH) % SH == 0. They lie SH apart, and their sources lie next to each other. A
+   forward convolution is one phase with all taps; a transposed one has SH x SW phases.
 b. An item is a band of output rows of one image (or a few whole small images), of one group, for a
    range of its filters. The band's source is copied to scratch with its padding, so that every pad
-   mode, layout and dtype costs the same; rows are dealt to SW phases, so that neighbouring outputs
-   find a tap side by side. A table gives each step's offset in the band. 1x1 windows without padding
-   read the image where it lies, H*W as one row. Windows too large for a band in scratch are gathered
-   for one run of outputs, a chunk of steps at a time.
-c. Loops inside an item: block of filters, group of rows, tile of pixels; all steps in one call of the
-   tile. Weights are packed once a call to [pair of phases][group][block][step][filter]; a block that
-   only one item uses is packed by it into its own scratch, where it stays in cache. Sums of a block of
-   filters for a group of rows lie in scratch as [filter][pixel], from where whole rows go out. A
-   thread keeps its band for the next item that has the same.
-d. Lanes of vectors are filters (direct.pxd) or, for few filters a group, pixels (planar.pxd).
-e. The adjoint of padding with other than zeros adds a gradient in the padding to the pixel shown
-   there: a second pass computes the padding's positions alone and adds them.
-f. An item owns what it writes, and each sum runs in an order that the shape determines: results do
+   mode, layout and dtype costs the same. Rows are de-interleaved into SW phases, so that a tap of
+   neighbouring outputs is contiguous. A table contains each step's offset in the band. Windows of
+   1x1 without padding read the image where it lies, with H*W as one row. Windows that are too
+   large for a band in scratch are gathered: the pixels of one run of outputs are copied for a
+   chunk of steps at a time.
+c. The loops inside an item are over blocks of filters, over rows whose sums fit into L1 together,
+   and over pixels. One call of the register tile takes all steps. Weights are packed once per
+   call, to [pair of phases][group][block][step][filter]. If only one item uses a block, that item
+   packs it into its own scratch, where it stays in the cache. The sums of a block of filters for
+   some rows lie in scratch as [filter][pixel], and are written in whole rows. A thread keeps its
+   band for the next item that needs the same.
+d. Lanes of vectors are filters (direct.pxd) or, for few filters per group, pixels (planar.pxd).
+e. If the padding is not zeros, the adjoint adds the gradient of each padded position to the pixel
+   that is shown there. A second pass computes the positions in the padding alone and adds them.
+f. An item owns what it writes, and the shape determines the order of each sum. Therefore results do
    not depend on the number of threads.
 g. Layout and blocking follow E. Georganas et al., "Anatomy of High-Performance Deep Learning
    Convolutions on SIMD Architectures", SC18.
@@ -33,7 +35,7 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 
-from fastconv._kernels.band cimport Band, load_band
+from fastconv._kernels.band cimport Band, Region, load_band
 from fastconv._kernels.direct cimport gather_row, multiply_rows
 from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.microkernels cimport import_microkernels
@@ -49,9 +51,9 @@ from fastconv._kernels.problem cimport Problem, describe, is_wanted, load_bias
 from fastconv._kernels.rows cimport fill_row
 from fastconv._kernels.scratch cimport allocate, release
 from fastconv._kernels.stream cimport stream_fence
-from fastconv._kernels.tile cimport PLANE_VECTORS
+from fastconv._kernels.tile cimport PLANAR_VECTORS
 from fastconv._kernels.vectors cimport VECTOR_BYTES
-from fastconv._kernels.weights cimport PACK_CHANNELS, PACK_TAPS, pack_channels
+from fastconv._kernels.weights cimport PACK_CHANNELS, PACK_TAPS, PackedWeights, pack_channels
 from fastconv._kernels.window cimport (
     PAD_CONSTANT, Axis, Window, ceil_div, larger, padded_size, reach, smaller, window_of,
 )
@@ -63,7 +65,7 @@ level = LEVEL.decode()
 
 
 cdef struct Call:
-    # A plan, and where its tables lie.
+    # A plan and its tables.
     const Plan *plan
     char *tables
 
@@ -71,7 +73,8 @@ cdef struct Call:
 # ---- packing weights ---------------------------------------------------------------------------
 
 cdef inline Py_ssize_t lanes_of_block(const Plan *plan, Py_ssize_t f) noexcept nogil:
-    return smaller(plan.block, plan.padded_filters - f)
+    """Return the number of lanes, empty ones included, of the block that begins with filter f."""
+    return smaller(plan.block_filters, plan.padded_filters - f)
 
 
 cdef void pack_block(
@@ -80,10 +83,11 @@ cdef void pack_block(
     """Pack a block of filters for all parts, one after the other."""
     cdef Py_ssize_t lanes = lanes_of_block(plan, f), i
     cdef const Part *part
-    for i in range(plan.band.h.n_seeing * plan.band.w.n_seeing):
+    for i in range(plan.band.h.n_active * plan.band.w.n_active):
         part = plan.parts + i
         pack_channels(
-            &plan.problem.weights, part.h, part.w, g, f, lanes, 0, plan.band.channels,
+            &plan.problem.weights, part.h, part.w,
+            PackedWeights(g, f, lanes, 0, plan.band.channels),
             packed + part.steps_before * lanes * plan.problem.bytes, spare,
         )
 
@@ -93,14 +97,15 @@ cdef void pack(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     cdef const Call *call = <const Call *>data
     cdef const Plan *plan = call.plan
     cdef Py_ssize_t pieces = ceil_div(plan.band.channels, PACK_CHANNELS)
-    cdef Py_ssize_t blocks = ceil_div(plan.padded_filters, plan.block)
-    cdef Py_ssize_t first = item % pieces * PACK_CHANNELS, f = item // pieces % blocks * plan.block
+    cdef Py_ssize_t blocks = ceil_div(plan.padded_filters, plan.block_filters)
+    cdef Py_ssize_t first = item % pieces * PACK_CHANNELS
+    cdef Py_ssize_t f = item // pieces % blocks * plan.block_filters
     cdef Py_ssize_t g = item // (pieces * blocks) % plan.problem.groups
     cdef const Part *part = plan.parts + item // (pieces * blocks * plan.problem.groups)
     cdef Py_ssize_t lanes = lanes_of_block(plan, f)
     pack_channels(
-        &plan.problem.weights, part.h, part.w, g, f, lanes, first,
-        smaller(first + PACK_CHANNELS, plan.band.channels),
+        &plan.problem.weights, part.h, part.w,
+        PackedWeights(g, f, lanes, first, smaller(first + PACK_CHANNELS, plan.band.channels)),
         call.tables + part.packed + plan.problem.bytes * (
             (g * plan.padded_filters + f) * part.steps + first * part.h.taps * part.w.taps * lanes
         ),
@@ -113,7 +118,10 @@ cdef void pack(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
 cdef inline const char *load_source(
     const Plan *plan, Rectangle outputs, Py_ssize_t n, Py_ssize_t g, Py_ssize_t which, char *scratch
 ) noexcept nogil:
-    """Return where the source of an item lies; copy it, unless an earlier item has left it."""
+    """Return where the source of an item lies.
+
+    A band is copied to scratch, unless `held`, the number of the band there, is that of the item.
+    """
     cdef const Band *band = &plan.band
     cdef Py_ssize_t *held = <Py_ssize_t *>scratch
     cdef char *copied = scratch + plan.at.band
@@ -127,24 +135,30 @@ cdef inline const char *load_source(
         held[0] = which
         for i in range(smaller(plan.images, plan.problem.batch - n)):
             load_band(
-                band, n + i, g * band.channels, band.channels, outputs.top,
-                outputs.bottom - outputs.top, outputs.left, outputs.right - outputs.left,
+                band,
+                Region(
+                    n + i, g * band.channels, band.channels, outputs.top,
+                    outputs.bottom - outputs.top, outputs.left, outputs.right - outputs.left,
+                ),
                 copied + i * plan.image_bytes,
             )
         memset(
-            copied + plan.source_bytes - PLANE_VECTORS * VECTOR_BYTES, 0,
-            PLANE_VECTORS * VECTOR_BYTES,
+            copied + plan.source_bytes - PLANAR_VECTORS * VECTOR_BYTES, 0,
+            PLANAR_VECTORS * VECTOR_BYTES,
         )
     return copied
 
 
 cdef inline void find_part(const Call *call, Rows *rows, const char *packed) noexcept nogil:
-    """Look up what the phases of the rows need: weights (packed: of the block) and offsets."""
+    """Find the weights and offsets that the phases of the rows need.
+
+    `packed` are the weights of the block if they are packed late.
+    """
     cdef const Plan *plan = call.plan
     rows.part, rows.offsets, rows.packed = NULL, NULL, NULL
     if rows.h.taps == 0 or rows.w.taps == 0:
         return
-    rows.part = plan.parts + rows.h.index * plan.band.w.n_seeing + rows.w.index
+    rows.part = plan.parts + rows.h.index * plan.band.w.n_active + rows.w.index
     rows.offsets = <const int32_t *>(call.tables + rows.part.offsets)
     if plan.packing == LATE:
         rows.packed = packed + rows.part.steps_before * rows.lanes * plan.problem.bytes
@@ -182,7 +196,7 @@ cdef inline void compute_block(
     cdef const Plan *plan = call.plan
     cdef Py_ssize_t top = outputs.top, left = outputs.left, i, j, all_rows
     if plan.reading == GATHERED:
-        top = left = 0  # There is no band: positions are those in the image.
+        top = left = 0  # Without a band, positions count from the image's first output.
     for i in range(plan.band.h.n_phases):
         rows.h = plan.band.h.phases + i
         rows.row_j = larger(outputs.top, rows.h.first)
@@ -191,7 +205,7 @@ cdef inline void compute_block(
         all_rows = rows.per_image * smaller(plan.images, plan.problem.batch - rows.n)
         rows.first = 0
         while rows.first < all_rows:
-            rows.last = smaller(rows.first + plan.group_rows, all_rows)
+            rows.last = smaller(rows.first + plan.sum_rows, all_rows)
             for j in range(plan.band.w.n_phases):
                 rows.w = plan.band.w.phases + j
                 rows.column_j = larger(outputs.left, rows.w.first)
@@ -208,9 +222,9 @@ cdef void convolve_band(
     const Call *call, Py_ssize_t n, Py_ssize_t g, Py_ssize_t split, Py_ssize_t item_h,
     Py_ssize_t item_w, Py_ssize_t which, char *scratch,
 ) noexcept nogil:
-    """Compute a band of outputs; `which` numbers the bands of source, from 1 on."""
+    """Compute a band of outputs, whose source is band number `which`, counted from 1."""
     cdef const Plan *plan = call.plan
-    cdef Py_ssize_t lanes = FEW_FILTERS if plan.planar else plan.block, block
+    cdef Py_ssize_t filters = FEW_FILTERS if plan.planar else plan.block_filters, block
     cdef Rectangle outputs
     cdef Rows rows
     outputs.top = plan.band.h.first + item_h * plan.band.h.size
@@ -220,13 +234,15 @@ cdef void convolve_band(
     rows.n, rows.g = n, g
     rows.tile, rows.sums = scratch + plan.at.tile, scratch + plan.at.sums
     rows.band = load_source(plan, outputs, n, g, which, scratch)
-    for block in range(split * plan.split, smaller((split + 1) * plan.split, plan.blocks)):
-        rows.f = block * lanes
+    for block in range(
+        split * plan.split_blocks, smaller((split + 1) * plan.split_blocks, plan.blocks)
+    ):
+        rows.f = block * filters
         rows.start = call.tables + plan.bias + (g * plan.padded_filters + rows.f) * (
             plan.problem.bytes
         )
-        rows.lanes = smaller(lanes, plan.padded_filters - rows.f)
-        rows.filters = smaller(lanes, plan.problem.filters - rows.f)
+        rows.lanes = smaller(filters, plan.padded_filters - rows.f)
+        rows.filters = smaller(filters, plan.problem.filters - rows.f)
         if plan.packing == LATE:
             pack_block(plan, g, rows.f, scratch + plan.at.packed, scratch + plan.at.spare)
         compute_block(call, &outputs, &rows, scratch + plan.at.packed)
@@ -248,9 +264,9 @@ cdef void convolve(const void *data, Py_ssize_t item, char *scratch) noexcept no
         convolve_band(call, n, item % groups, split, i, j, which, scratch)
 
 
-cdef void convolve_fold(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
-    """Compute all bands of an image and a group, one after the other: several positions are added to
-    one pixel, in this order."""
+cdef void convolve_folded(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    """Compute all bands of an image and a group, one after the other, because several positions are
+    added to one pixel, in this order."""
     cdef const Call *call = <const Call *>data
     cdef const Band *band = &call.plan.band
     cdef Py_ssize_t groups = call.plan.problem.groups, split, i, j
@@ -276,6 +292,7 @@ cdef void convolve_channel(const void *data, Py_ssize_t item, char *scratch) noe
 # ---- one call ----------------------------------------------------------------------------------
 
 cdef void fill_tables(const Plan *plan, char *tables) noexcept:
+    """Copy the bias, and compute the offsets of all parts."""
     cdef Py_ssize_t row_bytes = plan.padded_filters * plan.problem.bytes, g, i
     cdef char *bias = tables + plan.bias
     for g in range(plan.problem.groups):
@@ -283,30 +300,30 @@ cdef void fill_tables(const Plan *plan, char *tables) noexcept:
         load_bias(
             &plan.problem, g * plan.problem.filters, plan.problem.filters, bias + g * row_bytes
         )
-    for i in range(plan.band.h.n_seeing * plan.band.w.n_seeing):
+    for i in range(plan.band.h.n_active * plan.band.w.n_active):
         fill_offsets(plan, plan.parts + i, <int32_t *>(tables + plan.parts[i].offsets))
 
 
 cdef int execute(const Plan *plan) except -1:
-    """Compute all outputs of the two sides."""
-    cdef Py_ssize_t n_parts = plan.band.h.n_seeing * plan.band.w.n_seeing, items
+    """Pack the weights, and compute all outputs of a plan."""
+    cdef Py_ssize_t n_parts = plan.band.h.n_active * plan.band.w.n_active, items
     cdef Call call
     call.plan, call.tables = plan, allocate(plan.tables.bytes, "packed weights")
     try:
         fill_tables(plan, call.tables)
         if plan.packing == BEFORE:
             items = (
-                n_parts * plan.problem.groups * ceil_div(plan.padded_filters, plan.block)
+                n_parts * plan.problem.groups * ceil_div(plan.padded_filters, plan.block_filters)
                 * ceil_div(plan.band.channels, PACK_CHANNELS)
             )
             for_each(
-                pack, &call, items, PACK_TAPS * plan.block * plan.problem.bytes,
+                pack, &call, items, PACK_TAPS * plan.block_filters * plan.problem.bytes,
                 plan.tables.bytes, useful_threads(plan.tables.bytes, plan.threads),
             )
         items = ceil_div(plan.problem.batch, plan.images) * plan.problem.groups * plan.splits
-        if plan.folds:
+        if plan.folds_padding:
             for_each(
-                convolve_fold, &call, items, <size_t>plan.scratch.bytes, plan.moved, plan.threads
+                convolve_folded, &call, items, <size_t>plan.scratch.bytes, plan.moved, plan.threads
             )
             return 0
         for_each(
@@ -330,16 +347,16 @@ cdef int run_forward(const Problem *problem, Window window, int threads) except 
 
 
 cdef int run_adjoint(
-    const Problem *problem, const Window *window, Rectangle outputs, bint folds, int threads
+    const Problem *problem, const Window *window, Rectangle outputs, bint folds_padding, int threads
 ) except -1:
-    """Compute a rectangle of the padded target, or add it to what it shows."""
+    """Compute a rectangle of the padded target, or add it to the pixels that it shows."""
     cdef Plan plan
-    if folds:  # What no window reaches has no gradient.
+    if folds_padding:  # Positions that no window reaches have no gradient.
         outputs.bottom = smaller(outputs.bottom, reach(&window.h, window.h.out))
         outputs.right = smaller(outputs.right, reach(&window.w, window.w.out))
     if outputs.bottom <= outputs.top or outputs.right <= outputs.left:
         return 0
-    make_adjoint(&plan, problem, window, outputs, folds, threads)
+    make_adjoint(&plan, problem, window, outputs, folds_padding, threads)
     try:
         execute(&plan)
     finally:
@@ -347,8 +364,8 @@ cdef int run_adjoint(
     return 0
 
 
-cdef int run_folds(const Problem *problem, const Window *window, int threads) except -1:
-    """Compute the padding of the target, and add it to what it shows."""
+cdef int run_padding(const Problem *problem, const Window *window, int threads) except -1:
+    """Compute the padding of the target, and add it to the pixels that it shows."""
     cdef const Axis *h = &window.h
     cdef const Axis *w = &window.w
     cdef Py_ssize_t top = h.before, bottom = top + h.size, end = padded_size(h)
@@ -363,14 +380,14 @@ cdef int run_folds(const Problem *problem, const Window *window, int threads) ex
 
 
 cdef inline bint is_whole(const Axis *axis) noexcept:
-    """Is there one window, of all pixels and no padding?"""
+    """Return whether there is one window, of all pixels and no padding."""
     return axis.out == axis.dilation == 1 and axis.kernel == axis.size and axis.before == 0
 
 
 cdef inline bint has_one_window(
     const Problem *problem, const Window *window, cnp.ndarray weight
 ) noexcept:
-    """Is the adjoint that of one window as large as the image, whose taps can be filters?"""
+    """Return whether there is one window as large as the image, whose taps can be filters."""
     return (
         problem.bias == NULL and is_whole(&window.h) and is_whole(&window.w)
         and cnp.PyArray_IS_C_CONTIGUOUS(weight)
@@ -378,8 +395,10 @@ cdef inline bint has_one_window(
 
 
 cdef int run_one_window(const Problem *problem, const Window *window, int threads) except -1:
-    """Compute the adjoint of one window as large as the image: every tap is a filter of its own, on
-    one pixel."""
+    """Compute the adjoint of one window as large as the image.
+
+    Every tap is a filter of its own, which is applied to one pixel.
+    """
     cdef Problem taps = problem[0]
     cdef Axis pixel = Axis(1, 1, 1, 1, 1, 0, 0, PAD_CONSTANT)
     cdef Planes *planes = &taps.weights.planes
@@ -399,7 +418,7 @@ def forward(
 ):
     """Write the convolution of images (n, c, h, w) with weight (f, c/groups, kh, kw).
 
-    `epilogue` is a tuple (bias, residual, activation), each of which may be None, or None. Images whose byte in `marks` is 0 are left alone, unless
+    `epilogue` is (bias, residual, activation) or None. Images whose byte in `marks` is 0 are left alone, unless
     `marks` is None.
     """
     cdef Problem problem
@@ -415,7 +434,7 @@ def workspace(
     cnp.ndarray image, cnp.ndarray weight, cnp.ndarray out, cnp.ndarray window, Py_ssize_t groups,
     int threads,
 ):
-    """The bytes that `forward` allocates for arrays of such shapes, which are not read."""
+    """Return the bytes that `forward` allocates for arrays of these shapes, which are not read."""
     cdef Problem problem
     cdef Plan plan
     describe(&problem, image, weight, out, groups, False, None)
@@ -428,8 +447,10 @@ def transposed(
     cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, cnp.ndarray window, Py_ssize_t groups,
     epilogue, cnp.ndarray marks, int threads,
 ):
-    """Write the adjoint of the convolution that brings `out` (n, f, h, w) to `source`; `epilogue` and
-    `marks` as in `forward`."""
+    """Write the adjoint of the convolution that brings `out` (n, f, h, w) to `source`.
+
+    `epilogue` and `marks` are those of `forward`.
+    """
     cdef Problem problem
     cdef const Window *win = window_of(window)
     cdef const Axis *h = &win.h
@@ -449,16 +470,16 @@ def transposed(
         &problem, win, Rectangle(h.before, h.before + h.size, w.before, w.before + w.size), False,
         threads,
     )
-    run_folds(&problem, win, threads)
+    run_padding(&problem, win, threads)
 
 
-def fold(
+def fold_padding(
     cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, cnp.ndarray window, Py_ssize_t groups,
     int threads,
 ):
-    """Add what the adjoint has in the padding to the pixels of `out` that it shows."""
+    """Add the adjoint's values in the padding to the pixels of `out` that are shown there."""
     cdef Problem problem
     if cnp.PyArray_DIM(source, 0) == 0:
         return
     describe(&problem, source, weight, out, groups, True, None)
-    run_folds(&problem, window_of(window), threads)
+    run_padding(&problem, window_of(window), threads)

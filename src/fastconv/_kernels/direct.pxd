@@ -1,7 +1,7 @@
 """The outputs of an item where lanes of vectors are filters.
 
-A step's packed weights are two vectors of filters; the tile multiplies them with one source pixel per
-output. Sums come out of the tile as [pixel][filter] and are transposed to [filter][pixel].
+A step's packed weights are two vectors of filters. The register tile multiplies them with one
+source pixel per output. Its sums lie as [pixel][filter], and are transposed to [filter][pixel].
 """
 
 from fastconv._kernels.band cimport Band, Phase
@@ -33,13 +33,13 @@ cdef inline void multiply_run(
             rows.tile + x * vectors * VECTOR_BYTES, start,
             rows.packed + first * rows.lanes * bytes, sources,
             rows.offsets + (0 if plan.reading == GATHERED else first),
-            last - first, rows.part.sum_block, 1, end - x, vectors, plan.ahead,
+            last - first, rows.part.terms, 1, end - x, vectors, plan.ahead,
         )
         x = end
 
 
 cdef inline Py_ssize_t multiply_narrow(const Plan *plan, const Rows *rows) noexcept nogil:
-    """Compute narrow rows, which share a tile, and return the first row that is left."""
+    """Compute narrow rows, which share a register tile, and return the first row that is left."""
     cdef const void *sources[TILE_ROWS]
     cdef Py_ssize_t i = rows.first, r, vectors = rows.lanes // plan.problem.tiles.lanes
     cdef Py_ssize_t n = smaller(TILE_ROWS, TILE_PIXELS // rows.count)
@@ -49,9 +49,9 @@ cdef inline Py_ssize_t multiply_narrow(const Plan *plan, const Rows *rows) noexc
             sources[r] = row_in_band(plan, rows, i + r)
         plan.problem.tiles.multiply(
             rows.tile, rows.start, rows.packed, sources, rows.offsets, rows.part.steps,
-            rows.part.sum_block, n, rows.count, vectors, 0,
+            rows.part.terms, n, rows.count, vectors, 0,
         )
-        # Rows are unpacked in ascending order: what is overwritten behind one is written again.
+        # Rows are unpacked in ascending order, so numbers overwritten after one are written again.
         plan.problem.tiles.unpack(
             rows.sums + (i - rows.first) * rows.count * plan.problem.bytes, plan.sums_pitch,
             rows.tile, n * rows.count, vectors,
@@ -61,7 +61,7 @@ cdef inline Py_ssize_t multiply_narrow(const Plan *plan, const Rows *rows) noexc
 
 
 cdef inline void multiply_rows(const Plan *plan, const Rows *rows) noexcept nogil:
-    """Compute the rows from the band, or from the image where it lies."""
+    """Compute rows whose source is the band, or the image where it lies."""
     cdef Py_ssize_t i = multiply_narrow(plan, rows), x, end, run, k
     cdef Py_ssize_t runs = ceil_div(rows.count, RUN_PIXELS), bytes = plan.problem.bytes
     while i < rows.last:
@@ -97,14 +97,14 @@ cdef inline void gather_row(const Plan *plan, const Rows *rows) noexcept nogil:
         for k in range(first, last):
             c, kh, kw = k // (h.taps * w.taps), k // w.taps % h.taps, k % w.taps
             load_padded_row(
-                gathered + (k - first) * plan.run * bytes,
+                gathered + (k - first) * plan.run_pixels * bytes,
                 padded_row(
                     &band.source,
                     band.source.data + rows.n * band.source.stride_n
                     + (rows.g * band.channels + c) * band.source.stride_c,
-                    &band.h.source, top + kh * h.source_step,
+                    &band.h.source, top + kh * h.source_stride,
                 ),
-                left + kw * w.source_step, band.w.source.stride, rows.count,
+                left + kw * w.source_stride, band.w.source.stride, rows.count,
                 band.source.stride_w, &band.w.source, band.source.format, NULL,
             )
         multiply_run(plan, rows, gathered, rows.count, first, last)

@@ -4,7 +4,7 @@
  *    last, because the row may be overwritten in place.
  * b. exp(t) = 2^n * exp(r), where n is the integer next to t / log(2) and |r| <= log(2) / 2. The
  *    Taylor polynomial of exp(r) errs less than half a unit in the last place from degree 7 (float)
- *    and 13 (double) on. Log(2) is subtracted in two parts, of which n times the first is exact.
+ *    and 13 (double) on. n * log(2) is subtracted in two parts, and the first part is exact.
  */
 #ifndef T
 
@@ -20,25 +20,36 @@
 
 #define IS_FLOAT (sizeof(T) == sizeof(float))
 
-/* 2^n for n in the low bits of z's representation, above those of `magic`. */
+/* Return 2^n. */
 ALWAYS_INLINE NAMED(Vec) NAMED(power_of_two)(NAMED(Mask) n) {
     return (NAMED(Vec))((n + (IS_FLOAT ? 127 : 1023)) << (IS_FLOAT ? 23 : 52));
 }
 
-/* b. above, for t <= 0. */
+/* Return exp(t) for t <= 0, as b. describes. */
 ALWAYS_INLINE NAMED(Vec) NAMED(exponential)(NAMED(Vec) t) {
     typedef NAMED(Vec) Vec;
     typedef NAMED(Mask) Mask;
     static const double inverse_factorials[] = {
-        1.0,         1.0,          1.0 / 2,       1.0 / 6,        1.0 / 24,
-        1.0 / 120,   1.0 / 720,    1.0 / 5040,    1.0 / 40320,    1.0 / 362880,
-        1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0,
+        1.0,
+        1.0,
+        1.0 / 2,
+        1.0 / 6,
+        1.0 / 24,
+        1.0 / 120,
+        1.0 / 720,
+        1.0 / 5040,
+        1.0 / 40320,
+        1.0 / 362880,
+        1.0 / 3628800,
+        1.0 / 39916800,
+        1.0 / 479001600,
+        1.0 / 6227020800.0,
     };
-    /* Adding it rounds to an integer, which is left in the low bits. */
+    /* To add `magic` rounds to an integer, which is then in the low bits. */
     const Vec magic = NAMED(all)(IS_FLOAT ? 0x1.8p23 : 0x1.8p52);
     const double log_2_high = IS_FLOAT ? 0x1.63p-1 : 0x1.62e42feep-1;
     const double log_2_low = IS_FLOAT ? -0x1.bd0106p-13 : 0x1.a39ef35793c76p-33;
-    /* What is less becomes zero. */
+    /* For smaller t the result is zero. */
     t = NAMED(clip)(t, NAMED(all)(IS_FLOAT ? -104.0 : -746.0), NAMED(all)(0));
     Vec rounded = t * (T)0x1.71547652b82fep0 + magic;
     Mask n = (Mask)rounded - (Mask)magic, half = n >> 1;
@@ -46,7 +57,7 @@ ALWAYS_INLINE NAMED(Vec) NAMED(exponential)(NAMED(Vec) t) {
     r -= (rounded - magic) * (T)log_2_low;
     Vec sum = NAMED(all)(inverse_factorials[IS_FLOAT ? 7 : 13]);
     UNROLL for (int k = IS_FLOAT ? 6 : 12; k >= 0; k--) sum = sum * r + (T)inverse_factorials[k];
-    /* In two steps, because the result may be subnormal. */
+    /* Multiply by 2^n in two steps, because 2^n alone may be too small for the type. */
     return sum * NAMED(power_of_two)(half) * NAMED(power_of_two)(n - half);
 }
 
@@ -76,7 +87,7 @@ ALWAYS_INLINE NAMED(Vec) NAMED(finish_vector)(const T *sums, const T *residual, 
     return NAMED(activate)(x, a, b, kind);
 }
 
-/* A row that is shorter than a vector. */
+/* Finish a row that is shorter than a vector. */
 ALWAYS_INLINE void NAMED(finish_few)(T *to, const T *sums, const T *residual, Index count,
                                      NAMED(Vec) a, NAMED(Vec) b, const int kind) {
     T few[2][LANES] = {{0}, {0}};

@@ -21,14 +21,13 @@ typedef struct {
     double a, b;
 } Activation;
 
-/* Finish rows: to[i] = activation(sums[i] + residual[i]) for `count` numbers of each row. Rows of `to`
- * and of the residual lie to_stride bytes apart, rows of sums `pitch` bytes. A residual of NULL is
- * zeros. Both may be `to` itself. NaN stays NaN. */
+/* Set to[i] = activation(sums[i] + residual[i]) for `count` numbers of each row. Rows of `to` and of
+ * the residual lie to_stride bytes apart, and rows of sums `pitch` bytes. A residual of NULL means
+ * zeros. Sums and residual may be `to` itself. NaN stays NaN. */
 typedef void (*Finish)(void *to, Index to_stride, const void *sums, Index pitch,
-                       const void *residual, Index rows, Index count,
-                       const Activation *activation);
+                       const void *residual, Index rows, Index count, const Activation *activation);
 
-/* Ask for memory that will be read, into L2. */
+/* Ask the processor to load memory into L2. */
 static inline void prefetch(const char *from, Index bytes) {
     const char *end = from + bytes;
     for (from -= (uintptr_t)from % LINE_BYTES; from < end; from += LINE_BYTES)

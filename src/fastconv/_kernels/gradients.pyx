@@ -4,13 +4,13 @@
         grad[n, f, oh, ow] * padded(image[n, c])[oh*SH + kh*DH, ow*SW + kw*DW]
     grad_bias[f] = sum over (n, oh, ow) of grad[n, f, oh, ow]
 
-a. The tile's lanes are filters, its "pixels" taps, its steps the outputs' pixels. The gradients of
-   some outputs are packed to [block][pixel][filter]; the image is copied to scratch as for the
-   convolution itself (band.pxd), read where it lies, or gathered tap by tap.
-b. For few filters a group, lanes are pixels that are summed over.
-c. An item is a slice of the outputs, for a range of filters and channels. Slices, whose number depends
-   on the shape alone, are summed separately and added pairwise: results do not depend on the number
-   of threads, and no sum is long enough to lose digits.
+a. Lanes of the register tile are filters, its "pixels" are taps, and its steps are the pixels of
+   outputs. The gradients of some outputs are packed to [block][pixel][filter]. The image is copied
+   to scratch as for the convolution itself (band.pxd), read where it lies, or gathered tap by tap.
+b. For few filters per group, lanes are pixels, which are summed over.
+c. An item is a slice of the outputs, for a range of filters and channels. Slices are summed
+   separately and added pairwise, so that no sum is long enough to lose digits. Their number depends
+   on the shape alone; therefore results do not depend on the number of threads.
 """
 
 from libc.stdint cimport int32_t
@@ -19,7 +19,7 @@ from libc.string cimport memset
 cimport numpy as cnp
 
 from fastconv._kernels.band cimport (
-    Band, Phase, Side, band_bytes, column, even_size, has_frame, lay_out, load_band,
+    Band, Phase, Region, Side, band_bytes, column, even_size, has_frame, lay_out, load_band,
     load_inside, plan_forward, stored_row,
 )
 from fastconv._kernels.level cimport LEVEL
@@ -40,7 +40,7 @@ from fastconv._kernels.scratch cimport Layout, allocate, release, take
 from fastconv._kernels.stream cimport LINE_BYTES
 from fastconv._kernels.sums cimport Sums, add_slices
 from fastconv._kernels.tile cimport (
-    FLOPS_PER_BYTE, PLANE_TAPS, PLANE_VECTORS, SUM_BLOCK, TILE_PIXELS, TILE_ROWS, TILE_VECTORS,
+    FLOPS_PER_BYTE, PLANAR_TAPS, PLANAR_VECTORS, SUM_TERMS, TILE_PIXELS, TILE_ROWS, TILE_VECTORS,
     Tiles,
 )
 from fastconv._kernels.vectors cimport VECTOR_BYTES
@@ -52,12 +52,13 @@ import_microkernels()
 level = LEVEL.decode()
 
 cdef enum:
-    # Outputs per call of the tile: their packed gradients fit into L1.
+    # The largest number of outputs per call of the register tile: their packed gradients fit into
+    # L1.
     STEP_PIXELS = 256
-    # At most so many slices of the outputs are summed apart, of so many bytes together.
+    # The largest numbers of slices of the outputs, and of bytes of their sums.
     SLICES = 32
     SLICE_BYTES = 2 << 20
-    # Least numbers of a slice that is only added up.
+    # The smallest number of gradients of a slice of the bias.
     SLICE_PIXELS = 4096
 
 
@@ -65,30 +66,38 @@ cdef enum:
 
 cdef struct Scratch:
     # Offsets in an item's scratch, which begins with a line that tells what the thread has left.
-    size_t band  # The image's pixels,
-    size_t grads  # packed gradients, and
-    size_t rows  # rows of gradients that are converted before they are packed.
+    size_t band  # The image's pixels.
+    size_t grads  # Gradients, packed or in rows of whole vectors.
+    size_t rows  # Rows of gradients that are converted before they are packed.
 
 
 cdef struct Plan:
-    Band band  # Of the image.
+    Band band  # A band of the image.
     Planes grad
     Format out_format
     char *out
-    Py_ssize_t filters, groups, batch, bytes  # Filters of a group; bytes of a number in scratch.
-    Py_ssize_t kernel_h, kernel_w, steps  # Steps: taps of all channels of a filter.
+    Py_ssize_t batch, groups
+    Py_ssize_t filters  # The number of filters of a group.
+    Py_ssize_t bytes  # Bytes of a number in scratch.
+    Py_ssize_t kernel_h, kernel_w
+    Py_ssize_t steps  # The number of weights of a filter.
     Source reading
     bint planar  # Lanes are pixels.
-    bint framed  # The padding of all channels is the same zeros.
-    Py_ssize_t images, bands  # Images of a band; bands in all.
-    Py_ssize_t block, padded_filters
-    Py_ssize_t split_filters, split_channels, splits_f, splits_c  # Of an item; items along them.
+    bint framed  # The padding of all planes is the same zeros, which a thread writes once.
+    Py_ssize_t images, bands  # The numbers of images of a band, and of all bands.
+    Py_ssize_t block_filters  # The number of filters of a block.
+    Py_ssize_t padded_filters  # The number of lanes of a group's filters, empty ones included.
+    Py_ssize_t split_filters, split_channels  # The numbers of filters and channels of an item.
+    Py_ssize_t splits_f, splits_c  # The numbers of items along filters and along channels.
     Py_ssize_t slices, slice_bytes
-    Py_ssize_t pixels, image_bytes, row_bytes, grad_pitch  # Of a band in scratch.
-    Py_ssize_t chunk  # Steps that are gathered together.
+    Py_ssize_t pixels  # The number of outputs of a band.
+    Py_ssize_t image_bytes  # Bytes of an image in scratch.
+    Py_ssize_t row_bytes  # Bytes from a tap (kh, kw) to the tap (kh + 1, kw).
+    Py_ssize_t grad_pitch  # The number of gradients from one row to the next, if lanes are pixels.
+    Py_ssize_t chunk  # The number of taps that are gathered together.
     Py_ssize_t n_offsets
     Layout tables, scratch
-    size_t sums, offsets  # Where they lie in the tables.
+    size_t sums, offsets  # Offsets in the tables.
     Scratch at
     double moved
     int threads
@@ -97,25 +106,25 @@ cdef struct Plan:
 
 
 cdef struct Call:
-    # A plan, and its tables: sums [slice][group][block][step][filter] or, where lanes are pixels,
-    # [slice] and then as the weight; offsets of every output in the band or, where lanes are pixels,
-    # of every tap.
+    # A plan and its tables. The sums lie as [slice][group][block][step][filter] or, where lanes are
+    # pixels, as [slice] and then as the weight. There is an offset of every output in the band or,
+    # where lanes are pixels, of every tap.
     const Plan *plan
     char *sums
     int32_t *offsets
 
 
 cdef inline double grad_bytes(const Plan *plan, Py_ssize_t rows, Py_ssize_t columns) noexcept:
-    """Bytes of the gradients of so many outputs, with room to pack a block of them."""
+    """Return the bytes of a rectangle's gradients, with room to pack a block of them."""
     cdef Py_ssize_t filters = plan.filters
     if not plan.planar:
         filters += 3 * TILE_VECTORS * plan.tiles.lanes
     return <double>plan.bytes * filters * rows * columns
 
 
-cdef inline Py_ssize_t rows_of_block(const Plan *plan, Py_ssize_t columns) noexcept nogil:
-    """Rows of gradients that are summed in one register where lanes are pixels."""
-    return larger(1, SUM_BLOCK // ceil_div(columns, plan.tiles.lanes))
+cdef inline Py_ssize_t rows_per_sum(const Plan *plan, Py_ssize_t columns) noexcept nogil:
+    """Return the number of rows that are summed in one register where lanes are pixels."""
+    return larger(1, SUM_TERMS // ceil_div(columns, plan.tiles.lanes))
 
 
 cdef void cut_columns(Plan *plan) noexcept:
@@ -158,28 +167,30 @@ cdef void cut_bands(Plan *plan) noexcept:
     lay_out(band)
     plan.framed = False
     if plan.planar and band.channels == band.h.items == band.w.items == 1:
-        # As many small planes as are summed in one register.
-        plan.images = smaller(plan.batch, larger(1, rows_of_block(plan, columns) // rows))
+        # Small planes are summed in one register together.
+        plan.images = smaller(plan.batch, larger(1, rows_per_sum(plan, columns) // rows))
         plan.framed = has_frame(band)
     plan.bands = ceil_div(plan.batch, plan.images) * band.h.items * band.w.items
 
 
 cdef void cut_weight(Plan *plan) noexcept:
-    """Cut the bands into slices, and then filters and channels, into items. A part of the filters
-    needs all of the image, a part of the channels all gradients."""
+    """Cut the bands into slices and then, for more items, the filters and channels.
+
+    Each range of filters reads the whole image, and each range of channels reads all gradients.
+    """
     cdef Py_ssize_t wanted = wanted_items(plan.threads), channels = plan.band.channels
     cdef Py_ssize_t lanes = plan.tiles.lanes, blocks, pieces
     cdef double size
-    plan.block, plan.padded_filters = 1, plan.filters
+    plan.block_filters, plan.padded_filters = 1, plan.filters
     if not plan.planar:
-        plan.block = TILE_VECTORS * lanes
+        plan.block_filters = TILE_VECTORS * lanes
         plan.padded_filters = ceil_div(plan.filters, lanes) * lanes
     size = <double>plan.groups * plan.padded_filters * plan.steps * plan.bytes
     plan.slices = smaller(
         smaller(SLICES, plan.bands), larger(1, <Py_ssize_t>(SLICE_BYTES / size))
     )
     plan.splits_f = plan.splits_c = 1
-    blocks = ceil_div(plan.filters, plan.block)
+    blocks = ceil_div(plan.filters, plan.block_filters)
     while plan.slices * plan.groups * plan.splits_f * plan.splits_c < wanted and (
         plan.splits_f < blocks or plan.splits_c < channels
     ):
@@ -190,12 +201,13 @@ cdef void cut_weight(Plan *plan) noexcept:
         else:
             plan.splits_c = smaller(2 * plan.splits_c, channels)
     pieces = ceil_div(blocks, plan.splits_f)
-    plan.split_filters, plan.splits_f = pieces * plan.block, ceil_div(blocks, pieces)
+    plan.split_filters, plan.splits_f = pieces * plan.block_filters, ceil_div(blocks, pieces)
     plan.split_channels = ceil_div(channels, plan.splits_c)
     plan.splits_c = ceil_div(channels, plan.split_channels)
 
 
 cdef void lay_out_memory(Plan *plan) noexcept:
+    """Lay out the tables, and the scratch of an item."""
     cdef Band *band = &plan.band
     cdef Py_ssize_t lanes = plan.tiles.lanes
     cdef double slice_bytes = <double>plan.groups * plan.padded_filters * plan.steps * plan.bytes
@@ -216,7 +228,7 @@ cdef void lay_out_memory(Plan *plan) noexcept:
     take(&plan.scratch, LINE_BYTES)
     # Vectors of pixels are read beyond the last row.
     plan.at.band = take(
-        &plan.scratch, plan.images * plan.image_bytes + PLANE_VECTORS * VECTOR_BYTES
+        &plan.scratch, plan.images * plan.image_bytes + PLANAR_VECTORS * VECTOR_BYTES
     )
     if plan.planar:
         plan.at.grads = take(
@@ -225,10 +237,11 @@ cdef void lay_out_memory(Plan *plan) noexcept:
         )
     else:
         plan.at.grads = take(&plan.scratch, plan.split_filters * plan.pixels * plan.bytes)
-        plan.at.rows = take(&plan.scratch, plan.block * plan.pixels * plan.bytes)
+        plan.at.rows = take(&plan.scratch, plan.block_filters * plan.pixels * plan.bytes)
 
 
 cdef void fill_offsets(const Plan *plan, int32_t *offsets) noexcept:
+    """Compute the offsets of outputs in the band or, where lanes are pixels, of taps."""
     cdef const Band *band = &plan.band
     cdef Py_ssize_t i = 0, n, y, x, image
     if plan.planar:
@@ -246,7 +259,8 @@ cdef void fill_offsets(const Plan *plan, int32_t *offsets) noexcept:
         for y in range(band.h.size):
             for x in range(band.w.size):
                 offsets[i] = <int32_t>(
-                    image + y * band.h.rests * band.pitch + column(band, x * band.w.source.stride)
+                    image + y * band.h.kept_phases * band.pitch
+                    + column(band, x * band.w.source.stride)
                 )
                 i += 1
 
@@ -265,7 +279,7 @@ cdef struct Share:
 
 
 cdef struct Rows:
-    # Source pixels: of every channel `kernel_h` rows of `kernel_w` taps.
+    # Source pixels: `count` rows of `kernel_w` taps, `kernel_h` of them for every channel.
     const char *data
     Py_ssize_t channel_bytes, row_bytes, kernel_h, kernel_w, count
 
@@ -289,17 +303,18 @@ cdef inline Outputs outputs_of(const Plan *plan, Py_ssize_t band) noexcept nogil
 
 
 cdef inline Py_ssize_t lanes_of_block(const Plan *plan, Py_ssize_t f) noexcept nogil:
-    return smaller(plan.block, plan.padded_filters - f)
+    return smaller(plan.block_filters, plan.padded_filters - f)
 
 
 cdef void pack_grads(
     const Plan *plan, const Outputs *it, Py_ssize_t image, Py_ssize_t g, Py_ssize_t f, char *to,
     char *scratch,
 ) noexcept nogil:
-    """Turn an image's gradients of a block of filters to [pixel][filter]."""
+    """Transpose an image's gradients of a block of filters to [pixel][filter]."""
     cdef const Planes *grad = &plan.grad
     cdef Py_ssize_t vectors = lanes_of_block(plan, f) // plan.tiles.lanes, i, y
-    cdef Py_ssize_t filters = smaller(plan.block, plan.filters - f), pixels = it.rows * it.columns
+    cdef Py_ssize_t filters = smaller(plan.block_filters, plan.filters - f)
+    cdef Py_ssize_t pixels = it.rows * it.columns
     cdef const char *source = (
         grad.data + (it.n + image) * grad.stride_n + (g * plan.filters + f) * grad.stride_c
         + it.top * grad.stride_h + it.left * grad.stride_w
@@ -338,7 +353,7 @@ cdef void multiply_grads(
                 )
             plan.tiles.multiply(
                 sums + (i * rows.kernel_w + kw) * steps.vectors * VECTOR_BYTES, NULL,
-                steps.packed, sources, steps.offsets, steps.count, SUM_BLOCK, n, end - kw,
+                steps.packed, sources, steps.offsets, steps.count, SUM_TERMS, n, end - kw,
                 steps.vectors, 0,
             )
             kw = end
@@ -346,11 +361,14 @@ cdef void multiply_grads(
 
 
 cdef void multiply_blocks(
-    const Call *call, const Share *share, const char *grads, Py_ssize_t pixels, Py_ssize_t first_step,
-    const Rows *rows,
+    const Call *call, const Share *share, const char *grads, Py_ssize_t pixels,
+    Py_ssize_t first_step, const Rows *rows,
 ) noexcept nogil:
-    """Add what all pixels of a band give to the steps of the source's rows, for all filters of an
-    item. A call of the tile takes so many pixels that their gradients stay in L1."""
+    """Add the products of all gradients of a band with the source's rows, for an item's filters.
+
+    A call of the register tile takes at most STEP_PIXELS outputs, so that their gradients stay in
+    L1.
+    """
     cdef const Plan *plan = call.plan
     cdef Py_ssize_t pieces = ceil_div(pixels, STEP_PIXELS), p = 0, piece, end, f, lanes
     cdef Steps steps
@@ -366,14 +384,14 @@ cdef void multiply_blocks(
                 plan, &steps, rows,
                 share.sums + (f * plan.steps + first_step * lanes) * plan.bytes,
             )
-            f += plan.block
+            f += plan.block_filters
         p = end
 
 
 cdef void gather_grads(
     const Call *call, const Share *share, const Outputs *it, char *scratch, const char *grads
 ) noexcept nogil:
-    """Do the same for windows too large for a band: each tap's run of pixels is copied."""
+    """Add the products of a band whose windows are too large for scratch: each tap is copied."""
     cdef const Plan *plan = call.plan
     cdef const Axis *h = &plan.band.h.source
     cdef const Axis *w = &plan.band.w.source
@@ -403,16 +421,16 @@ cdef void gather_grads(
 cdef void load_grads(
     const Plan *plan, const Outputs *it, Py_ssize_t plane, char *to
 ) noexcept nogil:
-    """Copy a filter's gradients of a band, a row to a number of whole vectors."""
+    """Copy a filter's gradients of a band to rows of whole vectors."""
     cdef const Planes *grad = &plan.grad
-    cdef Py_ssize_t i, y
+    cdef Py_ssize_t i, _y
     cdef const char *source
     for i in range(it.images):
         source = (
             grad.data + (it.n + i) * grad.stride_n + plane * grad.stride_c
             + it.top * grad.stride_h + it.left * grad.stride_w
         )
-        for y in range(it.rows):
+        for _y in range(it.rows):
             if is_plain(grad.format, grad.stride_w, source) and plan.bytes % 4 == 0:
                 copy_bytes(to, source, it.columns * plan.bytes)
             else:
@@ -424,12 +442,12 @@ cdef void load_grads(
 cdef void correlate_grads(
     const Call *call, const Share *share, const Outputs *it, const char *band_data, char *grads
 ) noexcept nogil:
-    """Do the same where lanes are pixels."""
+    """Add the products of a band where lanes are pixels."""
     cdef const Plan *plan = call.plan
     cdef const Band *band = &plan.band
     cdef Py_ssize_t taps = plan.kernel_h * plan.kernel_w, f, c, y, t, end, bytes = plan.bytes
-    cdef Py_ssize_t row_step = band.h.rests * band.pitch
-    cdef Py_ssize_t block = rows_of_block(plan, it.columns)
+    cdef Py_ssize_t source_pitch = band.h.kept_phases * band.pitch
+    cdef Py_ssize_t sum_rows = rows_per_sum(plan, it.columns)
     cdef const char *source
     for f in range(share.f0, share.f1):
         load_grads(plan, it, share.g * plan.filters + f, grads)
@@ -439,21 +457,25 @@ cdef void correlate_grads(
             while y < it.rows:
                 t = 0
                 while t < taps:
-                    end = smaller(t + PLANE_TAPS, taps)
+                    end = smaller(t + PLANAR_TAPS, taps)
                     plan.tiles.correlate_taps(
                         share.sums + (f * plan.steps + c * taps + t) * bytes,
                         grads + y * plan.grad_pitch * bytes, plan.grad_pitch,
-                        source + y * row_step * bytes, row_step, smaller(block, it.rows - y),
-                        it.columns, it.images, plan.image_bytes // bytes, call.offsets + t, end - t,
+                        source + y * source_pitch * bytes, source_pitch,
+                        smaller(sum_rows, it.rows - y), it.columns, it.images,
+                        plan.image_bytes // bytes, call.offsets + t, end - t,
                     )
                     t = end
-                y += block
+                y += sum_rows
 
 
 cdef void load_image(
     const Plan *plan, const Share *share, const Outputs *it, char *band, Py_ssize_t *held
 ) noexcept nogil:
-    """Copy what the outputs of a band see; `held` tells whether the padding is there already."""
+    """Copy what the outputs of a band depend on.
+
+    `held` tells whether an earlier item has left the padding in scratch.
+    """
     cdef Py_ssize_t i
     if plan.framed and not held[0]:
         memset(band, 0, plan.images * plan.image_bytes)
@@ -463,8 +485,11 @@ cdef void load_image(
             load_inside(&plan.band, it.n + i, share.g, band + i * plan.image_bytes)
         else:
             load_band(
-                &plan.band, it.n + i, share.g * plan.band.channels + share.c0,
-                share.c1 - share.c0, it.top, it.rows, it.left, it.columns,
+                &plan.band,
+                Region(
+                    it.n + i, share.g * plan.band.channels + share.c0, share.c1 - share.c0, it.top,
+                    it.rows, it.left, it.columns,
+                ),
                 band + i * plan.image_bytes,
             )
 
@@ -483,13 +508,13 @@ cdef void pack_share(
                 ),
                 scratch,
             )
-        f += plan.block
+        f += plan.block_filters
 
 
 cdef void sum_band(
     const Call *call, const Share *share, Py_ssize_t band, char *scratch
 ) noexcept nogil:
-    """Add what the outputs of one band give to the gradients of an item's filters and channels."""
+    """Add the products of one band to the gradients of an item's filters and channels."""
     cdef const Plan *plan = call.plan
     cdef const Planes *source = &plan.band.source
     cdef Outputs it = outputs_of(plan, band)
@@ -544,7 +569,7 @@ cdef void sum_slice(const void *data, Py_ssize_t item, char *scratch) noexcept n
             share.sums + (f * plan.steps + share.c0 * taps * lanes) * plan.bytes, 0,
             (share.c1 - share.c0) * taps * lanes * plan.bytes,
         )
-        f += plan.block
+        f += plan.block_filters
     for band in range(
         slice * plan.bands // plan.slices, (slice + 1) * plan.bands // plan.slices
     ):
@@ -555,8 +580,8 @@ cdef void join_slices(const void *data, Py_ssize_t item, char *scratch) noexcept
     """Add the slices of a block of filters pairwise, and write its gradient."""
     cdef const Call *call = <const Call *>data
     cdef const Plan *plan = call.plan
-    cdef Py_ssize_t blocks = ceil_div(plan.filters, plan.block)
-    cdef Py_ssize_t g = item // blocks, f = item % blocks * plan.block
+    cdef Py_ssize_t blocks = ceil_div(plan.filters, plan.block_filters)
+    cdef Py_ssize_t g = item // blocks, f = item % blocks * plan.block_filters
     cdef Py_ssize_t lanes = lanes_of_block(plan, f), filters = smaller(lanes, plan.filters - f)
     cdef Py_ssize_t piece, k, i, count, pitch = STEP_PIXELS + plan.tiles.lanes
     cdef Py_ssize_t bytes = plan.bytes
@@ -600,8 +625,11 @@ cdef void describe(
 
 
 cdef void make_plan(Plan *plan, Window window, Phase *phases, int threads) noexcept:
-    """Cut everything into items. Sums run over the outputs of a band, the bands of a slice and the
-    slices, none of which may depend on the number of threads."""
+    """Cut everything into items.
+
+    Sums run over the outputs of a band, the bands of a slice, and the slices. None of these
+    depends on the number of threads.
+    """
     cdef Axis *h = &window.h
     cdef Axis *w = &window.w
     plan.moved += (
@@ -619,9 +647,9 @@ cdef void make_plan(Plan *plan, Window window, Phase *phases, int threads) noexc
     plan.band.h.phases, plan.band.w.phases = phases, phases + 1
     plan_forward(&plan.band.h, h)
     plan_forward(&plan.band.w, w)
-    if not plan.planar:  # Neighbouring taps lie side by side.
-        plan.band.w.deal = w.dilation if w.kernel > 1 else w.stride
-        plan.band.w.rests = w.dilation if w.kernel > 1 else 1
+    if not plan.planar:  # Rows are de-interleaved so that neighbouring taps are contiguous.
+        plan.band.w.column_phases = w.dilation if w.kernel > 1 else w.stride
+        plan.band.w.kept_phases = w.dilation if w.kernel > 1 else 1
     cut_bands(plan)
     cut_weight(plan)
     lay_out_memory(plan)
@@ -652,8 +680,8 @@ def weight_gradient(
             <size_t>plan.scratch.bytes, plan.moved, plan.threads,
         )
         for_each(
-            join_slices, &call, groups * ceil_div(plan.filters, plan.block),
-            plan.block * (STEP_PIXELS + plan.tiles.lanes) * plan.bytes, plan.tables.bytes,
+            join_slices, &call, groups * ceil_div(plan.filters, plan.block_filters),
+            plan.block_filters * (STEP_PIXELS + plan.tiles.lanes) * plan.bytes, plan.tables.bytes,
             useful_threads(plan.tables.bytes, plan.threads),
         )
     finally:
@@ -665,7 +693,7 @@ def weight_gradient(
 cdef struct BiasJob:
     Planes grad
     Py_ssize_t height, width, filters
-    Py_ssize_t rows, slices  # Rows of all images, and the slices that they are cut into.
+    Py_ssize_t rows, slices  # The number of rows of all images, and of slices of them.
     double *sums
     const Tiles *tiles
 

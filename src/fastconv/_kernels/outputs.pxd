@@ -9,19 +9,19 @@ from fastconv._kernels.window cimport Axis, smaller, source_index
 
 
 cdef struct Rows:
-    # The outputs of a pair of phases: rows first <= i < last of all images of the item, `count`
-    # outputs side by side, for a block of filters.
+    # The outputs of a pair of phases for a block of filters: the rows first <= i < last of all
+    # images of the item, with `count` outputs side by side.
     const Phase *h
     const Phase *w
-    const Part *part  # NULL if the phases see no taps.
-    const int32_t *offsets  # Of the part.
+    const Part *part  # NULL if the phases have no taps.
+    const int32_t *offsets  # The offsets of the part.
     Py_ssize_t n, g  # The item's first image, and its group.
-    Py_ssize_t f, filters, lanes  # Filters of the block; the same with the lanes that are empty.
+    Py_ssize_t f, filters, lanes  # The block's first filter, and its numbers of filters and lanes.
     Py_ssize_t per_image, first, last
-    Py_ssize_t row_j, column_j  # The first row and column, counted as the phases count them,
-    Py_ssize_t row, column  # and counted from the begin of the band.
+    Py_ssize_t row_j, column_j  # The first row and column, counted as the phases count them.
+    Py_ssize_t row, column  # The first row and column, counted from the begin of the band.
     Py_ssize_t count
-    Py_ssize_t pitch  # Sums from one row to the next.
+    Py_ssize_t pitch  # The number of sums from one row to the next.
     const char *packed  # The block's weights.
     const char *start  # The block's bias.
     const char *band
@@ -29,65 +29,71 @@ cdef struct Rows:
     char *tile
 
 
-cdef inline const char *row_in_band(const Plan *plan, const Rows *rows, Py_ssize_t i) noexcept nogil:
-    """Where the outputs of row i find the offset 0."""
+cdef inline const char *row_in_band(
+    const Plan *plan, const Rows *rows, Py_ssize_t i
+) noexcept nogil:
+    """Return the address to which the outputs of row i add the offsets of their steps."""
     return rows.band + i // rows.per_image * plan.image_bytes + plan.problem.bytes * (
-        (rows.row + i % rows.per_image) * plan.band.h.rests * plan.band.pitch + rows.column
+        (rows.row + i % rows.per_image) * plan.band.h.kept_phases * plan.band.pitch + rows.column
     )
 
 
-cdef inline void fold_row(
+cdef inline void fold_padded_row(
     const Plan *plan, Py_ssize_t n, Py_ssize_t c, Py_ssize_t y, const Rows *rows, const char *sums
 ) noexcept nogil:
-    """Add a row of gradients in the padding to the pixels shown there."""
+    """Add a row of gradients in the padding to the pixels that are shown there."""
     cdef const Target *target = &plan.problem.target
     cdef const Axis *w = &plan.band.w.target
-    cdef Py_ssize_t i
+    cdef Py_ssize_t stride = plan.band.w.output_stride, i
     cdef char *to = target.data + place_of(target, n, c, source_index(&plan.band.h.target, y), 0)
     for i in range(rows.count):
         plan.problem.sums.add_element(
-            to, source_index(w, rows.w.position + (rows.column_j + i) * plan.band.w.step), sums, i
+            to, source_index(w, rows.w.position + (rows.column_j + i) * stride), sums, i
         )
 
 
-cdef struct Run:
-    # Rows that follow each other in the target: their place there, their sums, and their outputs.
+cdef struct JoinedRows:
+    # Rows of outputs that follow each other in the target without gaps: the image and row of the
+    # first, their place in the target, bytes to their sums, and the numbers of rows and outputs.
     Py_ssize_t n, y, place, sums, rows, count
 
 
-cdef inline Run run_of(const Plan *plan, const Rows *rows, Py_ssize_t i) noexcept nogil:
-    """The run that begins with row i, of the block's first filter."""
+cdef inline JoinedRows joined_rows_at(
+    const Plan *plan, const Rows *rows, Py_ssize_t i
+) noexcept nogil:
+    """Return the joined rows that begin with row i, for the block's first filter."""
     cdef const Target *target = &plan.problem.target
     cdef const Side *h = &plan.band.h
     cdef const Side *w = &plan.band.w
-    cdef Run run
-    run.n = rows.n + i // rows.per_image
-    run.y = rows.h.position + (rows.row_j + i % rows.per_image) * h.step
-    run.place = place_of(
-        target, run.n, rows.g * plan.problem.filters + rows.f, run.y - h.target.before,
-        rows.w.position + rows.column_j * w.step - w.target.before,
+    cdef JoinedRows joined
+    joined.n = rows.n + i // rows.per_image
+    joined.y = rows.h.position + (rows.row_j + i % rows.per_image) * h.output_stride
+    joined.place = place_of(
+        target, joined.n, rows.g * plan.problem.filters + rows.f, joined.y - h.target.before,
+        rows.w.position + rows.column_j * w.output_stride - w.target.before,
     )
-    run.sums = (i - rows.first) * rows.pitch * plan.problem.bytes
-    run.rows = 1
+    joined.sums = (i - rows.first) * rows.pitch * plan.problem.bytes
+    joined.rows = 1
     if (
-        rows.pitch == rows.count == w.target.size and h.step == w.step == 1
+        rows.pitch == rows.count == w.target.size and h.output_stride == w.output_stride == 1
         and joins_rows(target, rows.count)
     ):
-        run.rows = smaller(rows.last - i, rows.per_image - i % rows.per_image)
-    run.count = run.rows * rows.count
-    return run
+        joined.rows = smaller(rows.last - i, rows.per_image - i % rows.per_image)
+    joined.count = joined.rows * rows.count
+    return joined
 
 
 cdef inline void ask_for_residual(const Plan *plan, const Rows *rows) noexcept nogil:
-    """Prefetch what `store_sums` will add."""
+    """Prefetch the residual that `store_sums` will add."""
     cdef Py_ssize_t i = rows.first
-    cdef Run run
+    cdef JoinedRows joined
     while i < rows.last:
-        run = run_of(plan, rows, i)
+        joined = joined_rows_at(plan, rows, i)
         prefetch_residual(
-            &plan.problem.target, run.place, plan.problem.target.stride_c, rows.filters, run.count
+            &plan.problem.target, joined.place, plan.problem.target.stride_c, rows.filters,
+            joined.count,
         )
-        i += run.rows
+        i += joined.rows
 
 
 cdef inline void store_sums(const Plan *plan, const Rows *rows) noexcept nogil:
@@ -95,16 +101,19 @@ cdef inline void store_sums(const Plan *plan, const Rows *rows) noexcept nogil:
     cdef const Target *target = &plan.problem.target
     cdef Py_ssize_t filter_bytes = plan.sums_pitch * plan.problem.bytes, i = rows.first, f
     cdef Py_ssize_t c = rows.g * plan.problem.filters + rows.f
-    cdef Run run
+    cdef JoinedRows joined
     while i < rows.last:
-        run = run_of(plan, rows, i)
-        if plan.folds:
-            run.rows = 1
+        joined = joined_rows_at(plan, rows, i)
+        if plan.folds_padding:
+            joined.rows = 1
             for f in range(rows.filters):
-                fold_row(plan, run.n, c + f, run.y, rows, rows.sums + run.sums + f * filter_bytes)
+                fold_padded_row(
+                    plan, joined.n, c + f, joined.y, rows,
+                    rows.sums + joined.sums + f * filter_bytes,
+                )
         else:
             store_rows(
-                target, run.place, target.stride_c, plan.band.w.step * target.stride_w,
-                rows.sums + run.sums, filter_bytes, rows.filters, run.count,
+                target, joined.place, target.stride_c, plan.band.w.output_stride * target.stride_w,
+                rows.sums + joined.sums, filter_bytes, rows.filters, joined.count,
             )
-        i += run.rows
+        i += joined.rows

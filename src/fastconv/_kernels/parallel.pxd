@@ -23,22 +23,26 @@ cdef enum:
     # Releasing the GIL costs as much as moving this much.
     BYTES_WITHOUT_GIL = 8 << 10
     ITEMS_PER_THREAD = 8
-    SHARES_PER_THREAD = 4  # of the items that are left, of which a thread takes one at a time
+    # A thread takes 1 / (SHARES_PER_THREAD * threads) of the items that are left at a time.
+    SHARES_PER_THREAD = 4
 
 
 cdef inline int useful_threads(double moved_bytes, int threads) noexcept:
-    """All threads or, for work that is not worth it, one: libgomp ends the threads that a smaller
-    team does not need, and starting them again takes 80 us."""
+    """Return `threads`, or 1 for work that is not worth a team.
+
+    There is nothing in between, because libgomp ends the threads that a smaller team does not need,
+    and starting them again takes 80 us.
+    """
     return threads if moved_bytes > BYTES_PER_THREAD else 1
 
 
 cdef inline Py_ssize_t wanted_items(int threads) noexcept:
-    """Into how many items to cut work at least: several a thread even out their ends."""
+    """Return the least number of items that work is cut into: several per thread even out ends."""
     return 1 if threads == 1 else ITEMS_PER_THREAD * threads
 
 
 cdef inline Py_ssize_t rows_per_item(Py_ssize_t rows, Py_ssize_t planes, int threads) noexcept:
-    """How many rows an item has, where planes of `rows` rows are cut into the wanted items."""
+    """Return the rows of an item where planes of `rows` rows are cut into the wanted items."""
     return ceil_div(rows, ceil_div(wanted_items(threads), planes))
 
 

@@ -1,7 +1,7 @@
 """How a convolution is cut into items, and how the scratch and the tables of a call are laid out.
 
-A plan is made once, from shapes and addresses, and is then const. It is made for one of three ways to
-read the source, for lanes that are filters (direct.pxd) or pixels (planar.pxd).
+A plan is made once, from shapes and addresses, and is const afterwards. It contains which of three
+ways reads the source (`Source`), and whether lanes are filters (direct.pxd) or pixels (planar.pxd).
 """
 
 from libc.math cimport fabs, sqrt
@@ -20,7 +20,7 @@ from fastconv._kernels.scratch cimport Layout, allocate, release, take
 from fastconv._kernels.stream cimport LINE_BYTES
 from fastconv._kernels.target cimport joins_rows
 from fastconv._kernels.tile cimport (
-    FLOPS_PER_BYTE, PLANE_VECTORS, SUM_BLOCK, TILE_PIXELS, TILE_ROWS, TILE_VECTORS,
+    FLOPS_PER_BYTE, PLANAR_VECTORS, SUM_TERMS, TILE_PIXELS, TILE_ROWS, TILE_VECTORS,
 )
 from fastconv._kernels.vectors cimport VECTOR_BYTES
 from fastconv._kernels.weights cimport PACK_TAPS
@@ -34,40 +34,46 @@ cdef extern from *:
     const Py_ssize_t ALL_STEPS
 
 cdef enum:
-    # Up to this many filters per group, lanes are pixels: vectors of filters would be mostly empty.
+    # Lanes are pixels for at most this many filters per group, because vectors of filters would be
+    # mostly empty.
     FEW_FILTERS = 4
     # Results of at least this many bytes are written past the caches: 18 % for (100,30,24,24).
     STREAM_BYTES = 4 << 20
-    # Bytes of a band. With a block of weights it stays below an L2 cache of 1 MiB.
+    # The largest number of bytes of a band, which fits an L2 cache of 1 MiB with a block of
+    # weights.
     BAND_BYTES = 768 << 10
-    # Bytes of a band that cannot be smaller; beyond, source pixels are gathered.
+    # If a band cannot be smaller than this number of bytes, source pixels are gathered.
     LIMIT_BYTES = 3 << 20
-    # Bytes of images that are read where they lie, once for every block of weights.
+    # The largest number of bytes of an item's images if they are read where they lie, once for
+    # every block of weights.
     IMAGES_BYTES = 1536 << 10
-    # Outputs whose sums lie in scratch, in L1. 224 would take 1.11 times as long for one channel.
-    GROUP_PIXELS = 112
-    # The same where lanes are pixels, and there are few filters.
+    # The largest number of outputs whose sums lie in scratch (L1) together. With 224, one channel
+    # takes 1.11 times as long.
+    SUM_PIXELS = 112
+    # The same number where lanes are pixels and filters are few.
     MOST_PIXELS = 4096
-    # Columns of outputs per item.
+    # The largest number of columns of outputs of an item.
     MOST_COLUMNS = 1024
     # An item is not cut to fewer columns than this for the sake of more rows.
     FEW_COLUMNS = 56
     # An item is not cut to fewer rows than this: the rows around them are copied as well.
     FEW_ROWS = 4
-    # Outputs whose tiles are summed, and whose source is gathered, together.
+    # The largest number of outputs of a row that register tiles sum, or that are gathered,
+    # together.
     RUN_PIXELS = 56
-    # Bytes of the sums of a run of outputs.
+    # The number of bytes of the sums of these outputs.
     TILE_BYTES = RUN_PIXELS * TILE_VECTORS * VECTOR_BYTES
-    # Channels whose pixels of a run stay in L1, if the image is read where it lies.
+    # If the image is read where it lies, the pixels of RUN_PIXELS outputs stay in L1 for this
+    # number of channels.
     CHUNK_CHANNELS = 64
-    # Pixels ahead of a tile that are prefetched in an image that is read where it lies.
+    # If the image is read where it lies, register tiles prefetch this number of pixels ahead.
     AHEAD_PIXELS = 56
 
 
 cdef enum Source:
     IN_BAND  # Copied to scratch with its padding.
     IN_PLACE  # Read where it lies, a plane as one row.
-    GATHERED  # Copied to scratch for a run of outputs and a chunk of steps.
+    GATHERED  # Copied to scratch for RUN_PIXELS outputs and a chunk of steps at a time.
 
 
 cdef enum Packing:
@@ -77,25 +83,27 @@ cdef enum Packing:
 
 
 cdef struct Part:
-    # A pair of phases that have taps. Offsets are those of every step in the band or, where lanes
-    # are pixels, of every column of the window.
+    # A pair of phases that have taps. It has an offset for every step in the band or, where lanes
+    # are pixels, for every column of the window.
     const Phase *h
     const Phase *w
     Py_ssize_t steps
-    Py_ssize_t sum_block  # Steps that are summed in a register.
-    Py_ssize_t steps_before  # Steps of all parts before this one.
+    Py_ssize_t terms  # The number of steps that are summed in a register.
+    Py_ssize_t steps_before  # The number of steps of all parts before this one.
     Py_ssize_t n_offsets
-    size_t packed, offsets  # Where they lie in the tables.
+    size_t packed, offsets  # Offsets in the tables.
 
 
 cdef struct Rectangle:
-    # Positions of the padded target of an adjoint.
+    # A rectangle of outputs: rows top <= y < bottom and columns left <= x < right.
     Py_ssize_t top, bottom, left, right
 
 
 cdef struct Scratch:
     # Offsets in an item's scratch, which begins with a line that tells what the thread has left.
-    size_t tile, sums, band
+    size_t tile  # The sums of register tiles, before they are transposed or added up.
+    size_t sums  # The sums of a block of filters.
+    size_t band  # The source.
     size_t packed, spare  # A block of weights that is packed late, and what packing it needs.
     size_t staged  # A plane of outputs that is not written where it is computed.
 
@@ -105,22 +113,23 @@ cdef struct Plan:
     Band band
     Part *parts
     Source reading
-    bint planar  # Lanes are pixels,
-    bint whole_planes  # all outputs of a channel are computed at once,
-    bint framed  # and the padding of all channels is the same zeros.
-    bint folds  # Outputs lie in the padding, and are added to the pixels that it shows.
-    Py_ssize_t images  # Images of an item.
-    Py_ssize_t block, blocks  # Filters of a block of packed weights; blocks of a group.
-    Py_ssize_t padded_filters  # Filters of a group, and lanes that remain empty.
-    Py_ssize_t split, splits  # Blocks of an item; items along the filters.
+    bint planar  # Lanes are pixels.
+    bint whole_planes  # All outputs of a channel are computed at once.
+    bint framed  # The padding of all planes is the same zeros, which a thread writes once.
+    bint folds_padding  # Outputs lie in the padding, and are added to the pixels shown there.
+    Py_ssize_t images  # The number of images of an item.
+    Py_ssize_t block_filters, blocks  # The numbers of filters of a block, and of blocks of a group.
+    Py_ssize_t padded_filters  # The number of lanes of a group's filters, empty ones included.
+    Py_ssize_t split_blocks, splits  # The numbers of blocks of an item, and of items along them.
     Packing packing
-    Py_ssize_t group_rows  # Rows of outputs whose sums lie in scratch together.
-    Py_ssize_t sums_pitch  # Sums from one filter to the next.
-    Py_ssize_t run, chunk  # Outputs that are gathered together; steps that are taken together.
-    Py_ssize_t ahead  # Numbers ahead of what a tile reads that are prefetched.
+    Py_ssize_t sum_rows  # The number of rows of outputs whose sums lie in scratch together.
+    Py_ssize_t sums_pitch  # The number of sums from one filter to the next.
+    Py_ssize_t run_pixels  # The number of outputs whose source is gathered together.
+    Py_ssize_t chunk  # The number of steps that are taken together.
+    Py_ssize_t ahead  # Register tiles prefetch this many numbers ahead of what they read.
     Py_ssize_t source_bytes  # Bytes of scratch for the band, or for what is gathered.
-    Py_ssize_t image_bytes  # From one image of an item to the next.
-    size_t bias  # Where the bias lies in the tables, padded_filters per group.
+    Py_ssize_t image_bytes  # Bytes from one image of an item to the next.
+    size_t bias  # The offset of the bias in the tables: padded_filters numbers per group.
     Layout tables, scratch
     Scratch at
     double moved  # The cost of the call, in bytes that could be moved in the same time.
@@ -131,14 +140,14 @@ cdef struct Plan:
 # ---- questions about a problem -----------------------------------------------------------------
 
 cdef inline bint is_pointwise(const Axis *axis) noexcept:
-    """Does every output see the one pixel in its place?"""
+    """Return whether every output depends on the one pixel in its place."""
     return axis.kernel == axis.stride == 1 and axis.before == 0 and axis.out == axis.size
 
 
 cdef inline bint reads_in_place(
     const Planes *source, const Axis *h, const Axis *w, bint planar
 ) noexcept:
-    """Can tiles read the image where it lies, a plane as one row?"""
+    """Return whether register tiles can read the image where it lies, a plane as one row."""
     cdef Py_ssize_t bytes = source.format.bytes
     return (
         not planar and is_pointwise(h) and is_pointwise(w)
@@ -150,8 +159,10 @@ cdef inline bint reads_in_place(
 
 
 cdef inline bint has_heavy_weights(const Plan *plan) noexcept:
-    """Is it dearer to read all weights for a part of the image than the image for a part of the
-    filters?"""
+    """Return whether one group has more weights per channel than pixels.
+
+    Then it is better to divide the filters among items than the image.
+    """
     return not plan.planar and (
         plan.problem.filters * plan.problem.weights.kernel_h * plan.problem.weights.kernel_w
         > plan.band.h.source.size * plan.band.w.source.size
@@ -159,7 +170,7 @@ cdef inline bint has_heavy_weights(const Plan *plan) noexcept:
 
 
 cdef inline bint lies_packed(const Plan *plan) noexcept:
-    """Do a filter's weights lie side by side, and the filters one after the other?"""
+    """Return whether a filter's weights are contiguous, and filters follow each other."""
     cdef const Planes *weight = &plan.problem.weights.planes
     cdef Py_ssize_t taps = plan.problem.weights.kernel_h * plan.problem.weights.kernel_w
     cdef Py_ssize_t filter_bytes = plan.band.channels * taps * plan.problem.bytes
@@ -170,40 +181,42 @@ cdef inline bint lies_packed(const Plan *plan) noexcept:
 
 
 cdef inline bint fits_plane_tile(const Plan *plan) noexcept:
-    """Does the tile for whole planes know all phases of the outputs?"""
+    """Return whether there is a register tile for whole planes of all phases."""
     cdef const Side *h = &plan.band.h
     cdef const Side *w = &plan.band.w
     cdef Py_ssize_t i
     for i in range(h.n_phases):
-        if h.phases[i].source_step != 1 or not plan.problem.tiles.has_plane_tile(
+        if h.phases[i].source_stride != 1 or not plan.problem.tiles.has_plane_tile(
             h.phases[i].taps, h.source.stride
         ):
             return False
     return (
         plan.problem.target.format.conversion == AS_IS
         and joins_rows(&plan.problem.target, w.target.size)
-        and h.step == w.step <= 2 and h.n_phases == h.n_seeing == h.step
-        and w.n_phases == w.n_seeing == w.step
+        and h.output_stride == w.output_stride <= 2 and h.n_phases == h.n_active == h.output_stride
+        and w.n_phases == w.n_active == w.output_stride
     )
 
 
 cdef inline bint are_even(Py_ssize_t items, int threads) noexcept:
-    """Do all threads have about as much to do?"""
+    """Return whether a number of items gives all threads about the same work."""
     return 8 * items >= 7 * threads * ceil_div(items, threads)
 
 
-cdef inline Py_ssize_t adjoint_block(Py_ssize_t channels, Py_ssize_t taps) noexcept:
-    """The longest block whose sums are as exact as NumPy's: a dot product over the channels for
-    each tap, of which col2im adds `taps`. The squared error of n terms in blocks of b grows as
-    b + n/b, theirs as channels + taps."""
+cdef inline Py_ssize_t adjoint_terms(Py_ssize_t channels, Py_ssize_t taps) noexcept:
+    """Return the largest number of terms in a register that makes sums as exact as NumPy's.
+
+    NumPy's are a dot product over the channels for each tap, of which col2im adds `taps`. Their
+    squared error grows as channels + taps, and that of n terms, b in a register, as b + n/b.
+    """
     cdef double error = 1.1 * (<double>channels + taps)
     return <Py_ssize_t>min(
-        (error + sqrt(error * error - 4.0 * channels * taps)) / 2, <double>SUM_BLOCK
+        (error + sqrt(error * error - 4.0 * channels * taps)) / 2, <double>SUM_TERMS
     )
 
 
 cdef inline Py_ssize_t taken_taps(const Side *side) noexcept:
-    """All pairs of an output and a tap, along one axis."""
+    """Return the number of pairs of an output and one of its taps, along one axis."""
     cdef Py_ssize_t i, total = 0
     for i in range(side.n_phases):
         total += (side.phases[i].last - side.phases[i].first) * side.phases[i].taps
@@ -213,10 +226,12 @@ cdef inline Py_ssize_t taken_taps(const Side *side) noexcept:
 # ---- cutting -----------------------------------------------------------------------------------
 
 cdef inline Py_ssize_t rows_of(const Plan *plan) noexcept:
+    """Return the number of rows of outputs of each phase."""
     return plan.band.h.last - plan.band.h.first
 
 
 cdef inline Py_ssize_t columns_of(const Plan *plan) noexcept:
+    """Return the number of columns of outputs of each phase."""
     return plan.band.w.last - plan.band.w.first
 
 
@@ -249,21 +264,21 @@ cdef inline void choose_images(Plan *plan) noexcept:
     cdef Py_ssize_t rows = rows_of(plan), columns = columns_of(plan), side_by_side
     plan.images = 1
     if problem.marks != NULL:
-        return  # Each image is wanted or not.
-    # Small images share the rows of a tile, and the weights on their way through the cache.
+        return  # Each image may be wanted or not.
+    # Small images share a register tile, and read the weights together.
     if (
-        plan.reading == IN_BAND and not plan.planar and not plan.folds
+        plan.reading == IN_BAND and not plan.planar and not plan.folds_padding
         and band.h.size == rows and band.w.size == columns
-        and band.h.step == band.w.step == 1 and 2 * columns <= TILE_PIXELS
+        and band.h.output_stride == band.w.output_stride == 1 and 2 * columns <= TILE_PIXELS
     ):
         plan.images = smaller(
-            smaller(problem.batch, ceil_div(GROUP_PIXELS, rows * columns)),
+            smaller(problem.batch, ceil_div(SUM_PIXELS, rows * columns)),
             larger(1, BAND_BYTES // <Py_ssize_t>band_bytes(band, rows, columns)),
         )
         side_by_side = smaller(TILE_ROWS, TILE_PIXELS // columns)
         if plan.images > side_by_side:
             plan.images -= plan.images % side_by_side
-    # A block of weights, on its way from beyond L2, serves as many images as lie there.
+    # A block of weights that comes from beyond L2 serves as many images as fit there.
     if plan.reading == IN_PLACE and band.w.size == columns and has_heavy_weights(plan):
         plan.images = even_size(
             problem.batch, larger(1, IMAGES_BYTES // (band.channels * columns * problem.bytes)), 1
@@ -271,13 +286,14 @@ cdef inline void choose_images(Plan *plan) noexcept:
 
 
 cdef inline void cut_filters(Plan *plan) noexcept:
+    """Cut the filters of a group into blocks."""
     cdef Py_ssize_t lanes = plan.problem.tiles.lanes, filters = plan.problem.filters
-    plan.block, plan.padded_filters = 1, filters
+    plan.block_filters, plan.padded_filters = 1, filters
     plan.blocks = ceil_div(filters, FEW_FILTERS)
     if not plan.planar:
-        plan.block = TILE_VECTORS * lanes
+        plan.block_filters = TILE_VECTORS * lanes
         plan.padded_filters = ceil_div(filters, lanes) * lanes
-        plan.blocks = ceil_div(filters, plan.block)
+        plan.blocks = ceil_div(filters, plan.block_filters)
 
 
 cdef inline void cut_items(Plan *plan) noexcept:
@@ -292,7 +308,7 @@ cdef inline void cut_items(Plan *plan) noexcept:
     in_all = items * ceil_div(rows, band.h.size)
     # The order in which a fold adds must not depend on the number of threads.
     if not (
-        plan.folds or plan.whole_planes or in_all >= wanted
+        plan.folds_padding or plan.whole_planes or in_all >= wanted
         or (has_heavy_weights(plan) and are_even(in_all * plan.blocks, plan.threads))
     ):
         band.h.size = even_size(
@@ -301,22 +317,22 @@ cdef inline void cut_items(Plan *plan) noexcept:
     band.h.items = ceil_div(rows, band.h.size)
     band.w.items = ceil_div(columns, band.w.size)
     items *= band.h.items
-    plan.split = ceil_div(plan.blocks, smaller(plan.blocks, ceil_div(wanted, 2 * items)))
-    plan.splits = ceil_div(plan.blocks, plan.split)
+    plan.split_blocks = ceil_div(plan.blocks, smaller(plan.blocks, ceil_div(wanted, 2 * items)))
+    plan.splits = ceil_div(plan.blocks, plan.split_blocks)
     plan.packing = BEFORE
     if plan.planar and not plan.problem.adjoint and lies_packed(plan):
         plan.packing = NEVER
     elif (
-        items == plan.problem.groups and not (plan.planar or plan.folds)
+        items == plan.problem.groups and not (plan.planar or plan.folds_padding)
         and block_bytes(plan) <= LIMIT_BYTES
     ):
         plan.packing = LATE
 
 
 cdef inline double block_bytes(const Plan *plan) noexcept nogil:
-    """Bytes of a block of packed weights, of all parts."""
+    """Return the bytes of a block's packed weights of all parts."""
     return (
-        <double>plan.block * plan.band.channels * plan.problem.weights.kernel_h
+        <double>plan.block_filters * plan.band.channels * plan.problem.weights.kernel_h
         * plan.problem.weights.kernel_w * plan.problem.bytes
     )
 
@@ -324,7 +340,10 @@ cdef inline double block_bytes(const Plan *plan) noexcept nogil:
 # ---- layouts -----------------------------------------------------------------------------------
 
 cdef inline Py_ssize_t row_pitch(const Plan *plan, Py_ssize_t columns) noexcept nogil:
-    """Sums from one row of outputs to the next: whole vectors, if lanes are pixels."""
+    """Return the number of sums from one row of outputs to the next.
+
+    If lanes are pixels, rows have whole vectors.
+    """
     cdef Py_ssize_t lanes = plan.problem.tiles.lanes
     return ceil_div(columns, lanes) * lanes if plan.planar else columns
 
@@ -341,25 +360,28 @@ cdef inline void lay_out_source(Plan *plan) noexcept:
     elif plan.reading == IN_BAND:
         plan.image_bytes = band.channels * band.channel_rows * band.pitch * bytes
         # Vectors of pixels are read beyond the last row.
-        plan.source_bytes = plan.images * plan.image_bytes + PLANE_VECTORS * VECTOR_BYTES
+        plan.source_bytes = plan.images * plan.image_bytes + PLANAR_VECTORS * VECTOR_BYTES
     else:
-        plan.run = band.w.size
-        plan.chunk = LIMIT_BYTES // (plan.run * bytes)
-        plan.source_bytes = plan.chunk * plan.run * bytes
+        plan.run_pixels = band.w.size
+        plan.chunk = LIMIT_BYTES // (plan.run_pixels * bytes)
+        plan.source_bytes = plan.chunk * plan.run_pixels * bytes
 
 
 cdef inline void lay_out_scratch(Plan *plan) noexcept:
+    """Lay out the scratch of an item."""
     cdef Band *band = &plan.band
     cdef Py_ssize_t bytes = plan.problem.bytes, lanes = plan.problem.tiles.lanes
     cdef Py_ssize_t pitch = row_pitch(plan, band.w.size), filters
-    plan.group_rows = smaller(
+    plan.sum_rows = smaller(
         plan.images * band.h.size,
-        larger(1, (MOST_PIXELS if plan.planar else GROUP_PIXELS) // pitch),
+        larger(1, (MOST_PIXELS if plan.planar else SUM_PIXELS) // pitch),
     )
     if plan.whole_planes:
-        plan.group_rows = band.h.size
-    plan.sums_pitch = ceil_div(plan.group_rows * pitch + lanes, lanes) * lanes
-    filters = smaller(FEW_FILTERS if plan.planar else plan.block, larger(1, plan.padded_filters))
+        plan.sum_rows = band.h.size
+    plan.sums_pitch = ceil_div(plan.sum_rows * pitch + lanes, lanes) * lanes
+    filters = smaller(
+        FEW_FILTERS if plan.planar else plan.block_filters, larger(1, plan.padded_filters)
+    )
     plan.scratch.bytes = 0
     take(&plan.scratch, LINE_BYTES)
     plan.at.tile = take(&plan.scratch, TILE_BYTES)
@@ -367,7 +389,7 @@ cdef inline void lay_out_scratch(Plan *plan) noexcept:
     plan.at.band = take(&plan.scratch, plan.source_bytes)
     if plan.packing == LATE:
         plan.at.packed = take(&plan.scratch, block_bytes(plan))
-        plan.at.spare = take(&plan.scratch, <double>PACK_TAPS * plan.block * bytes)
+        plan.at.spare = take(&plan.scratch, <double>PACK_TAPS * plan.block_filters * bytes)
     if plan.whole_planes:
         plan.at.sums = take(&plan.scratch, 2.0 * plan.sums_pitch * bytes)
         plan.at.staged = take(
@@ -382,7 +404,7 @@ cdef inline void lay_out_tables(Plan *plan) noexcept:
     cdef Part *part
     plan.tables.bytes = 0
     plan.bias = take(&plan.tables, filters * bytes)
-    for i in range(plan.band.h.n_seeing * plan.band.w.n_seeing):
+    for i in range(plan.band.h.n_active * plan.band.w.n_active):
         part = plan.parts + i
         part.steps_before = steps
         steps += part.steps
@@ -404,12 +426,12 @@ cdef inline void find_parts(Plan *plan) noexcept:
             h, w = plan.band.h.phases + i, plan.band.w.phases + j
             if h.taps == 0 or w.taps == 0:
                 continue
-            part = plan.parts + h.index * plan.band.w.n_seeing + w.index
+            part = plan.parts + h.index * plan.band.w.n_active + w.index
             part.h, part.w = h, w
             part.steps = part.n_offsets = plan.band.channels * h.taps * w.taps
-            part.sum_block = SUM_BLOCK
+            part.terms = SUM_TERMS
             if plan.problem.adjoint:
-                part.sum_block = adjoint_block(plan.band.channels, h.taps * w.taps)
+                part.terms = adjoint_terms(plan.band.channels, h.taps * w.taps)
             if plan.reading == GATHERED:
                 part.n_offsets = smaller(part.steps, plan.chunk)
             elif plan.planar:
@@ -425,7 +447,7 @@ cdef inline void fill_offsets(const Plan *plan, const Part *part, int32_t *offse
     cdef Py_ssize_t y = h.source - band.h.base, x = w.source - band.w.base
     if plan.reading == GATHERED:
         for i in range(part.n_offsets):
-            offsets[i] = <int32_t>(i * plan.run)
+            offsets[i] = <int32_t>(i * plan.run_pixels)
         return
     if plan.reading == IN_PLACE:
         for c in range(band.channels):
@@ -433,20 +455,20 @@ cdef inline void fill_offsets(const Plan *plan, const Part *part, int32_t *offse
         return
     if plan.planar:
         for kw in range(w.taps):
-            offsets[kw] = <int32_t>column(band, x + kw * w.source_step)
+            offsets[kw] = <int32_t>column(band, x + kw * w.source_stride)
         return
     for c in range(band.channels):
         for kh in range(h.taps):
-            row = c * band.channel_rows + stored_row(&band.h, y + kh * h.source_step)
+            row = c * band.channel_rows + stored_row(&band.h, y + kh * h.source_stride)
             for kw in range(w.taps):
-                offsets[i] = <int32_t>(row * band.pitch + column(band, x + kw * w.source_step))
+                offsets[i] = <int32_t>(row * band.pitch + column(band, x + kw * w.source_stride))
                 i += 1
 
 
 cdef inline const char *packed_of(
     const Plan *plan, const Part *part, const char *tables
 ) noexcept nogil:
-    """A part's weights of all filters, as they are needed."""
+    """Return where the weights of all filters of a part lie as they are needed."""
     if plan.packing == NEVER:
         return plan.problem.weights.planes.data
     return tables + part.packed
@@ -457,12 +479,12 @@ cdef inline const char *packed_of(
 cdef inline int begin_plan(
     Plan *plan, const Problem *problem, Py_ssize_t phases_h, Py_ssize_t phases_w
 ) except -1:
-    """Allocate room for so many phases of each axis, and for their pairs."""
+    """Allocate room for the phases of each axis and for their pairs."""
     cdef Layout layout
     cdef size_t phases, parts
     layout.bytes = 0
     phases = take(&layout, (<double>phases_h + phases_w) * sizeof(Phase))
-    # A tap belongs to one phase, so that at most as many phases have taps.
+    # Each tap belongs to one phase, so no more phases than taps have any.
     parts = take(
         &layout, <double>smaller(phases_h, problem.weights.kernel_h)
         * smaller(phases_w, problem.weights.kernel_w) * sizeof(Part),
@@ -490,7 +512,8 @@ cdef inline void finish_plan(Plan *plan, int threads) noexcept:
     cut_outputs(plan)
     choose_images(plan)
     plan.whole_planes = (
-        plan.planar and plan.reading == IN_BAND and not plan.folds and plan.band.channels == 1
+        plan.planar and plan.reading == IN_BAND and not plan.folds_padding
+        and plan.band.channels == 1
         and plan.band.h.size == rows_of(plan) and plan.band.w.size == columns_of(plan)
         and problem.batch * problem.groups >= 2 * plan.threads and fits_plane_tile(plan)
     )
@@ -524,7 +547,7 @@ cdef inline int make_forward(
 
 
 cdef inline int make_adjoint(
-    Plan *plan, const Problem *problem, const Window *window, Rectangle outputs, bint folds,
+    Plan *plan, const Problem *problem, const Window *window, Rectangle outputs, bint folds_padding,
     int threads,
 ) except -1:
     """Plan a rectangle of the padded target of a transposed convolution."""
@@ -532,7 +555,7 @@ cdef inline int make_adjoint(
         plan, problem, smaller(window.h.stride, outputs.bottom - outputs.top),
         smaller(window.w.stride, outputs.right - outputs.left),
     )
-    plan.folds = folds
+    plan.folds_padding = folds_padding
     plan_transposed(&plan.band.h, &window.h, outputs.top, outputs.bottom)
     plan_transposed(&plan.band.w, &window.w, outputs.left, outputs.right)
     finish_plan(plan, threads)

@@ -12,7 +12,7 @@ cdef extern from *:
     """
     static inline char array_kind(PyArrayObject *array) { return PyArray_DESCR(array)->kind; }
     """
-    char array_kind(cnp.ndarray array) noexcept  # as `numpy.dtype.kind`
+    char array_kind(cnp.ndarray array) noexcept  # This is `numpy.dtype.kind`.
 
 
 cdef inline Number number_of(cnp.ndarray array) noexcept:
@@ -21,7 +21,7 @@ cdef inline Number number_of(cnp.ndarray array) noexcept:
 
 
 cdef struct Planes:
-    # The planes (h, w) of an array (n, c, h, w): strides in bytes, any layout.
+    # The planes (h, w) of an array (n, c, h, w) of any layout. Strides are in bytes.
     char *data
     Py_ssize_t channels, stride_n, stride_c, stride_h, stride_w
     Format format
@@ -79,7 +79,7 @@ cdef inline Planes planes_of(cnp.ndarray array, Format format) noexcept:
 
 
 cdef inline const char *readable_end(cnp.ndarray array) noexcept:
-    """Up to where everything from the first element on may be read; that itself if unknown."""
+    """Return the end of what may be read from the first element on, or that element if unknown."""
     cdef const char *data = <const char *>cnp.PyArray_DATA(array)
     return data + cnp.PyArray_NBYTES(array) if cnp.PyArray_IS_C_CONTIGUOUS(array) else data
 
@@ -89,7 +89,7 @@ cdef inline Py_ssize_t plane_count(cnp.ndarray array) noexcept:
 
 
 cdef inline char *plane_at(const Planes *planes, Py_ssize_t plane) noexcept nogil:
-    """The first pixel of a plane, counted through all images."""
+    """Return the first pixel of a plane, which counts through all images."""
     return (
         planes.data
         + plane // planes.channels * planes.stride_n
@@ -100,7 +100,7 @@ cdef inline char *plane_at(const Planes *planes, Py_ssize_t plane) noexcept nogi
 cdef inline const char *padded_row(
     const Planes *image, const char *plane, const Axis *axis, Py_ssize_t y
 ) noexcept nogil:
-    """Pixel 0 of the row that a padded position shows, NULL for constant padding."""
+    """Return pixel 0 of the row that a padded position shows, or NULL for constant padding."""
     cdef Py_ssize_t h = source_index(axis, y)
     if h < 0:
         return NULL

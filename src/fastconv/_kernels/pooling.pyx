@@ -37,11 +37,11 @@ from fastconv._kernels.planes cimport (
     planes_of,
 )
 from fastconv._kernels.rows cimport (
-    AS_IS, FROM_HALF, Format, deal_row, fill_row, is_plain, load_padded_phases, load_padded_row,
-    load_row, store_row,
+    AS_IS, FROM_HALF, Format, deinterleave_row, fill_row, is_plain, load_padded_phases,
+    load_padded_row, load_row,
 )
 from fastconv._kernels.scratch cimport Layout, take
-from fastconv._kernels.stream cimport LINE_BYTES, STREAM_FROM_BYTES, stream_copy, stream_fence
+from fastconv._kernels.stream cimport STREAM_FROM_BYTES, stream_copy, stream_fence
 from fastconv._kernels.sums cimport Sums
 from fastconv._kernels.target cimport Target, place_of, store_run, target_of
 from fastconv._kernels.window cimport (
@@ -147,7 +147,7 @@ cdef struct PoolPlan:
 
 
 cdef inline Py_ssize_t capped(double size) noexcept nogil:
-    """A size that is far beyond every budget is as good as any other."""
+    """Return a size, or one that is far beyond every budget if it is larger than that."""
     return <Py_ssize_t>min(size, <double>(<Py_ssize_t>1 << 40))
 
 
@@ -169,7 +169,7 @@ cdef inline double used_bytes(const PoolPlan *plan) noexcept:
 
 
 cdef inline bint reads_in_place(const Pooling *pooling) noexcept:
-    """Do all windows lie in a plane without gaps, whose pixels a stride of 1 or 2 selects?"""
+    """Return whether all windows, of stride 1 or 2, lie in a contiguous plane without padding."""
     cdef const Axis *h = &pooling.window.h
     cdef const Axis *w = &pooling.window.w
     cdef const Planes *image = &pooling.image
@@ -183,7 +183,7 @@ cdef inline bint reads_in_place(const Pooling *pooling) noexcept:
 
 
 cdef inline void set_band(PoolPlan *plan, Py_ssize_t band_h, Py_ssize_t band_w) noexcept:
-    """Give an item so many rows and columns of outputs."""
+    """Set the numbers of rows and columns of outputs of an item."""
     cdef const Axis *h = &plan.pooling.window.h
     cdef const Axis *w = &plan.pooling.window.w
     plan.band_h, plan.band_w = band_h, band_w
@@ -380,7 +380,7 @@ cdef inline void pool_in_place(const PoolPlan *plan, Outputs *outputs) noexcept 
     cdef Py_ssize_t bytes = plan.pooling.image.format.bytes, kh, kw, offset
     cdef const char *pixels = outputs.pixels + outputs.y * w.size * bytes
     if w.stride == 2:
-        deal_row(
+        deinterleave_row(
             outputs.band, outputs.band + plan.phase_length * bytes, pixels,
             2 * outputs.slots - 1 + (window_span(h) - 1) * w.size + window_span(w) - 1, bytes,
         )
@@ -400,7 +400,7 @@ cdef inline void pool_in_place(const PoolPlan *plan, Outputs *outputs) noexcept 
 cdef inline const char *visible_row(
     const PoolPlan *plan, const Outputs *outputs, Py_ssize_t y
 ) noexcept nogil:
-    """Pixel 0 of the row at a padded position, NULL for padding."""
+    """Return pixel 0 of the row at a padded position, or NULL for padding."""
     cdef const Axis *h = &plan.pooling.window.h
     if h.before <= y < h.before + h.size:
         return outputs.pixels + (y - h.before) * plan.pooling.image.stride_h
@@ -647,7 +647,7 @@ cdef struct PlacePlan:
 cdef inline const int64_t *load_indices(
     const PlacePlan *plan, const char *source, Py_ssize_t count, char *scratch
 ) noexcept nogil:
-    """Where a chunk of indices lies as int64: where it is, or in scratch."""
+    """Return the address of a chunk of indices as int64, in place or in scratch."""
     cdef Format format = plan.indices.format
     cdef int64_t *widened = <int64_t *>(scratch + plan.at.indices)
     if format.bytes == 8 and is_plain(format, plan.indices.stride_w, source):
@@ -664,7 +664,7 @@ cdef inline const int64_t *load_indices(
 cdef inline const char *load_values(
     const PlacePlan *plan, const char *source, Py_ssize_t count, char *scratch
 ) noexcept nogil:
-    """Where a chunk of values lies as it is added: where it is, or in scratch."""
+    """Return the address of a chunk of values as they are added, in place or in scratch."""
     if is_plain(plan.values.format, plan.values.stride_w, source):
         return source
     load_row(
@@ -676,7 +676,7 @@ cdef inline const char *load_values(
 cdef inline bint lies_within(
     const PlacePlan *plan, Py_ssize_t plane, char *scratch
 ) noexcept nogil:
-    """Do all indices name pixels of their plane?"""
+    """Return whether all indices name pixels of their plane."""
     cdef const char *indices = plane_at(&plan.indices, plane)
     cdef Py_ssize_t chunks = ceil_div(plan.columns, CHUNK), row, i, count
     for row in range(plan.rows):
@@ -855,7 +855,7 @@ cdef struct AverageGradientPlan:
 cdef inline void add_shares(
     const AverageGradientPlan *plan, const char *grads, Py_ssize_t oh, char *scratch
 ) noexcept nogil:
-    """Add a row of outputs' shares to the sums of a row of pixels that these outputs see."""
+    """Add the shares of a row of outputs to the sums of a row of pixels in their windows."""
     cdef const Axis *w = &plan.window.w
     cdef Py_ssize_t bytes = plan.grad.format.scratch_bytes, kw, ow, iw, x
     cdef char *share = scratch + plan.at.share
@@ -896,7 +896,7 @@ cdef void average_gradient(const void *data, Py_ssize_t item, char *scratch) noe
     for ih in range(top, smaller(top + plan.band_h, h.size)):
         y = h.before + ih
         first, last = ceil_div(y - h.kernel + 1, h.stride), smaller(h.out - 1, y // h.stride)
-        # The same windows often see the row before: it is the same, then.
+        # A row of pixels in the same windows as the row before has the same gradient.
         if first != first_before or last != last_before:
             memset(sums, 0, plan.sums_bytes)
             for oh in range(last, first - 1, -1):

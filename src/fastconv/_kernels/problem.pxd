@@ -15,20 +15,20 @@ from fastconv._kernels.weights cimport Weights, weights_of
 
 
 cdef struct Problem:
-    # `target` is the convolution of `source` with `weights` or, of an adjoint, what becomes `source`
-    # by such a convolution.
+    # `target` is the convolution of `source` with `weights`. If `adjoint` is set, it is the
+    # adjoint: it has the shape of an array whose convolution has the shape of `source`.
     Planes source
     Weights weights
     Target target
     bint adjoint
     Py_ssize_t batch, groups
-    Py_ssize_t channels, filters  # Of a group: what is summed over, and what is computed.
-    const char *bias  # Of all filters; NULL is zeros.
+    Py_ssize_t channels, filters  # The channels of a group that are summed over, or computed.
+    const char *bias  # The bias of all filters; NULL means zeros.
     Py_ssize_t bias_stride
     Format bias_format
-    const char *marks  # A byte per image, which is computed if it is not 0; NULL means all images.
+    const char *marks  # A byte per image, 0 if it is not to be computed; NULL means all images.
     Number number  # The type that is computed with.
-    Py_ssize_t bytes  # Of a number of this type.
+    Py_ssize_t bytes  # Bytes of a number of this type.
     const Tiles *tiles
     const Sums *sums
 
@@ -39,12 +39,14 @@ cdef inline int describe(
 ) except -1:
     """Read arrays (n, c, h, w), weights (f, c/groups, kh, kw) and an epilogue or None."""
     cdef cnp.ndarray bias
+    cdef Number number
     memset(problem, 0, sizeof(problem[0]))
     problem.target = target_of(out)
-    problem.number, problem.bytes = problem.target.format.number, problem.target.format.scratch_bytes
-    problem.tiles, problem.sums = tiles_of(problem.number), sums_of(problem.number)
-    problem.source = planes_of(source, converted_format(source, problem.number))
-    problem.weights = weights_of(weight, groups, adjoint, problem.number, problem.tiles)
+    number = problem.target.format.number
+    problem.number, problem.bytes = number, problem.target.format.scratch_bytes
+    problem.tiles, problem.sums = tiles_of(number), sums_of(number)
+    problem.source = planes_of(source, converted_format(source, number))
+    problem.weights = weights_of(weight, groups, adjoint, number, problem.tiles)
     problem.batch, problem.groups = cnp.PyArray_DIM(source, 0), groups
     problem.channels = cnp.PyArray_DIM(source, 1) // groups
     problem.filters, problem.adjoint = problem.weights.filters, adjoint
@@ -55,7 +57,7 @@ cdef inline int describe(
         bias = offsets
         problem.bias = <const char *>cnp.PyArray_DATA(bias)
         problem.bias_stride = cnp.PyArray_STRIDE(bias, 0)
-        problem.bias_format = converted_format(bias, problem.number)
+        problem.bias_format = converted_format(bias, number)
     return finish_with(&problem.target, residual, activation)
 
 
@@ -73,5 +75,5 @@ cdef inline void load_bias(
 
 
 cdef inline bint is_wanted(const Problem *problem, Py_ssize_t n) noexcept nogil:
-    """Is an image to be computed?"""
+    """Return whether an image is to be computed."""
     return problem.marks == NULL or problem.marks[n] != 0

@@ -1,9 +1,9 @@
-"""The product of two matrices, as a layer that sees all its inputs needs it.
+"""The product of two matrices, which fully connected layers need.
 
     out[m, n] = bias[n] + sum over k of a[m, k] * b[k, n]
 
 a. An item is a block of columns n, as wide as the tile's lanes, and a range of rows m. Terms k are
-   taken SUM_BLOCK at a time, as in convolution.pyx: their part of b is copied to scratch (L1) as
+   taken SUM_TERMS at a time, as in convolution.pyx: their part of b is copied to scratch (L1) as
    the tile wants it, [k][lane], from either layout of b; then all of the item's rows use it. The
    sums lie in scratch (L2) until the last term.
 b. The tile reads a where it lies. If its rows are contiguous, the tile has TILE_ROWS of them; if
@@ -29,7 +29,7 @@ from fastconv._kernels.parallel cimport for_each, useful_threads
 from fastconv._kernels.planes cimport number_of
 from fastconv._kernels.scratch cimport Layout, take
 from fastconv._kernels.tile cimport (
-    FLOPS_PER_BYTE, SUM_BLOCK, TILE_PIXELS, TILE_ROWS, TILE_VECTORS, Tiles,
+    FLOPS_PER_BYTE, SUM_TERMS, TILE_PIXELS, TILE_ROWS, TILE_VECTORS, Tiles,
 )
 from fastconv._kernels.vectors cimport VECTOR_BYTES
 from fastconv._kernels.window cimport ceil_div, larger, smaller
@@ -130,7 +130,7 @@ cdef inline void copy_rows(
 cdef struct Scratch:
     # Offsets in an item's scratch.
     size_t start  # The bias of the block's columns.
-    size_t packed  # SUM_BLOCK terms of b for the block's columns.
+    size_t packed  # SUM_TERMS terms of b for the block's columns.
     size_t sums  # The sums of all rows of the item.
 
 
@@ -138,7 +138,7 @@ cdef struct Plan:
     Product product
     const Tiles *tiles
     Py_ssize_t width, blocks  # Columns of a block; blocks of all columns.
-    Py_ssize_t row_splits  # Ranges of rows, of which an item has one.
+    Py_ssize_t row_splits  # The number of ranges of rows; each item has one.
     Layout scratch
     Scratch at
     double flops
@@ -187,7 +187,7 @@ cdef inline void add_terms(
         for r in range(count if by_rows else 1):
             rows[r] = a + r * product.a.row * bytes
         plan.tiles.multiply(
-            sums, start, scratch + plan.at.packed, rows, offsets, steps, SUM_BLOCK,
+            sums, start, scratch + plan.at.packed, rows, offsets, steps, SUM_TERMS,
             count if by_rows else 1, 1 if by_rows else count, block.vectors, 0,
         )
         if is_last:
@@ -205,7 +205,7 @@ cdef void multiply_block(const void *data, Py_ssize_t item, char *scratch) noexc
     cdef const Product *product = &plan.product
     cdef Py_ssize_t split = item // plan.blocks, k = 0, steps, s
     cdef Block block
-    cdef int32_t offsets[SUM_BLOCK]
+    cdef int32_t offsets[SUM_TERMS]
     block.n = item % plan.blocks * plan.width
     block.columns = smaller(plan.width, product.n - block.n)
     block.vectors = ceil_div(block.columns, plan.tiles.lanes)
@@ -217,10 +217,10 @@ cdef void multiply_block(const void *data, Py_ssize_t item, char *scratch) noexc
             scratch + plan.at.start, product.bias + block.n * product.bytes,
             block.columns * product.bytes,
         )
-    for s in range(smaller(product.k, SUM_BLOCK)):
+    for s in range(smaller(product.k, SUM_TERMS)):
         offsets[s] = <int32_t>(s * product.a.column)
     while k < product.k:
-        steps = smaller(SUM_BLOCK, product.k - k)
+        steps = smaller(SUM_TERMS, product.k - k)
         pack_block(plan, &block, k, steps, scratch + plan.at.packed)
         add_terms(plan, &block, k, steps, offsets, scratch)
         k += steps
@@ -242,7 +242,7 @@ cdef void make_plan(Plan *plan, const Product *product, int threads) noexcept:
         wanted = ceil_div(ITEMS_PER_THREAD * plan.threads, plan.blocks)
     plan.row_splits = larger(ceil_div(m, MOST_ROWS), smaller(wanted, ceil_div(m, LEAST_ROWS)))
     plan.at.start = take(&plan.scratch, row_bytes)
-    plan.at.packed = take(&plan.scratch, SUM_BLOCK * row_bytes)
+    plan.at.packed = take(&plan.scratch, SUM_TERMS * row_bytes)
     plan.at.sums = take(&plan.scratch, ceil_div(m, plan.row_splits) * row_bytes)
 
 
@@ -385,7 +385,7 @@ cpdef bint reads(cnp.ndarray array):
         return row >= bytes and row % bytes == 0
     return (
         row == bytes and column >= bytes and column % bytes == 0
-        and column // bytes <= INT32_MAX // SUM_BLOCK  # The tile's offsets have 32 bits.
+        and column // bytes <= INT32_MAX // SUM_TERMS  # The tile's offsets have 32 bits.
     )
 
 

@@ -172,12 +172,12 @@ static void load_row(void *row, const char *from, Index count, Index stride, For
 enum { PREFETCH_BYTES = 4096 };
 
 /* De-interleave `count` elements into two rows. */
-static inline void deal_row(void *restrict even, void *restrict odd, const void *restrict from,
-                            Index count, Index bytes) {
+static inline void deinterleave_row(void *restrict even, void *restrict odd,
+                                    const void *restrict from, Index count, Index bytes) {
     Index i = 0, pairs = count / 2;
 /* Copy N pairs at a time. The last N overlap those before them, so that they end with the row.
  * Loops of constant length become shuffles, and no rest of the row needs scalar code. */
-#define DEAL_PAIRS(T, N)                                                   \
+#define DEINTERLEAVE_PAIRS(T, N)                                                   \
     for (; pairs >= N && i < pairs; i += N) {                              \
         i = smaller(i, pairs - N);                                         \
         for (Index j = i; j < i + N; j++) {                                \
@@ -185,30 +185,30 @@ static inline void deal_row(void *restrict even, void *restrict odd, const void 
             ((T *)odd)[j] = ((const T *)from)[2 * j + 1];                  \
         }                                                                  \
     }
-#define DEAL(T)                                                            \
+#define DEINTERLEAVE(T)                                                            \
     do {                                                                   \
-        DEAL_PAIRS(T, 16)                                                  \
-        DEAL_PAIRS(T, 4)                                                   \
-        DEAL_PAIRS(T, 1)                                                   \
+        DEINTERLEAVE_PAIRS(T, 16)                                                  \
+        DEINTERLEAVE_PAIRS(T, 4)                                                   \
+        DEINTERLEAVE_PAIRS(T, 1)                                                   \
         if (count % 2) ((T *)even)[pairs] = ((const T *)from)[count - 1];  \
     } while (0)
     for (Index ahead = 0; ahead < count * bytes; ahead += 64)
         __builtin_prefetch((const char *)from + ahead + PREFETCH_BYTES);
     switch (bytes) {
-        case 1: DEAL(uint8_t); break;
-        case 2: DEAL(uint16_t); break;
-        case 4: DEAL(uint32_t); break;
-        default: DEAL(uint64_t);
+        case 1: DEINTERLEAVE(uint8_t); break;
+        case 2: DEINTERLEAVE(uint16_t); break;
+        case 4: DEINTERLEAVE(uint32_t); break;
+        default: DEINTERLEAVE(uint64_t);
     }
-#undef DEAL
-#undef DEAL_PAIRS
+#undef DEINTERLEAVE
+#undef DEINTERLEAVE_PAIRS
 }
 
 /* Interleave two rows: to = even[0], odd[0], even[1], ... There may be one odd element fewer. */
-static inline void zip_rows(void *restrict to, const void *restrict even, const void *restrict odd,
-                            Index count, Index bytes) {
+static inline void interleave_rows(void *restrict to, const void *restrict even,
+                                   const void *restrict odd, Index count, Index bytes) {
     Index i = 0, pairs = count / 2;
-#define ZIP_PAIRS(T, N)                                                    \
+#define INTERLEAVE_PAIRS(T, N)                                                    \
     for (; pairs >= N && i < pairs; i += N) {                              \
         i = smaller(i, pairs - N);                                         \
         for (Index j = i; j < i + N; j++) {                                \
@@ -216,19 +216,19 @@ static inline void zip_rows(void *restrict to, const void *restrict even, const 
             ((T *)to)[2 * j + 1] = ((const T *)odd)[j];                    \
         }                                                                  \
     }
-#define ZIP(T)                                                             \
+#define INTERLEAVE(T)                                                             \
     do {                                                                   \
-        ZIP_PAIRS(T, 16)                                                   \
-        ZIP_PAIRS(T, 4)                                                    \
-        ZIP_PAIRS(T, 1)                                                    \
+        INTERLEAVE_PAIRS(T, 16)                                                   \
+        INTERLEAVE_PAIRS(T, 4)                                                    \
+        INTERLEAVE_PAIRS(T, 1)                                                    \
         if (count % 2) ((T *)to)[count - 1] = ((const T *)even)[pairs];    \
     } while (0)
     if (bytes == 4)
-        ZIP(uint32_t);
+        INTERLEAVE(uint32_t);
     else
-        ZIP(uint64_t);
-#undef ZIP
-#undef ZIP_PAIRS
+        INTERLEAVE(uint64_t);
+#undef INTERLEAVE
+#undef INTERLEAVE_PAIRS
 }
 
 /* Return whether kernels can read a row in place. */
@@ -247,9 +247,10 @@ static inline void store_row(char *to, const void *from, Index count, Format for
     }
 }
 
-/* Do the same for a row whose elements lie `step` bytes apart. */
-static inline void spread_row(char *to, Index step, const void *from, Index count, Format format) {
-    for (Index i = 0; i < count; i++, to += step) {
+/* Write scratch to a native row whose elements lie `stride` bytes apart, as store_row does. */
+static inline void store_strided_row(char *to, Index stride, const void *from, Index count,
+                                     Format format) {
+    for (Index i = 0; i < count; i++, to += stride) {
         if (format.bytes == 4) {
             memcpy(to, (const float *)from + i, 4);
         } else if (format.bytes == 8) {
@@ -287,10 +288,10 @@ static void fill_row(void *to, const void *element, Index count, Index bytes) {
         memcpy((char *)to + done, to, (size_t)smaller(done, total - done));
 }
 
-/* Copy the `count` padded positions first, first+step, ... of a row to scratch. `from` is pixel
+/* Copy the `count` padded positions first, first+spacing, ... of a row to scratch. `from` is pixel
  * 0 of the row, or NULL for a row outside the image. `outside` is the element of constant
  * padding. */
-static void load_padded_row(void *to, const char *from, Index first, Index step, Index count,
+static void load_padded_row(void *to, const char *from, Index first, Index spacing, Index count,
                             Index stride, const Axis *axis, Format format, const void *outside) {
     char *out = (char *)to;
     Index bytes = format.scratch_bytes, lead, inner;
@@ -299,12 +300,12 @@ static void load_padded_row(void *to, const char *from, Index first, Index step,
         return;
     }
     lead = axis->before - first, inner = lead + axis->size;
-    if (step != 1) lead = ceil_div(lead, step), inner = ceil_div(inner, step);
+    if (spacing != 1) lead = ceil_div(lead, spacing), inner = ceil_div(inner, spacing);
     lead = smaller(larger(lead, 0), count);
     inner = smaller(larger(inner, lead), count) - lead;
     if (inner)
-        load_row(out + lead * bytes, from + (first + lead * step - axis->before) * stride, inner,
-                 step * stride, format);
+        load_row(out + lead * bytes, from + (first + lead * spacing - axis->before) * stride, inner,
+                 spacing * stride, format);
     if (axis->pad_mode == PAD_CONSTANT) {
         fill_row(out, outside, lead, bytes);
         fill_row(out + (lead + inner) * bytes, outside, count - lead - inner, bytes);
@@ -313,7 +314,7 @@ static void load_padded_row(void *to, const char *from, Index first, Index step,
     for (Index i = 0; i < count; i++) {
         if (i == lead) i += inner;
         if (i < count)
-            load_row(out + i * bytes, from + source_index(axis, first + i * step) * stride, 1, 0,
+            load_row(out + i * bytes, from + source_index(axis, first + i * spacing) * stride, 1, 0,
                      format);
     }
 }
@@ -342,18 +343,18 @@ static inline void load_padded_phases(char *to, Index phase_stride, Index phases
             fill_row(row + (before + inner) * format.bytes, outside, count - before - inner,
                      format.bytes);
     }
-    deal_row(to + lead % 2 * phase_stride + lead / 2 * format.bytes,
-             to + (lead + 1) % 2 * phase_stride + (lead + 1) / 2 * format.bytes,
-             from + skipped * format.bytes, pixels, format.bytes);
+    deinterleave_row(to + lead % 2 * phase_stride + lead / 2 * format.bytes,
+                     to + (lead + 1) % 2 * phase_stride + (lead + 1) / 2 * format.bytes,
+                     from + skipped * format.bytes, pixels, format.bytes);
 }
 
 /* Copy a multiple of 4 bytes in copies of constant size. The last copy overlaps the one before
  * it, so that it ends with the row. For most rows a call of memcpy would take longer. */
 static inline void copy_bytes(char *to, const char *from, Index bytes) {
-#define COPY_BY(PIECE)                                                                  \
+#define COPY_BY(CHUNK)                                                                  \
     do {                                                                                \
-        for (Index i = 0; i < bytes - PIECE; i += PIECE) memcpy(to + i, from + i, PIECE); \
-        memcpy(to + bytes - PIECE, from + bytes - PIECE, PIECE);                        \
+        for (Index i = 0; i < bytes - CHUNK; i += CHUNK) memcpy(to + i, from + i, CHUNK); \
+        memcpy(to + bytes - CHUNK, from + bytes - CHUNK, CHUNK);                        \
     } while (0)
     if (bytes >= 64)
         COPY_BY(64);

@@ -20,20 +20,20 @@ cdef extern from "rows.h":
         void *to, const char *source, Py_ssize_t count, Py_ssize_t stride, Format format
     ) noexcept nogil
     void store_row(char *to, const void *source, Py_ssize_t count, Format format) noexcept nogil
-    void spread_row(
-        char *to, Py_ssize_t step, const void *source, Py_ssize_t count, Format format
+    void store_strided_row(
+        char *to, Py_ssize_t stride, const void *source, Py_ssize_t count, Format format
     ) noexcept nogil
-    void deal_row(
+    void deinterleave_row(
         void *even, void *odd, const void *source, Py_ssize_t count, Py_ssize_t bytes
     ) noexcept nogil
-    void zip_rows(
+    void interleave_rows(
         void *to, const void *even, const void *odd, Py_ssize_t count, Py_ssize_t bytes
     ) noexcept nogil
     void fill_row(
         void *to, const void *element, Py_ssize_t count, Py_ssize_t bytes
     ) noexcept nogil
     void load_padded_row(
-        void *to, const char *source, Py_ssize_t first, Py_ssize_t step, Py_ssize_t count,
+        void *to, const char *source, Py_ssize_t first, Py_ssize_t spacing, Py_ssize_t count,
         Py_ssize_t stride, const Axis *axis, Format format, const void *outside,
     ) noexcept nogil
     void copy_bytes(char *to, const char *source, Py_ssize_t bytes) noexcept nogil

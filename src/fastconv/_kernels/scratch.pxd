@@ -1,8 +1,8 @@
-"""Scratch memory: laid out once, and allocated so that every part begins at a cache line.
+"""Scratch memory, which is laid out once, so that every part begins at a cache line.
 
-A plan takes the parts of a layout one after the other and keeps their offsets; a task adds an offset
-to where its scratch begins. So the size of a part is written in one place, and a task cannot use more
-than what was allocated.
+A plan takes the parts of a layout one after the other and keeps their offsets; a task adds an
+offset to the address of its scratch. So the size of a part is written in one place, and a task
+cannot use more than what was allocated.
 """
 
 from libc.math cimport ceil
@@ -21,20 +21,20 @@ cdef extern from *:
 
 
 cdef struct Layout:
-    # Bytes of all parts. A float64 also holds sizes beyond the address space: what is too large
-    # becomes a MemoryError instead of a small number.
+    # The number of bytes of all parts. It is a float64, which also holds sizes beyond the address
+    # space, so that they become a MemoryError and do not wrap around.
     double bytes
 
 
 cdef inline size_t take(Layout *layout, double bytes) noexcept nogil:
-    """Add a part of so many bytes, and return its offset."""
+    """Add a part, and return its offset."""
     cdef double offset = layout.bytes
     layout.bytes = offset + ceil(bytes / LINE_BYTES) * LINE_BYTES
     return <size_t>min(offset, TOO_LARGE)
 
 
 cdef inline char *try_allocate(double bytes) noexcept nogil:
-    """Allocate memory that begins at a line, for `release`; NULL if there is not as much."""
+    """Allocate memory that begins at a line, for `release`; return NULL if there is too little."""
     cdef char *block = NULL
     cdef char *memory
     if bytes < TOO_LARGE:
@@ -55,6 +55,6 @@ cdef inline char *allocate(double bytes, str purpose) except NULL:
 
 
 cdef inline void release(char *memory) noexcept nogil:
-    """Free what `allocate` has returned; NULL is nothing."""
+    """Free what `allocate` has returned; NULL is allowed."""
     if memory != NULL:
         free((<char **>memory - 1)[0])

@@ -76,10 +76,9 @@ static void NAMED(add_taps)(void *to, const void *from, Index channels, Index to
         NAMED(add_taps_of)(to, from, channels, to_channel, from_channel, rows, to_row, kernel_w);
 }
 
-static void NAMED(add_sums)(void *restrict to, const char *const *taps, Index n_taps,
-                            Index count) {
+static void NAMED(add_sums)(void *restrict to, const char *const *taps, Index n_taps, Index count) {
     T *restrict sums = (T *)to;
-    T part[64];
+    T partial[64];
     if (count < FEW) { /* Windows as large as the image: add in a register, in the same order. */
         for (Index i = 0; i < count; i++) {
             T sum = 0;
@@ -90,12 +89,12 @@ static void NAMED(add_sums)(void *restrict to, const char *const *taps, Index n_
     }
     for (Index i = 0; i < count; i += 64) {
         Index n = smaller(count - i, 64);
-        memset(part, 0, sizeof part);
+        memset(partial, 0, sizeof partial);
         for (Index t = 0; t < n_taps; t++) {
             const T *restrict tap = (const T *)taps[t] + i;
-            for (Index j = 0; j < n; j++) part[j] += tap[j];
+            for (Index j = 0; j < n; j++) partial[j] += tap[j];
         }
-        for (Index j = 0; j < n; j++) sums[i + j] += part[j];
+        for (Index j = 0; j < n; j++) sums[i + j] += partial[j];
     }
 }
 
@@ -104,7 +103,7 @@ static void NAMED(divide)(void *to, Index rows, const Index *columns, Index coun
 }
 
 static void NAMED(interleave_phases)(void *restrict to, const void *restrict from, Index count,
-                                Index first, Index phases, Index phase_length) {
+                                     Index first, Index phases, Index phase_length) {
     Index phase = first % phases, at = first / phases;
     if (phases == 1) {
         memcpy(to, (const T *)from + first, (size_t)count * sizeof(T));
@@ -116,8 +115,8 @@ static void NAMED(interleave_phases)(void *restrict to, const void *restrict fro
     }
 }
 
-static const Sums NAMED(sums) = {NAMED(add_row),  NAMED(add_element), NAMED(add_at),
-                                 NAMED(add_taps), NAMED(add_sums),    NAMED(divide),
+static const Sums NAMED(sums) = {NAMED(add_row),          NAMED(add_element), NAMED(add_at),
+                                 NAMED(add_taps),         NAMED(add_sums),    NAMED(divide),
                                  NAMED(interleave_phases)};
 
 #endif

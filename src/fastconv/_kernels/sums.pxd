@@ -31,7 +31,7 @@ cdef extern from "sums.h":
 cdef inline void add_slices(
     const Sums *add, char *sums, Py_ssize_t slices, Py_ssize_t slice_bytes, Py_ssize_t count
 ) noexcept nogil:
-    """Add `count` sums of all slices to the first one's, pairwise: fewer digits are lost."""
+    """Add `count` sums of all slices to the first slice, pairwise, which loses fewer digits."""
     cdef Py_ssize_t distance = 1, slice
     while distance < slices:
         slice = 0

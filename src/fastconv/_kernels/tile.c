@@ -3,8 +3,8 @@
  * The code uses the compilers' vector extension (vectors.h), because compilers vectorise plain
  * loops over an array of accumulators unpredictably.
  *
- * a. In `multiply`, lanes are filters. TILE_PIXELS x 2 accumulators stay in registers for a whole
- *    block of steps. A step loads two vectors of packed filters and broadcasts one number per
+ * a. In `multiply`, lanes are filters. TILE_PIXELS x 2 accumulators stay in registers for up to
+ *    `terms` steps. A step loads two vectors of packed filters and broadcasts one number per
  *    pixel:
  *
  *        sums[r*pixels + q][lane] += sum over steps k of packed[k][lane] * rows[r][offset[k] + q]
@@ -19,8 +19,8 @@
  * c. In `correlate_taps`, lanes are pixels that are summed over. It computes the gradient of the
  *    filters of b.
  * d. Accumulators are added to sums in memory, because one long accumulator loses digits as the sum
- *    grows. In a. this happens after a block of steps, whose length the driver chooses, and in b.
- *    and c. at the end of the call.
+ *    grows. In a. this happens after `terms` steps, a number that the driver chooses, and in b. and
+ *    c. at the end of the call.
  */
 #ifndef T
 
@@ -55,7 +55,7 @@
 
 ALWAYS_INLINE void NAMED(multiply_of)(void *to, const void *from, const void *filters,
                                       const void *const *rows, const int32_t *restrict offsets,
-                                      Index steps, Index blocks, Index ahead, const int R,
+                                      Index steps, Index partial_sums, Index ahead, const int R,
                                       const int Q, const int V) {
     typedef NAMED(Vec) Vec;
     Vec *sums = (Vec *)to;
@@ -63,12 +63,12 @@ ALWAYS_INLINE void NAMED(multiply_of)(void *to, const void *from, const void *fi
     const Vec *start = (const Vec *)from;
     const T *row[TILE_ROWS];
     UNROLL for (int r = 0; r < R; r++) row[r] = (const T *)rows[r];
-    for (; blocks > 0; blocks--) {
-        Index block = steps / blocks;
+    for (; partial_sums > 0; partial_sums--) {
+        Index terms = steps / partial_sums;
         Vec acc[TILE_PIXELS][TILE_VECTORS];
         UNROLL for (int p = 0; p < R * Q; p++)
             UNROLL for (int v = 0; v < V; v++) acc[p][v] = (Vec){0};
-        for (Index k = 0; k < block; k++, packed += V) {
+        for (Index k = 0; k < terms; k++, packed += V) {
             Index at = offsets[k];
             __builtin_prefetch(row[0] + at + ahead, 0, 2);
             UNROLL for (int r = 0; r < R; r++)
@@ -81,34 +81,34 @@ ALWAYS_INLINE void NAMED(multiply_of)(void *to, const void *from, const void *fi
             UNROLL for (int v = 0; v < V; v++)
                 sums[p * V + v] = (start ? start[v] : sums[p * V + v]) + acc[p][v];
         start = NULL;
-        offsets += block;
-        steps -= block;
+        offsets += terms;
+        steps -= terms;
     }
 }
 
 #define TILE_ARGUMENTS                                                                          \
     void *sums, const void *start, const void *packed, const void *const *rows,                 \
-        const int32_t *offsets, Index steps, Index blocks, Index ahead
+        const int32_t *offsets, Index steps, Index partial_sums, Index ahead
 #define DEFINE(R, Q)                                                                            \
     static void NAMED(multiply_##R##_##Q##_1)(TILE_ARGUMENTS) {                                 \
-        NAMED(multiply_of)(sums, start, packed, rows, offsets, steps, blocks, ahead, R, Q, 1);  \
+        NAMED(multiply_of)(sums, start, packed, rows, offsets, steps, partial_sums, ahead, R, Q, 1);  \
     }                                                                                           \
     static void NAMED(multiply_##R##_##Q##_2)(TILE_ARGUMENTS) {                                 \
-        NAMED(multiply_of)(sums, start, packed, rows, offsets, steps, blocks, ahead, R, Q, 2);  \
+        NAMED(multiply_of)(sums, start, packed, rows, offsets, steps, partial_sums, ahead, R, Q, 2);  \
     }
 EACH_TILE(DEFINE)
 #undef DEFINE
 
 static void NAMED(multiply)(void *sums, const void *start, const void *packed,
                             const void *const *rows, const int32_t *offsets, Index steps,
-                            Index block, Index n_rows, Index pixels, Index vectors, Index ahead) {
+                            Index terms, Index n_rows, Index pixels, Index vectors, Index ahead) {
     static void (*const tiles[TILE_ROWS + 1][TILE_PIXELS + 1][TILE_VECTORS])(TILE_ARGUMENTS) = {
 #define ENTRY(R, Q) [R][Q] = {NAMED(multiply_##R##_##Q##_1), NAMED(multiply_##R##_##Q##_2)},
         EACH_TILE(ENTRY)
 #undef ENTRY
     };
     tiles[n_rows][pixels][vectors - 1](sums, start, packed, rows, offsets, steps,
-                                       ceil_div(steps, block), ahead);
+                                       ceil_div(steps, terms), ahead);
 }
 #undef TILE_ARGUMENTS
 
@@ -155,11 +155,11 @@ static void NAMED(pack)(void *to, const void *from, Index pitch, Index filters, 
 /* ---- lanes are pixels ------------------------------------------------------------------------ */
 
 /* Set acc[r][v] to the sum that `correlate` adds to vector v of output row r. Neighbouring
- * output rows lie S source rows apart, and neighbouring vectors lie `step` numbers apart. */
-ALWAYS_INLINE void NAMED(accumulate)(NAMED(Vec) (*restrict acc)[PLANE_VECTORS],
+ * output rows lie S source rows apart, and neighbouring vectors lie `vector_stride` numbers apart. */
+ALWAYS_INLINE void NAMED(accumulate)(NAMED(Vec) (*restrict acc)[PLANAR_VECTORS],
                                      const T *restrict image, Index pitch,
                                      const T *restrict filter, Index kernel_w,
-                                     const int32_t *restrict columns, Index step, const int KH,
+                                     const int32_t *restrict columns, Index vector_stride, const int KH,
                                      const int S, const int R, const int V) {
     typedef NAMED(Vec) Vec;
     UNROLL for (int r = 0; r < R; r++)
@@ -168,7 +168,7 @@ ALWAYS_INLINE void NAMED(accumulate)(NAMED(Vec) (*restrict acc)[PLANE_VECTORS],
         const T *column = image + columns[kw];
         UNROLL for (int y = 0; y < (R - 1) * S + KH; y++)
             UNROLL for (int v = 0; v < V; v++) {
-                Vec x = *(const NAMED(Loose) *)(column + y * pitch + v * step);
+                Vec x = *(const NAMED(Loose) *)(column + y * pitch + v * vector_stride);
                 UNROLL for (int r = 0; r < R; r++)
                     if (y >= r * S && y < r * S + KH)
                         acc[r][v] += filter[(y - r * S) * kernel_w + kw] * x;
@@ -179,7 +179,7 @@ ALWAYS_INLINE void NAMED(accumulate)(NAMED(Vec) (*restrict acc)[PLANE_VECTORS],
 ALWAYS_INLINE void NAMED(correlate_of)(T *to, Index to_pitch, const T *image, Index pitch,
                                        const T *filter, Index kernel_w, const int32_t *columns,
                                        const int KH, const int R, const int V) {
-    NAMED(Vec) acc[PLANE_ROWS][PLANE_VECTORS];
+    NAMED(Vec) acc[PLANAR_ROWS][PLANAR_VECTORS];
     NAMED(accumulate)(acc, image, pitch, filter, kernel_w, columns, LANES, KH, 1, R, V);
     UNROLL for (int r = 0; r < R; r++)
         UNROLL for (int v = 0; v < V; v++)
@@ -194,14 +194,14 @@ static Index NAMED(correlate)(void *to, Index to_pitch, Index out_rows, Index ve
                         columns, KH, R, V);                                                     \
     return KH
 #define EACH_SIZE(KH)                                       \
-    if (out_rows < PLANE_ROWS) {                            \
+    if (out_rows < PLANAR_ROWS) {                            \
         if (vectors < 2) { CASE(KH, 1, 1); }                \
-        if (vectors < PLANE_VECTORS) { CASE(KH, 1, 2); }    \
-        CASE(KH, 1, PLANE_VECTORS);                         \
+        if (vectors < PLANAR_VECTORS) { CASE(KH, 1, 2); }    \
+        CASE(KH, 1, PLANAR_VECTORS);                         \
     }                                                       \
-    if (vectors < 2) { CASE(KH, PLANE_ROWS, 1); }           \
-    if (vectors < PLANE_VECTORS) { CASE(KH, PLANE_ROWS, 2); } \
-    CASE(KH, PLANE_ROWS, PLANE_VECTORS)
+    if (vectors < 2) { CASE(KH, PLANAR_ROWS, 1); }           \
+    if (vectors < PLANAR_VECTORS) { CASE(KH, PLANAR_ROWS, 2); } \
+    CASE(KH, PLANAR_ROWS, PLANAR_VECTORS)
     if (kernel_h >= 7) { EACH_SIZE(7); }
     if (kernel_h >= 5) { EACH_SIZE(5); }
     if (kernel_h >= 3) { EACH_SIZE(3); }
@@ -232,14 +232,14 @@ ALWAYS_INLINE NAMED(Vec) NAMED(finish_outputs)(const PlaneOutputs *plane, Index 
     return sums;
 }
 
-/* Compute a plane in blocks of R rows and V vectors. The last blocks overlap those before them,
+/* Compute a plane in pieces of R rows and V vectors. The last pieces overlap those before them,
  * so that they end with the plane. A row narrower than a vector overwrites numbers after it,
  * which are written again later. */
 ALWAYS_INLINE void NAMED(correlate_plane_of)(const PlaneOutputs *plane, const int KH, const int S,
                                              const int R, const int V) {
     const Index out_h = plane->out_h, out_w = plane->out_w, pitch = plane->pitch;
-    const Index step = V == 2 ? smaller(LANES, out_w - LANES) : LANES;
-    const Index width = (V - 1) * step + LANES;
+    const Index vector_stride = V == 2 ? smaller(LANES, out_w - LANES) : LANES;
+    const Index width = (V - 1) * vector_stride + LANES;
     const T *image = (const T *)plane->image, *filter = (const T *)plane->filter;
     const T start = *(const T *)plane->start;
     const int finishes = plane->residual || plane->clips;
@@ -247,21 +247,21 @@ ALWAYS_INLINE void NAMED(correlate_plane_of)(const PlaneOutputs *plane, const in
     for (Index i = 0; i < out_h; i += R)
         for (Index j = 0; j < out_w; j += width) {
             Index y = smaller(i, out_h - R), x = larger(0, smaller(j, out_w - width));
-            NAMED(Vec) acc[PLANE_TALL][PLANE_VECTORS];
+            NAMED(Vec) acc[PLANAR_TALL][PLANAR_VECTORS];
             NAMED(accumulate)(acc, image + y * S * pitch + x, pitch, filter, plane->kernel_w,
-                              plane->columns, step, KH, S, R, V);
+                              plane->columns, vector_stride, KH, S, R, V);
             UNROLL for (int r = 0; r < R; r++)
                 UNROLL for (int v = 0; v < V; v++) acc[r][v] += start;
             const Index at = y * out_w + x, left = out_h * out_w - at;
             if (finishes)
                 UNROLL for (int r = 0; r < R; r++)
                     UNROLL for (int v = 0; v < V; v++) {
-                        Index q = r * out_w + v * step;
+                        Index q = r * out_w + v * vector_stride;
                         acc[r][v] = NAMED(finish_outputs)(plane, at + q, acc[r][v], left - q, V > 1);
                     }
             UNROLL for (int r = 0; r < R; r++)
                 UNROLL for (int v = 0; v < V; v++) {
-                    Index q = r * out_w + v * step;
+                    Index q = r * out_w + v * vector_stride;
                     NAMED(store_outputs)(to + at + q, acc[r][v], left - q, V > 1);
                 }
         }
@@ -278,16 +278,16 @@ static void NAMED(correlate_plane)(const PlaneOutputs *plane) {
 #define EACH_SIZE(KH, S)                                                     \
     if (plane->kernel_h == KH && plane->stride == S) {                       \
         if (out_w <= LANES) {                                                \
-            if (out_h >= PLANE_TALL) { CASE(KH, S, PLANE_TALL, 1); }         \
-            if (out_h >= PLANE_ROWS) { CASE(KH, S, PLANE_ROWS, 1); }         \
+            if (out_h >= PLANAR_TALL) { CASE(KH, S, PLANAR_TALL, 1); }         \
+            if (out_h >= PLANAR_ROWS) { CASE(KH, S, PLANAR_ROWS, 1); }         \
             CASE(KH, S, 1, 1);                                               \
         }                                                                    \
-        if (out_w < PLANE_VECTORS * LANES) {                                 \
-            if (out_h >= PLANE_ROWS) { CASE(KH, S, PLANE_ROWS, 2); }         \
+        if (out_w < PLANAR_VECTORS * LANES) {                                 \
+            if (out_h >= PLANAR_ROWS) { CASE(KH, S, PLANAR_ROWS, 2); }         \
             CASE(KH, S, 1, 2);                                               \
         }                                                                    \
-        if (out_h >= PLANE_ROWS) { CASE(KH, S, PLANE_ROWS, PLANE_VECTORS); } \
-        CASE(KH, S, 1, PLANE_VECTORS);                                       \
+        if (out_h >= PLANAR_ROWS) { CASE(KH, S, PLANAR_ROWS, PLANAR_VECTORS); } \
+        CASE(KH, S, 1, PLANAR_VECTORS);                                       \
     }
     EACH_PLANE(EACH_SIZE)
 #undef EACH_SIZE
@@ -304,18 +304,18 @@ static int NAMED(has_plane_tile)(Index kernel_h, Index stride) {
 ALWAYS_INLINE void NAMED(correlate_taps_of)(T *restrict to, const T *restrict grad,
                                             Index grad_pitch, const T *restrict image,
                                             Index pitch, Index rows, Index count, Index planes,
-                                            Index plane_step, const int32_t *restrict taps,
+                                            Index plane_stride, const int32_t *restrict taps,
                                             const int N) {
     typedef NAMED(Vec) Vec;
     typedef NAMED(Loose) Loose;
     typedef NAMED(Mask) Mask;
     Index whole = count / LANES * LANES;
-    Vec acc[PLANE_TAPS];
+    Vec acc[PLANAR_TAPS];
     Mask inside;
     for (int i = 0; i < LANES; i++) inside[i] = whole + i < count ? -1 : 0;
     UNROLL for (int t = 0; t < N; t++) acc[t] = (Vec){0};
     for (Index r = 0; r < planes * rows; r++, grad += grad_pitch, image += pitch) {
-        if (r % rows == 0 && r) image += plane_step - rows * pitch;
+        if (r % rows == 0 && r) image += plane_stride - rows * pitch;
         for (Index i = 0; i < whole; i += LANES) {
             Vec g = *(const Loose *)(grad + i);
             UNROLL for (int t = 0; t < N; t++)
@@ -341,12 +341,12 @@ ALWAYS_INLINE void NAMED(correlate_taps_of)(T *restrict to, const T *restrict gr
 
 static void NAMED(correlate_taps)(void *to, const void *grad, Index grad_pitch, const void *image,
                                   Index pitch, Index rows, Index count, Index planes,
-                                  Index plane_step, const int32_t *taps, Index n_taps) {
+                                  Index plane_stride, const int32_t *taps, Index n_taps) {
     switch (n_taps) {
 #define CASE(N)                                                                                 \
     case N:                                                                                     \
         NAMED(correlate_taps_of)((T *)to, (const T *)grad, grad_pitch, (const T *)image, pitch, \
-                                 rows, count, planes, plane_step, taps, N);                     \
+                                 rows, count, planes, plane_stride, taps, N);                     \
         break;
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9)
 #undef CASE

@@ -17,10 +17,10 @@
 enum {
     TILE_ROWS = TILE_PIXELS < 7 ? TILE_PIXELS : 7,
     TILE_VECTORS = 2,
-    PLANE_ROWS = 4,
-    PLANE_VECTORS = 4,
-    PLANE_TALL = 7, /* The rows of outputs that are computed together in planes of one vector. */
-    PLANE_TAPS = 9,
+    PLANAR_ROWS = 4,
+    PLANAR_VECTORS = 4,
+    PLANAR_TALL = 7, /* The rows of outputs that are computed together in planes of one vector. */
+    PLANAR_TAPS = 9,
 };
 
 /* A plane of outputs, to[y*out_w + x] = start + sum over (kh, kw) of
@@ -34,18 +34,20 @@ typedef struct {
     Index kernel_h, kernel_w;
     const int32_t *columns;
     const void *start;
-    const void *residual; /* added in the layout of the outputs, but not them; or NULL */
-    int clips;            /* Are the outputs clipped to low and high? */
+    const void *residual; /* This plane is added; NULL means zeros. It must not be `to`. */
+    int clips;            /* Whether the outputs are clipped to low and high. */
     double low, high;
 } PlaneOutputs;
 
+/* Some of these functions have up to 11 parameters, because they are called once for a few hundred
+ * products, and arguments in registers cost less than a structure in memory. */
 typedef struct {
     Index lanes; /* The number of lanes of a vector. */
     /* See a. `sums` has [rows*pixels][vectors] vectors and `packed` has [steps][vectors]; both
      * are aligned. Each pixel starts from `start` or, if that is NULL, from the value in `sums`.
      * Numbers that lie `ahead` of those of the first row are prefetched. */
     void (*multiply)(void *sums, const void *start, const void *packed, const void *const *rows,
-                     const int32_t *offsets, Index steps, Index block, Index n_rows, Index pixels,
+                     const int32_t *offsets, Index steps, Index terms, Index n_rows, Index pixels,
                      Index vectors, Index ahead);
     /* Set to[lane*pitch + p] = sums[p][lane]. Up to lanes - 1 numbers after `pixels` are
      * overwritten. */
@@ -60,15 +62,15 @@ typedef struct {
     Index (*correlate)(void *to, Index to_pitch, Index out_rows, Index vectors, const void *image,
                        Index pitch, const void *filter, Index kernel_h, Index kernel_w,
                        const int32_t *columns);
-    /* Compute a whole plane of outputs in the same way. */
+    /* See b. Compute a whole plane of outputs. */
     void (*correlate_plane)(const PlaneOutputs *plane);
-    /* Return whether there is a `correlate_plane` for filters of so many rows, whose windows move by
-     * `stride` rows of the image. */
+    /* Return whether `correlate_plane` can compute filters of kernel_h rows whose windows lie
+     * `stride` rows of the image apart. */
     int (*has_plane_tile)(Index kernel_h, Index stride);
     /* See c. Add to to[t] the sum over (p, r, i) of
-     * grad[(p*rows + r)*grad_pitch + i] * image[p*plane_step + r*pitch + taps[t] + i] */
+     * grad[(p*rows + r)*grad_pitch + i] * image[p*plane_stride + r*pitch + taps[t] + i] */
     void (*correlate_taps)(void *to, const void *grad, Index grad_pitch, const void *image,
-                           Index pitch, Index rows, Index count, Index planes, Index plane_step,
+                           Index pitch, Index rows, Index count, Index planes, Index plane_stride,
                            const int32_t *taps, Index n_taps);
     /* Return the sum of numbers of any alignment: short sums that are added in float64. */
     double (*sum)(const void *numbers, Index count);

@@ -7,9 +7,9 @@ cdef extern from "tile.h":
         TILE_PIXELS
         TILE_ROWS
         TILE_VECTORS
-        PLANE_ROWS
-        PLANE_VECTORS
-        PLANE_TAPS
+        PLANAR_ROWS
+        PLANAR_VECTORS
+        PLANAR_TAPS
 
     ctypedef struct PlaneOutputs:
         void *to
@@ -28,7 +28,7 @@ cdef extern from "tile.h":
         Py_ssize_t lanes
         void (*multiply)(
             void *sums, const void *start, const void *packed, const void **rows,
-            const int32_t *offsets, Py_ssize_t steps, Py_ssize_t block, Py_ssize_t n_rows,
+            const int32_t *offsets, Py_ssize_t steps, Py_ssize_t terms, Py_ssize_t n_rows,
             Py_ssize_t pixels, Py_ssize_t vectors, Py_ssize_t ahead,
         ) noexcept nogil
         void (*unpack)(
@@ -47,12 +47,12 @@ cdef extern from "tile.h":
         ) noexcept nogil
         void (*correlate_taps)(
             void *to, const void *grad, Py_ssize_t grad_pitch, const void *image, Py_ssize_t pitch,
-            Py_ssize_t rows, Py_ssize_t count, Py_ssize_t planes, Py_ssize_t plane_step,
+            Py_ssize_t rows, Py_ssize_t count, Py_ssize_t planes, Py_ssize_t plane_stride,
             const int32_t *taps, Py_ssize_t n_taps,
         ) noexcept nogil
         double (*sum)(const void *numbers, Py_ssize_t count) noexcept nogil
 
 
 cdef enum:
-    SUM_BLOCK = 256  # terms that are summed in one register before they join the others
+    SUM_TERMS = 256  # terms that are summed in one register before they join the others
     FLOPS_PER_BYTE = 8  # arithmetic that takes as long as moving a byte

@@ -50,7 +50,7 @@ typedef T NAMED(Half)
     __attribute__((vector_size(VECTOR_BYTES / 8 * sizeof(T)), aligned(sizeof(T)), may_alias));
 
 /* Set to[j] = from[j], from[j + M], from[j + 2*M] ..., which is column j of the tiles' pixels. */
-ALWAYS_INLINE void NAMED(deal)(NAMED(Vec) *to, const T *from, const int M) {
+ALWAYS_INLINE void NAMED(deinterleave)(NAMED(Vec) *to, const T *from, const int M) {
     typedef NAMED(Vec) Vec;
     typedef NAMED(Loose) Loose;
     UNROLL for (int first = 0; first < M + 2; first += M) {
@@ -92,20 +92,20 @@ ALWAYS_INLINE void NAMED(transform_pixels)(NAMED(Vec) *v, const int M) {
     }
 }
 
-ALWAYS_INLINE void NAMED(pixels_of)(T *restrict to, Index step, const T *restrict from,
+ALWAYS_INLINE void NAMED(pixels_of)(T *restrict to, Index position_stride, const T *restrict from,
                                     Index pitch, Index tiles, const int M) {
     typedef NAMED(Vec) Vec;
     for (Index t = 0; t < tiles; t += LANES) {
         Vec rows[MOST_POSITIONS][MOST_POSITIONS], column[MOST_POSITIONS];
         UNROLL for (int i = 0; i < M + 2; i++) {
-            NAMED(deal)(rows[i], from + i * pitch + t * M, M);
+            NAMED(deinterleave)(rows[i], from + i * pitch + t * M, M);
             NAMED(transform_pixels)(rows[i], M);
         }
         UNROLL for (int j = 0; j < M + 2; j++) {
             UNROLL for (int i = 0; i < M + 2; i++) column[i] = rows[i][j];
             NAMED(transform_pixels)(column, M);
             UNROLL for (int i = 0; i < M + 2; i++)
-                *(NAMED(Loose) *)(to + (i * (M + 2) + j) * step + t) = column[i];
+                *(NAMED(Loose) *)(to + (i * (M + 2) + j) * position_stride + t) = column[i];
         }
     }
 }
@@ -125,7 +125,7 @@ ALWAYS_INLINE void NAMED(transform_filters)(Vec_double *v, const Vec_double *g, 
     }
 }
 
-ALWAYS_INLINE void NAMED(filters_of)(T *restrict to, Index step, const T *restrict from,
+ALWAYS_INLINE void NAMED(filters_of)(T *restrict to, Index position_stride, const T *restrict from,
                                      Index lanes, const int M) {
     typedef NAMED(Half) Half;
     for (Index f = 0; f < lanes; f += VECTOR_BYTES / 8) {
@@ -141,7 +141,7 @@ ALWAYS_INLINE void NAMED(filters_of)(T *restrict to, Index step, const T *restri
             UNROLL for (int i = 0; i < WINOGRAD_TAPS; i++) column[i] = rows[i][j];
             NAMED(transform_filters)(positions, column, M);
             UNROLL for (int i = 0; i < M + 2; i++)
-                *(Half *)(to + (i * (M + 2) + j) * step + f) =
+                *(Half *)(to + (i * (M + 2) + j) * position_stride + f) =
                     __builtin_convertvector(positions[i], Half);
         }
     }
@@ -165,7 +165,7 @@ ALWAYS_INLINE void NAMED(transform_outputs)(NAMED(Vec) *v, const int M) {
 }
 
 ALWAYS_INLINE void NAMED(outputs_of)(T *restrict to, Index pitch, const T *restrict from,
-                                     Index step, Index vectors, T start,
+                                     Index position_stride, Index vectors, T start,
                                      NAMED(Vec) *restrict bad, const int M) {
     typedef NAMED(Vec) Vec;
     typedef NAMED(Loose) Loose;
@@ -173,7 +173,7 @@ ALWAYS_INLINE void NAMED(outputs_of)(T *restrict to, Index pitch, const T *restr
         Vec columns[MOST_POSITIONS][MOST_POSITIONS], row[MOST_POSITIONS];
         UNROLL for (int x = 0; x < M + 2; x++) {
             UNROLL for (int y = 0; y < M + 2; y++)
-                columns[x][y] = *(const Vec *)(from + (y * (M + 2) + x) * step + i * LANES);
+                columns[x][y] = *(const Vec *)(from + (y * (M + 2) + x) * position_stride + i * LANES);
             NAMED(transform_outputs)(columns[x], M);
         }
         UNROLL for (int y = 0; y < M; y++) {
@@ -199,7 +199,7 @@ ALWAYS_INLINE void NAMED(outputs_of)(T *restrict to, Index pitch, const T *restr
     }
 }
 
-ALWAYS_INLINE void NAMED(plane_pixels_of)(T *restrict to, Index pitch, Index step,
+ALWAYS_INLINE void NAMED(plane_pixels_of)(T *restrict to, Index pitch, Index position_stride,
                                           const void *const *rows, Index tiles,
                                           const int M) {
     typedef NAMED(Vec) Vec;
@@ -220,7 +220,7 @@ ALWAYS_INLINE void NAMED(plane_pixels_of)(T *restrict to, Index pitch, Index ste
             UNROLL for (int x = 0; x < M + 2; x++) line[x] = columns[x][y];
             NAMED(transform_pixels)(line, M);
             UNROLL for (int x = 0; x < M + 2; x++)
-                *(Vec *)(to + (y * (M + 2) + x) * step) = line[x];
+                *(Vec *)(to + (y * (M + 2) + x) * position_stride) = line[x];
         }
     }
 }
@@ -242,7 +242,7 @@ ALWAYS_INLINE void NAMED(transform_grads)(NAMED(Vec) *v, const int M) {
     }
 }
 
-ALWAYS_INLINE void NAMED(plane_grads_of)(T *restrict to, Index pitch, Index step,
+ALWAYS_INLINE void NAMED(plane_grads_of)(T *restrict to, Index pitch, Index position_stride,
                                          const void *const *rows, Index tiles,
                                          const int M) {
     typedef NAMED(Vec) Vec;
@@ -258,7 +258,7 @@ ALWAYS_INLINE void NAMED(plane_grads_of)(T *restrict to, Index pitch, Index step
             UNROLL for (int x = 0; x < M; x++) line[x] = columns[x][y];
             NAMED(transform_grads)(line, M);
             UNROLL for (int x = 0; x < M + 2; x++)
-                *(Vec *)(to + (y * (M + 2) + x) * step) = line[x];
+                *(Vec *)(to + (y * (M + 2) + x) * position_stride) = line[x];
         }
     }
 }
@@ -281,7 +281,7 @@ ALWAYS_INLINE void NAMED(transform_taps)(NAMED(Vec) *v, const int M) {
     }
 }
 
-ALWAYS_INLINE void NAMED(taps_of)(T *restrict to, const T *restrict from, Index step, Index count,
+ALWAYS_INLINE void NAMED(taps_of)(T *restrict to, const T *restrict from, Index position_stride, Index count,
                                   Index vectors, NAMED(Vec) *restrict bad, const int M) {
     typedef NAMED(Vec) Vec;
     for (Index i = 0; i < count * vectors; i++) {
@@ -289,7 +289,7 @@ ALWAYS_INLINE void NAMED(taps_of)(T *restrict to, const T *restrict from, Index 
         Vec *taps = (Vec *)to + i / vectors * (WINOGRAD_TAPS * WINOGRAD_TAPS * vectors) + i % vectors;
         UNROLL for (int x = 0; x < M + 2; x++) {
             UNROLL for (int y = 0; y < M + 2; y++)
-                columns[x][y] = *(const Vec *)(from + (y * (M + 2) + x) * step + i * LANES);
+                columns[x][y] = *(const Vec *)(from + (y * (M + 2) + x) * position_stride + i * LANES);
             NAMED(transform_taps)(columns[x], M);
         }
         UNROLL for (int y = 0; y < WINOGRAD_TAPS; y++) {
@@ -304,29 +304,29 @@ ALWAYS_INLINE void NAMED(taps_of)(T *restrict to, const T *restrict from, Index 
 }
 
 #define DEFINE(M)                                                                               \
-    static void NAMED(pixels_##M)(void *to, Index step, const void *from, Index pitch,          \
+    static void NAMED(pixels_##M)(void *to, Index position_stride, const void *from, Index pitch,          \
                                   Index tiles) {                                                \
-        NAMED(pixels_of)((T *)to, step, (const T *)from, pitch, tiles, M);                      \
+        NAMED(pixels_of)((T *)to, position_stride, (const T *)from, pitch, tiles, M);                      \
     }                                                                                           \
-    static void NAMED(filters_##M)(void *to, Index step, const void *from, Index lanes) {       \
-        NAMED(filters_of)((T *)to, step, (const T *)from, lanes, M);                            \
+    static void NAMED(filters_##M)(void *to, Index position_stride, const void *from, Index lanes) {       \
+        NAMED(filters_of)((T *)to, position_stride, (const T *)from, lanes, M);                            \
     }                                                                                           \
-    static void NAMED(outputs_##M)(void *to, Index pitch, const void *from, Index step,         \
+    static void NAMED(outputs_##M)(void *to, Index pitch, const void *from, Index position_stride,         \
                                    Index vectors, const void *start, void *bad) {               \
-        NAMED(outputs_of)((T *)to, pitch, (const T *)from, step, vectors, *(const T *)start,    \
+        NAMED(outputs_of)((T *)to, pitch, (const T *)from, position_stride, vectors, *(const T *)start,    \
                           (NAMED(Vec) *)bad, M);                                                \
     }                                                                                           \
-    static void NAMED(plane_pixels_##M)(void *to, Index pitch, Index step,                      \
+    static void NAMED(plane_pixels_##M)(void *to, Index pitch, Index position_stride,                      \
                                         const void *const *rows, Index tiles) {                 \
-        NAMED(plane_pixels_of)((T *)to, pitch, step, rows, tiles, M);                           \
+        NAMED(plane_pixels_of)((T *)to, pitch, position_stride, rows, tiles, M);                           \
     }                                                                                           \
-    static void NAMED(plane_grads_##M)(void *to, Index pitch, Index step,                       \
+    static void NAMED(plane_grads_##M)(void *to, Index pitch, Index position_stride,                       \
                                        const void *const *rows, Index tiles) {                  \
-        NAMED(plane_grads_of)((T *)to, pitch, step, rows, tiles, M);                            \
+        NAMED(plane_grads_of)((T *)to, pitch, position_stride, rows, tiles, M);                            \
     }                                                                                           \
-    static void NAMED(taps_##M)(void *to, const void *from, Index step, Index count,            \
+    static void NAMED(taps_##M)(void *to, const void *from, Index position_stride, Index count,            \
                                 Index vectors, void *bad) {                                     \
-        NAMED(taps_of)((T *)to, (const T *)from, step, count, vectors, (NAMED(Vec) *)bad, M);   \
+        NAMED(taps_of)((T *)to, (const T *)from, position_stride, count, vectors, (NAMED(Vec) *)bad, M);   \
     }                                                                                           \
     static const Transforms NAMED(transforms_##M) = {                                           \
         NAMED(pixels_##M),       NAMED(filters_##M),     NAMED(outputs_##M),                    \

@@ -2,25 +2,30 @@
 
     outputs of a tile = A' [sum over c of (G weight[f, c] G') * (B' pixels[c] B)] A
 
-The matrices and their vectors are in transforms.c. For every position of the transformed tiles, the sum
-over channels is a product of two matrices, [filter][channel] and [channel][tile], done by the register
-tiles of tile.c: here their lanes are tiles, and the "pixels" that they broadcast are filters.
+The matrices and their vectors are in transforms.c. For every position of the transformed tiles, the
+sum over channels is a product of two matrices, [filter][channel] and [channel][tile]. The register
+tiles of tile.c compute it. Their lanes are tiles here, and the "pixels" that they broadcast are
+filters.
 
-a. Tiles are counted through all rows and images, so that no lane is empty but at the very end. An item
-   is some blocks of tiles, which fill two vectors each, and a range of filters. A block consists of
-   segments, tiles of one row.
-b. An item's pixels are copied to scratch (L1) with their padding, some channels at a time, as for any
-   other convolution (band.pxd), transformed to scratch (L2), [position][channel][tile], and multiplied;
-   the sums, in scratch too, are transformed to outputs. A thread keeps what it has transformed for the
-   next item of the same tiles. If that does not fit, it is done for some channels after the other, and
-   the sums stay.
-c. Filters are transformed first: [strip][position][channel][filter], where a strip is what one call of
-   the tile broadcasts. If all of them need more than WEIGHT_BYTES, some strips follow the others.
-d. Sums over channels are taken in short blocks: a long one in a register loses digits.
+a. Tiles are numbered through all rows and images, so that lanes are empty only at the very end. An
+   item is a number of blocks of tiles, which fill two vectors each, and a range of filters. A block
+   consists of segments; a segment is tiles of one row.
+b. An item's pixels are copied to scratch (L1) with their padding, some channels at a time, as for
+   any other convolution (band.pxd). They are transformed to scratch (L2) as
+   [position][channel][tile], and multiplied. The sums, which lie in scratch too, are transformed
+   to outputs. A thread keeps what it has transformed for the next item of the same tiles. If the
+   transformed pixels of all channels do not fit, chunks of channels follow each other, and the
+   sums stay in scratch.
+c. Filters are transformed first, to [strip][position][channel][filter], where a strip is what one
+   call of the register tile broadcasts. If all strips need more than WEIGHT_BYTES, several passes
+   transform and use some strips each.
+d. Sums over channels are cut into short sums of `terms` terms, because a long sum in a register
+   loses digits.
 e. An output that is not finite (a NaN or infinity in the tile, or an overflow on the way) marks its
-   image; the caller computes marked images directly. A tile's outputs depend on its own pixels alone,
-   so nothing else is affected.
-f. An item owns what it writes, and no sum's order depends on the lane, the item or the thread.
+   image, and the caller computes marked images directly. A tile's outputs depend on its own pixels
+   alone, so nothing else is affected.
+f. An item owns what it writes, and the order of a sum depends neither on the lane nor on the item
+   nor on the thread.
 """
 
 from libc.stdint cimport int32_t
@@ -28,7 +33,7 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 
-from fastconv._kernels.band cimport Band, Phase, lay_out, load_band
+from fastconv._kernels.band cimport Band, Phase, Region, lay_out, load_band
 from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.microkernels cimport import_microkernels, transforms_of
 from fastconv._kernels.parallel cimport for_each, useful_threads
@@ -41,7 +46,7 @@ from fastconv._kernels.transforms cimport (
     WINOGRAD_TAPS, Transforms, axis_of_tiles, is_bad, plan_band,
 )
 from fastconv._kernels.vectors cimport VECTOR_BYTES
-from fastconv._kernels.weights cimport PACK_CHANNELS, PACK_TAPS, pack_channels
+from fastconv._kernels.weights cimport PACK_CHANNELS, PACK_TAPS, PackedWeights, pack_channels
 from fastconv._kernels.window cimport Window, ceil_div, larger, smaller, window_of
 
 cnp.import_array()
@@ -50,80 +55,88 @@ import_microkernels()
 level = LEVEL.decode()
 
 cdef enum:
-    # Terms that are summed in one register: as many as keep the error, which is mostly that of the
-    # transforms for large tiles, below what `set_precision` promises. The adjoint's error is compared
-    # with NumPy's, which sums taps apart. 64, 32 and 16 terms differ by 3 % of the time each.
+    # The number of terms that are summed in one register keeps the error below what `set_precision`
+    # promises. With large tiles most of the error comes from the transforms. The adjoint's error is
+    # compared with NumPy's, which sums taps apart. From 64 to 32, and from 32 to 16 terms, the time
+    # grows by 3 %.
     SMALL_TILE_TERMS = 32
     SMALL_TILE_ADJOINT_TERMS = 16
     LARGE_TILE_TERMS = 64
-    # At most so many bytes of transformed filters, of transformed pixels of an item, and of its sums.
+    # These are the largest numbers of bytes of the transformed filters of a pass, of the
+    # transformed pixels of an item, and of its sums.
     WEIGHT_BYTES = 12 << 20
     PIXEL_BYTES = 1280 << 10
     SUM_BYTES = 768 << 10
-    # At most so many tiles of an item.
+    # The largest number of tiles of an item.
     ITEM_TILES = 128
-    # Pixels that are copied to L1 together, at most so many bytes and channels.
+    # The largest numbers of bytes and channels of pixels that are copied to L1 together.
     STAGED_BYTES = 24 << 10
     STAGE_CHANNELS = 8
-    # How far ahead of a strip's filters the tile prefetches.
+    # The register tile prefetches a strip's filters this far ahead.
     AHEAD_BYTES = 1024
-    # A tile's pixels take as long to transform as this many filters take to multiply, per row.
+    # To transform a row of a tile's pixels takes as long as to multiply the tile with this many
+    # filters.
     PIXEL_COST = 10
-    # Filters from beyond L2, NEAR_BYTES, take as long to read as to multiply with this many tiles.
+    # If an item's filters have more than NEAR_BYTES, they come from beyond L2. To read one then
+    # takes as long as to multiply it with this many tiles.
     FILTER_COST = 40
     NEAR_BYTES = 1 << 20
 
 
 cdef struct Segment:
-    # Tiles in a row of an image.
+    # Neighbouring tiles of a row of an image, in one block.
     Py_ssize_t n, row, column, tiles
     Py_ssize_t lane  # The lane of the first tile in its block.
     Py_ssize_t stage  # Bytes from the first channel's pixels in the stage to the segment's.
 
 
-cdef struct Run:
+cdef struct TileRows:
     # Rows of tiles of one image whose pixels are copied together.
     Py_ssize_t n, row, rows, column, columns
 
 
 cdef struct Tiling:
     # Where an item's tiles lie.
-    Run runs[ITEM_TILES]
+    TileRows loads[ITEM_TILES]  # The rows of tiles that are copied together, one after the other.
     Segment segments[ITEM_TILES]
-    Py_ssize_t n_runs, blocks
+    Py_ssize_t n_loads, blocks
     Py_ssize_t first[ITEM_TILES + 1]  # The first segment of every block, and the end of the last.
-    Py_ssize_t vectors[ITEM_TILES]  # Of every block.
+    Py_ssize_t vectors[ITEM_TILES]  # The number of vectors of every block.
 
 
 cdef struct Scratch:
     # Offsets in an item's scratch, which begins with a line that tells what the thread has left.
-    size_t zeros, bad
-    size_t staged  # Outputs of one filter.
+    size_t zeros  # What sums start from.
+    size_t bad  # A lane per tile, which becomes NaN if an output is not finite.
+    size_t staged  # The outputs of a block of tiles for one filter.
     size_t stage  # Pixels with their padding.
-    size_t pixels, sums  # Transformed.
+    size_t pixels, sums  # Transformed pixels, and their products with transformed filters.
 
 
 cdef struct Plan:
     Problem problem
     Band band  # A tile is a window of tile + 2 pixels; windows lie `tile` apart.
-    Phase phases[2]  # Of the band,
-    Phase taps  # and of a filter, along either axis.
+    Phase phases[2]  # The phases of the band.
+    Phase tap_phase  # The taps of a filter along either axis.
     const Transforms *transforms
-    Py_ssize_t tile, positions, terms
+    Py_ssize_t tile  # The number of rows, and of columns, of outputs of a tile.
+    Py_ssize_t positions, terms  # Positions of a transformed tile; terms summed in a register.
     Py_ssize_t out_h, out_w
     char *marks  # A byte per image, set if an output is not finite.
     Py_ssize_t row_tiles, image_tiles, all_tiles
-    Py_ssize_t block, blocks  # Tiles of a block; blocks of an item.
-    Py_ssize_t chunk  # Channels that are transformed together.
-    Py_ssize_t stage  # Channels that are copied together.
-    Py_ssize_t strips, strip, strip_lanes  # Of a group; filters of one; the same in whole vectors.
-    Py_ssize_t strip_step  # From one position of a strip to the next.
-    Py_ssize_t strips_at_once  # Strips that are transformed together,
-    Py_ssize_t first_strip, last_strip  # and those that are.
-    Py_ssize_t split, splits  # Strips of an item; items along the strips.
-    Py_ssize_t channel_bytes, pixel_bytes, sum_bytes  # In scratch; the last two of a block of tiles.
+    Py_ssize_t block_tiles, blocks  # The numbers of tiles of a block, and of blocks of an item.
+    Py_ssize_t chunk  # The number of channels that are transformed together.
+    Py_ssize_t stage_channels  # The number of channels that are copied together.
+    Py_ssize_t strips, strip_filters  # The numbers of strips of a group, and of filters of a strip.
+    Py_ssize_t strip_lanes  # The number of lanes of the vectors that a strip's filters fill.
+    Py_ssize_t position_stride  # Numbers from one position of a strip to the next.
+    Py_ssize_t strips_at_once  # The number of strips that a pass transforms.
+    Py_ssize_t first_strip, last_strip  # The strips of the present pass.
+    Py_ssize_t split_strips, splits  # The numbers of strips of an item, and of items along them.
+    Py_ssize_t channel_bytes  # Bytes of a channel in the stage.
+    Py_ssize_t pixel_bytes, sum_bytes  # Bytes of a block's transformed pixels, and of its sums.
     Layout tables, scratch
-    size_t packed, bias, offsets  # Where they lie in the tables.
+    size_t packed, bias, offsets  # Offsets in the tables.
     Scratch at
     int threads
 
@@ -132,8 +145,8 @@ cdef struct Call:
     # A plan and its tables.
     const Plan *plan
     char *packed
-    const char *bias  # Of all filters.
-    int32_t *offsets  # Of channels in a strip.
+    const char *bias  # The bias of all filters.
+    int32_t *offsets  # The offsets of channels in a strip.
 
 
 cdef inline Py_ssize_t strip_begin(const Plan *plan, Py_ssize_t strip) noexcept nogil:
@@ -157,21 +170,22 @@ cdef void transform_filters(const void *data, Py_ssize_t item, char *scratch) no
     cdef Py_ssize_t taps_bytes = WINOGRAD_TAPS * WINOGRAD_TAPS * row_bytes
     cdef char *to = strip_of(call, g, strip) + first * row_bytes
     pack_channels(
-        &plan.problem.weights, &plan.taps, &plan.taps, g, strip_begin(plan, strip),
-        plan.strip_lanes, first, last, scratch, scratch + PACK_CHANNELS * taps_bytes,
+        &plan.problem.weights, &plan.tap_phase, &plan.tap_phase,
+        PackedWeights(g, strip_begin(plan, strip), plan.strip_lanes, first, last),
+        scratch, scratch + PACK_CHANNELS * taps_bytes,
     )
     for c in range(last - first):
         plan.transforms.filters(
-            to + c * row_bytes, plan.strip_step, scratch + c * taps_bytes, plan.strip_lanes
+            to + c * row_bytes, plan.position_stride, scratch + c * taps_bytes, plan.strip_lanes
         )
 
 
 cdef inline char *strip_of(const Call *call, Py_ssize_t g, Py_ssize_t strip) noexcept nogil:
-    """A strip's transformed filters."""
+    """Return where a strip's transformed filters lie."""
     cdef const Plan *plan = call.plan
     return call.packed + (
         (g * (plan.last_strip - plan.first_strip) + strip - plan.first_strip)
-        * plan.positions * plan.strip_step * plan.problem.bytes
+        * plan.positions * plan.position_stride * plan.problem.bytes
     )
 
 
@@ -185,12 +199,12 @@ cdef struct Share:
 cdef void find_tiles(
     const Plan *plan, Py_ssize_t first, Py_ssize_t last, Tiling *tiling
 ) noexcept nogil:
-    """Cut the tiles first to last into blocks of segments, and say what pixels they need."""
+    """Cut the tiles first to last into blocks of segments, and find the pixels that they need."""
     cdef Py_ssize_t tile = first, lane = 0, s = 0
-    cdef bint whole = plan.row_tiles <= plan.blocks * plan.block  # rows are copied whole
-    cdef Run *run = NULL
+    cdef bint whole = plan.row_tiles <= plan.blocks * plan.block_tiles  # Rows are copied whole.
+    cdef TileRows *load = NULL
     cdef Segment *segment
-    tiling.n_runs = tiling.blocks = 0
+    tiling.n_loads = tiling.blocks = 0
     while tile < last:
         if lane == 0:
             tiling.first[tiling.blocks] = s
@@ -199,25 +213,25 @@ cdef void find_tiles(
         segment.n, segment.row = tile // plan.image_tiles, tile % plan.image_tiles // plan.row_tiles
         segment.column = tile % plan.row_tiles
         segment.tiles = smaller(
-            smaller(plan.row_tiles - segment.column, last - tile), plan.block - lane
+            smaller(plan.row_tiles - segment.column, last - tile), plan.block_tiles - lane
         )
         segment.lane = lane
-        if run == NULL or not whole or run.n != segment.n:
-            run = tiling.runs + tiling.n_runs
-            tiling.n_runs += 1
-            run.n, run.row, run.column, run.columns = segment.n, segment.row, 0, plan.row_tiles
+        if load == NULL or not whole or load.n != segment.n:
+            load = tiling.loads + tiling.n_loads
+            tiling.n_loads += 1
+            load.n, load.row, load.column, load.columns = segment.n, segment.row, 0, plan.row_tiles
             if not whole:
-                run.column, run.columns = segment.column, segment.tiles
-        run.rows = segment.row - run.row + 1
+                load.column, load.columns = segment.column, segment.tiles
+        load.rows = segment.row - load.row + 1
         segment.stage = (
-            (tiling.n_runs - 1) * plan.stage * plan.channel_bytes
+            (tiling.n_loads - 1) * plan.stage_channels * plan.channel_bytes
             + plan.tile * plan.problem.bytes * (
-                (segment.row - run.row) * plan.band.pitch + segment.column - run.column
+                (segment.row - load.row) * plan.band.pitch + segment.column - load.column
             )
         )
         lane += segment.tiles
         tiling.vectors[tiling.blocks - 1] = ceil_div(lane, plan.problem.tiles.lanes)
-        if lane == plan.block:
+        if lane == plan.block_tiles:
             lane = 0
         tile += segment.tiles
         s += 1
@@ -229,27 +243,31 @@ cdef void transform_pixels(
     char *stage, char *pixels,
 ) noexcept nogil:
     """Transform the channels first to last of all blocks: [block][position][channel][tile]."""
-    cdef Py_ssize_t c = first, channels, i, b, s, step, lanes = plan.problem.tiles.lanes
-    cdef const Run *run
+    cdef Py_ssize_t c = first, channels, i, b, s, position_stride, lanes = plan.problem.tiles.lanes
+    cdef const TileRows *load
     cdef const Segment *segment
     cdef char *to
     while c < last:
-        channels = smaller(plan.stage, last - c)
-        for i in range(tiling.n_runs):
-            run = tiling.runs + i
+        channels = smaller(plan.stage_channels, last - c)
+        for i in range(tiling.n_loads):
+            load = tiling.loads + i
             load_band(
-                &plan.band, run.n, g * plan.problem.channels + c, channels, run.row, run.rows,
-                run.column, run.columns, stage + i * plan.stage * plan.channel_bytes,
+                &plan.band,
+                Region(
+                    load.n, g * plan.problem.channels + c, channels, load.row, load.rows,
+                    load.column, load.columns,
+                ),
+                stage + i * plan.stage_channels * plan.channel_bytes,
             )
         for b in range(tiling.blocks):
-            step = ((last - first) * tiling.vectors[b] + 1) * lanes
+            position_stride = ((last - first) * tiling.vectors[b] + 1) * lanes
             to = pixels + b * plan.pixel_bytes + (c - first) * tiling.vectors[b] * VECTOR_BYTES
             # In ascending order: what is overwritten behind a segment is written again.
             for i in range(channels):
                 for s in range(tiling.first[b], tiling.first[b + 1]):
                     segment = tiling.segments + s
                     plan.transforms.pixels(
-                        to + segment.lane * plan.problem.bytes, step,
+                        to + segment.lane * plan.problem.bytes, position_stride,
                         stage + segment.stage + i * plan.channel_bytes, plan.band.pitch,
                         segment.tiles,
                     )
@@ -258,14 +276,14 @@ cdef void transform_pixels(
 
 
 cdef struct Outputs:
-    # A rectangle of outputs, and the place of the first in the target.
+    # A rectangle of outputs, and the place of the first one in the target.
     Py_ssize_t place, rows, columns
 
 
 cdef inline Outputs outputs_of(
     const Plan *plan, Py_ssize_t c, const Segment *segment
 ) noexcept nogil:
-    """The outputs of a segment in channel c of the target."""
+    """Return the outputs of a segment in channel c of the target."""
     cdef Py_ssize_t top = segment.row * plan.tile, left = segment.column * plan.tile
     cdef Outputs it
     it.rows = smaller(plan.tile, plan.out_h - top)
@@ -277,8 +295,10 @@ cdef inline Outputs outputs_of(
 cdef void ask_for_residual(
     const Plan *plan, const Share *share, const Tiling *tiling, Py_ssize_t position
 ) noexcept nogil:
-    """Prefetch what a position's share of an item's filters will add to its outputs. Reading all of it
-    when the outputs are written would be too much at a time."""
+    """Prefetch the residual of the filters that fall to a position.
+
+    Asking for the residual of all filters when the outputs are written would be too much at a time.
+    """
     cdef Py_ssize_t begin = strip_begin(plan, share.first), f, s
     cdef Py_ssize_t filters = strip_begin(plan, share.last) - begin
     cdef Outputs it
@@ -312,10 +332,11 @@ cdef void multiply(
             for s in range(share.first, share.last):
                 begin = strip_begin(plan, s)
                 row[0] = strip_of(call, share.g, s) + (
-                    position * plan.strip_step + first * plan.strip_lanes
+                    position * plan.position_stride + first * plan.strip_lanes
                 ) * bytes
                 plan.problem.tiles.multiply(
-                    scratch + plan.at.sums + b * plan.sum_bytes + position * sums_step(plan, vectors)
+                    scratch + plan.at.sums + b * plan.sum_bytes
+                    + position * sums_stride(plan, vectors)
                     + (begin - before) * vectors * VECTOR_BYTES,
                     zeros,
                     scratch + plan.at.pixels + b * plan.pixel_bytes
@@ -325,9 +346,9 @@ cdef void multiply(
                 )
 
 
-cdef inline Py_ssize_t sums_step(const Plan *plan, Py_ssize_t vectors) noexcept nogil:
-    """Bytes from one position's sums to the next."""
-    return plan.split * plan.strip * vectors * VECTOR_BYTES + VECTOR_BYTES
+cdef inline Py_ssize_t sums_stride(const Plan *plan, Py_ssize_t vectors) noexcept nogil:
+    """Return the bytes from one position's sums to the next."""
+    return plan.split_strips * plan.strip_filters * vectors * VECTOR_BYTES + VECTOR_BYTES
 
 
 cdef void store_outputs(
@@ -354,14 +375,14 @@ cdef void transform_outputs(
     cdef const Segment *segments = tiling.segments + tiling.first[b]
     cdef Py_ssize_t count = tiling.first[b + 1] - tiling.first[b], vectors = tiling.vectors[b]
     cdef Py_ssize_t pitch = vectors * plan.problem.tiles.lanes * plan.tile, f, c, i, lane
-    cdef Py_ssize_t step = sums_step(plan, vectors) // plan.problem.bytes
+    cdef Py_ssize_t position_stride = sums_stride(plan, vectors) // plan.problem.bytes
     cdef char *sums = scratch + plan.at.sums + b * plan.sum_bytes
     cdef char *bad = scratch + plan.at.bad
     memset(bad, 0, vectors * VECTOR_BYTES)
     for f in range(strip_begin(plan, share.first), strip_begin(plan, share.last)):
         c = share.g * plan.problem.filters + f
         plan.transforms.outputs(
-            scratch + plan.at.staged, pitch, sums, step, vectors,
+            scratch + plan.at.staged, pitch, sums, position_stride, vectors,
             call.bias + c * plan.problem.bytes, bad,
         )
         store_outputs(plan, c, segments, count, pitch, scratch + plan.at.staged)
@@ -381,11 +402,12 @@ cdef void convolve(const void *data, Py_ssize_t item, char *scratch) noexcept no
     cdef Tiling tiling
     cdef Share share
     share.g = item // plan.splits % plan.problem.groups
-    share.first = plan.first_strip + item % plan.splits * plan.split
-    share.last = smaller(share.first + plan.split, plan.last_strip)
-    first_tile = item // (plan.splits * plan.problem.groups) * plan.blocks * plan.block
+    share.first = plan.first_strip + item % plan.splits * plan.split_strips
+    share.last = smaller(share.first + plan.split_strips, plan.last_strip)
+    first_tile = item // (plan.splits * plan.problem.groups) * plan.blocks * plan.block_tiles
     find_tiles(
-        plan, first_tile, smaller(first_tile + plan.blocks * plan.block, plan.all_tiles), &tiling
+        plan, first_tile, smaller(first_tile + plan.blocks * plan.block_tiles, plan.all_tiles),
+        &tiling,
     )
     memset(scratch + plan.at.zeros, 0, TILE_VECTORS * VECTOR_BYTES)
     while c < plan.problem.channels:
@@ -406,13 +428,15 @@ cdef void convolve(const void *data, Py_ssize_t item, char *scratch) noexcept no
 cdef double items_cost(
     const Plan *plan, Py_ssize_t blocks, Py_ssize_t split, int threads
 ) noexcept:
-    """What the items of a thread take, in products of a tile with a filter."""
-    cdef Py_ssize_t filters = split * plan.strip, tiles = blocks * plan.block
+    """Return the time of a thread's items, in products of a tile with a filter."""
+    cdef Py_ssize_t filters = split * plan.strip_filters, tiles = blocks * plan.block_tiles
     cdef Py_ssize_t items = (
         ceil_div(plan.all_tiles, tiles) * plan.problem.groups
         * ceil_div(plan.last_strip - plan.first_strip, split)
     )
-    cdef bint far = filters * plan.positions * plan.problem.channels * plan.problem.bytes > NEAR_BYTES
+    cdef bint far = (
+        filters * plan.positions * plan.problem.channels * plan.problem.bytes > NEAR_BYTES
+    )
     return <double>ceil_div(items, threads) * (
         tiles * plan.tile * PIXEL_COST + filters * larger(tiles, FILTER_COST if far else 0)
     )
@@ -424,25 +448,25 @@ cdef void choose_blocks(Plan *plan) noexcept:
     cdef Py_ssize_t strips = plan.last_strip - plan.first_strip, blocks, split
     cdef double cost, least = -1
     blocks = smaller(
-        smaller(ITEM_TILES // plan.block, ceil_div(plan.all_tiles, plan.block)),
+        smaller(ITEM_TILES // plan.block_tiles, ceil_div(plan.all_tiles, plan.block_tiles)),
         larger(1, PIXEL_BYTES // (plan.chunk * position_bytes)),
     )
     while blocks:
         split = smaller(
-            strips, larger(1, SUM_BYTES // (blocks * position_bytes * plan.strip))
+            strips, larger(1, SUM_BYTES // (blocks * position_bytes * plan.strip_filters))
         )
         while split:
             cost = items_cost(plan, blocks, split, plan.threads)
             if least < 0 or cost < least:
-                least, plan.blocks, plan.split = cost, blocks, split
+                least, plan.blocks, plan.split_strips = cost, blocks, split
             split //= 2
         blocks -= 1
-    plan.splits = ceil_div(strips, plan.split)
+    plan.splits = ceil_div(strips, plan.split_strips)
 
 
 cdef void plan_items(Plan *plan, Py_ssize_t first_strip) noexcept:
-    """Cut tiles, and some strips of filters from one on, into items."""
-    cdef Py_ssize_t row_bytes = TILE_VECTORS * VECTOR_BYTES, runs, tiles
+    """Cut the tiles, and the strips of a pass, into items, and lay out the scratch."""
+    cdef Py_ssize_t row_bytes = TILE_VECTORS * VECTOR_BYTES, loads, tiles
     cdef Py_ssize_t position_bytes = plan.positions * row_bytes
     plan.first_strip = first_strip
     plan.last_strip = smaller(first_strip + plan.strips_at_once, plan.strips)
@@ -450,27 +474,32 @@ cdef void plan_items(Plan *plan, Py_ssize_t first_strip) noexcept:
         plan.problem.channels, ceil_div(plan.problem.channels * position_bytes, PIXEL_BYTES)
     )
     choose_blocks(plan)
-    tiles = plan.blocks * plan.block
+    tiles = plan.blocks * plan.block_tiles
     if plan.row_tiles <= tiles:
-        # Rows that an item of so many tiles can touch, of one image, and of how many images.
+        # An item's tiles touch at most h.size rows of an image, and rows of at most `loads` images.
         plan.band.h.size = smaller((tiles - 2) // plan.row_tiles + 2, plan.band.h.last)
         plan.band.w.size = plan.row_tiles
-        runs = (tiles - 2) // plan.image_tiles + 2
+        loads = (tiles - 2) // plan.image_tiles + 2
     else:
-        plan.band.h.size, plan.band.w.size = 1, plan.block
-        runs = plan.blocks + 1
+        plan.band.h.size, plan.band.w.size = 1, plan.block_tiles
+        loads = plan.blocks + 1
     lay_out(&plan.band)
     plan.channel_bytes = plan.band.channel_rows * plan.band.pitch * plan.problem.bytes
-    plan.stage = larger(1, smaller(STAGE_CHANNELS, STAGED_BYTES // (runs * plan.channel_bytes)))
+    plan.stage_channels = larger(
+        1, smaller(STAGE_CHANNELS, STAGED_BYTES // (loads * plan.channel_bytes))
+    )
     plan.pixel_bytes = plan.chunk * position_bytes + plan.positions * VECTOR_BYTES
-    plan.sum_bytes = plan.positions * (plan.split * plan.strip * row_bytes + VECTOR_BYTES)
+    plan.sum_bytes = plan.positions * (
+        plan.split_strips * plan.strip_filters * row_bytes + VECTOR_BYTES
+    )
     plan.scratch.bytes = 0
     take(&plan.scratch, LINE_BYTES)
     plan.at.zeros = take(&plan.scratch, row_bytes)
     plan.at.bad = take(&plan.scratch, row_bytes)
     plan.at.staged = take(&plan.scratch, plan.tile * plan.tile * row_bytes)
     plan.at.stage = take(
-        &plan.scratch, runs * plan.stage * plan.channel_bytes + (plan.tile + 1) * VECTOR_BYTES
+        &plan.scratch,
+        loads * plan.stage_channels * plan.channel_bytes + (plan.tile + 1) * VECTOR_BYTES,
     )
     plan.at.pixels = take(&plan.scratch, <double>plan.blocks * plan.pixel_bytes)
     plan.at.sums = take(&plan.scratch, <double>plan.blocks * plan.sum_bytes)
@@ -481,18 +510,18 @@ cdef void plan_strips(Plan *plan) noexcept:
     cdef const Problem *problem = &plan.problem
     cdef Py_ssize_t lanes = problem.tiles.lanes, strips
     plan.strips = ceil_div(problem.filters, TILE_PIXELS)
-    plan.strip = ceil_div(problem.filters, plan.strips)
-    plan.strip_lanes = ceil_div(plan.strip, lanes) * lanes
-    plan.strip_step = problem.channels * plan.strip_lanes + lanes
+    plan.strip_filters = ceil_div(problem.filters, plan.strips)
+    plan.strip_lanes = ceil_div(plan.strip_filters, lanes) * lanes
+    plan.position_stride = problem.channels * plan.strip_lanes + lanes
     strips = WEIGHT_BYTES // (
-        problem.groups * plan.positions * plan.strip_step * problem.bytes
+        problem.groups * plan.positions * plan.position_stride * problem.bytes
     )
     strips = smaller(plan.strips, larger(1, strips))
     plan.strips_at_once = ceil_div(plan.strips, ceil_div(plan.strips, strips))
     plan.tables.bytes = 0
     plan.packed = take(
         &plan.tables,
-        <double>problem.groups * plan.strips_at_once * plan.positions * plan.strip_step
+        <double>problem.groups * plan.strips_at_once * plan.positions * plan.position_stride
         * problem.bytes,
     )
     plan.bias = take(&plan.tables, <double>problem.groups * problem.filters * problem.bytes)
@@ -511,22 +540,22 @@ cdef void make_plan(
     Plan *plan, const Problem *problem, cnp.ndarray out, const Window *window, Py_ssize_t tile,
     int threads,
 ) noexcept:
-    """Plan tiles of so many rows and columns of outputs, beginning with the first strips."""
+    """Plan tiles of `tile` rows and columns of outputs, and the first pass over the strips."""
     memset(plan, 0, sizeof(plan[0]))
     plan.problem, plan.transforms = problem[0], transforms_of(problem.number, tile)
     plan.tile, plan.positions = tile, (tile + WINOGRAD_TAPS - 1) * (tile + WINOGRAD_TAPS - 1)
     plan.out_h, plan.out_w = cnp.PyArray_DIM(out, 2), cnp.PyArray_DIM(out, 3)
     plan.band.source, plan.band.channels = problem.source, problem.channels
-    plan.taps.taps, plan.taps.tap, plan.taps.tap_step = WINOGRAD_TAPS, 0, 1
+    plan.tap_phase.taps, plan.tap_phase.tap, plan.tap_phase.tap_stride = WINOGRAD_TAPS, 0, 1
     plan.terms = SMALL_TILE_TERMS if tile == 2 else LARGE_TILE_TERMS
     if problem.adjoint:
-        plan.taps.tap, plan.taps.tap_step = WINOGRAD_TAPS - 1, -1
+        plan.tap_phase.tap, plan.tap_phase.tap_stride = WINOGRAD_TAPS - 1, -1
         plan.terms = SMALL_TILE_ADJOINT_TERMS if tile == 2 else LARGE_TILE_TERMS
     plan_band(
         &plan.band, axis_of_tiles(&window.h, tile, problem.adjoint),
         axis_of_tiles(&window.w, tile, problem.adjoint), plan.phases,
     )
-    plan.block = TILE_VECTORS * problem.tiles.lanes
+    plan.block_tiles = TILE_VECTORS * problem.tiles.lanes
     plan.row_tiles, plan.image_tiles = plan.band.w.last, plan.band.h.last * plan.band.w.last
     plan.all_tiles = problem.batch * plan.image_tiles
     plan.threads = useful_threads(flops_of(plan) / FLOPS_PER_BYTE, threads)
@@ -550,7 +579,7 @@ cdef int run_strips(const Call *call) except -1:
     for_each(
         convolve, call,
         plan.splits * plan.problem.groups
-        * ceil_div(plan.all_tiles, plan.blocks * plan.block),
+        * ceil_div(plan.all_tiles, plan.blocks * plan.block_tiles),
         <size_t>plan.scratch.bytes, flops_of(plan) / FLOPS_PER_BYTE, plan.threads,
     )
     return 0
@@ -578,15 +607,18 @@ cdef int execute(const Plan *plan) except -1:
     return 0
 
 
+# This function has ten parameters because Python passes the facts of a call one by one.
 def convolve_tiles(
     cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, cnp.ndarray window, Py_ssize_t groups,
     epilogue, Py_ssize_t tile, bint transposed, cnp.ndarray marks, int threads,
 ):
-    """Write the convolution of images (n, c, h, w) with weight (f, c/groups, 3, 3) or, transposed,
-    the adjoint of the one that brings `out` to `source`, its padding taken for zeros.
+    """Write the convolution of images (n, c, h, w) with weight (f, c/groups, 3, 3).
 
-    `epilogue` is a tuple (bias, residual, activation), each of which may be None, or None. Tiles are of 2 x 2 or 4 x 4 outputs. What is not finite is not
-    right: `marks` of the images where that occurs, bytes, become 1."""
+    If `transposed`, write the adjoint of the convolution that brings `out` to `source`, as if its
+    padding were zeros. `epilogue` is (bias, residual, activation) or None. A tile has `tile` x `tile` outputs, 2
+    x 2 or 4 x 4. Outputs that are not finite are not right: the byte in `marks` of each image that
+    has one becomes 1.
+    """
     cdef Problem problem
     cdef Plan plan
     if cnp.PyArray_DIM(source, 0) == 0:
@@ -601,8 +633,10 @@ def plan(
     cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, cnp.ndarray window, Py_ssize_t groups,
     Py_ssize_t tile, int threads,
 ):
-    """The bytes that `convolve_tiles` allocates for arrays of such shapes, which are not read, and
-    the FLOPs of its products."""
+    """Return the bytes that `convolve_tiles` allocates, and the FLOPs of its products.
+
+    Only the shapes of the arrays matter; their elements are not read.
+    """
     cdef Problem problem
     cdef Plan plan
     describe(&problem, source, weight, out, groups, False, None)

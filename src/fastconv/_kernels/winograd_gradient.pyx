@@ -4,11 +4,12 @@
 
 The matrices and their vectors are in transforms.c.
 
-a. An item is a block of filters and channels, whose planes are the lanes, and a slice of all tiles,
-   which it transforms a rectangle at a time, [position][tile][plane]; the register tile's lanes are
-   filters, its steps tiles.
-b. Sums of some rectangles join the others, because a long sum loses digits; slices, whose number
-   follows from the shape, are added pairwise.
+a. An item is a panel of filters and channels, and a slice of all tiles. It transforms the tiles of
+   one rectangle at a time, to [position][tile][plane]; lanes are planes. Then register tiles
+   multiply them: their lanes are filters, and their steps are tiles.
+b. The sums of some rectangles are added up before they are added to those of the slice, because a
+   long sum loses digits. The number of slices follows from the shape, and slices are added
+   pairwise.
 c. An item owns what it writes, and no sum's order depends on the number of threads.
 """
 
@@ -32,8 +33,8 @@ from fastconv._kernels.scratch cimport Layout, allocate, release, take
 from fastconv._kernels.sums cimport Sums, add_slices
 from fastconv._kernels.tile cimport FLOPS_PER_BYTE, TILE_PIXELS, TILE_VECTORS, Tiles
 from fastconv._kernels.transforms cimport (
-    MOST_POSITIONS, WINOGRAD_TAPS, Spread, Transforms, axis_of_outputs, axis_of_tiles, is_bad,
-    plan_band,
+    MOST_POSITIONS, WINOGRAD_TAPS, PlaneTransform, Transforms, axis_of_outputs, axis_of_tiles,
+    is_bad, plan_band,
 )
 from fastconv._kernels.vectors cimport VECTOR_BYTES
 from fastconv._kernels.window cimport (
@@ -46,65 +47,68 @@ import_microkernels()
 level = LEVEL.decode()
 
 cdef enum:
-    # Terms that are summed in one register. 64 err a tenth more, 16 a twentieth less.
+    # The number of terms that are summed in one register. With 64 the error is a tenth larger, with
+    # 16 a twentieth smaller.
     TERMS = 32
-    # Tiles that are added up before they join the others.
-    PART_TILES = 2048
-    # Filters and channels of an item, at most, and bytes of its sums.
-    BLOCK_FILTERS = 128
-    BLOCK_CHANNELS = 64
-    BLOCK_BYTES = 1200 << 10
-    # Blocks are halved if there are fewer items per thread, down to LEAST_PLANES filters.
-    ITEMS_OF_THREAD = 4
+    # The number of tiles whose sums are added up before they are added to those of the slice.
+    PARTIAL_TILES = 2048
+    # The largest numbers of filters and channels of a panel, and of bytes of its sums.
+    PANEL_FILTERS = 128
+    PANEL_CHANNELS = 64
+    PANEL_BYTES = 1200 << 10
+    # Panels are halved while there are fewer items per thread, down to LEAST_PLANES filters.
+    ITEMS_PER_THREAD = 4
     LEAST_PLANES = 16
-    # Tiles that are transformed together: bytes of a rectangle, columns, and number.
+    # The largest numbers of bytes, columns and tiles of a rectangle.
     RECTANGLE_BYTES = 1 << 20
     RECTANGLE_COLUMNS = 32
     RECTANGLE_TILES = 128
-    # Channels whose gradients are joined and written together.
-    PIECE_CHANNELS = 16
-    # Slices of all tiles that are summed apart, times blocks, and bytes of their sums.
+    # The number of channels whose gradients are joined and written together.
+    STORE_CHANNELS = 16
+    # The largest number of slices of all panels, and of bytes of their sums.
     SLICES = 32
     SLICE_BYTES = 12 << 20
 
 
 cdef struct Factor:
-    # What the image's channels, or the gradient's filters, are transformed to: for an item's planes
-    # [position][run of vectors][tile][vector].
+    # One factor of the products: the image's channels or the gradient's filters. The planes of a
+    # panel are transformed to [position][interleaved vectors][tile][vector].
     Band band
-    Spread transform
+    PlaneTransform transform
     const char *end  # All bytes up to here may be read.
-    Py_ssize_t planes  # Of a group.
-    Py_ssize_t block, splits  # Planes of an item; items along the planes.
-    Py_ssize_t run, pitch  # Vectors that lie side by side; vectors from one tile to the next.
-    bint shrinks  # The pitch of a run that is not full is its length.
-    Py_ssize_t step  # From one position to the next.
+    Py_ssize_t planes  # The number of planes of a group.
+    Py_ssize_t panel_planes, splits  # The number of planes of a panel, and of panels along them.
+    Py_ssize_t interleaved  # The number of vectors that lie side by side for each tile.
+    Py_ssize_t pitch  # The number of vectors from one tile to the next.
+    bint shrinks  # Where fewer vectors are left to interleave, their number is the pitch.
+    Py_ssize_t position_stride  # From one position to the next.
 
 
 cdef struct Rectangle:
-    # Tiles of some images that are transformed and multiplied together.
+    # The tiles of some images that are transformed and multiplied together.
     Py_ssize_t n, images, top, rows, left, columns
 
 
-cdef struct Block:
+cdef struct Panel:
     # The filters and channels of an item.
     Py_ssize_t g, f, filters, c, channels
 
 
-cdef struct Piece:
-    # The part of a block that is joined and written together.
+cdef struct StoreChunk:
+    # The filters and channels of a panel whose gradients are joined and written together.
     Py_ssize_t f, filters, c, channels, vectors
-    Py_ssize_t sums  # Bytes from a position's sums of the block to its own.
+    Py_ssize_t sums  # Bytes from a position's first sum of the panel to the first of the chunk.
 
 
 cdef struct Scratch:
     # Offsets in an item's scratch.
     size_t stage  # A row of planes.
-    size_t packed  # The last rows of the image, in turn.
+    size_t packed  # The rows that a row of tiles depends on, each in the place of an older one.
     size_t pixels, grads  # The transformed factors.
-    size_t part_sums, sums
-    size_t piece  # A layout of its own, in which lie
-    size_t taps, bad, rows  # the gradients of a piece, and the same transposed.
+    size_t partial_sums, sums
+    size_t store  # What storing a chunk needs; the offsets below count from here.
+    size_t taps, rows  # The gradients of a chunk, and their transpose.
+    size_t bad  # A vector that becomes NaN in the lanes of gradients that are not finite.
 
 
 cdef struct Plan:
@@ -114,25 +118,26 @@ cdef struct Plan:
     const Tiles *tiles
     const Sums *add
     Py_ssize_t tile, positions, bytes
-    Py_ssize_t batch, groups, blocks  # Blocks of filters and channels, of all groups.
-    Py_ssize_t images, chunk  # Images of a rectangle; its tiles.
-    Py_ssize_t rectangles, slices  # Slices of the rectangles that are summed apart.
-    Py_ssize_t part  # Rectangles whose sums are added up before they join the others,
-    bint in_parts  # if a slice has more.
-    Py_ssize_t sum_step  # Bytes from one position's sums to the next.
-    size_t sum_bytes, stage_bytes  # Of an item.
+    Py_ssize_t batch, groups
+    Py_ssize_t panels  # The number of panels of all groups.
+    Py_ssize_t images, rectangle_tiles  # The numbers of images and of tiles of a rectangle.
+    Py_ssize_t rectangles, slices  # The numbers of rectangles, and of slices of them.
+    Py_ssize_t partial_rectangles  # The number of rectangles whose sums are added up first.
+    bint has_partials  # A slice has more rectangles than these.
+    Py_ssize_t sum_stride  # Bytes from one position's sums to the next.
+    size_t sum_bytes, stage_bytes  # Bytes of a panel's sums, and of the stage.
     Format out_format
     char *out
-    Layout tables, scratch, piece
-    size_t sums, offsets  # Where they lie in the tables.
+    Layout tables, scratch, store
+    size_t sums, offsets  # Offsets in the tables.
     Scratch at
     double moved
     int threads
 
 
 cdef struct Call:
-    # A plan and its tables: sums [block][slice], if there are several slices, and the offsets of the
-    # tiles in a run of channels.
+    # A plan and its tables. Sums [panel][slice] exist if there are several slices. Offsets are
+    # those of tiles, from the first of a rectangle.
     const Plan *plan
     char *sums
     int32_t *offsets
@@ -150,15 +155,15 @@ cdef inline Rectangle rectangle_of(const Plan *plan, Py_ssize_t index) noexcept 
     return it
 
 
-cdef inline Block block_of(const Plan *plan, Py_ssize_t index) noexcept nogil:
+cdef inline Panel panel_of(const Plan *plan, Py_ssize_t index) noexcept nogil:
     cdef const Factor *pixels = &plan.pixels
     cdef const Factor *grads = &plan.grads
-    cdef Block it
+    cdef Panel it
     it.g = index // (pixels.splits * grads.splits)
-    it.f = index // pixels.splits % grads.splits * grads.block
-    it.c = index % pixels.splits * pixels.block
-    it.filters = smaller(grads.block, grads.planes - it.f)
-    it.channels = smaller(pixels.block, pixels.planes - it.c)
+    it.f = index // pixels.splits % grads.splits * grads.panel_planes
+    it.c = index % pixels.splits * pixels.panel_planes
+    it.filters = smaller(grads.panel_planes, grads.planes - it.f)
+    it.channels = smaller(pixels.panel_planes, pixels.planes - it.c)
     return it
 
 
@@ -166,8 +171,10 @@ cdef void pack_row(
     const Plan *plan, const Factor *factor, const Rectangle *tiles, const char *plane,
     Py_ssize_t planes, Py_ssize_t y, char *stage, char *to,
 ) noexcept nogil:
-    """Turn what a row of tiles sees of a padded row to [column][plane], for at most a vector of
-    planes."""
+    """Transpose what a row of tiles needs of a padded row to [column][plane].
+
+    There are at most as many planes as a vector has lanes.
+    """
     cdef const Planes *source = &factor.band.source
     cdef const Axis *w = &factor.band.w.source
     cdef Py_ssize_t bytes = plan.bytes, x = tiles.left * w.stride, c
@@ -204,9 +211,10 @@ cdef void transform_vector(
     const Plan *plan, const Factor *factor, const Rectangle *tiles, Py_ssize_t first,
     Py_ssize_t planes, Py_ssize_t pitch, char *scratch, char *to,
 ) noexcept nogil:
-    """Transform at most a vector of planes of some tiles, which lie `pitch` vectors apart."""
+    """Transform some tiles of at most a vector of planes; tiles of `to` lie `pitch` vectors
+    apart."""
     cdef const Band *band = &factor.band
-    cdef Py_ssize_t extent = band.h.extent, row_bytes = band.pitch * VECTOR_BYTES
+    cdef Py_ssize_t span = band.h.span, row_bytes = band.pitch * VECTOR_BYTES
     cdef Py_ssize_t i, t, y, end
     cdef char *packed = scratch + plan.at.packed
     cdef const char *plane
@@ -217,15 +225,17 @@ cdef void transform_vector(
         )
         end = 0
         for t in range(tiles.rows):
-            for y in range(end, t * plan.tile + extent):
+            for y in range(end, t * plan.tile + span):
                 pack_row(
                     plan, factor, tiles, plane, planes, tiles.top * plan.tile + y,
-                    scratch + plan.at.stage, packed + y % extent * row_bytes,
+                    scratch + plan.at.stage, packed + y % span * row_bytes,
                 )
-            end = t * plan.tile + extent
-            for y in range(extent):
-                rows[y] = packed + (t * plan.tile + y) % extent * row_bytes
-            factor.transform(to, pitch * plan.tiles.lanes, factor.step, rows, tiles.columns)
+            end = t * plan.tile + span
+            for y in range(span):
+                rows[y] = packed + (t * plan.tile + y) % span * row_bytes
+            factor.transform(
+                to, pitch * plan.tiles.lanes, factor.position_stride, rows, tiles.columns
+            )
             to += tiles.columns * pitch * VECTOR_BYTES
 
 
@@ -233,162 +243,165 @@ cdef void transform_planes(
     const Plan *plan, const Factor *factor, const Rectangle *tiles, Py_ssize_t first,
     Py_ssize_t planes, char *scratch, char *to,
 ) noexcept nogil:
-    """Transform some planes, from one on, of some tiles."""
+    """Transform some tiles of the planes from `first` on."""
     cdef Py_ssize_t lanes = plan.tiles.lanes, vectors = ceil_div(planes, lanes)
-    cdef Py_ssize_t v, first_of_run, pitch
+    cdef Py_ssize_t v, first_vector, pitch
     for v in range(vectors):
-        first_of_run = v // factor.run * factor.run
+        first_vector = v // factor.interleaved * factor.interleaved
         pitch = factor.pitch
         if factor.shrinks:
-            pitch = smaller(pitch, vectors - first_of_run)
+            pitch = smaller(pitch, vectors - first_vector)
         transform_vector(
             plan, factor, tiles, first + v * lanes, smaller(lanes, planes - v * lanes), pitch,
-            scratch, to + (first_of_run * plan.chunk + v - first_of_run) * VECTOR_BYTES,
+            scratch, to + (first_vector * plan.rectangle_tiles + v - first_vector) * VECTOR_BYTES,
         )
 
 
 cdef void multiply_planes(
-    const Call *call, const Block *block, Py_ssize_t tiles, const char *scratch, char *sums
+    const Call *call, const Panel *panel, Py_ssize_t tiles, const char *scratch, char *sums
 ) noexcept nogil:
-    """Add the products of an item's filters and channels over some tiles."""
+    """Add the products of a panel's filters and channels over some tiles."""
     cdef const Plan *plan = call.plan
     cdef const char *pixels = scratch + plan.at.pixels
     cdef const char *grads = scratch + plan.at.grads
-    cdef Py_ssize_t channels = block.channels, filters = block.filters
-    cdef Py_ssize_t strips = ceil_div(channels, TILE_PIXELS), strip, c, position, run, v, count
+    cdef Py_ssize_t channels = panel.channels, filters = panel.filters
+    cdef Py_ssize_t strips = ceil_div(channels, TILE_PIXELS), strip, c, position, pair, v, count
     cdef Py_ssize_t vectors = ceil_div(filters, plan.tiles.lanes)
     cdef const void *row[1]
     for position in range(plan.positions):
-        for run in range(ceil_div(vectors, TILE_VECTORS)):
-            v = run * TILE_VECTORS
+        for pair in range(ceil_div(vectors, TILE_VECTORS)):
+            v = pair * TILE_VECTORS
             count = smaller(TILE_VECTORS, vectors - v)
             for strip in range(strips):
                 c = strip * channels // strips
-                row[0] = pixels + (position * plan.pixels.step + c) * plan.bytes
+                row[0] = pixels + (position * plan.pixels.position_stride + c) * plan.bytes
                 plan.tiles.multiply(
-                    sums + position * plan.sum_step + (v * channels + c * count) * VECTOR_BYTES,
+                    sums + position * plan.sum_stride + (v * channels + c * count) * VECTOR_BYTES,
                     NULL,
-                    grads + position * plan.grads.step * plan.bytes + v * plan.chunk * VECTOR_BYTES,
+                    grads + position * plan.grads.position_stride * plan.bytes
+                    + v * plan.rectangle_tiles * VECTOR_BYTES,
                     row, call.offsets, tiles, TERMS, 1,
                     (strip + 1) * channels // strips - c, count, 0,
                 )
 
 
-cdef inline Py_ssize_t runs_of(const Plan *plan, Py_ssize_t filters) noexcept nogil:
+cdef inline Py_ssize_t pairs_of(const Plan *plan, Py_ssize_t filters) noexcept nogil:
+    """Return the number of pairs of vectors, which register tiles have, of some filters."""
     return ceil_div(filters, TILE_VECTORS * plan.tiles.lanes)
 
 
-cdef inline Py_ssize_t pieces_of(Py_ssize_t channels) noexcept nogil:
-    return ceil_div(channels, PIECE_CHANNELS)
+cdef inline Py_ssize_t store_chunks_of(Py_ssize_t channels) noexcept nogil:
+    return ceil_div(channels, STORE_CHANNELS)
 
 
-cdef inline Piece piece_of(
-    const Plan *plan, const Block *block, Py_ssize_t run, Py_ssize_t piece
+cdef inline StoreChunk store_chunk_of(
+    const Plan *plan, const Panel *panel, Py_ssize_t pair, Py_ssize_t index
 ) noexcept nogil:
     cdef Py_ssize_t lanes = plan.tiles.lanes
-    cdef Piece it
-    it.f, it.c = run * TILE_VECTORS * lanes, piece * PIECE_CHANNELS
-    it.filters = smaller(TILE_VECTORS * lanes, block.filters - it.f)
-    it.channels = smaller(PIECE_CHANNELS, block.channels - it.c)
+    cdef StoreChunk it
+    it.f, it.c = pair * TILE_VECTORS * lanes, index * STORE_CHANNELS
+    it.filters = smaller(TILE_VECTORS * lanes, panel.filters - it.f)
+    it.channels = smaller(STORE_CHANNELS, panel.channels - it.c)
     it.vectors = ceil_div(it.filters, lanes)
-    it.sums = (it.f // lanes * block.channels + it.c * it.vectors) * VECTOR_BYTES
-    it.f += block.f
-    it.c += block.c
+    it.sums = (it.f // lanes * panel.channels + it.c * it.vectors) * VECTOR_BYTES
+    it.f += panel.f
+    it.c += panel.c
     return it
 
 
 cdef void store_taps(
-    const Call *call, Py_ssize_t g, const Piece *piece, const char *sums, char *scratch
+    const Call *call, Py_ssize_t g, const StoreChunk *chunk, const char *sums, char *scratch
 ) noexcept nogil:
-    """Write the gradients of a piece of a block that has these sums."""
+    """Write the gradients of a chunk of a panel, which has these sums."""
     cdef const Plan *plan = call.plan
     cdef Py_ssize_t lanes = plan.tiles.lanes, lane, taps = WINOGRAD_TAPS * WINOGRAD_TAPS
-    cdef Py_ssize_t count = piece.channels * taps, pitch = count + lanes
+    cdef Py_ssize_t count = chunk.channels * taps, pitch = count + lanes
     cdef char *bad = scratch + plan.at.bad
     cdef char *rows = scratch + plan.at.rows
     cdef char *to = plan.out + plan.out_format.bytes * taps * (
-        (g * plan.grads.planes + piece.f) * plan.pixels.planes + piece.c
+        (g * plan.grads.planes + chunk.f) * plan.pixels.planes + chunk.c
     )
     memset(bad, 0, VECTOR_BYTES)
     plan.transforms.taps(
-        scratch + plan.at.taps, sums + piece.sums, plan.sum_step // plan.bytes, piece.channels,
-        piece.vectors, bad,
+        scratch + plan.at.taps, sums + chunk.sums, plan.sum_stride // plan.bytes, chunk.channels,
+        chunk.vectors, bad,
     )
     for lane in range(lanes):
         if is_bad(bad, lane, plan.out_format.number):
             call.not_finite[0] = True
-    plan.tiles.unpack(rows, pitch, scratch + plan.at.taps, count, piece.vectors)
-    for lane in range(piece.filters):
+    plan.tiles.unpack(rows, pitch, scratch + plan.at.taps, count, chunk.vectors)
+    for lane in range(chunk.filters):
         store_row(to, rows + lane * pitch * plan.bytes, count, plan.out_format)
         to += plan.pixels.planes * taps * plan.out_format.bytes
 
 
-cdef inline void store_block(
-    const Call *call, const Block *block, const char *sums, char *scratch
+cdef inline void store_panel(
+    const Call *call, const Panel *panel, const char *sums, char *scratch
 ) noexcept nogil:
-    """Write the gradients of a block that has these sums."""
-    cdef Py_ssize_t run, i
-    cdef Piece piece
-    for run in range(runs_of(call.plan, block.filters)):
-        for i in range(pieces_of(block.channels)):
-            piece = piece_of(call.plan, block, run, i)
-            store_taps(call, block.g, &piece, sums, scratch + call.plan.at.piece)
+    """Write the gradients of a panel, which has these sums."""
+    cdef Py_ssize_t pair, i
+    cdef StoreChunk chunk
+    for pair in range(pairs_of(call.plan, panel.filters)):
+        for i in range(store_chunks_of(panel.channels)):
+            chunk = store_chunk_of(call.plan, panel, pair, i)
+            store_taps(call, panel.g, &chunk, sums, scratch + call.plan.at.store)
 
 
 cdef void sum_tiles(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
-    """Sum a slice of the tiles for a block."""
+    """Sum a slice of the tiles for a panel."""
     cdef const Call *call = <const Call *>data
     cdef const Plan *plan = call.plan
     cdef Py_ssize_t slice = item % plan.slices, begin = slice * plan.rectangles // plan.slices
     cdef Py_ssize_t end = (slice + 1) * plan.rectangles // plan.slices, i
-    cdef Block block = block_of(plan, item // plan.slices)
+    cdef Panel panel = panel_of(plan, item // plan.slices)
     cdef char *sums = scratch + plan.at.sums
-    cdef char *part_sums
+    cdef char *partial_sums
     cdef Rectangle tiles
     if plan.slices > 1:
         sums = call.sums + item * plan.sum_bytes
     memset(sums, 0, plan.sum_bytes)
-    part_sums = sums
-    if plan.in_parts:
-        part_sums = scratch + plan.at.part_sums
-        memset(part_sums, 0, plan.sum_bytes)
+    partial_sums = sums
+    if plan.has_partials:
+        partial_sums = scratch + plan.at.partial_sums
+        memset(partial_sums, 0, plan.sum_bytes)
     for i in range(begin, end):
         tiles = rectangle_of(plan, i)
         transform_planes(
-            plan, &plan.pixels, &tiles, block.g * plan.pixels.planes + block.c, block.channels,
+            plan, &plan.pixels, &tiles, panel.g * plan.pixels.planes + panel.c, panel.channels,
             scratch, scratch + plan.at.pixels,
         )
         transform_planes(
-            plan, &plan.grads, &tiles, block.g * plan.grads.planes + block.f, block.filters,
+            plan, &plan.grads, &tiles, panel.g * plan.grads.planes + panel.f, panel.filters,
             scratch, scratch + plan.at.grads,
         )
         multiply_planes(
-            call, &block, tiles.images * tiles.rows * tiles.columns, scratch, part_sums
+            call, &panel, tiles.images * tiles.rows * tiles.columns, scratch, partial_sums
         )
-        if plan.in_parts and ((i + 1 - begin) % plan.part == 0 or i + 1 == end):
-            plan.add.add_row(sums, part_sums, plan.sum_bytes // plan.bytes)
-            memset(part_sums, 0, plan.sum_bytes)
+        if plan.has_partials and ((i + 1 - begin) % plan.partial_rectangles == 0 or i + 1 == end):
+            plan.add.add_row(sums, partial_sums, plan.sum_bytes // plan.bytes)
+            memset(partial_sums, 0, plan.sum_bytes)
     if plan.slices == 1:
-        store_block(call, &block, sums, scratch)
+        store_panel(call, &panel, sums, scratch)
 
 
 cdef void join_slices(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
-    """Add the slices of a piece of a block pairwise, and write its gradient."""
+    """Add the slices of a chunk of a panel pairwise, and write its gradients."""
     cdef const Call *call = <const Call *>data
     cdef const Plan *plan = call.plan
-    cdef Py_ssize_t runs = runs_of(plan, plan.grads.block), pieces = pieces_of(plan.pixels.block)
-    cdef Py_ssize_t index = item // (pieces * runs), position
-    cdef Block block = block_of(plan, index)
-    cdef Piece piece = piece_of(plan, &block, item // pieces % runs, item % pieces)
+    cdef Py_ssize_t pairs = pairs_of(plan, plan.grads.panel_planes)
+    cdef Py_ssize_t chunks = store_chunks_of(plan.pixels.panel_planes)
+    cdef Py_ssize_t index = item // (chunks * pairs), position
+    cdef Panel panel = panel_of(plan, index)
+    cdef StoreChunk chunk = store_chunk_of(plan, &panel, item // chunks % pairs, item % chunks)
     cdef char *sums = call.sums + index * plan.slices * plan.sum_bytes
-    if piece.filters <= 0 or piece.channels <= 0:
+    if chunk.filters <= 0 or chunk.channels <= 0:
         return
     for position in range(plan.positions):
         add_slices(
-            plan.add, sums + position * plan.sum_step + piece.sums, plan.slices, plan.sum_bytes,
-            piece.channels * piece.vectors * plan.tiles.lanes,
+            plan.add, sums + position * plan.sum_stride + chunk.sums, plan.slices, plan.sum_bytes,
+            chunk.channels * chunk.vectors * plan.tiles.lanes,
         )
-    store_taps(call, block.g, &piece, sums, scratch)
+    store_taps(call, panel.g, &chunk, sums, scratch)
 
 
 # ---- the plan ----------------------------------------------------------------------------------
@@ -402,30 +415,35 @@ cdef void plan_factor(
     const Plan *plan, Factor *factor, Py_ssize_t planes, Py_ssize_t most,
     Py_ssize_t together,
 ) noexcept:
-    """Cut planes into blocks of at most so many, a multiple of `together` vectors if that fits."""
+    """Cut planes into panels of at most `most`, a multiple of `together` vectors if that fits."""
     cdef Py_ssize_t lanes = plan.tiles.lanes
     cdef Py_ssize_t vectors = even_size(ceil_div(planes, lanes), most // lanes, together)
-    factor.planes, factor.block = planes, vectors * lanes
-    factor.splits = ceil_div(planes, factor.block)
-    factor.run, factor.pitch, factor.shrinks = vectors, vectors | 1, False  # odd: no sets collide
+    factor.planes, factor.panel_planes = planes, vectors * lanes
+    factor.splits = ceil_div(planes, factor.panel_planes)
+    # With an odd pitch, tiles do not collide in a few sets of the cache.
+    factor.interleaved, factor.pitch, factor.shrinks = vectors, vectors | 1, False
 
 
-cdef void plan_blocks(Plan *plan, Py_ssize_t filters, Py_ssize_t channels) noexcept:
-    """Cut filters and channels into blocks of at most so many."""
+cdef void plan_panels(Plan *plan, Py_ssize_t filters, Py_ssize_t channels) noexcept:
+    """Cut filters and channels into panels of at most `filters` and `channels`."""
     plan_factor(plan, &plan.pixels, plan.pixels.band.channels, channels, 1)
     plan_factor(plan, &plan.grads, plan.grads.band.channels, filters, TILE_VECTORS)
-    plan.grads.run = plan.grads.pitch = TILE_VECTORS  # as the register tile wants it
+    plan.grads.interleaved = plan.grads.pitch = TILE_VECTORS  # The register tile reads pairs.
     plan.grads.shrinks = True
-    plan.blocks = plan.groups * plan.grads.splits * plan.pixels.splits
-    plan.sum_step = VECTOR_BYTES * (plan.grads.block // plan.tiles.lanes * plan.pixels.block + 1)
-    plan.sum_bytes = plan.positions * plan.sum_step
+    plan.panels = plan.groups * plan.grads.splits * plan.pixels.splits
+    plan.sum_stride = VECTOR_BYTES * (
+        plan.grads.panel_planes // plan.tiles.lanes * plan.pixels.panel_planes + 1
+    )
+    plan.sum_bytes = plan.positions * plan.sum_stride
 
 
 cdef void plan_rectangles(Plan *plan) noexcept:
     """Cut the tiles into rectangles that fit into scratch, and these into slices."""
     cdef Side *h = &plan.pixels.band.h
     cdef Side *w = &plan.pixels.band.w
-    cdef Py_ssize_t tile_bytes = plan.positions * plan.bytes * (plan.pixels.block + plan.grads.block)
+    cdef Py_ssize_t tile_bytes = (
+        plan.positions * plan.bytes * (plan.pixels.panel_planes + plan.grads.panel_planes)
+    )
     cdef Py_ssize_t chunk = smaller(RECTANGLE_TILES, larger(1, RECTANGLE_BYTES // tile_bytes)), most
     w.size = even_size(w.last, smaller(RECTANGLE_COLUMNS, chunk), 1)
     h.size = even_size(h.last, chunk // w.size, 1)
@@ -436,60 +454,63 @@ cdef void plan_rectangles(Plan *plan) noexcept:
     lay_out(&plan.pixels.band)
     plan.grads.band.h.size, plan.grads.band.w.size = h.size, w.size
     lay_out(&plan.grads.band)
-    plan.chunk = plan.images * h.size * w.size
-    plan.part = larger(1, PART_TILES // plan.chunk)
+    plan.rectangle_tiles = plan.images * h.size * w.size
+    plan.partial_rectangles = larger(1, PARTIAL_TILES // plan.rectangle_tiles)
     plan.rectangles = ceil_div(plan.batch, plan.images) * h.items * w.items
-    most = smaller(SLICES, SLICE_BYTES // <Py_ssize_t>plan.sum_bytes) // plan.blocks
+    most = smaller(SLICES, SLICE_BYTES // <Py_ssize_t>plan.sum_bytes) // plan.panels
     most = smaller(most, plan.rectangles)
     plan.slices = 1
-    while 2 * plan.slices <= most:  # a power of two: threads have equal shares
+    while 2 * plan.slices <= most:  # With a power of two, threads have equal shares.
         plan.slices *= 2
-    plan.in_parts = ceil_div(plan.rectangles, plan.slices) > plan.part
+    plan.has_partials = ceil_div(plan.rectangles, plan.slices) > plan.partial_rectangles
 
 
 cdef void cut_planes(Plan *plan, int threads) noexcept:
-    """Cut everything into items. A sum's order, that of rectangles and slices, follows from the
-    shape; the blocks are smaller for more threads."""
-    cdef Py_ssize_t filters = BLOCK_FILTERS, channels = BLOCK_CHANNELS
-    while filters * channels * plan.positions * plan.bytes > BLOCK_BYTES:
+    """Cut everything into items.
+
+    Rectangles and slices determine the order of sums, so they follow from the shape alone. Only the
+    panels are smaller for more threads.
+    """
+    cdef Py_ssize_t filters = PANEL_FILTERS, channels = PANEL_CHANNELS
+    while filters * channels * plan.positions * plan.bytes > PANEL_BYTES:
         filters //= 2
-    plan_blocks(plan, filters, channels)
+    plan_panels(plan, filters, channels)
     plan_rectangles(plan)
-    while plan.blocks * plan.slices < ITEMS_OF_THREAD * threads and filters > LEAST_PLANES:
+    while plan.panels * plan.slices < ITEMS_PER_THREAD * threads and filters > LEAST_PLANES:
         if filters > channels:
             filters //= 2
         else:
             channels //= 2
-        plan_blocks(plan, filters, channels)
+        plan_panels(plan, filters, channels)
 
 
 cdef void lay_out_memory(Plan *plan) noexcept:
-    cdef Py_ssize_t taps = PIECE_CHANNELS * WINOGRAD_TAPS * WINOGRAD_TAPS
+    cdef Py_ssize_t taps = STORE_CHANNELS * WINOGRAD_TAPS * WINOGRAD_TAPS
     cdef double packed_bytes = <double>VECTOR_BYTES * (
-        plan.pixels.band.h.extent * plan.pixels.band.pitch
+        plan.pixels.band.h.span * plan.pixels.band.pitch
     )
-    # A vector more, or else the transforms would write to one set of the cache.
-    plan.pixels.step = (plan.pixels.pitch * plan.chunk + 1) * plan.tiles.lanes
-    plan.grads.step = plan.grads.block * plan.chunk + plan.tiles.lanes
+    # One vector more keeps the positions of a tile from sharing one set of the cache.
+    plan.pixels.position_stride = (plan.pixels.pitch * plan.rectangle_tiles + 1) * plan.tiles.lanes
+    plan.grads.position_stride = plan.grads.panel_planes * plan.rectangle_tiles + plan.tiles.lanes
     plan.stage_bytes = VECTOR_BYTES * (plan.pixels.band.pitch + 1)
-    plan.scratch.bytes = plan.tables.bytes = plan.piece.bytes = 0
-    plan.at.taps = take(&plan.piece, taps * TILE_VECTORS * VECTOR_BYTES)
-    plan.at.bad = take(&plan.piece, VECTOR_BYTES)
-    plan.at.rows = take(&plan.piece, (taps + plan.tiles.lanes) * TILE_VECTORS * VECTOR_BYTES)
+    plan.scratch.bytes = plan.tables.bytes = plan.store.bytes = 0
+    plan.at.taps = take(&plan.store, taps * TILE_VECTORS * VECTOR_BYTES)
+    plan.at.bad = take(&plan.store, VECTOR_BYTES)
+    plan.at.rows = take(&plan.store, (taps + plan.tiles.lanes) * TILE_VECTORS * VECTOR_BYTES)
     plan.at.stage = take(&plan.scratch, plan.stage_bytes)
     plan.at.packed = take(&plan.scratch, packed_bytes)
-    plan.at.pixels = take(&plan.scratch, plan.positions * plan.pixels.step * plan.bytes)
-    plan.at.grads = take(&plan.scratch, plan.positions * plan.grads.step * plan.bytes)
-    if plan.in_parts:
-        plan.at.part_sums = take(&plan.scratch, plan.sum_bytes)
+    plan.at.pixels = take(&plan.scratch, plan.positions * plan.pixels.position_stride * plan.bytes)
+    plan.at.grads = take(&plan.scratch, plan.positions * plan.grads.position_stride * plan.bytes)
+    if plan.has_partials:
+        plan.at.partial_sums = take(&plan.scratch, plan.sum_bytes)
     if plan.slices == 1:
         plan.at.sums = take(&plan.scratch, plan.sum_bytes)
-        plan.at.piece = take(&plan.scratch, plan.piece.bytes)
+        plan.at.store = take(&plan.scratch, plan.store.bytes)
     else:
         plan.sums = take(
-            &plan.tables, <double>plan.blocks * plan.slices * plan.sum_bytes
+            &plan.tables, <double>plan.panels * plan.slices * plan.sum_bytes
         )
-    plan.offsets = take(&plan.tables, plan.chunk * sizeof(int32_t))
+    plan.offsets = take(&plan.tables, plan.rectangle_tiles * sizeof(int32_t))
 
 
 cdef void describe(
@@ -536,8 +557,10 @@ def weight_gradient(
     cnp.ndarray grad, cnp.ndarray image, cnp.ndarray out, cnp.ndarray window, Py_ssize_t groups,
     Py_ssize_t tile, int threads,
 ):
-    """Write the gradient of the weight (f, c/groups, 3, 3), given that of the output, and return
-    whether all of it is finite; if not, it is not right."""
+    """Write the gradient of the weight (f, c/groups, 3, 3), given that of the output.
+
+    Return whether all of it is finite; if not, it is not right.
+    """
     cdef Plan plan
     cdef Call call
     cdef char not_finite = False
@@ -552,17 +575,18 @@ def weight_gradient(
     try:
         call.plan, call.sums, call.not_finite = &plan, tables + plan.sums, &not_finite
         call.offsets = <int32_t *>(tables + plan.offsets)
-        for i in range(plan.chunk):
+        for i in range(plan.rectangle_tiles):
             call.offsets[i] = <int32_t>(i * plan.pixels.pitch * plan.tiles.lanes)
         for_each(
-            sum_tiles, &call, plan.blocks * plan.slices, <size_t>plan.scratch.bytes, plan.moved,
+            sum_tiles, &call, plan.panels * plan.slices, <size_t>plan.scratch.bytes, plan.moved,
             plan.threads,
         )
         if plan.slices > 1:
             for_each(
                 join_slices, &call,
-                plan.blocks * runs_of(&plan, plan.grads.block) * pieces_of(plan.pixels.block),
-                <size_t>plan.piece.bytes, plan.tables.bytes,
+                plan.panels * pairs_of(&plan, plan.grads.panel_planes)
+                * store_chunks_of(plan.pixels.panel_planes),
+                <size_t>plan.store.bytes, plan.tables.bytes,
                 useful_threads(plan.tables.bytes, plan.threads),
             )
     finally:
