@@ -111,5 +111,6 @@ def _called(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename, error.filename2 = str(target), None
+        error.filename = str(target)
+        del error.filename2  # With None, the message would end in "-> None".
         raise
