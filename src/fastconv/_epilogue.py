@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,7 @@ from fastconv._arguments import number
 from fastconv._arrays import NUMBERS, Array, Shape, read, read_bias
 from fastconv._errors import argument_error
 
-ActivationName: TypeAlias = Literal[
-    "relu", "relu6", "leaky_relu", "hardswish", "hardsigmoid", "sigmoid", "silu"
-]
-ActivationLike: TypeAlias = ActivationName | tuple[Literal["clip"], float, float]
+ActivationLike: TypeAlias = str | tuple[str, float, float]
 
 
 class Activation(NamedTuple):
