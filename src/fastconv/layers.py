@@ -100,7 +100,8 @@ class Convolution(Base):
     dilation : int or pair of int, default 1
         Step between the taps of a window.
     groups : int, default 1
-        The channels and the filters are cut into so many groups, each of which sees only its own.
+        Number of groups into which channels and filters are divided. The filters of a group see
+        the channels of that group only.
     pad_mode : {"constant", "edge", "reflect", "symmetric", "wrap"}, default "constant"
         What padding shows, as in `numpy.pad`.
 
