@@ -1053,6 +1053,18 @@ def test_messages_above_the_functions_begin_with_the_name() -> None:
         assert_named(call, arguments)
 
 
+def test_messages_describe_large_arguments() -> None:
+    """A message stays readable when arguments are confused, so that a batch is given as a size."""
+    batch = np.ones((2, 3, 8, 8), "f4")
+    described = r"got an array of shape \(2, 3, 8, 8\) and dtype float32$"
+    with pytest.raises(TypeError, match=rf"^plan_conv2d: input_shape must be .*{described}"):
+        fastconv.plan_conv2d(batch, (4, 3, 3, 3))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=rf"^conv2d: stride must be .*{described}"):
+        fastconv.conv2d(batch, batch, None, batch)
+    with pytest.raises(ValueError, match=r"^Sequential: input_dim must be .*, got .{197}\.\.\.$"):
+        models.Sequential([0] * 10_000)
+
+
 def test_messages_of_inherited_methods_begin_with_the_name_of_the_class() -> None:
     class Mine(models.Sequential):
         pass

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastconv._arguments import number
 from fastconv._arrays import NUMBERS, Array, Shape, read, read_bias
-from fastconv._errors import argument_error
+from fastconv._errors import argument_error, shown
 
 ActivationLike: TypeAlias = str | tuple[str, float, float]
 
@@ -55,7 +55,8 @@ def read_activation(value: object) -> Activation | None:
             return Activation(CLIP, low, high)
     names = ", ".join(f'"{name}"' for name in ACTIVATIONS)
     message = (
-        f'activation must be None, {names} or ("clip", low, high) with low <= high, got {value!r}'
+        f'activation must be None, {names} or ("clip", low, high) with low <= high, '
+        f"got {shown(value)}"
     )
     if isinstance(value, (str, tuple, list)):
         raise argument_error(ValueError, message)

@@ -13,8 +13,15 @@ import sys
 from types import CodeType, FrameType, FunctionType
 from typing import Any, TypeVar
 
+import numpy as np
+
 Named = TypeVar("Named", bound=Any)
 Error = TypeVar("Error", bound=Exception)
+
+FEW_ELEMENTS = 8
+"""The largest number of elements of an array that a message shows."""
+LONGEST_SHOWN = 200
+"""The largest number of characters of a refused argument in a message."""
 
 _public: dict[CodeType, FunctionType | type] = {}
 """The functions that messages name, and the classes of the methods, by their code."""
@@ -37,6 +44,14 @@ def argument_error(kind: type[Error], message: str) -> Error:
     """Return an error that begins with the name of what was called from outside of the package."""
     name = _called()
     return kind(message if name is None else f"{name}: {message}")
+
+
+def shown(value: object) -> str:
+    """Write a refused argument as code or, if it is a large array or long, describe or cut it."""
+    if isinstance(value, np.ndarray) and value.size > FEW_ELEMENTS:
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
 def reason(error: Exception) -> str:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from fastconv._arguments import generator, one_of, positive
 from fastconv._arrays import Array
-from fastconv._errors import argument_error, named, reason
+from fastconv._errors import argument_error, named, reason, shown
 from fastconv._files import check_writable, path_of
 from fastconv.layers import class_indices
 from fastconv.training._checkpoint import load_checkpoint, save_checkpoint
@@ -411,9 +411,11 @@ def _optimizer(optimizer: str | Optimizer, param: Mapping[str, float] | None) ->
     rule = OPTIMIZERS.get(str(optimizer).lower())
     if rule is None:
         known = ", ".join(rule.__name__ for rule in OPTIMIZERS.values())
-        raise argument_error(ValueError, f"optimizer must be one of {known}, got {optimizer!r}")
+        raise argument_error(
+            ValueError, f"optimizer must be one of {known}, got {shown(optimizer)}"
+        )
     if not isinstance(param, (Mapping, type(None))):
-        raise argument_error(TypeError, f"optimizer_param must be a mapping, got {param!r}")
+        raise argument_error(TypeError, f"optimizer_param must be a mapping, got {shown(param)}")
     accepted = inspect.signature(rule).parameters
     if unknown := set(param or ()) - set(accepted):
         raise argument_error(
