@@ -25,7 +25,7 @@ from fastconv._arguments import (
 from fastconv._arrays import FLOATS, NUMBERS, Array, Shape, read
 from fastconv._errors import argument_error, named, reason, shown
 from fastconv._files import path_of
-from fastconv._layer import children_of, takes_train_flg, walk
+from fastconv._layer import Base, children_of, takes_train_flg, walk
 from fastconv._text import table
 from fastconv.layers import (
     Affine,
@@ -212,6 +212,8 @@ class Sequential:
         self._shapes |= shapes
         self.output_dim = shapes[name]
         for part in walk(layer):
+            if isinstance(part, Base):
+                part.forget()  # What is left is of the try, not of the user's images.
             if isinstance(part, Dropout) and part.rng is None:
                 part.rng = self.rng
             if isinstance(part, Sequential):
