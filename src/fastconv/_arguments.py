@@ -95,8 +95,10 @@ def number(value: SupportsFloat, name: str, accepted: str = "a number") -> float
             raise TypeError
         return float(value)
     except TypeError:
-        pass
-    raise argument_error(TypeError, f"{name} must be {accepted}, got {shown(value)}")
+        kind: type[Exception] = TypeError
+    except OverflowError:  # An int is beyond the largest float.
+        kind = ValueError
+    raise argument_error(kind, f"{name} must be {accepted}, got {shown(value)}")
 
 
 def generator(seed: Any, name: str = "seed") -> np.random.Generator:
@@ -169,15 +171,12 @@ def array_shape(value: Sequence[int], name: str) -> tuple[int, ...]:
 
 def bools(value: Sequence[bool], name: str, count: int) -> tuple[bool, ...]:
     """Read a sequence of `count` bools."""
-    accepted = f"{name} must be a sequence of {count} bools, got {shown(value)}"
-    if not is_sequence(value):
-        raise argument_error(TypeError, accepted)
-    flags = tuple(value)
-    if not all(isinstance(flag, (bool, np.bool_)) for flag in flags):
-        raise argument_error(TypeError, accepted)
-    if len(flags) != count:
-        raise argument_error(ValueError, accepted)
-    return flags
+    flags: tuple[Any, ...] = tuple(value) if is_sequence(value) else (None,)
+    are_bools = all(isinstance(flag, (bool, np.bool_)) for flag in flags)
+    if are_bools and len(flags) == count:
+        return flags
+    kind = ValueError if are_bools else TypeError
+    raise argument_error(kind, f"{name} must be a sequence of {count} bools, got {shown(value)}")
 
 
 def steps(

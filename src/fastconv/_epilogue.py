@@ -49,10 +49,12 @@ def read_activation(value: object) -> Activation | None:
         return None
     if isinstance(value, str) and value in ACTIVATIONS:
         return ACTIVATIONS[value]
-    if isinstance(value, (tuple, list)) and len(value) == 3 and value[0] == "clip":
-        low, high = (number(bound, "a bound of activation") for bound in value[1:])
-        if low <= high:
-            return Activation(CLIP, low, high)
+    if isinstance(value, (tuple, list)) and len(value) == 3:
+        word, *bounds = value
+        if isinstance(word, str) and word == "clip":
+            low, high = (number(bound, "a bound of activation") for bound in bounds)
+            if low <= high:
+                return Activation(CLIP, low, high)
     names = ", ".join(f'"{name}"' for name in ACTIVATIONS)
     message = (
         f'activation must be None, {names} or ("clip", low, high) with low <= high, '
