@@ -1053,6 +1053,52 @@ def test_messages_above_the_functions_begin_with_the_name() -> None:
         assert_named(call, arguments)
 
 
+RAGGED: Any = [[1.0], [1.0, 2.0]]
+NONE: Any = None
+THREE: Any = 3
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: layers.Flatten().forward(RAGGED), ValueError, "x cannot be made an array"),
+        (lambda: layers.Flatten().forward(NONE), TypeError, "x must be .* got NoneType"),
+        (
+            lambda: layers.Dropout(rng=THREE),
+            TypeError,
+            "rng must be a numpy.random.Generator, got 3",
+        ),
+        (
+            lambda: layers.BatchNormalization([1.0], [0.0], 0.9, RAGGED, [1.0]),
+            ValueError,
+            "running_mean cannot be made an array",
+        ),
+        (
+            lambda: models.load_state_dict(models.Sequential((2,)).affine(2), {"a.weight": RAGGED}),
+            ValueError,
+            "the state_dict: a.weight cannot be made an array",
+        ),
+        (
+            lambda: fastconv.im2col(np.ones((1, 1, 8, 8)), 3, 3, pad=10**8),
+            MemoryError,
+            "Unable to allocate .* shape",
+        ),
+    ],
+)
+def test_messages_of_what_numpy_refuses(
+    call: Callable[[], Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=rf"^\w+: {message}"):
+        call()
+
+
+def test_loss_refuses_a_gradient_that_is_no_number() -> None:
+    last = layers.SoftmaxWithLoss()
+    last.forward(np.ones((2, 3)), [0, 1])
+    with pytest.raises(TypeError, match=r"^SoftmaxWithLoss: dout must be of .* got str$"):
+        last.backward("x")  # type: ignore[arg-type]
+
+
 def test_messages_describe_large_arguments() -> None:
     """A message stays readable when arguments are confused, so that a batch is given as a size."""
     batch = np.ones((2, 3, 8, 8), "f4")

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv._arguments import generator, one_of, positive
-from fastconv._arrays import Array
+from fastconv._arrays import Array, array_of
 from fastconv._errors import argument_error, named, reason, shown
 from fastconv._files import check_writable, path_of
 from fastconv.layers import class_indices
@@ -451,10 +451,7 @@ def _labelled(
 
 
 def _images(x: npt.ArrayLike, name: str) -> Array:
-    try:
-        images = np.asarray(x)
-    except ValueError as error:
-        raise argument_error(ValueError, f"{name} cannot be made an array: {error}") from None
+    images = array_of(x, name)
     if not images.ndim or not len(images):
         raise argument_error(ValueError, f"{name} must hold images, got shape {images.shape}")
     if images.dtype.kind == "f" and not np.isfinite(images).all():
