@@ -25,9 +25,9 @@ LARGEST = {"images": 1 << 19, "columns": 1 << 20, "convolved": 1 << 19, "product
 """Limits for the elements or multiplications of a call: a few MB, and mostly less than 0.1 s."""
 
 
-ACTIVATIONS = [None, "relu", "relu6", "leaky_relu", "hardswish", "hardsigmoid", "sigmoid", "silu"]
-ACTIVATIONS += [("clip", -1.0, 2.5), "tanh"]
-"""Activations of convolutions; the last is none."""
+ACTIVATIONS: list[Any] = [None, "relu", "relu6", "leaky_relu", "hardswish", "hardsigmoid"]
+ACTIVATIONS += ["sigmoid", "silu", ("clip", -1.0, 2.5), "tanh"]
+"""The activations that convolutions are called with. The last one is refused."""
 
 
 class Source(str):

@@ -284,6 +284,8 @@ IMAGES, WEIGHT = np.zeros((1, 2, 5, 5), np.float32), np.zeros((3, 2, 3, 3), np.f
         (ValueError, "with low <= high, got", {"activation": ("clip", np.nan, 1)}),
         (TypeError, "a bound of activation must be a number", {"activation": ("clip", "a", 1)}),
         (TypeError, "activation must be None, .* got 3", {"activation": 3}),
+        (ValueError, "a bound of activation must be", {"activation": ("clip", 0, 10**400)}),
+        (ValueError, "with low <= high, got", {"activation": (np.ones(2), 0, 1)}),
         (
             ValueError,
             r"residual must have the output's shape \(1, 3, 3, 3\), got \(3, 3\)",

@@ -795,8 +795,13 @@ def test_not_enough_memory(train: Train, tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*_: Any) -> None:
         raise MemoryError("no room")
 
+    def fail_by_name(*_: Any) -> None:
+        fastconv.im2col(np.ones((1, 1, 8, 8)), 3, 3, pad=10**8)
+
     monkeypatch.setattr(Sequential, "gradient", fail)
     assert_refused(train("--out", tmp_path), "not enough memory: no room")
+    monkeypatch.setattr(Sequential, "gradient", fail_by_name)
+    assert_refused(train("--out", tmp_path), "not enough memory: Unable to allocate")
     assert names(tmp_path) == []
 
 

@@ -269,6 +269,12 @@ def test_bad_gradients_change_nothing(name: str) -> None:
         optimizer.update(params, {"W1": np.ones((2, 3)), "b1": np.ones(1)})
     with pytest.raises(KeyError, match="b1"):
         optimizer.update(params, {"W1": np.ones((2, 3))})
+    grads: Any = {"W1": np.ones((2, 3)), "b1": [1, 1, 1]}
+    with pytest.raises(TypeError, match=r"gradient of b1 must be an array of numbers, got \[1"):
+        optimizer.update(params, grads)
+    whole = {**params, "b1": np.ones(3, int)}
+    with pytest.raises(TypeError, match=r"b1 must be an array of floats, got array\(\[1"):
+        optimizer.update(whole, {**params})
     assert optimizer.iter == 0
     for array in params.values():
         np.testing.assert_array_equal(array, 1)

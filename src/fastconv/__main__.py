@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import fastconv
 from fastconv._commands import demo, filter, train
 from fastconv._commands.shared import CommandError
+from fastconv._errors import without_name
 
 __all__ = ["main"]
 
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CommandError as error:
         message = str(error)
     except MemoryError as error:
-        message = f"not enough memory: {error}"
+        message = f"not enough memory: {without_name(error)}"
     print(f"fastconv {args.command}: error: {message}", file=sys.stderr)
     return 2
 

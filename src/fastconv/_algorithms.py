@@ -23,10 +23,10 @@ from fastconv._memory import RECYCLED_BYTES, new_array
 from fastconv._problem import Kind, Problem
 
 FLOAT32_PIXELS = 1 << 18
-"""Gradients that are computed in float32 together, on their way to float16."""
+"""The number of pixels whose float16 gradients are computed together in float32, in 1 MiB."""
 
 GAIN = 1.07
-"""How many times faster than the direct kernel tiles must be expected to be, for "auto"."""
+"""The factor by which tiles must be expected to be faster for "auto" to prefer them."""
 
 
 class Algorithm(Protocol):
@@ -118,13 +118,13 @@ class Cost:
     """What tiles cost, in multiplications of the direct kernel, as `docs/winograd.md` fits it."""
 
     product: float
-    """A product at one position of a tile."""
+    """The cost of a product at one position of a tile."""
     pixels: int
-    """A tile's pixels cost as much as this many more filters,"""
+    """The number of additional filters that cost as much as the transform of a tile's pixels."""
     outputs: int
-    """its outputs as this many more channels,"""
+    """The number of additional channels that cost as much as the transform of a tile's outputs."""
     weights: int
-    """and a filter's weights as this many more tiles."""
+    """The number of additional tiles that cost as much as the transform of a filter's weights."""
 
 
 @dataclass(frozen=True)

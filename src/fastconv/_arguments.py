@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv import _window
-from fastconv._errors import argument_error
+from fastconv._errors import argument_error, shown
 from fastconv._window import PAD_MODES, Pads, Pair, Window
 
 IntPair: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | npt.NDArray[np.integer[Any]]
@@ -46,7 +46,7 @@ def _pair(value: IntPair, name: str, least: int, accepted: str) -> Pair:
     else:
         numbers = (_integer(value, name, accepted),) * 2
     if len(numbers) != 2 or min(numbers) < least:
-        raise argument_error(ValueError, f"{name} must be {accepted}, got {value!r}")
+        raise argument_error(ValueError, f"{name} must be {accepted}, got {shown(value)}")
     return numbers[0], numbers[1]
 
 
@@ -56,7 +56,7 @@ def positive(value: SupportsIndex, name: str) -> int:
         return value
     number = _integer(value, name, "a positive int")
     if number < 1:
-        raise argument_error(ValueError, f"{name} must be a positive int, got {value!r}")
+        raise argument_error(ValueError, f"{name} must be a positive int, got {shown(value)}")
     return number
 
 
@@ -72,7 +72,7 @@ def _padding(value: Padding, name: str) -> Pads:
     )
     if isinstance(value, str):
         if value not in ("valid", "same"):
-            raise argument_error(ValueError, f"{name} must be {accepted}, got {value!r}")
+            raise argument_error(ValueError, f"{name} must be {accepted}, got {shown(value)}")
         return str(value)
     sides: list[tuple[int, ...]]
     values: Any = value
@@ -83,7 +83,7 @@ def _padding(value: Padding, name: str) -> Pads:
     else:
         sides = [(n, n) for n in integers(value, name, accepted)]
     if len(sides) != 2 or any(len(side) != 2 or min(side) < 0 for side in sides):
-        raise argument_error(ValueError, f"{name} must be {accepted}, got {value!r}")
+        raise argument_error(ValueError, f"{name} must be {accepted}, got {shown(value)}")
     (top, bottom), (left, right) = sides
     return (top, bottom), (left, right)
 
@@ -95,8 +95,10 @@ def number(value: SupportsFloat, name: str, accepted: str = "a number") -> float
             raise TypeError
         return float(value)
     except TypeError:
-        pass
-    raise argument_error(TypeError, f"{name} must be {accepted}, got {value!r}")
+        kind: type[Exception] = TypeError
+    except OverflowError:  # An int is beyond the largest float.
+        kind = ValueError
+    raise argument_error(kind, f"{name} must be {accepted}, got {shown(value)}")
 
 
 def generator(seed: Any, name: str = "seed") -> np.random.Generator:
@@ -106,7 +108,7 @@ def generator(seed: Any, name: str = "seed") -> np.random.Generator:
     except (TypeError, ValueError):
         kind = ValueError if isinstance(seed, SupportsIndex) else TypeError
     accepted = "a non-negative int or a numpy.random.Generator"
-    raise argument_error(kind, f"{name} must be {accepted}, got {seed!r}")
+    raise argument_error(kind, f"{name} must be {accepted}, got {shown(seed)}")
 
 
 def is_sequence(value: Any) -> bool:
@@ -123,15 +125,15 @@ def integers(values: Any, name: str, accepted: str) -> tuple[int, ...]:
     return tuple([v if type(v) is int else _integer(v, name, accepted, values) for v in values])
 
 
-def _integer(value: Any, name: str, accepted: str, shown: Any = None) -> int:
+def _integer(value: Any, name: str, accepted: str, whole: Any = None) -> int:
     """Convert to int what is an integer: neither a float, even 1.0, nor a bool."""
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
         return operator.index(value)
     except TypeError:
-        shown = value if shown is None else shown
-        raise argument_error(TypeError, f"{name} must be {accepted}, got {shown!r}") from None
+        given = value if whole is None else whole
+        raise argument_error(TypeError, f"{name} must be {accepted}, got {shown(given)}") from None
 
 
 def one_of(value: str, name: str, choices: tuple[str, ...]) -> str:
@@ -140,7 +142,7 @@ def one_of(value: str, name: str, choices: tuple[str, ...]) -> str:
         return value
     kind = ValueError if isinstance(value, str) else TypeError
     raise argument_error(
-        kind, f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}"
+        kind, f"{name} must be one of {', '.join(map(repr, choices))}, got {shown(value)}"
     )
 
 
@@ -148,11 +150,11 @@ def image_shape(value: Sequence[int], name: str, ndim: int) -> tuple[int, ...]:
     """Read a shape of positive ints, of which only a batch, the first of four, may be 0."""
     accepted = "a sequence of positive ints"
     if not is_sequence(value):
-        raise argument_error(TypeError, f"{name} must be {accepted}, got {value!r}")
+        raise argument_error(TypeError, f"{name} must be {accepted}, got {shown(value)}")
     shape = integers(value, name, accepted)
     if len(shape) != ndim or min(shape) < 0 or 0 in shape[-3:]:
         raise argument_error(
-            ValueError, f"{name} must be {accepted} and of length {ndim}, got {value!r}"
+            ValueError, f"{name} must be {accepted} and of length {ndim}, got {shown(value)}"
         )
     return shape
 
@@ -160,24 +162,21 @@ def image_shape(value: Sequence[int], name: str, ndim: int) -> tuple[int, ...]:
 def array_shape(value: Sequence[int], name: str) -> tuple[int, ...]:
     """Read a shape of any length, of ints that are not negative."""
     if not is_sequence(value):
-        raise argument_error(TypeError, f"{name} must be a sequence of ints, got {value!r}")
+        raise argument_error(TypeError, f"{name} must be a sequence of ints, got {shown(value)}")
     shape = integers(value, name, "a sequence of ints")
     if min(shape, default=0) < 0:
-        raise argument_error(ValueError, f"{name} must not have negative sizes, got {value!r}")
+        raise argument_error(ValueError, f"{name} must not have negative sizes, got {shown(value)}")
     return shape
 
 
 def bools(value: Sequence[bool], name: str, count: int) -> tuple[bool, ...]:
     """Read a sequence of `count` bools."""
-    accepted = f"{name} must be a sequence of {count} bools, got {value!r}"
-    if not is_sequence(value):
-        raise argument_error(TypeError, accepted)
-    flags = tuple(value)
-    if not all(isinstance(flag, (bool, np.bool_)) for flag in flags):
-        raise argument_error(TypeError, accepted)
-    if len(flags) != count:
-        raise argument_error(ValueError, accepted)
-    return flags
+    flags: tuple[Any, ...] = tuple(value) if is_sequence(value) else (None,)
+    are_bools = all(isinstance(flag, (bool, np.bool_)) for flag in flags)
+    if are_bools and len(flags) == count:
+        return flags
+    kind = ValueError if are_bools else TypeError
+    raise argument_error(kind, f"{name} must be a sequence of {count} bools, got {shown(value)}")
 
 
 def steps(
@@ -272,7 +271,8 @@ def unpooled_size(
         if tuple(batch) != shape[:-2]:
             raise argument_error(
                 ValueError,
-                f"output_size must begin with {shape[:-2]} as the input does, got {output_size!r}",
+                f"output_size must begin with {shape[:-2]} as the input does, got "
+                f"{shown(output_size)}",
             )
         output_size = h, w
     return pair(output_size, "output_size")

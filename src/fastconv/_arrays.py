@@ -29,7 +29,7 @@ _NAMES = {FLOATS: "float16, float32, float64", INTEGERS: "integers", BOOL: "bool
 
 def read(value: npt.ArrayLike, name: str, accepted: frozenset[str]) -> Array:
     """Convert `value` to an array, and raise a TypeError unless its dtype is accepted."""
-    array = value if type(value) is np.ndarray else _converted(value, name)
+    array = value if type(value) is np.ndarray else array_of(value, name)
     if array.dtype.char not in accepted:
         names = ", ".join(text for chars, text in _NAMES.items() if chars <= accepted)
         _refuse(value, array, f"{name} must be of {names}")
@@ -38,7 +38,7 @@ def read(value: npt.ArrayLike, name: str, accepted: frozenset[str]) -> Array:
 
 def read_movable(value: npt.ArrayLike, name: str) -> Array:
     """Convert `value` to an array, and refuse elements that hold Python objects or nothing."""
-    array = value if type(value) is np.ndarray else _converted(value, name)
+    array = value if type(value) is np.ndarray else array_of(value, name)
     dtype = array.dtype
     if dtype.char in NUMBERS:
         return array
@@ -48,7 +48,8 @@ def read_movable(value: npt.ArrayLike, name: str) -> Array:
     return array
 
 
-def _converted(value: npt.ArrayLike, name: str) -> Array:
+def array_of(value: npt.ArrayLike, name: str) -> Array:
+    """Convert `value` to an array of any dtype."""
     try:
         return np.asarray(value)
     except ValueError as error:  # NumPy refuses nested sequences of different lengths.

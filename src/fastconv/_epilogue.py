@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from fastconv._arguments import number
 from fastconv._arrays import NUMBERS, Array, Shape, read, read_bias
-from fastconv._errors import argument_error
+from fastconv._errors import argument_error, shown
 
-ActivationName: TypeAlias = Literal[
-    "relu", "relu6", "leaky_relu", "hardswish", "hardsigmoid", "sigmoid", "silu"
-]
-ActivationLike: TypeAlias = ActivationName | tuple[Literal["clip"], float, float]
+ActivationLike: TypeAlias = str | tuple[str, float, float]
 
 
 class Activation(NamedTuple):
@@ -52,13 +49,16 @@ def read_activation(value: object) -> Activation | None:
         return None
     if isinstance(value, str) and value in ACTIVATIONS:
         return ACTIVATIONS[value]
-    if isinstance(value, (tuple, list)) and len(value) == 3 and value[0] == "clip":
-        low, high = (number(bound, "a bound of activation") for bound in value[1:])
-        if low <= high:
-            return Activation(CLIP, low, high)
+    if isinstance(value, (tuple, list)) and len(value) == 3:
+        word, *bounds = value
+        if isinstance(word, str) and word == "clip":
+            low, high = (number(bound, "a bound of activation") for bound in bounds)
+            if low <= high:
+                return Activation(CLIP, low, high)
     names = ", ".join(f'"{name}"' for name in ACTIVATIONS)
     message = (
-        f'activation must be None, {names} or ("clip", low, high) with low <= high, got {value!r}'
+        f'activation must be None, {names} or ("clip", low, high) with low <= high, '
+        f"got {shown(value)}"
     )
     if isinstance(value, (str, tuple, list)):
         raise argument_error(ValueError, message)

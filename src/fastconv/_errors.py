@@ -13,22 +13,30 @@ import sys
 from types import CodeType, FrameType, FunctionType
 from typing import Any, TypeVar
 
+import numpy as np
+
 Named = TypeVar("Named", bound=Any)
 Error = TypeVar("Error", bound=Exception)
 
-_names: dict[CodeType, str] = {}
-"""The name that messages show, by the code of a function or of a method."""
+FEW_ELEMENTS = 8
+"""The largest number of elements of an array that a message shows."""
+LONGEST_SHOWN = 200
+"""The largest number of characters of a refused argument in a message."""
+
+_public: dict[CodeType, FunctionType | type] = {}
+"""The functions that messages name, and the classes of the methods, by their code."""
 
 
 def named(public: Named) -> Named:
     """Make errors begin with the name of a function or, in all methods of a class, of the class.
 
-    This decorator returns what it is given.
+    A method that another class inherits is called by the name of that class, which is the one that
+    the user knows. This decorator returns what it is given.
     """
     functions = vars(public).values() if isinstance(public, type) else (public,)
     for function in functions:
         if isinstance(function, FunctionType):
-            _names[function.__code__] = public.__name__
+            _public[function.__code__] = public
     return public
 
 
@@ -36,6 +44,14 @@ def argument_error(kind: type[Error], message: str) -> Error:
     """Return an error that begins with the name of what was called from outside of the package."""
     name = _called()
     return kind(message if name is None else f"{name}: {message}")
+
+
+def shown(value: object) -> str:
+    """Write a refused argument as code or, if it is a large array or long, describe or cut it."""
+    if isinstance(value, np.ndarray) and value.size > FEW_ELEMENTS:
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
 def reason(error: Exception) -> str:
@@ -49,7 +65,8 @@ def reason(error: Exception) -> str:
 def without_name(error: Exception) -> str:
     """Return the message of an error for readers who have called no function, but a command."""
     name, found, message = str(error).partition(": ")
-    return message if found and name in _names.values() else str(error)
+    known = {public.__name__ for public in _public.values()}
+    return message if found and name in known else str(error)
 
 
 def _called() -> str | None:
@@ -57,7 +74,11 @@ def _called() -> str | None:
     name = None
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and _is_ours(frame):
-        name = _names.get(frame.f_code, name)
+        public = _public.get(frame.f_code)
+        if public is not None:
+            instance = frame.f_locals.get("self")
+            inherits = isinstance(public, type) and isinstance(instance, public)
+            name = (type(instance) if inherits else public).__name__
         frame = frame.f_back
     return name
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from fastconv._errors import argument_error
+from fastconv._errors import argument_error, shown
 
 __all__ = ["check_writable", "path_of", "replacing"]
 
@@ -21,7 +21,7 @@ def path_of(value: str | os.PathLike[str], name: str) -> str:
     try:
         return os.fsdecode(value)
     except TypeError:
-        raise argument_error(TypeError, f"{name} must be a path, got {value!r}") from None
+        raise argument_error(TypeError, f"{name} must be a path, got {shown(value)}") from None
 
 
 @contextlib.contextmanager
@@ -111,5 +111,6 @@ def _called(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename, error.filename2 = str(target), None
+        error.filename = str(target)
+        del error.filename2  # With None, the message would end in "-> None".
         raise

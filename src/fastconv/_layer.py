@@ -46,6 +46,10 @@ class Base:
             parts.append(text if by_position and name not in ARRAYS else f"{name}={text}")
         return f"{type(self).__name__}({', '.join(parts)})"
 
+    def forget(self) -> None:
+        """Drop what the two passes have left, so that `backward` needs another `forward`."""
+        vars(self).update(dict.fromkeys(vars(self).keys() & set(self._transient)))
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave the last batch out of pickles and copies: it is often larger than the layer."""
         state = dict(vars(self))

@@ -31,7 +31,10 @@ def _large_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[An
         raise argument_error(ValueError, f"the result is too large: shape {shape} of {dtype}")
     if 0 in shape or prod(shape) * dtype.itemsize < RECYCLED_BYTES:
         return np.empty(shape, dtype)
-    array: npt.NDArray[Any] = memory.empty(shape, dtype)
+    try:
+        array: npt.NDArray[Any] = memory.empty(shape, dtype)
+    except MemoryError as error:
+        raise argument_error(MemoryError, str(error) or f"no memory for {shape}") from None
     return array
 
 

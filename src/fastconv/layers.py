@@ -30,8 +30,9 @@ from fastconv._arrays import (
     Shape,
     batch_shape,
     read,
+    read_movable,
 )
-from fastconv._errors import argument_error
+from fastconv._errors import argument_error, shown
 from fastconv._layer import (
     Base,
     check_gradient,
@@ -100,7 +101,8 @@ class Convolution(Base):
     dilation : int or pair of int, default 1
         Step between the taps of a window.
     groups : int, default 1
-        The channels and the filters are cut into so many groups, each of which sees only its own.
+        Number of groups into which channels and filters are divided. The filters of a group see
+        the channels of that group only.
     pad_mode : {"constant", "edge", "reflect", "symmetric", "wrap"}, default "constant"
         What padding shows, as in `numpy.pad`.
 
@@ -258,13 +260,14 @@ class Flatten(Base):
 
     def forward(self, x: npt.ArrayLike) -> Array:
         """Reshape (N, ...) to (N, D)."""
-        array = np.asarray(x)
+        array = read_movable(x, "x")
+        rows = _rows(array)
         self.original_x_shape = array.shape
-        return _rows(array)
+        return rows
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Give the gradient the input's shape."""
-        shape, grads = saved(self.original_x_shape, self), np.asarray(dout)
+        shape, grads = saved(self.original_x_shape, self), read_movable(dout, "dout")
         check_gradient(grads, (shape[0], prod(shape[1:])))
         return grads.reshape(shape)
 
@@ -507,6 +510,10 @@ class Dropout(Base):
             raise argument_error(
                 ValueError, f"dropout_ratio must be from 0 to 1, got {dropout_ratio}"
             )
+        if rng is not None and not callable(getattr(rng, "random", None)):
+            raise argument_error(
+                TypeError, f"rng must be a numpy.random.Generator, got {shown(rng)}"
+            )
         self.inverted = bool(inverted)
         self.rng = rng
         self.mask: Array | float | None = None
@@ -585,8 +592,10 @@ class BatchNormalization(Base):
         if not 0 <= self.eps < inf:
             raise argument_error(ValueError, f"eps must be a number from 0 on, got {eps}")
         self.gamma, self.beta = floats(gamma, "gamma"), floats(beta, "beta")
-        self.running_mean = None if running_mean is None else np.asarray(running_mean)
-        self.running_var = None if running_var is None else np.asarray(running_var)
+        self.running_mean, self.running_var = (
+            None if running is None else floats(running, name)
+            for running, name in ((running_mean, "running_mean"), (running_var, "running_var"))
+        )
         self.normalized: Array | None = None  # (N, D, pixels)
         self.std: Array | None = None  # (D, 1)
         self.of_batch = True  # whether it was normalised with the batch's mean and variance
@@ -806,6 +815,7 @@ class SoftmaxWithLoss(Base):
     def backward(self, dout: float = 1) -> Array:
         """Return the gradient of the scores."""
         y, labels = saved(self.y, self), saved(self.t, self)
+        read(dout, "dout", NUMBERS)
         grads = y.copy()
         grads[np.arange(len(labels)), labels] -= 1
         grads *= dout / len(labels)

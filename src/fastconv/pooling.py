@@ -67,11 +67,11 @@ def max_pool2d(
 def max_pool2d(
     input: npt.ArrayLike,
     kernel_size: IntPair,
-    stride: IntPair | None,
-    padding: Padding,
-    dilation: IntPair,
-    ceil_mode: bool,
-    return_indices: bool,
+    stride: IntPair | None = ...,
+    padding: Padding = ...,
+    dilation: IntPair = ...,
+    ceil_mode: bool = ...,
+    return_indices: bool = ...,
     *,
     out: Array | None = ...,
 ) -> Array | tuple[Array, npt.NDArray[np.int64]]: ...

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from fastconv._arguments import Padding, generator, number, positive
 from fastconv._arrays import NUMBERS, Array, read
-from fastconv._errors import argument_error, named
+from fastconv._errors import argument_error, named, shown
 from fastconv._filter_bank import FILTERS, as_pixels, convolve, response_as_pixels
 from fastconv.layers import Convolution
 from fastconv.models import Sequential
@@ -455,7 +455,9 @@ def show_history(history: Iterable[Any]) -> Figure:
     """
     names = ("epoch", "train_loss", "train_acc", "test_acc")
     if not isinstance(history, Iterable):
-        raise argument_error(TypeError, f"history must be a sequence of epochs, got {history!r}")
+        raise argument_error(
+            TypeError, f"history must be a sequence of epochs, got {shown(history)}"
+        )
     rows = [[_measured(i, record, name) for name in names] for i, record in enumerate(history)]
     if not rows:
         raise argument_error(ValueError, "history has no epochs")
@@ -492,7 +494,7 @@ def _place(name: str, value: SupportsIndex, size: int) -> int:
     try:
         place = operator.index(value)
     except TypeError:
-        raise argument_error(TypeError, f"{name} must be an int, got {value!r}") from None
+        raise argument_error(TypeError, f"{name} must be an int, got {shown(value)}") from None
     if not 0 <= place < size:
         raise argument_error(ValueError, f"{name} must be from 0 to {size - 1}, got {place}")
     return place
@@ -502,7 +504,7 @@ def _check_titles(titles: Sequence[object], count: int, what: str) -> None:
     try:
         number_of_titles = len(titles)
     except TypeError:
-        raise argument_error(TypeError, f"titles must be a sequence, got {titles!r}") from None
+        raise argument_error(TypeError, f"titles must be a sequence, got {shown(titles)}") from None
     if number_of_titles not in (0, count):
         raise argument_error(ValueError, f"got {number_of_titles} titles for {count} {what}")
 
@@ -533,7 +535,7 @@ def _measured(place: int, record: Any, name: str) -> float:
         value = record[name] if isinstance(record, Mapping) else getattr(record, name)
     except (KeyError, AttributeError):
         raise argument_error(
-            ValueError, f"history[{place}] has no {name}, got {record!r}"
+            ValueError, f"history[{place}] has no {name}, got {shown(record)}"
         ) from None
     return math.nan if value is None else number(value, f"history[{place}]: {name}")
 

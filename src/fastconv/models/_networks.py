@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv._arguments import number, positive
-from fastconv._errors import argument_error, named
+from fastconv._errors import argument_error, named, shown
 from fastconv.layers import (
     AveragePooling,
     Dropout,
@@ -299,7 +299,7 @@ class VGG(Sequential):
         if depth not in tuple(VGG_CONVOLUTIONS):
             raise argument_error(
                 ValueError,
-                f"depth must be one of {', '.join(map(str, VGG_CONVOLUTIONS))}, got {depth!r}",
+                f"depth must be one of {', '.join(map(str, VGG_CONVOLUTIONS))}, got {shown(depth)}",
             )
         super().__init__(input_dim, dtype=dtype, seed=seed)
         for convolutions, filters in zip(VGG_CONVOLUTIONS[depth], (64, 128, 256, 512, 512)):
@@ -316,7 +316,7 @@ def _conv_param(
 ) -> tuple[int, int, int, int]:
     """Read the textbook's description of a convolution: filters, size, stride, padding."""
     if not isinstance(param, (Mapping, type(None))):
-        raise argument_error(TypeError, f"a conv_param must be a mapping, got {param!r}")
+        raise argument_error(TypeError, f"a conv_param must be a mapping, got {shown(param)}")
     known = {"filter_num": filter_num, "filter_size": filter_size, "stride": 1, "pad": pad}
     if unknown := set(param or ()) - set(known):
         raise argument_error(

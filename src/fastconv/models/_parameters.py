@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._arrays import NUMBERS, Array, Shape, read
+from fastconv._arrays import NUMBERS, Array, Shape, array_of, read
 from fastconv._errors import argument_error, named
 from fastconv.layers import Layer
 
@@ -93,7 +93,7 @@ class Parameters(MutableMapping[str, Array]):
 
 def assign(to: Parameters, values: Mapping[str, npt.ArrayLike], source: str) -> None:
     """Set all of a network's arrays, or raise a ValueError before any is changed."""
-    arrays = {str(name): _array(value, name, source) for name, value in values.items()}
+    arrays = {str(name): array_of(value, f"{source}: {name}") for name, value in values.items()}
     check_names(to, arrays.keys(), source)
     for name, array in arrays.items():
         check_array(to, name, array, source)
@@ -106,14 +106,6 @@ def assign(to: Parameters, values: Mapping[str, npt.ArrayLike], source: str) -> 
             )
     for name, array in arrays.items():
         to[name] = array
-
-
-def _array(value: npt.ArrayLike, name: str, source: str) -> Array:
-    try:
-        return np.asarray(value)
-    except ValueError as error:
-        message = f"{source}: {name} cannot be made an array: {error}"
-        raise argument_error(ValueError, message) from None
 
 
 def check_names(to: Parameters, names: Collection[str], source: str) -> None:

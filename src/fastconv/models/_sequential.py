@@ -23,9 +23,9 @@ from fastconv._arguments import (
     positive,
 )
 from fastconv._arrays import FLOATS, NUMBERS, Array, Shape, read
-from fastconv._errors import argument_error, named, reason
+from fastconv._errors import argument_error, named, reason, shown
 from fastconv._files import path_of
-from fastconv._layer import children_of, takes_train_flg, walk
+from fastconv._layer import Base, children_of, takes_train_flg, walk
 from fastconv._text import table
 from fastconv.layers import (
     Affine,
@@ -110,12 +110,12 @@ class Sequential:
     ) -> None:
         if not is_sequence(input_dim):
             raise argument_error(
-                TypeError, f"input_dim must be a sequence of positive ints, got {input_dim!r}"
+                TypeError, f"input_dim must be a sequence of positive ints, got {shown(input_dim)}"
             )
         self.input_dim = integers(input_dim, "input_dim", "a sequence of positive ints")
         if not self.input_dim or min(self.input_dim) < 1:
             raise argument_error(
-                ValueError, f"input_dim must be a sequence of positive ints, got {input_dim}"
+                ValueError, f"input_dim must be a sequence of positive ints, got {shown(input_dim)}"
             )
         self.output_dim = self.input_dim
         self.dtype = _float_dtype(dtype)
@@ -133,7 +133,7 @@ class Sequential:
         self._switched: set[str] = set()
         """The names of the layers that are told whether they are being trained."""
         if not isinstance(layers, Iterable):
-            raise argument_error(TypeError, f"layers must be several layers, got {layers!r}")
+            raise argument_error(TypeError, f"layers must be several layers, got {shown(layers)}")
         self.add(*layers)
 
     def __repr__(self) -> str:
@@ -192,7 +192,8 @@ class Sequential:
         has_both = all(callable(getattr(layer, name, None)) for name in ("forward", "backward"))
         if isinstance(layer, type) or not has_both:
             raise argument_error(
-                TypeError, f"a layer must be an object with forward and backward, got {layer!r}"
+                TypeError,
+                f"a layer must be an object with forward and backward, got {shown(layer)}",
             )
         kind = _kind(layer)
         name = f"{kind}{1 + sum(_kind(other) == kind for other in self.layers.values())}"
@@ -211,6 +212,8 @@ class Sequential:
         self._shapes |= shapes
         self.output_dim = shapes[name]
         for part in walk(layer):
+            if isinstance(part, Base):
+                part.forget()  # What is left is of the try, not of the user's images.
             if isinstance(part, Dropout) and part.rng is None:
                 part.rng = self.rng
             if isinstance(part, Sequential):

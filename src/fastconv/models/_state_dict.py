@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from itertools import zip_longest
 from typing import NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 
-from fastconv._arrays import Array, Shape
+from fastconv._arrays import Array, Shape, array_of
 from fastconv._errors import argument_error, named
 from fastconv._text import table
 from fastconv.layers import Affine
@@ -136,7 +135,8 @@ def _modules(state_dict: Mapping[str, npt.ArrayLike]) -> list[dict[str, _Theirs]
     for name, value in zip(map(str, state_dict), state_dict.values()):
         module, _, role = name.rpartition(".")
         if role != IGNORED:
-            modules.setdefault(module, {})[role] = _Theirs(name, np.asarray(value))
+            array = array_of(value, f"the state_dict: {name}")
+            modules.setdefault(module, {})[role] = _Theirs(name, array)
     return list(modules.values())
 
 

@@ -116,9 +116,8 @@ def _bit_generators(trainer: Trainer) -> list[Any]:
     """List what training draws random numbers from: the order of images, weights, dropout."""
     of_network = generators_of(trainer.network)
     found = {id(rng): rng.bit_generator for rng in (trainer.rng, *of_network)}
-    if (
-        getattr(trainer.network, "rng", None) is None
-    ):  # Such networks draw from NumPy's global generator.
+    if getattr(trainer.network, "rng", None) is None:
+        # Networks without a generator of their own draw from NumPy's global one.
         return [*found.values(), np.random.get_bit_generator()]  # type: ignore[attr-defined]
     return list(found.values())
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastconv._arguments import number
 from fastconv._arrays import Array
-from fastconv._errors import argument_error, named
+from fastconv._errors import argument_error, named, shown
 
 __all__ = ["OPTIMIZERS", "SGD", "AdaGrad", "Adam", "Momentum", "Optimizer", "RMSprop"]
 
@@ -78,7 +78,8 @@ class Optimizer(ABC):
         KeyError
             If there is no gradient for a parameter.
         TypeError
-            If parameters or gradients are no mapping.
+            If parameters are no mapping of names to arrays of floats, or gradients none to arrays
+            of numbers.
         ValueError
             If a gradient, or what was kept for a parameter, is of another shape; nothing is then
             changed.
@@ -98,8 +99,10 @@ class Optimizer(ABC):
                 kind = type(mapping).__name__
                 raise argument_error(TypeError, f"{what} must map names to arrays, got {kind}")
         for name, param in params.items():
+            _check_array(name, param, "f")
             if name not in grads:
                 raise argument_error(KeyError, f"there is no gradient of {name}")
+            _check_array(f"the gradient of {name}", grads[name], "fiub")
             kept = [("what is kept for", of[name]) for of in self.kept.values() if name in of]
             for what, array in [("the gradient of", grads[name]), *kept]:
                 if array.shape != param.shape:
@@ -120,6 +123,13 @@ class Optimizer(ABC):
     @abstractmethod
     def _update(self, param: Array, grad: Array, *kept: Array) -> None:
         """Change flat pieces of a parameter and of what is kept for it, in place."""
+
+
+def _check_array(what: str, array: object, kinds: str) -> None:
+    """Raise a TypeError unless something is an array of some of NumPy's kinds of numbers."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
+        numbers = "floats" if kinds == "f" else "numbers"
+        raise argument_error(TypeError, f"{what} must be an array of {numbers}, got {shown(array)}")
 
 
 def kept_dtype(param: Array) -> np.dtype[Any]:

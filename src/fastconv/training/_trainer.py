@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv._arguments import generator, one_of, positive
-from fastconv._arrays import Array
-from fastconv._errors import argument_error, named, reason
+from fastconv._arrays import Array, array_of
+from fastconv._errors import argument_error, named, reason, shown
 from fastconv._files import check_writable, path_of
 from fastconv.layers import class_indices
 from fastconv.training._checkpoint import load_checkpoint, save_checkpoint
@@ -411,9 +411,11 @@ def _optimizer(optimizer: str | Optimizer, param: Mapping[str, float] | None) ->
     rule = OPTIMIZERS.get(str(optimizer).lower())
     if rule is None:
         known = ", ".join(rule.__name__ for rule in OPTIMIZERS.values())
-        raise argument_error(ValueError, f"optimizer must be one of {known}, got {optimizer!r}")
+        raise argument_error(
+            ValueError, f"optimizer must be one of {known}, got {shown(optimizer)}"
+        )
     if not isinstance(param, (Mapping, type(None))):
-        raise argument_error(TypeError, f"optimizer_param must be a mapping, got {param!r}")
+        raise argument_error(TypeError, f"optimizer_param must be a mapping, got {shown(param)}")
     accepted = inspect.signature(rule).parameters
     if unknown := set(param or ()) - set(accepted):
         raise argument_error(
@@ -449,10 +451,7 @@ def _labelled(
 
 
 def _images(x: npt.ArrayLike, name: str) -> Array:
-    try:
-        images = np.asarray(x)
-    except ValueError as error:
-        raise argument_error(ValueError, f"{name} cannot be made an array: {error}") from None
+    images = array_of(x, name)
     if not images.ndim or not len(images):
         raise argument_error(ValueError, f"{name} must hold images, got shape {images.shape}")
     if images.dtype.kind == "f" and not np.isfinite(images).all():
