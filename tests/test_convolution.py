@@ -27,6 +27,7 @@ from helpers import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.lib.stride_tricks import as_strided
 from scipy import ndimage, signal
 
 import fastconv
@@ -440,6 +441,18 @@ def test_conv_transpose2d(level: str, window: dict[str, Any], filters: int, grou
     with guarded(expected.shape, "f4") as out:
         assert fastconv.conv_transpose2d(images, weight, bias, **window, out=out) is out
         assert_same(out, expected)
+
+
+@pytest.mark.parametrize("step", [-3, 0, 1, 2, 60])
+def test_steps_between_single_columns_mean_nothing(level: str, step: int) -> None:
+    """NumPy calls an array of one column contiguous whatever the stride of that axis is."""
+    images, weight = integer_values((1, 4, 1, 1)), integer_values((4, 3, 5, 1), seed=1)
+    expected = reference.conv_transpose2d(images, weight).astype("f4")
+    with guarded((1, 3, 5), "f4") as memory:
+        out = as_strided(memory, (1, 3, 5, 1), (*memory.strides, step * memory.itemsize))
+        assert out.flags.c_contiguous
+        fastconv.conv_transpose2d(images, weight, out=out)
+        assert_same(memory[..., None], expected)
 
 
 @every_split
