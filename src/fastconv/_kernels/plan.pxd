@@ -106,6 +106,7 @@ cdef struct Plan:
     Part *parts
     Source reading
     bint planar  # Lanes are pixels,
+    bint plane_tiles  # `correlate_plane` computes the outputs of one channel, which are not cut along w,
     bint whole_planes  # all outputs of a channel are computed at once,
     bint framed  # and the padding of all channels is the same zeros.
     bint folds  # Outputs lie in the padding, and are added to the pixels that it shows.
@@ -324,9 +325,9 @@ cdef inline double block_bytes(const Plan *plan) noexcept nogil:
 # ---- layouts -----------------------------------------------------------------------------------
 
 cdef inline Py_ssize_t row_pitch(const Plan *plan, Py_ssize_t columns) noexcept nogil:
-    """Sums from one row of outputs to the next: whole vectors, if lanes are pixels."""
+    """Sums from one row of outputs to the next: whole vectors, if `correlate` computes them."""
     cdef Py_ssize_t lanes = plan.problem.tiles.lanes
-    return ceil_div(columns, lanes) * lanes if plan.planar else columns
+    return ceil_div(columns, lanes) * lanes if plan.planar and not plan.plane_tiles else columns
 
 
 cdef inline void lay_out_source(Plan *plan) noexcept:
@@ -489,10 +490,14 @@ cdef inline void finish_plan(Plan *plan, int threads) noexcept:
     plan.threads = useful_threads(plan.moved, threads)
     cut_outputs(plan)
     choose_images(plan)
-    plan.whole_planes = (
+    # The number of threads decides whether planes are cut, but not in which order sums are taken.
+    plan.plane_tiles = (
         plan.planar and plan.reading == IN_BAND and not plan.folds and plan.band.channels == 1
         and plan.band.h.size == rows_of(plan) and plan.band.w.size == columns_of(plan)
-        and problem.batch * problem.groups >= 2 * plan.threads and fits_plane_tile(plan)
+        and fits_plane_tile(plan)
+    )
+    plan.whole_planes = (
+        plan.plane_tiles and problem.batch * problem.groups >= 2 * plan.threads
     )
     plan.framed = plan.whole_planes and has_frame(&plan.band)
     cut_filters(plan)
