@@ -105,10 +105,11 @@ cdef struct Plan:
     Band band
     Part *parts
     Source reading
-    bint planar  # Lanes are pixels,
-    bint plane_tiles  # `correlate_plane` computes the outputs of one channel, which are not cut along w,
-    bint whole_planes  # all outputs of a channel are computed at once,
-    bint framed  # and the padding of all channels is the same zeros.
+    bint planar  # Lanes are pixels.
+    # `correlate_plane` computes all outputs of the only channel of a group, or some rows of them.
+    bint plane_tiles
+    bint whole_planes  # An item is all outputs of one channel.
+    bint framed  # Planes are whole, and the padding of all of them is the same zeros.
     bint folds  # Outputs lie in the padding, and are added to the pixels that it shows.
     Py_ssize_t images  # Images of an item.
     Py_ssize_t block, blocks  # Filters of a block of packed weights; blocks of a group.
