@@ -27,6 +27,7 @@ from helpers import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.lib.stride_tricks import as_strided
 from scipy import ndimage, signal
 
 import fastconv
@@ -442,6 +443,18 @@ def test_conv_transpose2d(level: str, window: dict[str, Any], filters: int, grou
         assert_same(out, expected)
 
 
+@pytest.mark.parametrize("step", [-3, 0, 1, 2, 60])
+def test_steps_between_single_columns_mean_nothing(level: str, step: int) -> None:
+    """NumPy calls an array of one column contiguous whatever the stride of that axis is."""
+    images, weight = integer_values((1, 4, 1, 1)), integer_values((4, 3, 5, 1), seed=1)
+    expected = reference.conv_transpose2d(images, weight).astype("f4")
+    with guarded((1, 3, 5), "f4") as memory:
+        out = as_strided(memory, (1, 3, 5, 1), (*memory.strides, step * memory.itemsize))
+        assert out.flags.c_contiguous
+        fastconv.conv_transpose2d(images, weight, out=out)
+        assert_same(memory[..., None], expected)
+
+
 @every_split
 @every_transposed
 def test_pytorch_conv_transpose2d(
@@ -805,6 +818,9 @@ VARIED = [
     Case((7, 96, 7, 7), 33, (1, 1)),
     Case((3, 8, 41, 40), 24, (3, 3), 2, 1),
     Case((2, 96, 28, 28), 96, (3, 3), 1, 1, groups=96),
+    Case((1, 3, 150, 150), 3, (5, 5), 2, 1, groups=3),
+    Case((1, 2, 201, 200), 2, (3, 3), 2, 1, groups=2),
+    Case((1, 4, 100, 99), 8, (2, 2), 1, 1, groups=4),
     Case((5, 20, 1, 1), 18, (1, 1)),
     Case((5, 20, 4, 4), 18, (4, 4)),
     Case((1, 1, 300, 400), 1, (5, 5), 1, 2),

@@ -45,7 +45,7 @@ from fastconv._kernels.plan cimport (
     BEFORE, FEW_FILTERS, GATHERED, IN_BAND, IN_PLACE, LATE, Part, Plan, Rectangle, fill_offsets,
     is_pointwise, make_adjoint, make_forward, packed_of, row_pitch,
 )
-from fastconv._kernels.planar cimport convolve_plane, correlate_rows
+from fastconv._kernels.planar cimport convolve_plane, correlate_rows, correlate_rows_as_plane
 from fastconv._kernels.planes cimport Planes
 from fastconv._kernels.problem cimport Problem, describe, is_wanted, load_bias
 from fastconv._kernels.rows cimport fill_row
@@ -173,14 +173,16 @@ cdef inline void compute_rows(const Plan *plan, const Rows *rows) noexcept nogil
     cdef Py_ssize_t bytes = plan.problem.bytes, f
     if plan.problem.target.residual != NULL:
         ask_for_residual(plan, rows)
-    if plan.planar or rows.part == NULL:
+    if (plan.planar and not plan.plane_tiles) or rows.part == NULL:
         for f in range(rows.filters):
             fill_row(
                 rows.sums + f * plan.sums_pitch * bytes, rows.start + f * bytes,
                 (rows.last - rows.first) * rows.pitch, bytes,
             )
     if rows.part != NULL:
-        if plan.planar:
+        if plan.plane_tiles:
+            correlate_rows_as_plane(plan, rows)
+        elif plan.planar:
             correlate_rows(plan, rows)
         elif plan.reading == GATHERED:
             gather_row(plan, rows)
@@ -418,8 +420,8 @@ def forward(
 ):
     """Write the convolution of images (n, c, h, w) with weight (f, c/groups, kh, kw).
 
-    `epilogue` is (bias, residual, activation) or None. Images whose byte in `marks` is 0 are left alone, unless
-    `marks` is None.
+    `epilogue` is (bias, residual, activation) or None. Images whose byte in `marks` is 0 are left
+    alone, unless `marks` is None.
     """
     cdef Problem problem
     if cnp.PyArray_DIM(image, 0) == 0:

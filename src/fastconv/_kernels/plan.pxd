@@ -114,7 +114,9 @@ cdef struct Plan:
     Part *parts
     Source reading
     bint planar  # Lanes are pixels.
-    bint whole_planes  # All outputs of a channel are computed at once.
+    # `correlate_plane` computes all outputs of the only channel of a group, or some rows of them.
+    bint plane_tiles
+    bint whole_planes  # An item is all outputs of one channel.
     bint framed  # The padding of all planes is the same zeros, which a thread writes once.
     bint folds_padding  # Outputs lie in the padding, and are added to the pixels shown there.
     Py_ssize_t images  # The number of images of an item.
@@ -342,10 +344,10 @@ cdef inline double block_bytes(const Plan *plan) noexcept nogil:
 cdef inline Py_ssize_t row_pitch(const Plan *plan, Py_ssize_t columns) noexcept nogil:
     """Return the number of sums from one row of outputs to the next.
 
-    If lanes are pixels, rows have whole vectors.
+    Rows have whole vectors if `correlate` computes them.
     """
     cdef Py_ssize_t lanes = plan.problem.tiles.lanes
-    return ceil_div(columns, lanes) * lanes if plan.planar else columns
+    return ceil_div(columns, lanes) * lanes if plan.planar and not plan.plane_tiles else columns
 
 
 cdef inline void lay_out_source(Plan *plan) noexcept:
@@ -511,11 +513,15 @@ cdef inline void finish_plan(Plan *plan, int threads) noexcept:
     plan.threads = useful_threads(plan.moved, threads)
     cut_outputs(plan)
     choose_images(plan)
-    plan.whole_planes = (
+    # The number of threads decides whether planes are cut, but not in which order sums are taken.
+    plan.plane_tiles = (
         plan.planar and plan.reading == IN_BAND and not plan.folds_padding
         and plan.band.channels == 1
         and plan.band.h.size == rows_of(plan) and plan.band.w.size == columns_of(plan)
-        and problem.batch * problem.groups >= 2 * plan.threads and fits_plane_tile(plan)
+        and fits_plane_tile(plan)
+    )
+    plan.whole_planes = (
+        plan.plane_tiles and problem.batch * problem.groups >= 2 * plan.threads
     )
     plan.framed = plan.whole_planes and has_frame(&plan.band)
     cut_filters(plan)

@@ -104,6 +104,25 @@ cdef inline void correlate_rows(const Plan *plan, const Rows *rows) noexcept nog
         stripe.i += stripe.rows
 
 
+cdef inline void correlate_rows_as_plane(const Plan *plan, const Rows *rows) noexcept nogil:
+    """Compute rows of a plane that is cut for the sake of threads, each sum as in a whole plane."""
+    cdef Py_ssize_t bytes = plan.problem.bytes, f
+    cdef PlaneOutputs plane
+    plane.out_h, plane.out_w = rows.last - rows.first, rows.count
+    plane.image = row_in_band(plan, rows, rows.first) + bytes * plan.band.pitch * (
+        stored_row(&plan.band.h, rows.h.source - plan.band.h.base)
+    )
+    plane.pitch, plane.stride = plan.band.pitch, plan.band.h.source.stride
+    plane.kernel_h, plane.kernel_w = rows.h.taps, rows.w.taps
+    plane.columns = rows.offsets
+    plane.residual, plane.clips = NULL, False
+    for f in range(rows.filters):
+        plane.to = rows.sums + f * plan.sums_pitch * bytes
+        plane.filter = rows.packed + f * rows.part.steps * bytes
+        plane.start = rows.start + f * bytes
+        plan.problem.tiles.correlate_plane(&plane)
+
+
 cdef inline void correlate_phase(
     const Plan *plan, const Part *part, const char *tables, Py_ssize_t f, const char *band,
     PlaneOutputs *plane,

@@ -36,12 +36,16 @@ cdef inline Target target_of(cnp.ndarray out) noexcept:
     """Return the target of results that are written as they are."""
     cdef Target target
     cdef cnp.npy_intp *strides = cnp.PyArray_STRIDES(out)
+    cdef cnp.npy_intp *sizes = cnp.PyArray_DIMS(out)
     memset(&target, 0, sizeof(target))
     target.data = <char *>cnp.PyArray_DATA(out)
     target.all_bytes = cnp.PyArray_NBYTES(out)
     target.format = computed_format(out)
-    target.stride_n, target.stride_c = strides[0], strides[1]
-    target.stride_h, target.stride_w = strides[2], strides[3]
+    # NumPy calls an array contiguous whatever the stride of an axis of one element is.
+    target.stride_w = strides[3] if sizes[3] > 1 else target.format.bytes
+    target.stride_h = strides[2] if sizes[2] > 1 else sizes[3] * target.stride_w
+    target.stride_c = strides[1] if sizes[1] > 1 else sizes[2] * target.stride_h
+    target.stride_n = strides[0]
     return target
 
 

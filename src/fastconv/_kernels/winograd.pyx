@@ -615,9 +615,9 @@ def convolve_tiles(
     """Write the convolution of images (n, c, h, w) with weight (f, c/groups, 3, 3).
 
     If `transposed`, write the adjoint of the convolution that brings `out` to `source`, as if its
-    padding were zeros. `epilogue` is (bias, residual, activation) or None. A tile has `tile` x `tile` outputs, 2
-    x 2 or 4 x 4. Outputs that are not finite are not right: the byte in `marks` of each image that
-    has one becomes 1.
+    padding were zeros. `epilogue` is (bias, residual, activation) or None. A tile has `tile` x
+    `tile` outputs, 2 x 2 or 4 x 4. Outputs that are not finite are not right: the byte in `marks`
+    of each image that has one becomes 1.
     """
     cdef Problem problem
     cdef Plan plan
