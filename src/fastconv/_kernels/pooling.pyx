@@ -261,7 +261,7 @@ cdef struct Outputs:
     Py_ssize_t slots
     Py_ssize_t y, x  # The padded position of the first window's first tap.
     Py_ssize_t first_kh, last_kh, first_kw, last_kw  # Taps that are not padding for every output.
-    const char *pixels  # Of the plane.
+    const char *pixels  # The plane's first pixel.
     char *best
     char *offsets
     Py_ssize_t *per_column
@@ -632,7 +632,7 @@ cdef struct PlaceScratch:
 cdef struct PlacePlan:
     Planes values, indices
     bint index_unsigned
-    Py_ssize_t rows, columns  # Of a plane of values; one long row if rows follow without gaps.
+    Py_ssize_t rows, columns  # A plane of values has these, or one row if rows have no gaps.
     Target target
     Py_ssize_t planes
     Py_ssize_t size  # Pixels of a plane of the target.
@@ -835,12 +835,12 @@ cdef struct AverageGradientScratch:
     size_t columns  # The number of positions of each column of outputs.
     size_t share  # What each output of a row gives to each of its pixels.
     size_t row  # A row of the result.
-    size_t sums  # The same padded, in phases; or `row` itself.
+    size_t sums  # The sums of a padded row, in phases; or `row` itself.
 
 
 cdef struct AverageGradientPlan:
     Window window
-    Planes grad  # Of the output.
+    Planes grad  # The gradient of the output.
     Target target
     Py_ssize_t planes
     Py_ssize_t band_h, bands_h  # Rows of an item; items of a plane.

@@ -89,7 +89,7 @@ cdef struct Product:
     Py_ssize_t bytes  # Bytes of a number.
     Matrix a, b
     const char *bias  # NULL for zeros.
-    Py_ssize_t bias_stride  # In numbers; 0 if all columns have the same bias.
+    Py_ssize_t bias_stride  # A number of numbers, 0 if all columns have the same bias.
     char *out  # Contiguous.
     Py_ssize_t m, n, k
 
