@@ -36,7 +36,7 @@ cdef extern from "activation.h":
     const Activations *activations_of(Number number) noexcept nogil
 
 cdef enum:
-    # Numbers of an item.
+    # The largest count of numbers of an item.
     RUN = 8 << 10
 
 
@@ -45,8 +45,8 @@ cdef struct Plan:
     const char *source
     uint8_t *mask  # May be NULL where it would be written.
     char *out
-    Py_ssize_t bytes  # Of a number.
-    Py_ssize_t count  # Of all numbers.
+    Py_ssize_t bytes  # Bytes of a number.
+    Py_ssize_t count  # The number of numbers.
     double moved
     int threads
 

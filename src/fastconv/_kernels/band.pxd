@@ -15,9 +15,9 @@ from fastconv._kernels.window cimport PAD_CONSTANT, Axis, ceil_div, larger, reac
 
 
 cdef struct Phase:
-    # The outputs position + j*output_stride of one axis, first <= j < last, and their taps: output
-    # j finds tap + t*tap_stride at the source position source + j*stride + t*source_stride, t <
-    # taps.
+    # The outputs position + j*output_stride of one axis, first <= j < last, and their taps. Output
+    # j finds tap + t*tap_stride, for 0 <= t < taps, at the source position source + j*stride +
+    # t*source_stride.
     Py_ssize_t position, first, last
     Py_ssize_t taps, tap, tap_stride, source, source_stride
     Py_ssize_t index  # The number of phases before this one that have taps.
@@ -27,7 +27,7 @@ cdef struct Side:
     # One axis of a convolution, from its source to its outputs.
     Axis source
     Axis target  # Positions of outputs count from the begin of its padding.
-    Py_ssize_t output_stride  # From one output of a phase to the next.
+    Py_ssize_t output_stride  # The distance from one output of a phase to the next.
     Phase *phases
     Py_ssize_t n_phases, n_active  # The numbers of all phases, and of those that have taps.
     Py_ssize_t first, last  # The outputs first <= j < last of all phases.

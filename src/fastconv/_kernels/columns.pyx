@@ -65,15 +65,16 @@ cdef extern from *:
     void prefetch(const void *address) noexcept nogil
 
 cdef enum:
-    # Bytes of input rows in scratch: half of an L2 cache of 1 MiB.
+    # The largest number of bytes of input rows in scratch: half of an L2 cache of 1 MiB.
     BAND_BYTES = 512 << 10
-    # Lines of input rows that stay in L1 from one pixel to the next, beside the stage: with all
-    # 768 of 256 channels under 3x3 in turn, im2col reached 20-26 GB/s instead of 35.
+    # This many lines of input rows stay in L1 from one pixel to the next, beside the stage. With
+    # all 768 lines of 256 channels under a 3x3 window in turn, im2col reached 20-26 GB/s instead
+    # of 35.
     L1_LINES = 256
     # Chunks are multiples of this many channels: of 4 bytes each, they fill whole lines.
     CHANNELS_OF_LINES = 16
-    # Pixels whose columns are prefetched. col2im of 59 to 462 MB is a tenth to a third faster than
-    # without; 8 are no better.
+    # Columns are prefetched this many pixels ahead. That makes col2im of 59 to 462 MB a tenth to a
+    # third faster; 8 are no better.
     PREFETCH_PIXELS = 4
 
 
@@ -112,7 +113,7 @@ cdef struct Plan:
 
 
 cdef inline Columns columns_of(cnp.ndarray columns, const Window *window) noexcept:
-    """Strides of columns in either layout, told apart by their number of dimensions."""
+    """Read columns in either layout, which their number of dimensions tells apart."""
     cdef Columns c
     cdef cnp.npy_intp *strides = cnp.PyArray_STRIDES(columns)
     c.data = <char *>cnp.PyArray_DATA(columns)

@@ -1,4 +1,4 @@
-"""What is done to results on their way out, by epilogue.c."""
+"""The residuals and activations of epilogue.c, which explains them."""
 
 cdef extern from "epilogue.h":
     enum:

@@ -10,7 +10,7 @@ from fastconv._kernels.tile cimport Tiles
 from fastconv._kernels.transforms cimport Transforms
 
 cdef extern from "microkernels.h":
-    const char *MICROKERNELS "FASTCONV_MICROKERNELS"  # The module's name, as setup.py defines it.
+    const char *MICROKERNELS "FASTCONV_MICROKERNELS"  # setup.py defines this name of the module.
 
     void use_microkernels(const void *tables) noexcept
     const Tiles *tiles_of(Number number) noexcept nogil

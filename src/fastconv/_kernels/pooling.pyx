@@ -82,13 +82,14 @@ cdef extern from *:
     void set_flag(int *flag) noexcept nogil
 
 cdef enum:
-    # Bytes of an item's scratch, about L1, where fewer outputs would need less.
+    # Items are cut until their scratch has at most this many bytes, about L1.
     BAND_BYTES = 48 << 10
-    # Bytes of the scratch of an item that cannot have fewer outputs.
+    # The largest number of bytes of the scratch of an item that cannot be cut further.
     SCRATCH_BYTES = 768 << 10
-    # Taps that one call of the inner loop takes.
+    # The largest number of taps that one call of the inner loop takes.
     TAPS = 64
-    # Values of a gradient that are converted together, and outputs that are read tap by tap.
+    # The largest number of values that are converted together, and of outputs that are read tap by
+    # tap.
     CHUNK = 2048
 
 
@@ -136,9 +137,10 @@ cdef struct PoolScratch:
 cdef struct PoolPlan:
     Pooling pooling
     Reading reading
-    Py_ssize_t band_h, bands_h, band_w, bands_w  # Outputs of an item; items of a plane.
+    Py_ssize_t band_h, bands_h  # The numbers of rows of an item, and of items along a column.
+    Py_ssize_t band_w, bands_w  # The numbers of columns of an item, and of items along a row.
     Py_ssize_t pitch  # Slots from one row of outputs to the next.
-    Py_ssize_t phases_h, phases_w, phase_length  # Of the band in scratch.
+    Py_ssize_t phases_h, phases_w, phase_length  # The numbers and the length of a band's phases.
     Py_ssize_t offset_bytes
     Layout scratch
     PoolScratch at
@@ -159,12 +161,12 @@ cdef inline double band_bytes(const PoolPlan *plan) noexcept:
 
 
 cdef inline Py_ssize_t slots_bytes(const PoolPlan *plan) noexcept:
-    """Bytes of best values, or of offsets, of an item: 8 bytes each suit every dtype."""
+    """Return the bytes of an item's best values, or of their offsets: 8 bytes suit every dtype."""
     return capped(<double>plan.band_h * larger(plan.pitch, plan.band_w)) * 8
 
 
 cdef inline double used_bytes(const PoolPlan *plan) noexcept:
-    """Bytes that an item goes over again and again."""
+    """Return the number of bytes that an item goes over again and again."""
     return band_bytes(plan) + 2 * <double>slots_bytes(plan)
 
 
@@ -253,13 +255,13 @@ cdef void make_pool_plan(PoolPlan *plan, const Pooling *pooling, int threads) no
 # ---- pooling: reading taps ---------------------------------------------------------------------
 
 cdef struct Outputs:
-    # The outputs of an item, and the taps of them that are taken together next.
+    # The outputs of an item, and those of their taps that are collected to be taken together.
     Py_ssize_t plane  # Counted through all images.
     Py_ssize_t top, left, rows, columns
     Py_ssize_t slots
     Py_ssize_t y, x  # The padded position of the first window's first tap.
     Py_ssize_t first_kh, last_kh, first_kw, last_kw  # Taps that are not padding for every output.
-    const char *pixels  # Of the plane.
+    const char *pixels  # The plane's first pixel.
     char *best
     char *offsets
     Py_ssize_t *per_column
@@ -630,7 +632,7 @@ cdef struct PlaceScratch:
 cdef struct PlacePlan:
     Planes values, indices
     bint index_unsigned
-    Py_ssize_t rows, columns  # Of a plane of values; one long row if rows follow without gaps.
+    Py_ssize_t rows, columns  # A plane of values has these, or one row if rows have no gaps.
     Target target
     Py_ssize_t planes
     Py_ssize_t size  # Pixels of a plane of the target.
@@ -833,12 +835,12 @@ cdef struct AverageGradientScratch:
     size_t columns  # The number of positions of each column of outputs.
     size_t share  # What each output of a row gives to each of its pixels.
     size_t row  # A row of the result.
-    size_t sums  # The same padded, in phases; or `row` itself.
+    size_t sums  # The sums of a padded row, in phases; or `row` itself.
 
 
 cdef struct AverageGradientPlan:
     Window window
-    Planes grad  # Of the output.
+    Planes grad  # The gradient of the output.
     Target target
     Py_ssize_t planes
     Py_ssize_t band_h, bands_h  # Rows of an item; items of a plane.

@@ -3,15 +3,16 @@
     out[m, n] = bias[n] + sum over k of a[m, k] * b[k, n]
 
 a. An item is a block of columns n, as wide as the tile's lanes, and a range of rows m. Terms k are
-   taken SUM_TERMS at a time, as in convolution.pyx: their part of b is copied to scratch (L1) as
-   the tile wants it, [k][lane], from either layout of b; then all of the item's rows use it. The
-   sums lie in scratch (L2) until the last term.
-b. The tile reads a where it lies. If its rows are contiguous, the tile has TILE_ROWS of them; if
-   its columns are, TILE_PIXELS neighbours in one. So a transposed matrix costs no copy, and the
-   layer's three products (x @ W, x.T @ grad, grad @ W.T) are one function.
-c. Few rows (a network that is given few images) or one column leave a tile mostly empty, and b
-   would be copied to be hardly used. Then the matrix is read where it lies, once (product.h): an
-   item is a range of its columns with all terms. Sums run in the same order as on the tile.
+   taken SUM_TERMS at a time, as in convolution.pyx. The rows of b for these terms are copied to
+   scratch (L1) as [k][lane], from either layout of b, and all of the item's rows use them. The sums
+   lie in scratch (L2) until the last term.
+b. The register tile reads a where it lies. If the rows of a are contiguous, it takes TILE_ROWS of
+   them; if its columns are, it takes TILE_PIXELS neighbours in one. So a transposed matrix costs no
+   copy, and the layer's three products (x @ W, x.T @ grad, grad @ W.T) are one function.
+c. Few rows (a network that is given few images) or one column leave a register tile mostly empty,
+   and a copy of b would hardly be used. Then the matrix is read once, where it lies (product.h).
+   An item is a range of its columns with all terms. The order of each sum is that of the register
+   tile.
 d. NumPy's BLAS is not used: after a product its threads wait busily for 30 ms (OpenBLAS), which
    leaves one thread to the next parallel kernel, or makes it 20 times slower (see threads.h); and
    its results may depend on the number of threads. Here k alone determines the order of each sum.
@@ -63,14 +64,14 @@ cdef enum:
     # pays, and at most as many columns as leave their sums in L1.
     LEAST_COLUMNS = 32
     MOST_COLUMNS = 1024
-    # Numbers of each of few rows that are copied at a time, 64 KiB in all, if they lie apart.
+    # If the numbers of each of few rows lie apart, this many are copied at a time: 64 KiB in all.
     COPIED_TERMS = 2048
     # Few rows take a byte of the matrix from the caches in a quarter of the time that
     # `useful_threads` reckons with.
     BYTES_FROM_CACHES = 4
-    # Rows of an item at most: 64 KiB of sums of two vectors.
+    # The largest number of rows of an item: their sums of two vectors have 64 KiB.
     MOST_ROWS = 512
-    # Rows that an item is not cut below, as each item copies its part of b.
+    # The smallest number of rows that an item is cut to, because each item copies its columns of b.
     LEAST_ROWS = 28
     # Rows of 14 to 56 and 2 to 8 items per thread differ by less than noise.
     ITEMS_PER_THREAD = 4
@@ -85,10 +86,10 @@ cdef struct Matrix:
 cdef struct Product:
     # out[m, n] = bias[n] + sum over k of a[m, k] * b[k, n]
     Number number
-    Py_ssize_t bytes  # Of a number.
+    Py_ssize_t bytes  # Bytes of a number.
     Matrix a, b
     const char *bias  # NULL for zeros.
-    Py_ssize_t bias_stride  # In numbers; 0 if all columns have the same bias.
+    Py_ssize_t bias_stride  # A number of numbers, 0 if all columns have the same bias.
     char *out  # Contiguous.
     Py_ssize_t m, n, k
 
@@ -137,7 +138,7 @@ cdef struct Scratch:
 cdef struct Plan:
     Product product
     const Tiles *tiles
-    Py_ssize_t width, blocks  # Columns of a block; blocks of all columns.
+    Py_ssize_t width, blocks  # The numbers of columns of a block, and of blocks.
     Py_ssize_t row_splits  # The number of ranges of rows; each item has one.
     Layout scratch
     Scratch at

@@ -1,7 +1,9 @@
 /* Copies of rows of an array with any layout to contiguous scratch memory, and back.
  *
  * Only these functions know about arrays that are strided, unaligned, byte-swapped, float16 or
- * padded. Kernels compute on rows that are contiguous, native and already padded.
+ * padded. Kernels compute on rows that are contiguous, native and already padded. The copies of
+ * padded rows have up to ten parameters, because a row has a place and a layout on both sides, and
+ * most of these functions are inlined.
  */
 #ifndef FASTCONV_ROWS_H
 #define FASTCONV_ROWS_H

@@ -39,8 +39,9 @@ typedef struct {
     double low, high;
 } PlaneOutputs;
 
-/* Some of these functions have up to 11 parameters, because they are called once for a few hundred
- * products, and arguments in registers cost less than a structure in memory. */
+/* Some of these functions have up to 11 parameters. They are called for as few as some hundred
+ * products, and their callers have most of the arguments in registers, so that filling a structure
+ * would only add stores and loads. */
 typedef struct {
     Index lanes; /* The number of lanes of a vector. */
     /* See a. `sums` has [rows*pixels][vectors] vectors and `packed` has [steps][vectors]; both

@@ -54,5 +54,5 @@ cdef extern from "tile.h":
 
 
 cdef enum:
-    SUM_TERMS = 256  # terms that are summed in one register before they join the others
-    FLOPS_PER_BYTE = 8  # arithmetic that takes as long as moving a byte
+    SUM_TERMS = 256  # This many terms are added up in a register before they are added to memory.
+    FLOPS_PER_BYTE = 8  # This much arithmetic takes as long as moving a byte.

@@ -262,7 +262,7 @@ cdef void transform_pixels(
         for b in range(tiling.blocks):
             position_stride = ((last - first) * tiling.vectors[b] + 1) * lanes
             to = pixels + b * plan.pixel_bytes + (c - first) * tiling.vectors[b] * VECTOR_BYTES
-            # In ascending order: what is overwritten behind a segment is written again.
+            # Segments ascend, so numbers that are overwritten after one are written again.
             for i in range(channels):
                 for s in range(tiling.first[b], tiling.first[b + 1]):
                     segment = tiling.segments + s

@@ -81,7 +81,7 @@ cdef struct Factor:
     Py_ssize_t interleaved  # The number of vectors that lie side by side for each tile.
     Py_ssize_t pitch  # The number of vectors from one tile to the next.
     bint shrinks  # Where fewer vectors are left to interleave, their number is the pitch.
-    Py_ssize_t position_stride  # From one position to the next.
+    Py_ssize_t position_stride  # Numbers from one position to the next.
 
 
 cdef struct Rectangle:
@@ -113,7 +113,7 @@ cdef struct Scratch:
 
 cdef struct Plan:
     Factor pixels, grads
-    Phase phases[4]  # Of the bands of both factors.
+    Phase phases[4]  # The phases of the bands of both factors.
     const Transforms *transforms
     const Tiles *tiles
     const Sums *add
