@@ -9,6 +9,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,7 @@ import pandas as pd
 import fastconv
 from bench import machine, memory, peers, report, timing
 from bench.peers import OURS
-from bench.process import Offer, Process, ProcessDied, case_of, machine_limits, save
+from bench.process import Offer, Process, ProcessDied, case_of, machine_limits, prepare, save
 from bench.results import AccuracyRow, LimitRow, MemoryRow, Results, Row, load
 from bench.shapes import SECTIONS, THREADED, Measurement, Section, Workload, thread_counts
 from bench.targets import ACCURACY, MEMORY
@@ -98,19 +99,19 @@ class Team:
     def offers(self, measurement: Measurement) -> dict[Key, Offer]:
         """Let all processes prepare and check; give what they offer by name and place."""
         offers = {}
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
             expected, exact = Path(folder, "expected"), Path(folder, "exact")
             case = case_of(measurement)
             save(case.expected, expected)
-            save(case.for_errors().exact, exact)
+            save(case.for_errors("float64").expected, exact)
             del case
             begun = {
-                name: process.prepare(measurement, expected, exact)
+                name: pool.submit(process.ask, prepare, measurement, expected, exact)
                 for name, process in self.processes.items()
             }
             for name, process in self.processes.items():
                 try:
-                    found = process.prepared(begun[name])
+                    found = begun[name].result()
                 except RuntimeError as error:
                     found = [Offer(name, "fresh", f"{name}: {error}", [])]
                     process.restart()

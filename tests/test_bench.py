@@ -498,9 +498,8 @@ def test_a_process_prepares_and_times(numpy_process: Process, tmp_path: Path) ->
     measured = Measurement("im2col", Workload(1, 2, 8, 3, 1, 0))
     case = process.case_of(measured)
     process.save(case.expected, tmp_path / "expected")
-    process.save(case.for_errors().exact, tmp_path / "exact")
-    begun = numpy_process.prepare(measured, tmp_path / "expected", tmp_path / "exact")
-    offers = numpy_process.prepared(begun)
+    process.save(case.for_errors("float64").expected, tmp_path / "exact")
+    offers = numpy_process.ask(process.prepare, measured, tmp_path / "expected", tmp_path / "exact")
     assert [(offer.name, offer.problem) for offer in offers] == [
         ("numpy", ""),
         ("numpy windows", ""),
@@ -509,8 +508,8 @@ def test_a_process_prepares_and_times(numpy_process: Process, tmp_path: Path) ->
     assert 0 < min(samples) < seconds
     (wrong,) = case.expected
     process.save((wrong + 1,), tmp_path / "wrong")
-    begun = numpy_process.prepare(measured, tmp_path / "wrong", tmp_path / "exact")
-    assert {offer.problem for offer in numpy_process.prepared(begun)} == {"wrong result"}
+    offers = numpy_process.ask(process.prepare, measured, tmp_path / "wrong", tmp_path / "exact")
+    assert {offer.problem for offer in offers} == {"wrong result"}
 
 
 def test_a_missing_library_is_an_import_error(
