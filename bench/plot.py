@@ -245,11 +245,10 @@ def _scaling(fresh: pd.DataFrame, of_run: pd.DataFrame) -> "Figure | None":
             panels.append(
                 (f"{operation} {_short(workload)}", "threads", rows.assign(x=rows["threads"]))
             )
-    for curve in CURVES:
-        points = {workload.name: x for x, workload in curve.points}
-        rows = of_run[(of_run["operation"] == curve.operation) & of_run["workload"].isin(points)]
-        title = f"{curve.operation}, {curve.axis}"
-        panels.append((title, curve.axis, rows.assign(x=rows["workload"].map(points))))
+    for axis, points in CURVES.items():
+        places = {workload.name: x for x, workload in points.items()}
+        rows = of_run[(of_run["operation"] == "conv2d") & of_run["workload"].isin(places)]
+        panels.append((f"conv2d, {axis}", axis, rows.assign(x=rows["workload"].map(places))))
     panels = [panel for panel in panels if (panel[2]["contender"] == OURS).sum() > 1]
     if not panels:
         return None

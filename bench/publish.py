@@ -61,9 +61,9 @@ HEADLINES = (
     Headline(
         "SimpleConvNet, loss and gradients of 100 images",
         "network_step",
-        NetworkTask("step", "simple", "float32", 100),
+        NetworkTask("simple", "float32", 100),
     ),
-    Headline("DeepConvNet, the same", "network_step", NetworkTask("step", "deep", "float32", 100)),
+    Headline("DeepConvNet, the same", "network_step", NetworkTask("deep", "float32", 100)),
     Headline("VGG-16, all convolutions, 16 images", "conv2d", "VGG-16", batch=16),
     Headline("ResNet-50, all convolutions, 16 images", "conv2d", "ResNet-50", batch=16),
     Headline("ResNet-50, all convolutions, 1 image", "conv2d", "ResNet-50", batch=1),

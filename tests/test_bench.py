@@ -636,45 +636,6 @@ def test_layers_are_those_of_the_papers(name: str, convolutions: int, weights: i
     assert len({layer.workload for layer in layers}) == len(layers)
 
 
-def resnet_50() -> Counter[Workload]:
-    """List its convolutions, following table 1 of the paper."""
-    found = Counter([Workload(1, 3, 224, 7, 2, 3, 64)])
-    c, size = 64, 56
-    for stage, blocks in enumerate((3, 4, 6, 3)):
-        width = 64 << stage
-        for block in range(blocks):
-            stride = 2 if block == 0 and stage else 1
-            found[Workload(1, c, size, 1, 1, 0, width)] += 1
-            found[Workload(1, width, size, 3, stride, 1, width)] += 1
-            found[Workload(1, width, size // stride, 1, 1, 0, 4 * width)] += 1
-            if block == 0:
-                found[Workload(1, c, size, 1, stride, 0, 4 * width)] += 1
-            c, size = 4 * width, size // stride
-    return found
-
-
-def mobilenet() -> Counter[Workload]:
-    """List its convolutions, following table 1 of the paper."""
-    found = Counter([Workload(1, 3, 224, 3, 2, 1, 32)])
-    c, size = 32, 112
-    strides = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
-    filters = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
-    for stride, f in zip(strides, filters, strict=True):
-        found[Workload(1, c, size, 3, stride, 1, c, c)] += 1
-        size //= stride
-        found[Workload(1, c, size, 1, 1, 0, f)] += 1
-        c = f
-    return found
-
-
-@pytest.mark.parametrize(
-    ("name", "wanted"), [("ResNet-50", resnet_50()), ("MobileNetV1", mobilenet())]
-)
-def test_layers_follow_the_tables_of_the_papers(name: str, wanted: Counter[Workload]) -> None:
-    layers = [layer for layer in LAYERS_OF_NETWORKS[name] if layer.workload.filters]
-    assert {layer.workload: layer.times for layer in layers} == wanted
-
-
 # ---- what is published -------------------------------------------------------------------------
 
 
