@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.command import facts, fail, results_file
+from bench.machine import Machine
 from bench.peers import LIMIT, OURS
 from bench.report import aligned
-from bench.results import CASE, Results
+from bench.results import CASE, Results, fail, results_file
 
 # A difference counts if the test would find it this often between equal runs.
 LEVEL = 0.01
 # With fewer controls, drift and noise cannot be told: no drift and this noise are assumed.
 FEWEST_CONTROLS = 10
 DEFAULT_NOISE = 0.05
-CHANGES_ANYWAY = ("load", "clock", "fastconv: idle memory")
+CHANGES_ANYWAY = ["load", "clock", "fastconv: idle memory"]
 MUST_AGREE = ("cpu", "threads")
 
 SLOWER, FASTER, SAME = "slower", "faster", "no difference shown"
@@ -125,13 +125,17 @@ def _stats() -> Any:
         fail("the comparison needs SciPy: pip install 'fastconv[test]'")
 
 
+def facts(machine: Machine) -> dict[str, str]:
+    """Give whatever is known about a machine, each fact under a name of its own."""
+    found = pd.json_normalize(vars(machine), sep=": ").iloc[0]
+    return {str(name): str(value) for name, value in found.items()}
+
+
 def differences(before: Results, after: Results) -> pd.DataFrame:
     """Give what differs between the machines, under its name."""
-    both = pd.DataFrame({"before": facts(before.machine), "after": facts(after.machine)}).fillna(
-        "-"
-    )
-    both = both[both["before"] != both["after"]]
-    return both.drop(index=[name for name in CHANGES_ANYWAY if name in both.index])
+    both = pd.DataFrame({"before": facts(before.machine), "after": facts(after.machine)})
+    both = both.fillna("-").drop(index=CHANGES_ANYWAY, errors="ignore")
+    return both[both["before"] != both["after"]]
 
 
 def report(before: Results, after: Results, found: Comparison, everything: bool) -> str:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.command import fail, results_file
 from bench.peers import OURS, TORCH_LAYOUTS
-from bench.results import Results, network_totals
+from bench.report import digits
+from bench.results import Results, fail, network_totals, results_file
 from bench.shapes import BATCHES, CURVES, LAYERS_OF_NETWORKS, THREADED, Layer, Workload
 
 if TYPE_CHECKING:
@@ -350,7 +350,7 @@ def _ratio_bars(axes: "Axes", title: str, ratios: pd.DataFrame) -> None:
         places = found.index + (i + 0.5) * width - BARS / 2
         colour = COLOURS[PEERS[peer][0]]
         bars = axes.bar(places, found - 1, 0.92 * width, bottom=1, color=colour, label=peer)
-        axes.bar_label(bars, list(map(two_digits, found)), fontsize=8, padding=1)
+        axes.bar_label(bars, [digits(ratio, 2) for ratio in found], fontsize=8, padding=1)
     axes.margins(y=0.2)
     axes.spines["left"].set_visible(False)
     axes.spines["bottom"].set_visible(False)
@@ -358,10 +358,6 @@ def _ratio_bars(axes: "Axes", title: str, ratios: pd.DataFrame) -> None:
     axes.minorticks_off()
     axes.set_xlim(-0.5, len(ratios) - 0.5)
     axes.set_xticks(range(len(ratios)), list(ratios.index), fontsize=9.5)
-
-
-def two_digits(ratio: float) -> str:
-    return f"{ratio:.{max(0, 1 - math.floor(math.log10(ratio)))}f}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

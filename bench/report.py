@@ -1,5 +1,6 @@
 """Tables for people in a terminal."""
 
+import math
 import textwrap
 from typing import Any
 
@@ -37,6 +38,13 @@ def machine(about: Machine, missing: dict[str, str]) -> str:
     if about.load > BUSY:
         lines.append(f"the machine was busy (load {about.load:.1f}): do not trust these times")
     return "\n".join(lines)
+
+
+def digits(value: float, count: int = 3) -> str:
+    """Write this number of digits, or as many as stand before the point."""
+    if value <= 0:
+        return "0"
+    return f"{value:.{max(0, count - 1 - math.floor(math.log10(value)))}f}"
 
 
 def title(text: str) -> str:
