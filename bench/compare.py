@@ -68,11 +68,8 @@ def compare(before: Results, after: Results) -> Comparison:
     )
     common = both[both["where"] == "both"]
     ours = both[both["contender"] == OURS]
-    unchanged = {
-        _first_word(library)
-        for library, version in before.machine.versions.items()
-        if after.machine.versions.get(library) == version
-    }
+    kept = before.machine.versions.items() & after.machine.versions.items()
+    unchanged = {_first_word(library) for library, _ in kept}
     noise = noise_of(common[_are_controls(common, unchanged)])
     return Comparison(
         noise,
@@ -160,14 +157,11 @@ def report(before: Results, after: Results, found: Comparison, everything: bool)
 
 def _noise(noise: Noise) -> str:
     if noise.controls < FEWEST_CONTROLS:
-        return (
-            f"{noise.controls} controls are too few to tell drift and noise: taken as none and "
-            f"{DEFAULT_NOISE:.0%}"
-        )
-    return (
-        f"drift {math.expm1(noise.drift):+.1%}, noise {math.expm1(noise.spread):.1%}, by "
-        f"{noise.controls} times of what did not change"
-    )
+        few = f"{noise.controls} controls are too few to tell drift and noise"
+        return f"{few}: taken as none and {DEFAULT_NOISE:.0%}"
+    drift, spread = math.expm1(noise.drift), math.expm1(noise.spread)
+    times = f"{noise.controls} times of what did not change"
+    return f"drift {drift:+.1%}, noise {spread:.1%}, by {times}"
 
 
 def _changes(rows: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ What was not measured is left out.
 import argparse
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,34 +57,23 @@ SUMMARY_TITLE = "All convolutions: times longer than with fastconv"
 LIMIT_LABEL = "limit of the machine"
 
 
-@dataclass(frozen=True)
-class Picture:
-    file: str
-    title: str
-
-
-def draw(results: Results, folder: Path) -> list[Picture]:
-    """Write all pictures that there is something to show in."""
+def draw(results: Results, folder: Path) -> list[str]:
+    """Write all pictures that there is something to show in; give their files."""
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = []
-    for picture, figure in _figures(results):
-        if figure is not None:
-            figure.savefig(folder / picture.file, dpi=DPI)
-            pictures.append(picture)
-    return pictures
+    figures = {file: figure for file, figure in _figures(results) if figure is not None}
+    for file, figure in figures.items():
+        figure.savefig(folder / file, dpi=DPI)
+    return list(figures)
 
 
-def _figures(results: Results) -> "Iterator[tuple[Picture, Figure | None]]":
+def _figures(results: Results) -> "Iterator[tuple[str, Figure | None]]":
     table = results.table()
     fresh = table[table["mode"] == "fresh"]
     of_run = fresh[fresh["threads"] == results.machine.threads]
-    yield Picture(SUMMARY, SUMMARY_TITLE), _summary(of_run)
-    for network in LAYERS_OF_NETWORKS:
-        for batch in BATCHES:
-            file = f"{network.lower()}-batch-{batch}.png"
-            title = f"Layers of {network}, batch {batch}"
-            yield Picture(file, title), _layers(of_run, network, batch)
-    yield Picture("scaling.png", "How time scales"), _scaling(fresh, of_run)
+    yield SUMMARY, _summary(of_run)
+    for network, batch in product(LAYERS_OF_NETWORKS, BATCHES):
+        yield f"{network.lower()}-batch-{batch}.png", _layers(of_run, network, batch)
+    yield "scaling.png", _scaling(fresh, of_run)
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -240,11 +229,9 @@ def _scaling(fresh: pd.DataFrame, of_run: pd.DataFrame) -> "Figure | None":
     """Show time against threads, and against one number of a workload."""
     panels = []
     for operation, workload in THREADED:
-        if isinstance(workload, Workload):
-            rows = fresh[(fresh["operation"] == operation) & (fresh["workload"] == workload.name)]
-            panels.append(
-                (f"{operation} {_short(workload)}", "threads", rows.assign(x=rows["threads"]))
-            )
+        rows = fresh[(fresh["operation"] == operation) & (fresh["workload"] == workload.name)]
+        title = f"{operation} {_short(workload)}"
+        panels.append((title, "threads", rows.assign(x=rows["threads"])))
     for axis, points in CURVES.items():
         places = {workload.name: x for x, workload in points.items()}
         rows = of_run[(of_run["operation"] == "conv2d") & of_run["workload"].isin(places)]
@@ -264,7 +251,7 @@ def _scaling(fresh: pd.DataFrame, of_run: pd.DataFrame) -> "Figure | None":
     return figure
 
 
-def _short(w: Workload) -> str:
+def _short(w: Any) -> str:
     text = f"({w.n}, {w.c}, {w.size}) {w.kernel}×{w.kernel}"
     return text + (f"/{w.stride}" if w.stride > 1 else "")
 
