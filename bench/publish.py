@@ -17,24 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from bench import plot
+from bench import plot, shapes
 from bench.peers import HIGH, LIMIT, OURS
 from bench.plot import SUMMARY, SUMMARY_TITLE, draw
 from bench.report import digits
 from bench.results import CASE, Results, fail, network_totals, results_file
-from bench.shapes import (
-    BATCHES,
-    COLUMNS,
-    CONVOLUTION_OPERATIONS,
-    LAYERS,
-    LAYERS_OF_NETWORKS,
-    POOLING,
-    SMALL_CALLS,
-    TASKS,
-    WORKLOADS,
-    NetworkTask,
-    Workload,
-)
+from bench.shapes import NetworkTask, Workload
 
 ROOT = Path(__file__).resolve().parents[1]
 README, PAGE, CSV, PICTURES = "README.md", "performance.md", "performance.csv", "performance"
@@ -60,22 +48,24 @@ class Headline(NamedTuple):
 
 
 HEADLINES = (
-    Headline("SimpleConvNet, loss and gradients of 100 images", "network_step", TASKS[0]),
-    Headline("DeepConvNet, the same", "network_step", TASKS[2]),
+    Headline("SimpleConvNet, loss and gradients of 100 images", "network_step", shapes.TASKS[0]),
+    Headline("DeepConvNet, the same", "network_step", shapes.TASKS[2]),
     Headline("VGG-16, all convolutions, 16 images", "conv2d", ("VGG-16", 16)),
     Headline("ResNet-50, all convolutions, 16 images", "conv2d", ("ResNet-50", 16)),
     Headline("ResNet-50, all convolutions, 1 image", "conv2d", ("ResNet-50", 1)),
     Headline("MobileNetV1, all convolutions, 16 images", "conv2d", ("MobileNetV1", 16)),
-    Headline("`conv2d` (4, 64, 224) to 64, 3×3", "conv2d", LAYERS[2]),
-    Headline("`conv2d` (16, 256, 14) to 256, 3×3", "conv2d", LAYERS[4]),
-    Headline("`conv2d` (16, 256, 56) to 64, 1×1", "conv2d", LAYERS[6]),
-    Headline("`conv2d_backward` (16, 256, 14) to 256, 3×3", "conv2d_backward", LAYERS[4]),
-    Headline("`conv2d` on (1, 1, 8), 3×3, µs", "conv2d", SMALL_CALLS["conv2d"], unit=1e6),
-    Headline("`im2col` (8, 256, 56), 3×3", "im2col", COLUMNS[2]),
-    Headline("`col2im` (8, 256, 56), 3×3", "col2im", COLUMNS[2]),
-    Headline("`max_pool2d` (8, 64, 112), 3×3/2, with indices", "max_pool2d_indices", POOLING[1]),
+    Headline("`conv2d` (4, 64, 224) to 64, 3×3", "conv2d", shapes.LAYERS[2]),
+    Headline("`conv2d` (16, 256, 14) to 256, 3×3", "conv2d", shapes.LAYERS[4]),
+    Headline("`conv2d` (16, 256, 56) to 64, 1×1", "conv2d", shapes.LAYERS[6]),
+    Headline("`conv2d_backward` (16, 256, 14) to 256, 3×3", "conv2d_backward", shapes.LAYERS[4]),
+    Headline("`conv2d` on (1, 1, 8), 3×3, µs", "conv2d", shapes.SMALL_CALLS["conv2d"], unit=1e6),
+    Headline("`im2col` (8, 256, 56), 3×3", "im2col", shapes.COLUMNS[2]),
+    Headline("`col2im` (8, 256, 56), 3×3", "col2im", shapes.COLUMNS[2]),
+    Headline(
+        "`max_pool2d` (8, 64, 112), 3×3/2, with indices", "max_pool2d_indices", shapes.POOLING[1]
+    ),
 )
-PASSES = {"forward": ("conv2d",), "forward and backward": CONVOLUTION_OPERATIONS}
+PASSES = {"forward": ("conv2d",), "forward and backward": shapes.CONVOLUTION_OPERATIONS}
 # Each column of the tables shows the better of these contenders.
 PEERS = {name: plot.PEERS[name] for name in ("NumPy", "PyTorch", "onnxruntime", "JAX")}
 TOTALS_PEERS = {**PEERS, "OpenCV": ("opencv dnn", "opencv dnn, new engine")}
@@ -133,7 +123,9 @@ def _best(times: dict[str, float], names: Sequence[str]) -> float:
 
 def totals(table: pd.DataFrame) -> str:
     rows = []
-    for (what, operations), network, batch in product(PASSES.items(), LAYERS_OF_NETWORKS, BATCHES):
+    for (what, operations), network, batch in product(
+        PASSES.items(), shapes.LAYERS_OF_NETWORKS, shapes.BATCHES
+    ):
         times = network_totals(table, network, batch, operations)
         if OURS not in times:
             continue
@@ -318,7 +310,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 def shape(name: str) -> str:
     """Write a workload, by its name, as the README does."""
-    workload = WORKLOADS.get(name)
+    workload = shapes.WORKLOADS.get(name)
     if workload is None:
         return name
     if isinstance(workload, NetworkTask):

@@ -93,7 +93,10 @@ class Team:
     def offers(self, measurement: Measurement) -> dict[Key, Offer]:
         """Let all processes prepare and check; give what they offer by name and place."""
         offers = {}
-        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
+        with (
+            ThreadPoolExecutor(len(self.processes)) as pool,
+            tempfile.TemporaryDirectory() as folder,
+        ):
             expected, exact = Path(folder, "expected"), Path(folder, "exact")
             case = case_of(measurement)
             save(case.expected, expected)

@@ -8,19 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from bench import shapes
 from bench.peers import HIGH, OURS, TORCH_LAYOUTS
-from bench.shapes import (
-    COLUMN_OPERATIONS,
-    COLUMNS,
-    CONVOLUTION_OPERATIONS,
-    LAYERS,
-    POOLING,
-    POOLING_OPERATIONS,
-    SMALL_CALLS,
-    TASKS,
-    NetworkTask,
-    Workload,
-)
+from bench.shapes import NetworkTask, Workload
 
 
 class Target(NamedTuple):
@@ -64,11 +54,11 @@ class Accuracy:
     workload: Workload
 
 
-POOLED = tuple(name for name in POOLING_OPERATIONS if name != "max_unpool2d")
+POOLED = tuple(name for name in shapes.POOLING_OPERATIONS if name != "max_unpool2d")
 MEMORY = (
-    Memory(("im2col", "col2im"), COLUMNS, 1.0),
-    Memory(POOLED, POOLING, 1.0),
-    Memory(CONVOLUTION_OPERATIONS, LAYERS[1:8], 4.0),
+    Memory(("im2col", "col2im"), shapes.COLUMNS, 1.0),
+    Memory(POOLED, shapes.POOLING, 1.0),
+    Memory(shapes.CONVOLUTION_OPERATIONS, shapes.LAYERS[1:8], 4.0),
 )
 
 # Results sum about 9 terms per channel, those of gradients of weights one per pixel.
@@ -90,7 +80,7 @@ ACCURACY = (
 # Our errors may be at most this many times NumPy's.
 ERROR_BESIDE_NUMPY = 1.1
 # Small calls of these operations may take this number of microseconds.
-SMALL_CALL_US = {5.0: (*COLUMN_OPERATIONS, *POOLING_OPERATIONS), 6.0: ("conv2d",)}
+SMALL_CALL_US = {5.0: (*shapes.COLUMN_OPERATIONS, *shapes.POOLING_OPERATIONS), 6.0: ("conv2d",)}
 
 CONV_PEERS = (*TORCH_LAYOUTS, "onnxruntime")
 # (n, c, size, filters) of 3x3 windows, and what is wanted with the default precision and "high".
@@ -101,28 +91,28 @@ WINOGRAD = (
     (((16, 256, 14, 256),), 1.5, 1.6),
 )
 TARGETS = (
-    Target("im2col", COLUMNS, ("numpy",), 20.0, "mean"),
-    Target("im2col", COLUMNS, ("torch",), 5.0, "mean"),
-    Target("im2col", COLUMNS, (), 0.6, "mean", mode="out="),
-    Target("col2im", COLUMNS, ("numpy",), 20.0, "mean"),
-    Target("col2im", COLUMNS, ("torch",), 4.0, "mean"),
-    Target("max_pool2d_indices", POOLING, ("torch",), 8.0, "mean"),
-    Target("max_pool2d_indices", POOLING, ("onnxruntime, no indices",), 1.0, "worst"),
-    Target("max_pool2d_backward", POOLING, ("torch",), 1.0, "worst"),
-    Target("conv2d", LAYERS, ("numpy",), 10.0, "worst"),
-    Target("conv2d", LAYERS, CONV_PEERS, 1.0, "mean"),
-    Target("conv2d", LAYERS, CONV_PEERS, 0.85, "worst"),
-    Target("conv2d", LAYERS[2:5], (), 0.8, "worst"),
-    Target("conv2d", LAYERS, (), None, "mean"),
-    Target("conv2d_backward", LAYERS, ("numpy",), 10.0, "worst"),
-    Target("conv2d_backward", LAYERS, ("torch",), 1.3, "mean"),
-    Target("conv2d_backward", LAYERS, ("torch",), 1.0, "worst"),
-    Target("conv2d_backward", LAYERS, TORCH_LAYOUTS, None, "worst"),
-    Target("conv2d_backward", LAYERS, (), None, "mean"),
-    Target("network_step", TASKS, ("torch",), 1.5, "worst"),
-    Target("network_step", TASKS, ("numpy",), 15.0, "worst"),
-    Target("network_inference", TASKS, ("torch",), 1.5, "worst"),
-    Target("network_inference", TASKS, ("numpy",), 15.0, "worst"),
+    Target("im2col", shapes.COLUMNS, ("numpy",), 20.0, "mean"),
+    Target("im2col", shapes.COLUMNS, ("torch",), 5.0, "mean"),
+    Target("im2col", shapes.COLUMNS, (), 0.6, "mean", mode="out="),
+    Target("col2im", shapes.COLUMNS, ("numpy",), 20.0, "mean"),
+    Target("col2im", shapes.COLUMNS, ("torch",), 4.0, "mean"),
+    Target("max_pool2d_indices", shapes.POOLING, ("torch",), 8.0, "mean"),
+    Target("max_pool2d_indices", shapes.POOLING, ("onnxruntime, no indices",), 1.0, "worst"),
+    Target("max_pool2d_backward", shapes.POOLING, ("torch",), 1.0, "worst"),
+    Target("conv2d", shapes.LAYERS, ("numpy",), 10.0, "worst"),
+    Target("conv2d", shapes.LAYERS, CONV_PEERS, 1.0, "mean"),
+    Target("conv2d", shapes.LAYERS, CONV_PEERS, 0.85, "worst"),
+    Target("conv2d", shapes.LAYERS[2:5], (), 0.8, "worst"),
+    Target("conv2d", shapes.LAYERS, (), None, "mean"),
+    Target("conv2d_backward", shapes.LAYERS, ("numpy",), 10.0, "worst"),
+    Target("conv2d_backward", shapes.LAYERS, ("torch",), 1.3, "mean"),
+    Target("conv2d_backward", shapes.LAYERS, ("torch",), 1.0, "worst"),
+    Target("conv2d_backward", shapes.LAYERS, TORCH_LAYOUTS, None, "worst"),
+    Target("conv2d_backward", shapes.LAYERS, (), None, "mean"),
+    Target("network_step", shapes.TASKS, ("torch",), 1.5, "worst"),
+    Target("network_step", shapes.TASKS, ("numpy",), 15.0, "worst"),
+    Target("network_inference", shapes.TASKS, ("torch",), 1.5, "worst"),
+    Target("network_inference", shapes.TASKS, ("numpy",), 15.0, "worst"),
     *(
         Target(
             "conv2d",
@@ -151,7 +141,7 @@ def verdicts(table: pd.DataFrame, memory: Sequence[Any], accuracy: Sequence[Any]
     ours = table[(table["contender"] == OURS) & (table["mode"] != HIGH)]
     cases = ours.set_index(["operation", "workload"])["seconds"]
     for limit, operations in SMALL_CALL_US.items():
-        calls = [(operation, SMALL_CALLS[operation].name) for operation in operations]
+        calls = [(operation, shapes.SMALL_CALLS[operation].name) for operation in operations]
         found.append(_verdict("small calls, us", cases[cases.index.isin(calls)] * 1e6, limit))
     for limit in dict.fromkeys(use.at_most for use in memory):
         uses = [use.mib_per_thread for use in memory if use.at_most == limit]

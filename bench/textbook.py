@@ -10,8 +10,16 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from fastconv import layers
-from fastconv._textbook import Array, Shape, col2im, im2col, max_pool, max_pool_backward, out_size
-from fastconv._textbook import plane_indices as plane_indices
+from fastconv._textbook import (
+    Array,
+    Shape,
+    col2im,
+    im2col,
+    max_pool,
+    max_pool_backward,
+    out_size,
+    plane_indices,
+)
 
 __all__ = ["col2im", "im2col", "max_pool", "max_pool_backward", "plane_indices"]
 
