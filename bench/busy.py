@@ -6,12 +6,13 @@ OpenMP waits busily have to be woken. Each row is a process of its own, as calle
 
 import argparse
 import contextlib
-import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 
@@ -56,10 +57,8 @@ def _neighbours(count: int) -> Iterator[None]:
 
 
 def _measured(pause: float, options: argparse.Namespace) -> list[float]:
-    numbers = map(str, (pause, options.threads, options.seconds))
-    command = [sys.executable, "-m", __name__, *numbers]
-    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return [float(seconds) for seconds in json.loads(result.stdout)]
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_times, pause, options.threads, options.seconds).result()
 
 
 def _shown(times: list[float]) -> str:
@@ -86,7 +85,3 @@ def _times(pause: float, threads: int, seconds: float) -> list[float]:
         fastconv.conv2d(image, weight, out=out)
         times.append(time.perf_counter() - start)
     return [float(np.mean(times)), float(np.median(times)), float(np.percentile(times, 90))]
-
-
-if __name__ == "__main__":
-    print(json.dumps(_times(float(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))))

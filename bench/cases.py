@@ -1,12 +1,13 @@
-"""The inputs of one measurement and the result that every contender must give.
+"""The inputs of one measurement, the result that every contender must give, and the textbook's way.
 
 Values are small integers, so that sums are exact in any order and results can be compared for
 equality; maxima are taken over normal variates, so that ties do not make the search easier. Errors
 of convolutions are measured on normal variates.
 """
 
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from math import prod, sqrt
 from typing import Any
 
@@ -17,6 +18,7 @@ from bench import textbook
 from bench.shapes import Workload
 
 Array = npt.NDArray[Any]
+Call = Callable[[], Any]
 
 # Convolutions are computed of as many images at once as have this number of columns, or of one.
 COL_ELEMENTS = 1 << 25
@@ -26,50 +28,68 @@ MOST_COLUMN_BYTES = 2 << 30
 ERROR_SIZE = 512
 
 
-class Case:
-    dtype = "float32"
+@dataclass(frozen=True)
+class Contender:
+    """One way to do a case's operation; what `mode` may be is said at `results.Row`."""
 
-    def __init__(self, operation: str, workload: Workload, normal: bool = False) -> None:
-        self.operation = operation
-        self.workload = workload
-        self.normal = normal
-        self.window = (workload.kernel, workload.stride, workload.pad)
+    name: str
+    mode: str
+    call: Call
+    results: Callable[[Any], tuple[Array, ...]]  # Brings what `call` returns into our layout.
+    operations: float = 1  # One call does the operation this number of times.
+    warm_up: Call | None = None  # A shorter call, which warms up as well.
+
+
+class Case:
+    """The arrays of an operation on a workload, each made when it is first asked for."""
+
+    def __init__(
+        self, operation: str, workload: Workload, normal: bool = False, dtype: str = "float32"
+    ) -> None:
+        self.operation, self.workload = operation, workload
+        self.normal, self.dtype = normal, dtype
+        self.shape, self.groups = workload.image_shape, workload.groups
+        self.k, self.s, self.p = self.window = (workload.kernel, workload.stride, workload.pad)
 
     @cached_property
     def image(self) -> Array:
-        normal = self.normal or self.operation.startswith("max_")
-        return _values(self.workload.image_shape, 0, normal)
+        return self._values(self.shape, 0, self.normal or self.operation.startswith("max_"))
 
     @cached_property
     def col(self) -> Array:
-        return _values(self.workload.col_shape, 0, self.normal)
+        return self._values(self.workload.col_shape, 0, self.normal)
 
     @cached_property
     def grad(self) -> Array:
-        return _values(self.workload.output_shape, 1, self.normal)
+        return self._values(self.workload.output_shape, 1, self.normal)
 
     @cached_property
     def weight(self) -> Array:
-        return _values(self.workload.weight_shape, 2, self.normal)
+        return self._values(self.workload.weight_shape, 2, self.normal)
 
     @cached_property
     def bias(self) -> Array:
-        return _values((self.workload.filters,), 3, self.normal)
+        return self._values((self.workload.filters,), 3, self.normal)
+
+    def _values(self, shape: tuple[int, ...], seed: int, normal: bool) -> Array:
+        rng = np.random.default_rng(seed)
+        if normal:
+            return rng.standard_normal(shape, np.float32).astype(self.dtype, copy=False)
+        return rng.integers(-8, 9, shape, np.int8).astype(self.dtype)
 
     @cached_property
     def unfolded(self) -> Array:
         """`col` in the layout of torch's fold: (N, C*KH*KW, OH*OW)."""
         return np.ascontiguousarray(rows_to_unfolded(self.col, self.workload))
 
+    @property
+    def unfolded_shape(self) -> tuple[int, int, int]:
+        return (self.workload.n, self.workload.col_shape[1], self.workload.out_size**2)
+
     @cached_property
     def saved_col(self) -> Array:
         """What the textbook's convolution keeps for its backward pass."""
         return textbook.im2col(self.image, *self.window)
-
-    @property
-    def has_columns(self) -> bool:
-        """Whether all columns together are small enough to be made."""
-        return 4 * prod(self.workload.col_shape) <= MOST_COLUMN_BYTES
 
     @cached_property
     def pooled(self) -> tuple[Array, Array]:
@@ -81,77 +101,53 @@ class Case:
         return textbook.plane_indices(self.pooled[1], self.workload.size, *self.window)
 
     @property
-    def expected(self) -> tuple[Array, ...]:
-        return self.computed(np.float32)
+    def has_columns(self) -> bool:
+        """Whether all columns together are small enough to be made."""
+        return 4 * prod(self.workload.col_shape) <= MOST_COLUMN_BYTES
 
     @property
-    def exact(self) -> tuple[Array, ...]:
-        return self.computed(np.float64)
+    def result_shape(self) -> tuple[int, ...]:
+        """The shape of the first result, which `out=` has."""
+        of_images = "col2im", "fold", "max_unpool2d", "conv_transpose2d"
+        if self.operation in of_images or self.operation.endswith("_backward"):
+            return self.shape
+        return self.workload.col_shape if self.operation == "im2col" else self.workload.output_shape
 
-    def computed(self, dtype: type[np.floating[Any]]) -> tuple[Array, ...]:
-        """Compute the results in `dtype` as the textbook does."""
-        if self.workload.filters:
-            return self._convolved(dtype)
-        image, grad = self.image.astype(dtype, copy=False), self.grad.astype(dtype, copy=False)
-        shape = self.workload.image_shape
-        match self.operation:
-            case "im2col":
-                return (textbook.im2col(image, *self.window),)
-            case "unfold":
-                return (rows_to_unfolded(textbook.im2col(image, *self.window), self.workload),)
-            case "col2im" | "fold":
-                return (textbook.col2im(self.col.astype(dtype, copy=False), shape, *self.window),)
-            case "max_pool2d":
-                return (textbook.max_pool(image, *self.window)[0],)
-            case "max_pool2d_indices":
-                return (textbook.max_pool(image, *self.window)[0], self.indices)
-            case "max_pool2d_backward":
-                return (textbook.max_pool_backward(grad, self.pooled[1], shape, *self.window),)
-            case "max_unpool2d":
-                return (textbook.max_unpool(grad, self.indices, shape),)
-            case "avg_pool2d":
-                return (textbook.avg_pool(image, *self.window),)
-            case "avg_pool2d_backward":
-                return (textbook.avg_pool_backward(grad, shape, *self.window),)
-        raise ValueError(f"unknown operation {self.operation!r}")
-
-    def _convolved(self, dtype: type[np.floating[Any]]) -> tuple[Array, ...]:
-        """Go through the images in runs whose columns fit into memory."""
-        w = self.workload
-        run = max(1, COL_ELEMENTS // (w.out_size**2 * w.c * w.kernel**2))
+    @property
+    def expected(self) -> tuple[Array, ...]:
+        """Compute the results as the textbook does, convolutions in runs that fit into memory."""
+        w, compute = self.workload, TEXTBOOK[self.operation]
+        if not w.filters:
+            return from_textbook(self, compute(self)())
+        if self.operation == "conv2d" and w.is_single_image:
+            return (textbook.filtered(self.image, self.weight, self.bias, self.s, self.p),)
+        run = max(1, COL_ELEMENTS // self._col_elements)
         parts = [
-            self._convolved_images(slice(first, min(first + run, w.n)), dtype)
+            from_textbook(self, compute(self._part(slice(first, first + run)))())
             for first in range(0, w.n, run)
         ]
-        if len(parts) == 1:
-            return parts[0]
         images, *of_weights = zip(*parts, strict=True)
         return (np.concatenate(images), *(np.sum(part, axis=0) for part in of_weights))
 
-    def _convolved_images(self, images: slice, dtype: type[np.floating[Any]]) -> tuple[Array, ...]:
-        image, weight = self.image[images].astype(dtype), self.weight.astype(dtype)
-        shape = (len(image), *self.workload.image_shape[1:])
-        _, stride, pad = self.window
-        if self.operation == "conv2d" and self.workload.is_single_image and stride == 1:
-            return (textbook.filtered(image, weight, self.bias.astype(dtype), pad),)
-        if self.operation == "conv2d":
-            return (textbook.convolution(image, weight, self.bias.astype(dtype), stride, pad),)
-        grad = self.grad[images].astype(dtype)
-        match self.operation:
-            case "conv2d_backward":
-                col = textbook.im2col(image, *self.window)
-                return textbook.convolution_backward(grad, col, weight, shape, stride, pad)
-            case "conv_transpose2d":
-                return (textbook.convolution_transpose(grad, weight, shape, stride, pad),)
-        raise ValueError(f"unknown operation {self.operation!r}")
+    def _part(self, images: slice) -> "Case":
+        image = self.image[images]
+        part = Case(self.operation, self.workload.of(len(image)), self.normal, self.dtype)
+        part.image = image
+        if self.operation != "conv2d":
+            part.grad = self.grad[images]
+        return part
 
-    def for_errors(self) -> "Case":
+    @property
+    def _col_elements(self) -> int:
+        """The number of elements that one image's columns have."""
+        return self.workload.out_size**2 * self.workload.c * self.k**2
+
+    def for_errors(self, dtype: str = "float32") -> "Case":
         """Give the same on normal variates, and as few images as tell the error."""
-        w = self.workload
-        images = COL_ELEMENTS // (w.out_size**2 * w.c * w.kernel**2)
+        w, images = self.workload, COL_ELEMENTS // self._col_elements
         size = min(w.size, ERROR_SIZE) if w.is_single_image else w.size
         fewer = replace(w, n=min(w.n, 4, max(1, images)), size=size)
-        return Case(self.operation, fewer, normal=True)
+        return Case(self.operation, fewer, normal=True, dtype=dtype)
 
     def errors(self, results: tuple[Array, ...], exact: tuple[Array, ...]) -> list[float]:
         return list(map(relative_rms, results, exact))
@@ -173,35 +169,70 @@ class Case:
         w = self.workload
         shapes = (w.image_shape, w.output_shape, w.col_shape, w.weight_shape)
         image, output, col, weight = (4 * prod(shape) for shape in shapes)
-        match self.operation:
-            case "im2col" | "unfold":
-                return image, col
-            case "col2im" | "fold":
-                return col, image
-            case "max_pool2d_indices":
-                return image, 3 * output  # An index has 8 bytes.
-            case "max_pool2d_backward" | "max_unpool2d":
-                return 3 * output, image
-            case "max_pool2d" | "avg_pool2d":
-                return image, output
-            case "avg_pool2d_backward":
-                return output, image
-            case "conv2d":
-                return image + weight, output
-            case "conv_transpose2d":
-                return output + weight, image
-            case "conv2d_backward":
-                return output + image + weight, image + weight
-        raise ValueError(f"unknown operation {self.operation!r}")
+        indices = 2 * output  # An index has 8 bytes.
+        return {
+            "im2col": (image, col),
+            "unfold": (image, col),
+            "col2im": (col, image),
+            "fold": (col, image),
+            "max_pool2d": (image, output),
+            "max_pool2d_indices": (image, output + indices),
+            "max_pool2d_backward": (output + indices, image),
+            "max_unpool2d": (output + indices, image),
+            "avg_pool2d": (image, output),
+            "avg_pool2d_backward": (output, image),
+            "conv2d": (image + weight, output),
+            "conv2d_backward": (output + image + weight, image + weight),
+            "conv_transpose2d": (output + weight, image),
+        }[self.operation]
 
     @cached_property
     def flops(self) -> int:
         """Operations of a convolution, a multiplication and an addition being two; otherwise 0."""
-        w = self.workload
-        if not w.filters:
+        if not self.workload.filters:
             return 0
-        both = 2 if self.operation == "conv2d_backward" else 1
-        return both * 2 * prod(w.output_shape) * prod(w.weight_shape[1:])
+        passes = 2 if self.operation == "conv2d_backward" else 1
+        return passes * 2 * prod(self.workload.output_shape) * prod(self.workload.weight_shape[1:])
+
+
+Calls = Mapping[str, Callable[[Case], Call]]
+
+# How a course on NumPy computes each operation, which is what every contender is compared with.
+TEXTBOOK: Calls = {
+    "im2col": lambda c: partial(textbook.im2col, c.image, *c.window),
+    "col2im": lambda c: partial(textbook.col2im, c.col, c.shape, *c.window),
+    "unfold": lambda c: lambda: rows_to_unfolded(textbook.im2col(c.image, *c.window), c.workload),
+    "fold": lambda c: lambda: textbook.col2im(unfolded_to_rows(c.unfolded), c.shape, *c.window),
+    "max_pool2d": lambda c: lambda: textbook.max_pool(c.image, *c.window)[0],
+    "max_pool2d_indices": lambda c: partial(textbook.max_pool, c.image, *c.window),
+    "max_pool2d_backward": lambda c: partial(
+        textbook.max_pool_backward, c.grad, c.pooled[1], c.shape, *c.window
+    ),
+    "max_unpool2d": lambda c: partial(textbook.max_unpool, c.grad, c.indices, c.shape),
+    "avg_pool2d": lambda c: partial(textbook.avg_pool, c.image, *c.window),
+    "avg_pool2d_backward": lambda c: partial(
+        textbook.avg_pool_backward, c.grad, c.shape, *c.window
+    ),
+    "conv2d": lambda c: partial(textbook.convolution, c.image, c.weight, c.bias, c.s, c.p),
+    "conv2d_backward": lambda c: partial(
+        textbook.convolution_backward, c.grad, c.saved_col, c.weight, c.shape, c.s, c.p
+    ),
+    "conv_transpose2d": lambda c: partial(
+        textbook.convolution_transpose, c.grad, c.weight, c.shape, c.s, c.p
+    ),
+}
+
+
+def from_textbook(case: Case, returned: Any) -> tuple[Array, ...]:
+    """Give results in our layout: the textbook counts a maximum's place within its window."""
+    if case.operation == "max_pool2d_indices":
+        values, pixels = returned
+        return values, textbook.plane_indices(pixels, case.workload.size, *case.window)
+    return as_tuple(returned)
+
+
+def as_tuple(returned: Any) -> tuple[Array, ...]:
+    return tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
 
 
 def relative_rms(got: Array, want: Array) -> float:
@@ -217,10 +248,3 @@ def rows_to_unfolded(col: Array, workload: Workload) -> Array:
 
 def unfolded_to_rows(col: Array) -> Array:
     return col.transpose(0, 2, 1).reshape(-1, col.shape[1])
-
-
-def _values(shape: tuple[int, ...], seed: int, normal: bool) -> Array:
-    rng = np.random.default_rng(seed)
-    if normal:
-        return rng.standard_normal(shape, dtype=np.float32)
-    return rng.integers(-8, 9, shape, np.int8).astype(np.float32)

@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.command import facts, fail, results_file
+from bench.machine import Machine
 from bench.peers import LIMIT, OURS
 from bench.report import aligned
-from bench.results import CASE, Results
+from bench.results import CASE, Results, fail, results_file
 
 # A difference counts if the test would find it this often between equal runs.
 LEVEL = 0.01
 # With fewer controls, drift and noise cannot be told: no drift and this noise are assumed.
 FEWEST_CONTROLS = 10
 DEFAULT_NOISE = 0.05
-CHANGES_ANYWAY = ("load", "clock", "fastconv: idle memory")
+CHANGES_ANYWAY = ["load", "clock", "fastconv: idle memory"]
 MUST_AGREE = ("cpu", "threads")
 
 SLOWER, FASTER, SAME = "slower", "faster", "no difference shown"
@@ -68,11 +68,8 @@ def compare(before: Results, after: Results) -> Comparison:
     )
     common = both[both["where"] == "both"]
     ours = both[both["contender"] == OURS]
-    unchanged = {
-        _first_word(library)
-        for library, version in before.machine.versions.items()
-        if after.machine.versions.get(library) == version
-    }
+    kept = before.machine.versions.items() & after.machine.versions.items()
+    unchanged = {_first_word(library) for library, _ in kept}
     noise = noise_of(common[_are_controls(common, unchanged)])
     return Comparison(
         noise,
@@ -125,13 +122,17 @@ def _stats() -> Any:
         fail("the comparison needs SciPy: pip install 'fastconv[test]'")
 
 
+def facts(machine: Machine) -> dict[str, str]:
+    """Give whatever is known about a machine, each fact under a name of its own."""
+    found = pd.json_normalize(vars(machine), sep=": ").iloc[0]
+    return {str(name): str(value) for name, value in found.items()}
+
+
 def differences(before: Results, after: Results) -> pd.DataFrame:
     """Give what differs between the machines, under its name."""
-    both = pd.DataFrame({"before": facts(before.machine), "after": facts(after.machine)}).fillna(
-        "-"
-    )
-    both = both[both["before"] != both["after"]]
-    return both.drop(index=[name for name in CHANGES_ANYWAY if name in both.index])
+    both = pd.DataFrame({"before": facts(before.machine), "after": facts(after.machine)})
+    both = both.fillna("-").drop(index=CHANGES_ANYWAY, errors="ignore")
+    return both[both["before"] != both["after"]]
 
 
 def report(before: Results, after: Results, found: Comparison, everything: bool) -> str:
@@ -156,14 +157,11 @@ def report(before: Results, after: Results, found: Comparison, everything: bool)
 
 def _noise(noise: Noise) -> str:
     if noise.controls < FEWEST_CONTROLS:
-        return (
-            f"{noise.controls} controls are too few to tell drift and noise: taken as none and "
-            f"{DEFAULT_NOISE:.0%}"
-        )
-    return (
-        f"drift {math.expm1(noise.drift):+.1%}, noise {math.expm1(noise.spread):.1%}, by "
-        f"{noise.controls} times of what did not change"
-    )
+        few = f"{noise.controls} controls are too few to tell drift and noise"
+        return f"{few}: taken as none and {DEFAULT_NOISE:.0%}"
+    drift, spread = math.expm1(noise.drift), math.expm1(noise.spread)
+    times = f"{noise.controls} times of what did not change"
+    return f"drift {drift:+.1%}, noise {spread:.1%}, by {times}"
 
 
 def _changes(rows: pd.DataFrame) -> str:

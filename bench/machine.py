@@ -29,32 +29,23 @@ class Machine:
 
 
 def describe(versions: dict[str, str], threads: int) -> Machine:
+    affinity = getattr(os, "sched_getaffinity", None)
+    clock = _cpu_info("cpu MHz")
+    with contextlib.redirect_stdout(io.StringIO()) as config:
+        fastconv.show_config()
     return Machine(
-        cpu=_cpu(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _all_cores(),
+        cpu=_cpu_info("model name") or platform.processor() or platform.machine(),
+        cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
         system=platform.platform(),
         python=platform.python_version(),
         versions=versions,
-        fastconv=_config(),
+        fastconv=dict(re.findall(r"^(.+?) {2,}(.+)$", config.getvalue(), re.MULTILINE)),
         commit=_commit(),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         threads=threads,
-        clock=_clock(),
+        clock=f"{float(clock) / 1000:.2f} GHz" if clock else "",
     )
-
-
-def _all_cores() -> int:
-    return os.cpu_count() or 1
-
-
-def _cpu() -> str:
-    return _cpu_info("model name") or platform.processor() or platform.machine()
-
-
-def _clock() -> str:
-    clock = _cpu_info("cpu MHz")
-    return f"{float(clock) / 1000:.2f} GHz" if clock else ""
 
 
 def _cpu_info(name: str) -> str:
@@ -62,13 +53,6 @@ def _cpu_info(name: str) -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
-
-
-def _config() -> dict[str, str]:
-    """Give the lines of `show_config` by their names."""
-    with contextlib.redirect_stdout(io.StringIO()) as text:
-        fastconv.show_config()
-    return dict(re.findall(r"^(.+?) {2,}(.+)$", text.getvalue(), re.MULTILINE))
 
 
 def _commit() -> str:

@@ -22,6 +22,8 @@ from bench.peers import ours
 from bench.shapes import SMALL_CALLS, Workload
 
 STATUS = Path("/proc/self/status")  # Linux only
+# From this one on, the operation's results cannot be written to `out=`.
+ALLOCATED = {"max_pool2d_indices": 1, "conv2d_backward": 0}
 
 
 def extra_bytes(operation: str, workload: Workload, threads: int) -> int:
@@ -38,27 +40,18 @@ def _measure(operation: str, workload: Workload, threads: int) -> int:
     before = _high_water()
     result = call()
     extra = _high_water() - before
-    match operation:
-        case "max_pool2d_indices":
-            extra -= result[1].nbytes
-        case "conv2d_backward":
-            extra -= sum(array.nbytes for array in result)
+    if operation in ALLOCATED:
+        extra -= sum(array.nbytes for array in result[ALLOCATED[operation] :])
     return extra
 
 
 def _call(peer: ours.Peer, operation: str, workload: Workload) -> Callable[[], Any]:
     """Prepare what the benchmark times, writing to touched memory where that is possible."""
-    call: Callable[..., Any] = next(getattr(peer, operation)(Case(operation, workload))).call
-    match operation:
-        case "conv2d_backward":
-            return call
-        case "im2col":
-            shape: tuple[int, ...] = workload.col_shape
-        case "col2im" | "max_pool2d_backward" | "avg_pool2d_backward":
-            shape = workload.image_shape
-        case _:
-            shape = workload.output_shape
-    return partial(call, out=np.ones(shape, np.float32))
+    case = Case(operation, workload)
+    call: Callable[..., Any] = next(peer.contenders(case)).call
+    if operation == "conv2d_backward":
+        return call
+    return partial(call, out=np.ones(case.result_shape, np.float32))
 
 
 def _forget() -> None:

@@ -11,11 +11,9 @@ from math import prod
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from bench import textbook
-from bench.cases import Array, relative_rms
-from bench.peers import Contender
+from bench.cases import Array, Contender, relative_rms
 from bench.shapes import NetworkTask
 from fastconv import layers, models
 
@@ -45,11 +43,16 @@ class NetworkCase:
     """
 
     moved = (0, 0)  # The bytes are unknown, because nobody knows what stays in caches.
+    has_columns = True
 
-    def __init__(self, operation: str, task: NetworkTask, plain: bool = False) -> None:
-        self.operation = operation
-        self.workload = task
-        self.plain = plain
+    def __init__(
+        self, operation: str, task: NetworkTask, plain: bool = False, dtype: str = ""
+    ) -> None:
+        self.operation, self.workload, self.plain = operation, task, plain
+        self.dtype = dtype or task.dtype  # The textbook computes in it what is expected.
+        self.is_inference = operation == "network_inference"
+        # An inference has as many batches as each has images.
+        self.count = task.batch if self.is_inference and not plain else 1
 
     @cached_property
     def net(self) -> models.Sequential:
@@ -59,20 +62,11 @@ class NetworkCase:
                 layer.dropout_ratio = 0.0
         return net
 
-    @property
-    def dtype(self) -> str:
-        return self.workload.dtype
-
-    @property
-    def comparable(self) -> bool:
-        """Whether the results are those of the plain case."""
-        return self.plain or not _dropouts(self.net)
-
     @cached_property
     def batches(self) -> list[Array]:
         rng = np.random.default_rng(0)
         shape = (self.workload.batch, *self.net.input_dim)
-        return [rng.random(shape).astype(self.net.dtype, copy=False) for _ in range(self._count)]
+        return [rng.random(shape).astype(self.net.dtype, copy=False) for _ in range(self.count)]
 
     @cached_property
     def labels(self) -> Array:
@@ -80,35 +74,21 @@ class NetworkCase:
         return np.random.default_rng(1).integers(0, classes, self.workload.batch)
 
     @property
-    def _count(self) -> int:
-        """Of batches; an inference has as many as each has images."""
-        return self.workload.batch if self.is_inference and not self.plain else 1
-
-    @property
-    def is_inference(self) -> bool:
-        return self.operation == "network_inference"
-
-    @property
     def expected(self) -> tuple[Array, ...]:
         """The loss and the gradients in the order of `params`; or the first batch's scores."""
-        return self._computed(self.workload.dtype)
-
-    @property
-    def exact(self) -> tuple[Array, ...]:
-        return self._computed(np.float64)
-
-    def _computed(self, dtype: npt.DTypeLike) -> tuple[Array, ...]:
         case = self.without_dropout()
-        return _arrays(_call(case, Textbook(case, dtype))())
+        return _arrays(_call(case, Textbook(case))())
 
     def without_dropout(self) -> "NetworkCase":
-        return self if self.plain else NetworkCase(self.operation, self.workload, plain=True)
+        if self.plain:
+            return self
+        return NetworkCase(self.operation, self.workload, plain=True, dtype=self.dtype)
 
-    def for_errors(self) -> "NetworkCase":
+    def for_errors(self, dtype: str = "") -> "NetworkCase":
         """Give the plain case with no more images than float64 has memory for."""
         images = max(1, ERROR_NUMBERS // prod(self.net.input_dim))
         task = replace(self.workload, batch=min(self.workload.batch, images))
-        return NetworkCase(self.operation, task, plain=True)
+        return NetworkCase(self.operation, task, plain=True, dtype=dtype)
 
     def errors(self, results: tuple[Array, ...], exact: tuple[Array, ...]) -> list[float]:
         """Give the scores' error, or the worst of the gradients'.
@@ -145,7 +125,7 @@ class NetworkCase:
             if learned(layer)
         ]
         once = sum(forward) if self.is_inference else 3 * sum(forward) - forward[0]
-        return once * self.workload.batch * self._count
+        return once * self.workload.batch * self.count
 
 
 class Network(Protocol):
@@ -164,7 +144,7 @@ def contender(name: str, case: NetworkCase, library: Callable[[NetworkCase], Net
     network = library(case)
 
     def results(returned: list[Any]) -> tuple[Array, ...]:
-        if case.comparable:
+        if case.plain or not _dropouts(case.net):
             return _arrays(returned[:1] if case.is_inference else returned)
         plain = case.without_dropout()
         return _arrays(_call(plain, library(plain))())
@@ -175,6 +155,10 @@ def contender(name: str, case: NetworkCase, library: Callable[[NetworkCase], Net
 
 def learned(layer: Any) -> list[Array]:
     return [layer.W, layer.b] if hasattr(layer, "W") else []
+
+
+def window_of(pooling: Any) -> tuple[int, int, int]:
+    return pooling.pool_h, pooling.stride, pooling.pad
 
 
 def through(
@@ -200,17 +184,15 @@ class Ours:
 
 
 class Textbook:
-    """The layers of a course on NumPy, which computes in `dtype`, by default the case's."""
+    """The layers of a course on NumPy, which computes in the case's dtype."""
 
-    def __init__(self, case: NetworkCase, dtype: npt.DTypeLike | None = None) -> None:
-        dtype = dtype or case.workload.dtype
+    def __init__(self, case: NetworkCase) -> None:
         self.net, self.labels = case.net, case.labels
-        self.params = [p.astype(dtype, copy=False) for p in case.net.params.values()]
-        self.batches = [batch.astype(dtype, copy=False) for batch in case.batches]
+        self.params = [p.astype(case.dtype, copy=False) for p in case.net.params.values()]
+        self.batches = [batch.astype(case.dtype, copy=False) for batch in case.batches]
 
     def step(self) -> list[Any]:
-        tape: list[textbook.Backward] = []
-        scores = self._forward(textbook.TRAINING, self.batches[0], tape)
+        scores, tape = self._forward(textbook.TRAINING, self.batches[0])
         loss, dout = textbook.softmax_with_loss(scores, self.labels)
         gradients: list[Array] = []
         for backward in reversed(tape):
@@ -219,15 +201,14 @@ class Textbook:
         return [loss, *gradients]
 
     def scores(self, x: Any) -> Any:
-        return self._forward(textbook.INFERENCE, x, [])
+        return self._forward(textbook.INFERENCE, x)[0]
 
-    def _forward(self, functions: Any, x: Any, tape: list[textbook.Backward]) -> Any:
-        left = iter(self.params)
+    def _forward(self, functions: Any, x: Any) -> tuple[Any, list[textbook.Backward]]:
+        left, tape = iter(self.params), []
         for layer in self.net.layers.values():
-            params = [next(left) for _ in learned(layer)]
-            x, backward = functions[type(layer)](layer, x, *params)
+            x, backward = functions[type(layer)](layer, x, *(next(left) for _ in learned(layer)))
             tape.append(backward)
-        return x
+        return x, tape
 
 
 def _dropouts(net: models.Sequential) -> list[layers.Dropout]:

@@ -9,15 +9,15 @@ What was not measured is left out.
 import argparse
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.command import fail, results_file
 from bench.peers import OURS, TORCH_LAYOUTS
-from bench.results import Results, network_totals
+from bench.report import digits
+from bench.results import Results, fail, network_totals, results_file
 from bench.shapes import BATCHES, CURVES, LAYERS_OF_NETWORKS, THREADED, Layer, Workload
 
 if TYPE_CHECKING:
@@ -57,34 +57,23 @@ SUMMARY_TITLE = "All convolutions: times longer than with fastconv"
 LIMIT_LABEL = "limit of the machine"
 
 
-@dataclass(frozen=True)
-class Picture:
-    file: str
-    title: str
-
-
-def draw(results: Results, folder: Path) -> list[Picture]:
-    """Write all pictures that there is something to show in."""
+def draw(results: Results, folder: Path) -> list[str]:
+    """Write all pictures that there is something to show in; give their files."""
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = []
-    for picture, figure in _figures(results):
-        if figure is not None:
-            figure.savefig(folder / picture.file, dpi=DPI)
-            pictures.append(picture)
-    return pictures
+    figures = {file: figure for file, figure in _figures(results) if figure is not None}
+    for file, figure in figures.items():
+        figure.savefig(folder / file, dpi=DPI)
+    return list(figures)
 
 
-def _figures(results: Results) -> "Iterator[tuple[Picture, Figure | None]]":
+def _figures(results: Results) -> "Iterator[tuple[str, Figure | None]]":
     table = results.table()
     fresh = table[table["mode"] == "fresh"]
     of_run = fresh[fresh["threads"] == results.machine.threads]
-    yield Picture(SUMMARY, SUMMARY_TITLE), _summary(of_run)
-    for network in LAYERS_OF_NETWORKS:
-        for batch in BATCHES:
-            file = f"{network.lower()}-batch-{batch}.png"
-            title = f"Layers of {network}, batch {batch}"
-            yield Picture(file, title), _layers(of_run, network, batch)
-    yield Picture("scaling.png", "How time scales"), _scaling(fresh, of_run)
+    yield SUMMARY, _summary(of_run)
+    for network, batch in product(LAYERS_OF_NETWORKS, BATCHES):
+        yield f"{network.lower()}-batch-{batch}.png", _layers(of_run, network, batch)
+    yield "scaling.png", _scaling(fresh, of_run)
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -240,16 +229,13 @@ def _scaling(fresh: pd.DataFrame, of_run: pd.DataFrame) -> "Figure | None":
     """Show time against threads, and against one number of a workload."""
     panels = []
     for operation, workload in THREADED:
-        if isinstance(workload, Workload):
-            rows = fresh[(fresh["operation"] == operation) & (fresh["workload"] == workload.name)]
-            panels.append(
-                (f"{operation} {_short(workload)}", "threads", rows.assign(x=rows["threads"]))
-            )
-    for curve in CURVES:
-        points = {workload.name: x for x, workload in curve.points}
-        rows = of_run[(of_run["operation"] == curve.operation) & of_run["workload"].isin(points)]
-        title = f"{curve.operation}, {curve.axis}"
-        panels.append((title, curve.axis, rows.assign(x=rows["workload"].map(points))))
+        rows = fresh[(fresh["operation"] == operation) & (fresh["workload"] == workload.name)]
+        title = f"{operation} {_short(workload)}"
+        panels.append((title, "threads", rows.assign(x=rows["threads"])))
+    for axis, points in CURVES.items():
+        places = {workload.name: x for x, workload in points.items()}
+        rows = of_run[(of_run["operation"] == "conv2d") & of_run["workload"].isin(places)]
+        panels.append((f"conv2d, {axis}", axis, rows.assign(x=rows["workload"].map(places))))
     panels = [panel for panel in panels if (panel[2]["contender"] == OURS).sum() > 1]
     if not panels:
         return None
@@ -265,7 +251,7 @@ def _scaling(fresh: pd.DataFrame, of_run: pd.DataFrame) -> "Figure | None":
     return figure
 
 
-def _short(w: Workload) -> str:
+def _short(w: Any) -> str:
     text = f"({w.n}, {w.c}, {w.size}) {w.kernel}×{w.kernel}"
     return text + (f"/{w.stride}" if w.stride > 1 else "")
 
@@ -351,7 +337,7 @@ def _ratio_bars(axes: "Axes", title: str, ratios: pd.DataFrame) -> None:
         places = found.index + (i + 0.5) * width - BARS / 2
         colour = COLOURS[PEERS[peer][0]]
         bars = axes.bar(places, found - 1, 0.92 * width, bottom=1, color=colour, label=peer)
-        axes.bar_label(bars, list(map(two_digits, found)), fontsize=8, padding=1)
+        axes.bar_label(bars, [digits(ratio, 2) for ratio in found], fontsize=8, padding=1)
     axes.margins(y=0.2)
     axes.spines["left"].set_visible(False)
     axes.spines["bottom"].set_visible(False)
@@ -359,10 +345,6 @@ def _ratio_bars(axes: "Axes", title: str, ratios: pd.DataFrame) -> None:
     axes.minorticks_off()
     axes.set_xlim(-0.5, len(ratios) - 0.5)
     axes.set_xticks(range(len(ratios)), list(ratios.index), fontsize=9.5)
-
-
-def two_digits(ratio: float) -> str:
-    return f"{ratio:.{max(0, 1 - math.floor(math.log10(ratio)))}f}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

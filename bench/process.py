@@ -15,23 +15,19 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from bench import peers, timing
-from bench.cases import Array, Case
+from bench.cases import Array, Case, Contender
 from bench.networks import NetworkCase
 from bench.peers import LIMIT
 from bench.shapes import Measurement, NetworkTask
 
 # These tell the libraries their number of threads before they start. Libraries that ask the system
 # for its number of cores find as many as the affinity leaves them.
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NPROC",
-)
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
 ANSWER_SECONDS = 1800.0  # After this, a process that does not answer is taken for hung.
 
 
@@ -65,15 +61,7 @@ class Process:
 
     def version(self) -> str:
         """Wait until the library is imported; raise ImportError if it is missing."""
-        return str(self._answer(self._started))
-
-    def prepare(self, measurement: Measurement, expected: Path, exact: Path) -> "Future[Any]":
-        """Let the process prepare a measurement; `prepared` waits for what it offers."""
-        return self._submit(_prepare, measurement, expected, exact)
-
-    def prepared(self, begun: "Future[Any]") -> list[Offer]:
-        offers: list[Offer] = self._answer(begun)
-        return offers
+        return str(self._answer(lambda: self._started))
 
     def block(self, contender: int, effort: timing.Effort) -> tuple[list[float], float]:
         """Time a prepared contender, by its place among the offers; say how long that took."""
@@ -84,19 +72,11 @@ class Process:
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function of this module there."""
-        return self._answer(self._submit(function, *arguments))
+        return self._answer(lambda: self._executor.submit(_guarded, function, *arguments))
 
-    def _submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+    def _answer(self, begin: "Callable[[], Future[Any]]") -> Any:
         try:
-            return self._executor.submit(_guarded, function, *arguments)
-        except BrokenProcessPool as error:  # The process ended before it was asked.
-            future: Future[Any] = Future()
-            future.set_exception(error)
-            return future
-
-    def _answer(self, future: "Future[Any]") -> Any:
-        try:
-            return future.result(ANSWER_SECONDS)
+            return begin().result(ANSWER_SECONDS)
         except BrokenProcessPool:
             raise ProcessDied(f"the process of {self.name} ended") from None
         except TimeoutError:
@@ -122,21 +102,15 @@ class Process:
 @contextmanager
 def limited_to(threads: int) -> Iterator[None]:
     """Let processes that start meanwhile have this number of threads and of cores."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    if cores:
-        os.sched_setaffinity(0, cores[:threads])
-    try:
-        yield
-    finally:
+    with mock.patch.dict(os.environ, dict.fromkeys(THREAD_VARIABLES, str(threads))):
         if cores:
-            os.sched_setaffinity(0, cores)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+            os.sched_setaffinity(0, cores[:threads])
+        try:
+            yield
+        finally:
+            if cores:
+                os.sched_setaffinity(0, cores)
 
 
 # ---- in the process ----------------------------------------------------------------------------
@@ -147,7 +121,7 @@ class _Here:
 
     peer: Any = None
     missing: str = ""
-    contenders: tuple[peers.Contender, ...] = ()
+    contenders: tuple[Contender, ...] = ()
 
 
 def _import(name: str, threads: int) -> None:
@@ -171,10 +145,11 @@ def _guarded(function: Callable[..., Any], *arguments: Any) -> Any:
         raise RuntimeError(f"{type(error).__name__}: {error}") from None
 
 
-def _prepare(measurement: Measurement, expected: Path, exact: Path) -> list[Offer]:
+def prepare(measurement: Measurement, expected: Path, exact: Path) -> list[Offer]:
+    """Make contenders for a measurement, and check what they compute."""
     _Here.contenders = ()  # Their memory is given back first.
     case = case_of(measurement)
-    _Here.contenders = tuple(peers.contenders(_Here.peer, case))
+    _Here.contenders = tuple(_Here.peer.contenders(case))
     wanted = load(expected) if _Here.contenders else ()
     problems = [_problem(contender, case, wanted) for contender in _Here.contenders]
     errors = _errors(measurement, exact) if "" in problems else {}
@@ -184,7 +159,7 @@ def _prepare(measurement: Measurement, expected: Path, exact: Path) -> list[Offe
     ]
 
 
-def _problem(contender: peers.Contender, case: Any, wanted: tuple[Array, ...]) -> str:
+def _problem(contender: Contender, case: Any, wanted: tuple[Array, ...]) -> str:
     if contender.mode == LIMIT:
         return ""
     try:
@@ -201,7 +176,7 @@ def _errors(measurement: Measurement, exact: Path) -> dict[tuple[str, str], list
     wanted = load(exact)
     return {
         (c.name, c.mode): case.errors(c.results(c.call()), wanted)
-        for c in peers.contenders(_Here.peer, case)
+        for c in _Here.peer.contenders(case)
         if c.mode != LIMIT
     }
 

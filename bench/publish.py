@@ -8,30 +8,21 @@ when the figures change, so may the reasons.
 
 import argparse
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from bench import plot
-from bench.command import fail, results_file
+from bench import plot, shapes
 from bench.peers import HIGH, LIMIT, OURS
-from bench.plot import SUMMARY, SUMMARY_TITLE, draw, two_digits
-from bench.results import CASE, Results, network_totals
-from bench.shapes import (
-    BATCHES,
-    COLUMNS,
-    CONVOLUTION_OPERATIONS,
-    LAYERS,
-    LAYERS_OF_NETWORKS,
-    POOLING,
-    SMALL_CALLS,
-    WORKLOADS,
-    NetworkTask,
-    Workload,
-)
+from bench.plot import SUMMARY, SUMMARY_TITLE, draw
+from bench.report import digits
+from bench.results import CASE, Results, fail, network_totals, results_file
+from bench.shapes import NetworkTask, Workload
 
 ROOT = Path(__file__).resolve().parents[1]
 README, PAGE, CSV, PICTURES = "README.md", "performance.md", "performance.csv", "performance"
@@ -48,36 +39,33 @@ CSV_COLUMNS = [
 
 
 class Headline(NamedTuple):
-    """A row of the README's table: a workload, or a network and a batch for all convolutions."""
+    """A row of the README's table: a workload, or all convolutions of a network at a batch."""
 
     label: str
     operation: str
-    workload: Workload | NetworkTask | str
+    workload: Workload | NetworkTask | tuple[str, int]
     unit: float = 1e3  # A second has this number of the unit that the row is in.
-    batch: int = 0
 
 
 HEADLINES = (
+    Headline("SimpleConvNet, loss and gradients of 100 images", "network_step", shapes.TASKS[0]),
+    Headline("DeepConvNet, the same", "network_step", shapes.TASKS[2]),
+    Headline("VGG-16, all convolutions, 16 images", "conv2d", ("VGG-16", 16)),
+    Headline("ResNet-50, all convolutions, 16 images", "conv2d", ("ResNet-50", 16)),
+    Headline("ResNet-50, all convolutions, 1 image", "conv2d", ("ResNet-50", 1)),
+    Headline("MobileNetV1, all convolutions, 16 images", "conv2d", ("MobileNetV1", 16)),
+    Headline("`conv2d` (4, 64, 224) to 64, 3×3", "conv2d", shapes.LAYERS[2]),
+    Headline("`conv2d` (16, 256, 14) to 256, 3×3", "conv2d", shapes.LAYERS[4]),
+    Headline("`conv2d` (16, 256, 56) to 64, 1×1", "conv2d", shapes.LAYERS[6]),
+    Headline("`conv2d_backward` (16, 256, 14) to 256, 3×3", "conv2d_backward", shapes.LAYERS[4]),
+    Headline("`conv2d` on (1, 1, 8), 3×3, µs", "conv2d", shapes.SMALL_CALLS["conv2d"], unit=1e6),
+    Headline("`im2col` (8, 256, 56), 3×3", "im2col", shapes.COLUMNS[2]),
+    Headline("`col2im` (8, 256, 56), 3×3", "col2im", shapes.COLUMNS[2]),
     Headline(
-        "SimpleConvNet, loss and gradients of 100 images",
-        "network_step",
-        NetworkTask("step", "simple", "float32", 100),
+        "`max_pool2d` (8, 64, 112), 3×3/2, with indices", "max_pool2d_indices", shapes.POOLING[1]
     ),
-    Headline("DeepConvNet, the same", "network_step", NetworkTask("step", "deep", "float32", 100)),
-    Headline("VGG-16, all convolutions, 16 images", "conv2d", "VGG-16", batch=16),
-    Headline("ResNet-50, all convolutions, 16 images", "conv2d", "ResNet-50", batch=16),
-    Headline("ResNet-50, all convolutions, 1 image", "conv2d", "ResNet-50", batch=1),
-    Headline("MobileNetV1, all convolutions, 16 images", "conv2d", "MobileNetV1", batch=16),
-    Headline("`conv2d` (4, 64, 224) to 64, 3×3", "conv2d", LAYERS[2]),
-    Headline("`conv2d` (16, 256, 14) to 256, 3×3", "conv2d", LAYERS[4]),
-    Headline("`conv2d` (16, 256, 56) to 64, 1×1", "conv2d", LAYERS[6]),
-    Headline("`conv2d_backward` (16, 256, 14) to 256, 3×3", "conv2d_backward", LAYERS[4]),
-    Headline("`conv2d` on (1, 1, 8), 3×3, µs", "conv2d", SMALL_CALLS["conv2d"], unit=1e6),
-    Headline("`im2col` (8, 256, 56), 3×3", "im2col", COLUMNS[2]),
-    Headline("`col2im` (8, 256, 56), 3×3", "col2im", COLUMNS[2]),
-    Headline("`max_pool2d` (8, 64, 112), 3×3/2, with indices", "max_pool2d_indices", POOLING[1]),
 )
-PASSES = {"forward": ("conv2d",), "forward and backward": CONVOLUTION_OPERATIONS}
+PASSES = {"forward": ("conv2d",), "forward and backward": shapes.CONVOLUTION_OPERATIONS}
 # Each column of the tables shows the better of these contenders.
 PEERS = {name: plot.PEERS[name] for name in ("NumPy", "PyTorch", "onnxruntime", "JAX")}
 TOTALS_PEERS = {**PEERS, "OpenCV": ("opencv dnn", "opencv dnn, new engine")}
@@ -110,11 +98,11 @@ def headline(table: pd.DataFrame) -> str:
 
 def _headline(table: pd.DataFrame, of: Headline) -> tuple[str, ...] | None:
     """Give its cells, the fastest contender's in bold, or None if we have not been timed."""
-    fresh = table[table["mode"] == "fresh"]
-    if isinstance(of.workload, str):
-        times = network_totals(table, of.workload, of.batch)
+    if isinstance(of.workload, tuple):
+        times = network_totals(table, *of.workload)
     else:
-        rows = fresh[(fresh["operation"] == of.operation) & (fresh["workload"] == of.workload.name)]
+        is_of = (table["operation"] == of.operation) & (table["workload"] == of.workload.name)
+        rows = table[is_of & (table["mode"] == "fresh")]
         times = dict(zip(rows["contender"], rows["seconds"], strict=True))
     if OURS not in times:
         return None
@@ -124,7 +112,7 @@ def _headline(table: pd.DataFrame, of: Headline) -> tuple[str, ...] | None:
     for name, seconds in best.items():
         cell = digits(seconds * of.unit) if seconds < math.inf else "–"
         if name != OURS and cell != "–":
-            cell += f" ({two_digits(seconds / times[OURS])}×)"
+            cell += f" ({digits(seconds / times[OURS], 2)}×)"
         cells.append(f"**{cell}**" if seconds == fastest else cell)
     return of.label, *cells
 
@@ -135,17 +123,17 @@ def _best(times: dict[str, float], names: Sequence[str]) -> float:
 
 def totals(table: pd.DataFrame) -> str:
     rows = []
-    for what, operations in PASSES.items():
-        for network in LAYERS_OF_NETWORKS:
-            for batch in BATCHES:
-                times = network_totals(table, network, batch, operations)
-                if OURS not in times:
-                    continue
-                ours = times[OURS]
-                share = f"{times[LIMIT] / ours:.0%}" if LIMIT in times else "–"
-                beside = [_ratio(_best(times, names) / ours) for names in TOTALS_PEERS.values()]
-                shown = digits(ours * 1e3), digits(times[HIGH] * 1e3), share
-                rows.append((network, batch, what, *shown, *beside))
+    for (what, operations), network, batch in product(
+        PASSES.items(), shapes.LAYERS_OF_NETWORKS, shapes.BATCHES
+    ):
+        times = network_totals(table, network, batch, operations)
+        if OURS not in times:
+            continue
+        ours = times[OURS]
+        share = f"{times[LIMIT] / ours:.0%}" if LIMIT in times else "–"
+        beside = [_ratio(_best(times, names) / ours) for names in TOTALS_PEERS.values()]
+        shown = digits(ours * 1e3), digits(times[HIGH] * 1e3), share
+        rows.append((network, batch, what, *shown, *beside))
     heads = ["network", "images", "passes", "ours, ms", f"`{HIGH}`, ms", "of the limit"]
     return markdown(pd.DataFrame(rows, columns=[*heads, *TOTALS_PEERS]))
 
@@ -153,7 +141,7 @@ def totals(table: pd.DataFrame) -> str:
 def _ratio(ratio: float) -> str:
     if math.isinf(ratio):
         return "–"
-    return f"**{two_digits(ratio)}**" if ratio < 1 - LESS else two_digits(ratio)
+    return f"**{digits(ratio, 2)}**" if ratio < 1 - LESS else digits(ratio, 2)
 
 
 def losses(table: pd.DataFrame) -> str:
@@ -166,7 +154,7 @@ def losses(table: pd.DataFrame) -> str:
         if worst["lost"]:
             where = f"`{worst['operation']}` {shape(worst['workload'])}"
             lost = int(of_peer["lost"].sum())
-            rows.append((peer, len(of_peer), lost, two_digits(worst["ratio"]), where))
+            rows.append((peer, len(of_peer), lost, digits(worst["ratio"], 2), where))
     rows.sort(key=lambda row: -row[2])
     text = (
         f"In {int(compared['lost'].sum())} of {len(compared)} comparisons a peer is faster: its "
@@ -221,49 +209,40 @@ def limits(results: Results) -> str:
 
 
 def machine(results: Results) -> str:
-    about, built = results.machine, results.machine.fastconv
-    versions = ", ".join(f"{name} {version}" for name, version in about.versions.items())
-    rows = [
-        ("processor", f"{about.cpu}{f', {about.clock}' if about.clock else ''}"),
-        ("cores, threads", f"{about.cores}, {about.threads}"),
-        ("CPU level", built.get("CPU level", "unknown")),
-        (
-            "compiler",
-            f"{built.get('compiler', 'unknown')}, OpenMP {built.get('OpenMP', 'unknown')}",
-        ),
-        ("system", about.system),
-        ("libraries", f"Python {about.python}, {versions}"),
-        ("commit", about.commit),
-        ("date, load before", f"{about.date}, {about.load:.1f}"),
-    ]
+    about, built = results.machine, defaultdict(lambda: "unknown", results.machine.fastconv)
+    rows = {
+        "processor": about.cpu + (f", {about.clock}" if about.clock else ""),
+        "cores, threads": f"{about.cores}, {about.threads}",
+        "CPU level": built["CPU level"],
+        "compiler": f"{built['compiler']}, OpenMP {built['OpenMP']}",
+        "system": about.system,
+        "libraries": f"Python {about.python}, {_versions(results)}",
+        "commit": about.commit,
+        "date, load before": f"{about.date}, {about.load:.1f}",
+    }
     left_out = list(results.missing_peers.items())
     left_out += [
         (f"{row.contender}: `{row.operation}` {shape(row.workload)}", row.note)
         for row in results.wrong
     ]
-    not_timed = ["Not timed:", markdown(pd.DataFrame(left_out, columns=["what", "why"]))]
+    paragraphs = [markdown(pd.DataFrame(rows.items(), columns=["", ""]))]
+    if left_out:
+        paragraphs += ["Not timed:", markdown(pd.DataFrame(left_out, columns=["what", "why"]))]
     commands = f"{results.command} && {COMMAND}".replace(" && ", "\n")
-    return "\n\n".join(
-        (
-            markdown(pd.DataFrame(rows, columns=["", ""])),
-            *(not_timed if left_out else ()),
-            "<details><summary>The commands that measured it</summary>",
-            f"```sh\n{commands}\n```",
-            "</details>",
-        )
-    )
+    summary = "<details><summary>The commands that measured it</summary>"
+    return "\n\n".join((*paragraphs, summary, f"```sh\n{commands}\n```", "</details>"))
+
+
+def _versions(results: Results) -> str:
+    return ", ".join(f"{name} {version}" for name, version in results.machine.versions.items())
 
 
 def readme_part(results: Results, page_part: str) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in results.machine.versions.items())
-    return "\n\n".join(
-        (
-            page_part,
-            f"![{SUMMARY_TITLE}](docs/{PICTURES}/{SUMMARY})",
-            f"Float32, medians on {results.machine.threads} threads of {results.machine.cpu}; "
-            f"{versions}. PyTorch in the better of its two layouts. "
-            f"[Everything, and what we lose](docs/{PAGE}).",
-        )
+    return (
+        f"{page_part}\n\n![{SUMMARY_TITLE}](docs/{PICTURES}/{SUMMARY})\n\n"
+        f"Float32, medians on {results.machine.threads} threads of {results.machine.cpu}; "
+        f"{_versions(results)}. PyTorch in the better of its two layouts. "
+        f"[Everything, and what we lose](docs/{PAGE})."
     )
 
 
@@ -285,14 +264,12 @@ def everything(results: Results) -> pd.DataFrame:
         share_of_limit=times["share"].where(ours),
         errors=[" ".join(f"{error:.2e}" for error in errors) for errors in times["errors"]],
     )
-    others = [
-        {**{name: getattr(row, name) for name in CASE}, "kind": "not timed", "mode": row.mode}
-        | {"contender": row.contender, "note": row.note}
-        for row in results.wrong
+    others: list[dict[str, Any]] = [
+        {**vars(row), "kind": "not timed", "errors": ""} for row in results.wrong
     ]
     others += [
-        {**{name: getattr(use, name) for name in CASE}, "kind": "memory", "contender": OURS}
-        | {"value": use.mib_per_thread, "unit": "MiB a thread", "note": f"at most {use.at_most:g}"}
+        {**vars(use), "kind": "memory", "contender": OURS, "value": use.mib_per_thread}
+        | {"unit": "MiB a thread", "note": f"at most {use.at_most:g}"}
         for use in results.memory
     ]
     others += [
@@ -302,23 +279,18 @@ def everything(results: Results) -> pd.DataFrame:
         for name, error in row.errors.items()
     ]
     others += [
-        {"kind": "limit", "operation": row.name, "threads": row.threads}
-        | {"value": row.rate, "unit": row.unit}
+        {**vars(row), "kind": "limit", "operation": row.name, "value": row.rate}
         for row in results.limits
     ]
-    table = pd.concat([timed, pd.DataFrame(others)]) if others else timed
-    return table.reindex(columns=CSV_COLUMNS)
+    return pd.concat([timed, pd.DataFrame(others)]).reindex(columns=CSV_COLUMNS)
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """Write numbers with four digits, which is more than a second run agrees on."""
-    shown = table.copy()
-    for name in shown.columns:
-        shown[name] = [_cell(value) for value in shown[name]]
-    return str(shown.to_csv(index=False, lineterminator="\n"))
+    return str(table.map(_cell).to_csv(index=False, lineterminator="\n"))
 
 
 def _cell(value: Any) -> str:
+    """Write numbers with four digits, which is more than a second run agrees on."""
     if not isinstance(value, float):
         return str(value)
     if math.isnan(value):
@@ -336,16 +308,9 @@ def markdown(table: pd.DataFrame) -> str:
     )
 
 
-def digits(value: float) -> str:
-    """Write three digits, or as many as stand before the point."""
-    if value <= 0:
-        return "0"
-    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
-
-
 def shape(name: str) -> str:
     """Write a workload, by its name, as the README does."""
-    workload = WORKLOADS.get(name)
+    workload = shapes.WORKLOADS.get(name)
     if workload is None:
         return name
     if isinstance(workload, NetworkTask):

@@ -1,5 +1,6 @@
 """Tables for people in a terminal."""
 
+import math
 import textwrap
 from typing import Any
 
@@ -37,6 +38,13 @@ def machine(about: Machine, missing: dict[str, str]) -> str:
     if about.load > BUSY:
         lines.append(f"the machine was busy (load {about.load:.1f}): do not trust these times")
     return "\n".join(lines)
+
+
+def digits(value: float, count: int = 3) -> str:
+    """Write this number of digits, or as many as stand before the point."""
+    if value <= 0:
+        return "0"
+    return f"{value:.{max(0, count - 1 - math.floor(math.log10(value)))}f}"
 
 
 def title(text: str) -> str:
@@ -95,29 +103,28 @@ def _beside(row: dict[str, Any]) -> str:
 
 
 def memory(rows: list[MemoryRow]) -> str:
-    table = pd.DataFrame(rows)
-    mib = pd.DataFrame(
-        {
-            "operation": table["operation"],
-            "workload": table["workload"],
-            "MiB": table["extra_bytes"] / 2**20,
-            "weights": table["weight_bytes"] / 2**20,
-            "MiB a thread": [row.mib_per_thread for row in rows],
-            "at most": table["at_most"],
-        }
+    table = pd.DataFrame(
+        [
+            (row.operation, row.workload, row.extra_bytes / 2**20, row.weight_bytes / 2**20)
+            + (row.mib_per_thread, row.at_most, _over(row.mib_per_thread > row.at_most))
+            for row in rows
+        ],
+        columns=["operation", "workload", "MiB", "weights", "MiB a thread", "at most", ""],
     )
-    over = mib["MiB a thread"] > mib["at most"]
-    return aligned(mib.round(2).assign(**{"": over.map({True: "over", False: ""})}))
+    return aligned(table.round(2))
 
 
 def accuracy(rows: list[AccuracyRow]) -> str:
     table = pd.DataFrame([row.errors for row in rows]).map("{:.2e}".format).replace("nan", "-")
     table.insert(0, "result", [row.result for row in rows])
     table.insert(1, "terms", [row.terms for row in rows])
-    beside = pd.Series([row.beside_numpy for row in rows])
-    table["ours / numpy"] = beside.round(2)
-    table[""] = (beside > ERROR_BESIDE_NUMPY).map({True: "over", False: ""})
+    table["ours / numpy"] = [round(row.beside_numpy, 2) for row in rows]
+    table[""] = [_over(row.beside_numpy > ERROR_BESIDE_NUMPY) for row in rows]
     return aligned(table)
+
+
+def _over(too_much: bool) -> str:
+    return "over" if too_much else ""
 
 
 def summary(results: Results) -> str:

@@ -2,10 +2,11 @@
 
 import json
 import math
+import sys
 from dataclasses import asdict, dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import pandas as pd
 
@@ -141,6 +142,20 @@ def load(path: Path) -> Results:
         [AccuracyRow(**row) for row in data["accuracy"]],
         data["command"],
     )
+
+
+def results_file(path: str) -> Results:
+    """Read an argument of the command line."""
+    try:
+        return load(Path(path))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        fail(f"{path} is no file of results: {type(error).__name__}: {error}")
+
+
+def fail(message: str) -> NoReturn:
+    """End the program as argparse does, but in one line; 1 is what a comparison ends with."""
+    print(message, file=sys.stderr)
+    raise SystemExit(2)
 
 
 def _replaced(old: list[Record], newer: list[Record], *keys: str) -> list[Record]:

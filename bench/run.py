@@ -8,7 +8,8 @@ import math
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -16,9 +17,9 @@ import pandas as pd
 import fastconv
 from bench import machine, memory, peers, report, timing
 from bench.peers import OURS
-from bench.process import Offer, Process, ProcessDied, case_of, machine_limits, save
+from bench.process import Offer, Process, ProcessDied, case_of, machine_limits, prepare, save
 from bench.results import AccuracyRow, LimitRow, MemoryRow, Results, Row, load
-from bench.shapes import SECTIONS, THREADED, Measurement, Section, Workload, thread_counts
+from bench.shapes import SECTION_OF_THREADS, SECTIONS, Measurement, Section, thread_counts
 from bench.targets import ACCURACY, MEMORY
 
 ALWAYS = (OURS, "limits")
@@ -34,40 +35,34 @@ class Team:
 
     def __init__(self, threads: int, chosen: list[str] | None) -> None:
         self.threads = threads
-        self.processes: dict[str, Process] = {}
         self.versions: dict[str, str] = {}
         self.missing: dict[str, str] = {}
         wanted = (name for name in peers.MODULES if chosen is None or name in (*chosen, *ALWAYS))
-        for name, process in {name: Process(name, threads) for name in wanted}.items():
+        self.processes = {name: Process(name, threads) for name in wanted}
+        for name, process in list(self.processes.items()):
             try:
                 self.versions[name] = process.version()
-                self.processes[name] = process
             except (ImportError, ProcessDied) as error:
-                process.stop()
+                self.processes.pop(name).stop()
                 self.missing[name] = str(error)
 
     def time(self, measurement: Measurement, effort: timing.Effort) -> list[Row]:
         """Time all contenders; again, if the limits tell that the machine was busy otherwise."""
-        offers = self.offers(measurement)
+        case, offers = case_of(measurement), self.offers(measurement)
         problems = {key: offer.problem for key, offer in offers.items()}
         for _ in range(ATTEMPTS):
             blocks = self._blocks(problems, effort)
             limits = [samples for key, samples in blocks.items() if key[0] == "limits"]
             if not any(map(timing.is_disturbed, limits)):
                 break
-        case = case_of(measurement)
+        of_case = (measurement.operation, measurement.workload.name, self.threads)
+        work = (sum(case.moved), case.flops)
         return [
             Row(
-                measurement.operation,
-                measurement.workload.name,
-                self.threads,
-                offer.name,
-                offer.mode,
-                sum(case.moved),
-                case.flops,
-                None if problems[key] else timing.summary(blocks[key]),
-                offer.errors,
-                problems[key],
+                *(*of_case, offer.name, offer.mode, *work),
+                timing=None if problems[key] else timing.summary(blocks[key]),
+                errors=offer.errors,
+                note=problems[key],
             )
             for key, offer in offers.items()
         ]
@@ -98,19 +93,22 @@ class Team:
     def offers(self, measurement: Measurement) -> dict[Key, Offer]:
         """Let all processes prepare and check; give what they offer by name and place."""
         offers = {}
-        with tempfile.TemporaryDirectory() as folder:
+        with (
+            ThreadPoolExecutor(len(self.processes)) as pool,
+            tempfile.TemporaryDirectory() as folder,
+        ):
             expected, exact = Path(folder, "expected"), Path(folder, "exact")
             case = case_of(measurement)
             save(case.expected, expected)
-            save(case.for_errors().exact, exact)
+            save(case.for_errors("float64").expected, exact)
             del case
             begun = {
-                name: process.prepare(measurement, expected, exact)
+                name: pool.submit(process.ask, prepare, measurement, expected, exact)
                 for name, process in self.processes.items()
             }
             for name, process in self.processes.items():
                 try:
-                    found = process.prepared(begun[name])
+                    found = begun[name].result()
                 except RuntimeError as error:
                     found = [Offer(name, "fresh", f"{name}: {error}", [])]
                     process.restart()
@@ -168,13 +166,16 @@ def main(options: argparse.Namespace) -> int:
         print("Quick: few, small workloads and little repetition; the times are rough.")
 
     _measure_limits(results, team, options)
-    done: set[Measurement] = set()
     for section in SECTIONS:
-        _time_section(results, team, section, _chosen(section, options), done)
+        _time_section(results, team, section, options)
         _save(results, options)  # Nothing is lost if a later section fails.
     _measure_accuracy(results, team, options)
     team.stop()
-    _time_fewer_threads(results, options)
+    for threads in thread_counts(options.threads):
+        if _chosen(results, threads, SECTION_OF_THREADS, options):
+            team = Team(threads, options.peers)
+            _time_section(results, team, SECTION_OF_THREADS, options)
+            team.stop()
     _measure_memory(results, options)
     _save(results, options)
 
@@ -199,13 +200,29 @@ def _is_chosen(name: str, options: argparse.Namespace) -> bool:
     return any(part in name for part in options.only)
 
 
-def _chosen(section: Section, options: argparse.Namespace) -> list[Measurement]:
-    measurements = section.quick if options.quick else section.measurements
+def _chosen(
+    results: Results, threads: int, section: Section, options: argparse.Namespace
+) -> list[Measurement]:
+    """Give what is asked for, and what no earlier section has timed."""
+    timed = {(row.operation, row.workload) for row in results.rows if row.threads == threads}
     return [
         m
-        for m in measurements
-        if _is_chosen(f"{section.title} {m.operation} {m.workload.name}", options)
+        for m in (section.quick if options.quick else section.measurements)
+        if (m.operation, m.workload.name) not in timed
+        and _is_chosen(f"{section.title} {m.operation} {m.workload.name}", options)
     ]
+
+
+def _time_section(
+    results: Results, team: Team, section: Section, options: argparse.Namespace
+) -> None:
+    chosen = _chosen(results, team.threads, section, options)
+    if chosen:
+        print(report.title(f"{section.title} ({team.threads} threads)"))
+    for measurement in chosen:
+        rows = team.time(measurement, results.effort)
+        results.rows += rows
+        print(report.case(measurement, rows), flush=True)
 
 
 def _measure_limits(results: Results, team: Team, options: argparse.Namespace) -> None:
@@ -215,36 +232,6 @@ def _measure_limits(results: Results, team: Team, options: argparse.Namespace) -
         results.limits += [LimitRow(*limit) for limit in measured]
         print(report.title(title))
         print(report.aligned(pd.DataFrame(results.limits).round(1)), flush=True)
-
-
-def _time_section(
-    results: Results,
-    team: Team,
-    section: Section,
-    chosen: list[Measurement],
-    done: set[Measurement],
-) -> None:
-    """Time what no earlier section has."""
-    chosen = [measurement for measurement in chosen if measurement not in done]
-    if chosen:
-        print(report.title(f"{section.title} ({team.threads} threads)"))
-    for measurement in chosen:
-        rows = team.time(measurement, results.effort)
-        results.rows += rows
-        done.add(measurement)
-        print(report.case(measurement, rows), flush=True)
-
-
-def _time_fewer_threads(results: Results, options: argparse.Namespace) -> None:
-    section = Section("time against threads", THREADED, ())
-    chosen = _chosen(section, options)
-    for threads in thread_counts(options.threads) if chosen else ():
-        team = Team(threads, options.peers)
-        # With all threads, other sections have timed these workloads.
-        timed = {(row.operation, row.workload) for row in results.rows if row.threads == threads}
-        done = {m for m in chosen if (m.operation, m.workload.name) in timed}
-        _time_section(results, team, section, chosen, done)
-        team.stop()
 
 
 def _measure_accuracy(results: Results, team: Team, options: argparse.Namespace) -> None:
@@ -268,7 +255,13 @@ def errors_of(offers: Iterable[Offer], index: int) -> dict[str, float]:
 
 
 def _measure_memory(results: Results, options: argparse.Namespace) -> None:
-    chosen = list(_budgets(options))
+    chosen = [
+        (operation, workload, budget.mib_per_thread)
+        for budget in MEMORY
+        for operation in budget.operations
+        for workload in (budget.workloads[:1] if options.quick else budget.workloads)
+        if _is_chosen(f"memory {operation} {workload.name}", options)
+    ]
     if not chosen:
         return
     print(report.title("peak memory beyond inputs and outputs"))
@@ -281,11 +274,3 @@ def _measure_memory(results: Results, options: argparse.Namespace) -> None:
         row = MemoryRow(operation, workload.name, options.threads, extra, weights, at_most)
         results.memory.append(row)
     print(report.memory(results.memory), flush=True)
-
-
-def _budgets(options: argparse.Namespace) -> Iterator[tuple[str, Workload, float]]:
-    for budget in MEMORY:
-        for operation in budget.operations:
-            for workload in budget.workloads[:1] if options.quick else budget.workloads:
-                if _is_chosen(f"memory {operation} {workload.name}", options):
-                    yield operation, workload, budget.mib_per_thread

@@ -1,6 +1,7 @@
 """What is measured, as data: named workloads and the sections that they are measured in."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import NamedTuple
@@ -61,9 +62,8 @@ class Workload:
 
 @dataclass(frozen=True)
 class NetworkTask:
-    """A training step, or the scores of many images, of a network of `fastconv.models`."""
+    """A network of `fastconv.models` on batches of images, in training or in use."""
 
-    what: str  # "step" or "inference"
     network: str
     dtype: str
     batch: int
@@ -78,11 +78,10 @@ class Measurement(NamedTuple):
     workload: Workload | NetworkTask
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     title: str
     measurements: tuple[Measurement, ...]
-    quick: tuple[Measurement, ...]  # These are measured instead with --quick.
+    quick: tuple[Measurement, ...] = ()  # These are measured instead with --quick.
 
 
 class Layer(NamedTuple):
@@ -91,26 +90,6 @@ class Layer(NamedTuple):
     times: int
     operation: str
     workload: Workload
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Workloads that differ in one number, the one that gives its name to the axis."""
-
-    axis: str
-    operation: str
-    points: tuple[tuple[int, Workload], ...]
-
-
-def _layers(*rows: tuple[int, ...], pooling: str = "max_pool2d") -> tuple[Layer, ...]:
-    workloads = [(times, Workload(1, *numbers)) for times, *numbers in rows]
-    return tuple(Layer(times, "conv2d" if w.filters else pooling, w) for times, w in workloads)
-
-
-def _measurements(
-    operations: tuple[str, ...], workloads: tuple[Workload, ...]
-) -> tuple[Measurement, ...]:
-    return tuple(Measurement(*both) for both in product(operations, workloads))
 
 
 COLUMNS = (
@@ -139,112 +118,86 @@ LAYERS = (
 )
 IMAGES = tuple(Workload(1, 1, 4096, k, 1, k // 2, filters=1) for k in (3, 5, 11, 31))
 
-# These are all distinct convolutions and poolings of well-known networks. A row is how often the
-# network has it, channels, image size, window, stride, padding, filters (0: a pooling), groups.
+
+def _layers(*rows: tuple[int, ...], pooling: str = "max_pool2d") -> tuple[Layer, ...]:
+    """Count equal layers; a row is what `Workload` has after the number of images."""
+    counts = Counter(Workload(1, *row) for row in rows)
+    return tuple(Layer(n, "conv2d" if w.filters else pooling, w) for w, n in counts.items())
+
+
+def _vgg16() -> tuple[Layer, ...]:
+    convolutions, poolings = [], []
+    c, size = 3, 224
+    for filters, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(depth):
+            convolutions.append((c, size, 3, 1, 1, filters))
+            c = filters
+        poolings.append((c, size, 2, 2, 0))
+        size //= 2
+    return _layers(*convolutions, *poolings)
+
+
+def _resnet50() -> tuple[Layer, ...]:
+    """As in PyTorch, the 3x3 convolutions of the bottlenecks have the strides."""
+    rows: list[tuple[int, ...]] = [(3, 224, 7, 2, 3, 64)]
+    c, size = 64, 56
+    for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
+        for block in range(blocks):
+            stride = 2 if block == 0 and width > 64 else 1
+            rows += [(c, size, 1, 1, 0, width), (width, size, 3, stride, 1, width)]
+            if block == 0:
+                rows.append((c, size, 1, stride, 0, 4 * width))
+            c, size = 4 * width, size // stride
+            rows.append((width, size, 1, 1, 0, c))
+    return _layers(*rows, (64, 112, 3, 2, 1))
+
+
+def _mobilenet() -> tuple[Layer, ...]:
+    rows: list[tuple[int, ...]] = [(3, 224, 3, 2, 1, 32)]
+    c, size = 32, 112
+    for stride, filters in (
+        *((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512)),
+        *[(1, 512)] * 5,
+        *((2, 1024), (1, 1024)),
+    ):
+        rows.append((c, size, 3, stride, 1, c, c))
+        size //= stride
+        rows.append((c, size, 1, 1, 0, filters))
+        c = filters
+    return _layers(*rows)
+
+
+# These are all distinct convolutions and poolings of well-known networks, by rows of channels,
+# image size, window, stride, padding, filters (none: a pooling) and groups.
 LAYERS_OF_NETWORKS = {
     "LeNet-5": _layers(
-        (1, 1, 28, 5, 1, 2, 6),
-        (1, 6, 14, 5, 1, 0, 16),
-        (1, 6, 28, 2, 2, 0),
-        (1, 16, 10, 2, 2, 0),
+        *((1, 28, 5, 1, 2, 6), (6, 14, 5, 1, 0, 16), (6, 28, 2, 2, 0), (16, 10, 2, 2, 0)),
         pooling="avg_pool2d",
     ),
     "AlexNet": _layers(
-        (1, 3, 227, 11, 4, 0, 96),
-        (1, 96, 27, 5, 1, 2, 256, 2),
-        (1, 256, 13, 3, 1, 1, 384),
-        (1, 384, 13, 3, 1, 1, 384, 2),
-        (1, 384, 13, 3, 1, 1, 256, 2),
-        (1, 96, 55, 3, 2, 0),
-        (1, 256, 27, 3, 2, 0),
-        (1, 256, 13, 3, 2, 0),
+        (3, 227, 11, 4, 0, 96),
+        (96, 27, 5, 1, 2, 256, 2),
+        (256, 13, 3, 1, 1, 384),
+        (384, 13, 3, 1, 1, 384, 2),
+        (384, 13, 3, 1, 1, 256, 2),
+        (96, 55, 3, 2, 0),
+        (256, 27, 3, 2, 0),
+        (256, 13, 3, 2, 0),
     ),
-    "VGG-16": _layers(
-        (1, 3, 224, 3, 1, 1, 64),
-        (1, 64, 224, 3, 1, 1, 64),
-        (1, 64, 112, 3, 1, 1, 128),
-        (1, 128, 112, 3, 1, 1, 128),
-        (1, 128, 56, 3, 1, 1, 256),
-        (2, 256, 56, 3, 1, 1, 256),
-        (1, 256, 28, 3, 1, 1, 512),
-        (2, 512, 28, 3, 1, 1, 512),
-        (3, 512, 14, 3, 1, 1, 512),
-        (1, 64, 224, 2, 2, 0),
-        (1, 128, 112, 2, 2, 0),
-        (1, 256, 56, 2, 2, 0),
-        (1, 512, 28, 2, 2, 0),
-        (1, 512, 14, 2, 2, 0),
-    ),
-    # As in PyTorch, the 3x3 convolutions of the bottlenecks have the strides.
-    "ResNet-50": _layers(
-        (1, 3, 224, 7, 2, 3, 64),
-        (1, 64, 56, 1, 1, 0, 64),
-        (3, 64, 56, 3, 1, 1, 64),
-        (4, 64, 56, 1, 1, 0, 256),
-        (2, 256, 56, 1, 1, 0, 64),
-        (1, 256, 56, 1, 1, 0, 128),
-        (1, 128, 56, 3, 2, 1, 128),
-        (1, 256, 56, 1, 2, 0, 512),
-        (4, 128, 28, 1, 1, 0, 512),
-        (3, 512, 28, 1, 1, 0, 128),
-        (3, 128, 28, 3, 1, 1, 128),
-        (1, 512, 28, 1, 1, 0, 256),
-        (1, 256, 28, 3, 2, 1, 256),
-        (1, 512, 28, 1, 2, 0, 1024),
-        (6, 256, 14, 1, 1, 0, 1024),
-        (5, 1024, 14, 1, 1, 0, 256),
-        (5, 256, 14, 3, 1, 1, 256),
-        (1, 1024, 14, 1, 1, 0, 512),
-        (1, 512, 14, 3, 2, 1, 512),
-        (1, 1024, 14, 1, 2, 0, 2048),
-        (3, 512, 7, 1, 1, 0, 2048),
-        (2, 2048, 7, 1, 1, 0, 512),
-        (2, 512, 7, 3, 1, 1, 512),
-        (1, 64, 112, 3, 2, 1),
-    ),
-    "MobileNetV1": _layers(
-        (1, 3, 224, 3, 2, 1, 32),
-        (1, 32, 112, 3, 1, 1, 32, 32),
-        (1, 32, 112, 1, 1, 0, 64),
-        (1, 64, 112, 3, 2, 1, 64, 64),
-        (1, 64, 56, 1, 1, 0, 128),
-        (1, 128, 56, 3, 1, 1, 128, 128),
-        (1, 128, 56, 1, 1, 0, 128),
-        (1, 128, 56, 3, 2, 1, 128, 128),
-        (1, 128, 28, 1, 1, 0, 256),
-        (1, 256, 28, 3, 1, 1, 256, 256),
-        (1, 256, 28, 1, 1, 0, 256),
-        (1, 256, 28, 3, 2, 1, 256, 256),
-        (1, 256, 14, 1, 1, 0, 512),
-        (5, 512, 14, 3, 1, 1, 512, 512),
-        (5, 512, 14, 1, 1, 0, 512),
-        (1, 512, 14, 3, 2, 1, 512, 512),
-        (1, 512, 7, 1, 1, 0, 1024),
-        (1, 1024, 7, 3, 1, 1, 1024, 1024),
-        (1, 1024, 7, 1, 1, 0, 1024),
-    ),
+    "VGG-16": _vgg16(),
+    "ResNet-50": _resnet50(),
+    "MobileNetV1": _mobilenet(),
 }
 BATCHES = (1, 16)
 
+# Each curve is of convolutions that differ in the number that the axis has.
 SCALED = Workload(8, 64, 56, 3, 1, 1, filters=64)
-CURVES = (
-    Curve("batch", "conv2d", tuple((n, SCALED.of(n)) for n in (1, 2, 4, 8, 16, 32))),
-    Curve(
-        "image size",
-        "conv2d",
-        tuple((size, replace(SCALED, size=size)) for size in (7, 14, 28, 56, 112, 224)),
-    ),
-    Curve(
-        "channels",
-        "conv2d",
-        tuple((c, replace(SCALED, c=c, filters=c)) for c in (4, 8, 16, 32, 64, 128, 256)),
-    ),
-    Curve(
-        "kernel size",
-        "conv2d",
-        tuple((k, replace(SCALED, kernel=k, pad=k // 2)) for k in (1, 3, 5, 7, 9, 11)),
-    ),
-)
+CURVES = {
+    "batch": {n: SCALED.of(n) for n in (1, 2, 4, 8, 16, 32)},
+    "image size": {size: replace(SCALED, size=size) for size in (7, 14, 28, 56, 112, 224)},
+    "channels": {c: replace(SCALED, c=c, filters=c) for c in (4, 8, 16, 32, 64, 128, 256)},
+    "kernel size": {k: replace(SCALED, kernel=k, pad=k // 2) for k in (1, 3, 5, 7, 9, 11)},
+}
 # These are timed with fewer threads, too: a kernel bound by multiply-adds, and two by memory.
 THREADED = (
     Measurement("conv2d", SCALED),
@@ -263,6 +216,28 @@ POOLING_OPERATIONS = (
 )
 CONVOLUTION_OPERATIONS = ("conv2d", "conv2d_backward")
 
+SMALL_LAYER = Workload(1, 1, 8, 3, 1, 0, filters=1)
+# With less than 8 KiB, what is measured is the call, not the kernel.
+SMALL_CALLS = {
+    **dict.fromkeys(COLUMN_OPERATIONS, Workload(1, 1, 8, 3, 1, 0)),
+    **dict.fromkeys(POOLING_OPERATIONS, Workload(1, 1, 8, 3, 3, 0)),
+    **dict.fromkeys((*CONVOLUTION_OPERATIONS, "conv_transpose2d"), SMALL_LAYER),
+}
+
+NETWORK_OPERATIONS = ("network_step", "network_inference")
+TASKS = tuple(NetworkTask(*of, 100) for of in product(("simple", "deep"), ("float32", "float64")))
+LARGE_TASKS = (
+    NetworkTask("lenet", "float32", 100),
+    NetworkTask("alexnet", "float32", 8),
+    NetworkTask("vgg16", "float32", 2),
+)
+
+
+def _each(
+    operations: Iterable[str], workloads: Iterable[Workload | NetworkTask]
+) -> tuple[Measurement, ...]:
+    return tuple(map(Measurement._make, product(operations, workloads)))
+
 
 def _network_layers(batch: int, *names: str) -> tuple[Measurement, ...]:
     """Give what the layers of networks are, each once."""
@@ -272,103 +247,44 @@ def _network_layers(batch: int, *names: str) -> tuple[Measurement, ...]:
     )
 
 
-def _network_gradients(batch: int) -> tuple[Measurement, ...]:
-    return tuple(
-        Measurement("conv2d_backward", workload)
-        for operation, workload in _network_layers(batch, *LAYERS_OF_NETWORKS)
-        if operation == "conv2d"
-    )
+def _sections() -> Iterator[Section]:
+    few = COLUMNS[5].of(10)
+    yield Section("columns", _each(COLUMN_OPERATIONS, COLUMNS), _each(COLUMN_OPERATIONS, [few]))
+    few = POOLING[0].of(10)
+    yield Section("pooling", _each(POOLING_OPERATIONS, POOLING), _each(POOLING_OPERATIONS, [few]))
+    both, small = CONVOLUTION_OPERATIONS, (LAYERS[1].of(4), LAYERS[7].of(1))
+    yield Section("convolution", _each(both, LAYERS), _each(both, small))
+    small_image = replace(IMAGES[0], size=256)
+    yield Section("images", _each(["conv2d"], IMAGES), _each(["conv2d"], [small_image]))
+    for batch in BATCHES:
+        quick = _network_layers(batch, "LeNet-5") if batch == 1 else ()
+        layers = _network_layers(batch, *LAYERS_OF_NETWORKS)
+        yield Section(f"layers of networks, batch {batch}", layers, quick)
+    convolutions = [m.workload for m in layers if m.operation == "conv2d"]
+    gradients = _each(["conv2d_backward"], convolutions)
+    yield Section(f"gradients of convolutions of networks, batch {batch}", gradients)
+    for axis, points in CURVES.items():
+        yield Section(f"time against {axis}", _each(["conv2d"], points.values()))
+    calls = tuple(map(Measurement._make, SMALL_CALLS.items()))
+    yield Section("small calls", calls, calls)
+    tasks = _each(NETWORK_OPERATIONS, TASKS) + _each(["network_step"], LARGE_TASKS)
+    step, inference = (replace(task, batch=10) for task in TASKS[:2])
+    quick = Measurement("network_step", step), Measurement("network_inference", inference)
+    yield Section("networks", tasks, quick)
 
 
-def _tasks(*tasks: NetworkTask) -> tuple[Measurement, ...]:
-    return tuple(Measurement(f"network_{task.what}", task) for task in tasks)
+SECTIONS = tuple(_sections())
+SECTION_OF_THREADS = Section("time against threads", THREADED)
 
 
-SMALL = Workload(1, 1, 8, 3, 1, 0)
-SMALL_POOLING = Workload(1, 1, 8, 3, 3, 0)
-SMALL_LAYER = Workload(1, 1, 8, 3, 1, 0, filters=1)
-# With less than 8 KiB, what is measured is the call, not the kernel.
-SMALL_CALLS = {
-    **dict.fromkeys(COLUMN_OPERATIONS, SMALL),
-    **dict.fromkeys(POOLING_OPERATIONS, SMALL_POOLING),
-    **dict.fromkeys((*CONVOLUTION_OPERATIONS, "conv_transpose2d"), SMALL_LAYER),
-}
-
-SECTIONS = (
-    Section(
-        "columns",
-        _measurements(COLUMN_OPERATIONS, COLUMNS),
-        _measurements(COLUMN_OPERATIONS, (COLUMNS[5].of(10),)),
-    ),
-    Section(
-        "pooling",
-        _measurements(POOLING_OPERATIONS, POOLING),
-        _measurements(POOLING_OPERATIONS, (POOLING[0].of(10),)),
-    ),
-    Section(
-        "convolution",
-        _measurements(CONVOLUTION_OPERATIONS, LAYERS),
-        _measurements(CONVOLUTION_OPERATIONS, (LAYERS[1].of(4), LAYERS[7].of(1))),
-    ),
-    Section(
-        "images",
-        _measurements(("conv2d",), IMAGES),
-        _measurements(("conv2d",), (replace(IMAGES[0], size=256),)),
-    ),
-    *(
-        Section(
-            f"layers of networks, batch {batch}",
-            _network_layers(batch, *LAYERS_OF_NETWORKS),
-            _network_layers(batch, "LeNet-5") if batch == 1 else (),
-        )
-        for batch in BATCHES
-    ),
-    Section("gradients of convolutions of networks, batch 16", _network_gradients(16), ()),
-    *(
-        Section(
-            f"time against {curve.axis}",
-            tuple(Measurement(curve.operation, workload) for _, workload in curve.points),
-            (),
-        )
-        for curve in CURVES
-    ),
-    Section(
-        "small calls",
-        tuple(Measurement(*both) for both in SMALL_CALLS.items()),
-        tuple(Measurement(*both) for both in SMALL_CALLS.items()),
-    ),
-    Section(
-        "networks",
-        _tasks(
-            *(
-                NetworkTask(what, network, dtype, 100)
-                for what, network, dtype in product(
-                    ("step", "inference"), ("simple", "deep"), ("float32", "float64")
-                )
-            ),
-            NetworkTask("step", "lenet", "float32", 100),
-            NetworkTask("step", "alexnet", "float32", 8),
-            NetworkTask("step", "vgg16", "float32", 2),
-        ),
-        _tasks(
-            NetworkTask("step", "simple", "float32", 10),
-            NetworkTask("inference", "simple", "float64", 10),
-        ),
-    ),
-)
-
-
-def thread_counts(most: int) -> Iterator[int]:
+def thread_counts(most: int) -> list[int]:
     """Give the powers of two below, and `most` itself."""
-    count = 1
-    while count < most:
-        yield count
-        count *= 2
-    yield most
+    return [1 << bit for bit in range((most - 1).bit_length())] + [most]
 
 
 # Rows of results have names of workloads only.
-WORKLOADS: dict[str, Workload | NetworkTask] = {
-    measured.workload.name: measured.workload
-    for measured in (*(m for s in SECTIONS for m in (*s.measurements, *s.quick)), *THREADED)
+WORKLOADS = {
+    measurement.workload.name: measurement.workload
+    for section in (*SECTIONS, SECTION_OF_THREADS)
+    for measurement in section.measurements + section.quick
 }

@@ -2,29 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import isqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from bench import shapes
 from bench.peers import HIGH, OURS, TORCH_LAYOUTS
-from bench.shapes import (
-    COLUMN_OPERATIONS,
-    COLUMNS,
-    CONVOLUTION_OPERATIONS,
-    LAYERS,
-    POOLING,
-    POOLING_OPERATIONS,
-    SMALL_CALLS,
-    NetworkTask,
-    Workload,
-)
+from bench.shapes import NetworkTask, Workload
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """The best contender's time divided by ours, both in this mode, must reach `at_least`.
 
     Ours may be in another mode, `own_mode`. Without contenders what counts is the share that we
@@ -46,8 +35,7 @@ class Target:
         return f"{what} beside {'/'.join(self.contenders) or 'the limit'}"
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(NamedTuple):
     """Operations and their budget beyond inputs, outputs and one copy of the weights."""
 
     operations: tuple[str, ...]
@@ -66,45 +54,34 @@ class Accuracy:
     workload: Workload
 
 
-POOLED = tuple(name for name in POOLING_OPERATIONS if name != "max_unpool2d")
+POOLED = tuple(name for name in shapes.POOLING_OPERATIONS if name != "max_unpool2d")
 MEMORY = (
-    Memory(("im2col", "col2im"), COLUMNS, 1.0),
-    Memory(POOLED, POOLING, 1.0),
-    Memory(CONVOLUTION_OPERATIONS, LAYERS[1:8], 4.0),
+    Memory(("im2col", "col2im"), shapes.COLUMNS, 1.0),
+    Memory(POOLED, shapes.POOLING, 1.0),
+    Memory(shapes.CONVOLUTION_OPERATIONS, shapes.LAYERS[1:8], 4.0),
 )
 
-
-def _sums(result: str, operation: str, index: int, channels: int) -> Accuracy:
-    """Choose the layer whose result sums about 9 terms per channel."""
-    side = isqrt(9 * channels)
-    terms, workload = {
-        "output": (9 * channels, Workload(2, channels, 14, 3, 1, 0, filters=32)),
-        "grad_input": (9 * channels, Workload(2, 32, 14, 3, 1, 0, filters=channels)),
-        "grad_weight": (side**2, Workload(1, 32, side, 3, 1, 1, filters=32)),
-    }[result]
-    return Accuracy(result, operation, index, terms, workload)
-
-
-ACCURACY = tuple(
-    _sums(*of, channels)
-    for of in (
-        ("output", "conv2d", 0),
-        ("grad_input", "conv2d_backward", 0),
-        ("grad_weight", "conv2d_backward", 1),
-    )
-    for channels in (1, 8, 32, 64, 128, 256, 512, 1024, 2222)
+# Results sum about 9 terms per channel, those of gradients of weights one per pixel.
+CHANNELS = (1, 8, 32, 64, 128, 256, 512, 1024, 2222)
+ACCURACY = (
+    *(
+        Accuracy("output", "conv2d", 0, 9 * c, Workload(2, c, 14, 3, 1, 0, filters=32))
+        for c in CHANNELS
+    ),
+    *(
+        Accuracy("grad_input", "conv2d_backward", 0, 9 * c, Workload(2, 32, 14, 3, 1, 0, filters=c))
+        for c in CHANNELS
+    ),
+    *(
+        Accuracy("grad_weight", "conv2d_backward", 1, n**2, Workload(1, 32, n, 3, 1, 1, filters=32))
+        for n in (isqrt(9 * c) for c in CHANNELS)
+    ),
 )
 # Our errors may be at most this many times NumPy's.
 ERROR_BESIDE_NUMPY = 1.1
-SMALL_CALL_US = {
-    **dict.fromkeys((*COLUMN_OPERATIONS, *POOLING_OPERATIONS), 5.0),
-    "conv2d": 6.0,
-}
+# Small calls of these operations may take this number of microseconds.
+SMALL_CALL_US = {5.0: (*shapes.COLUMN_OPERATIONS, *shapes.POOLING_OPERATIONS), 6.0: ("conv2d",)}
 
-STEPS, INFERENCES = (
-    tuple(NetworkTask(what, *of, 100) for of in product(("simple", "deep"), ("float32", "float64")))
-    for what in ("step", "inference")
-)
 CONV_PEERS = (*TORCH_LAYOUTS, "onnxruntime")
 # (n, c, size, filters) of 3x3 windows, and what is wanted with the default precision and "high".
 WINOGRAD = (
@@ -114,28 +91,28 @@ WINOGRAD = (
     (((16, 256, 14, 256),), 1.5, 1.6),
 )
 TARGETS = (
-    Target("im2col", COLUMNS, ("numpy",), 20.0, "mean"),
-    Target("im2col", COLUMNS, ("torch",), 5.0, "mean"),
-    Target("im2col", COLUMNS, (), 0.6, "mean", mode="out="),
-    Target("col2im", COLUMNS, ("numpy",), 20.0, "mean"),
-    Target("col2im", COLUMNS, ("torch",), 4.0, "mean"),
-    Target("max_pool2d_indices", POOLING, ("torch",), 8.0, "mean"),
-    Target("max_pool2d_indices", POOLING, ("onnxruntime, no indices",), 1.0, "worst"),
-    Target("max_pool2d_backward", POOLING, ("torch",), 1.0, "worst"),
-    Target("conv2d", LAYERS, ("numpy",), 10.0, "worst"),
-    Target("conv2d", LAYERS, CONV_PEERS, 1.0, "mean"),
-    Target("conv2d", LAYERS, CONV_PEERS, 0.85, "worst"),
-    Target("conv2d", LAYERS[2:5], (), 0.8, "worst"),
-    Target("conv2d", LAYERS, (), None, "mean"),
-    Target("conv2d_backward", LAYERS, ("numpy",), 10.0, "worst"),
-    Target("conv2d_backward", LAYERS, ("torch",), 1.3, "mean"),
-    Target("conv2d_backward", LAYERS, ("torch",), 1.0, "worst"),
-    Target("conv2d_backward", LAYERS, TORCH_LAYOUTS, None, "worst"),
-    Target("conv2d_backward", LAYERS, (), None, "mean"),
-    Target("network_step", STEPS, ("torch",), 1.5, "worst"),
-    Target("network_step", STEPS, ("numpy",), 15.0, "worst"),
-    Target("network_inference", INFERENCES, ("torch",), 1.5, "worst"),
-    Target("network_inference", INFERENCES, ("numpy",), 15.0, "worst"),
+    Target("im2col", shapes.COLUMNS, ("numpy",), 20.0, "mean"),
+    Target("im2col", shapes.COLUMNS, ("torch",), 5.0, "mean"),
+    Target("im2col", shapes.COLUMNS, (), 0.6, "mean", mode="out="),
+    Target("col2im", shapes.COLUMNS, ("numpy",), 20.0, "mean"),
+    Target("col2im", shapes.COLUMNS, ("torch",), 4.0, "mean"),
+    Target("max_pool2d_indices", shapes.POOLING, ("torch",), 8.0, "mean"),
+    Target("max_pool2d_indices", shapes.POOLING, ("onnxruntime, no indices",), 1.0, "worst"),
+    Target("max_pool2d_backward", shapes.POOLING, ("torch",), 1.0, "worst"),
+    Target("conv2d", shapes.LAYERS, ("numpy",), 10.0, "worst"),
+    Target("conv2d", shapes.LAYERS, CONV_PEERS, 1.0, "mean"),
+    Target("conv2d", shapes.LAYERS, CONV_PEERS, 0.85, "worst"),
+    Target("conv2d", shapes.LAYERS[2:5], (), 0.8, "worst"),
+    Target("conv2d", shapes.LAYERS, (), None, "mean"),
+    Target("conv2d_backward", shapes.LAYERS, ("numpy",), 10.0, "worst"),
+    Target("conv2d_backward", shapes.LAYERS, ("torch",), 1.3, "mean"),
+    Target("conv2d_backward", shapes.LAYERS, ("torch",), 1.0, "worst"),
+    Target("conv2d_backward", shapes.LAYERS, TORCH_LAYOUTS, None, "worst"),
+    Target("conv2d_backward", shapes.LAYERS, (), None, "mean"),
+    Target("network_step", shapes.TASKS, ("torch",), 1.5, "worst"),
+    Target("network_step", shapes.TASKS, ("numpy",), 15.0, "worst"),
+    Target("network_inference", shapes.TASKS, ("torch",), 1.5, "worst"),
+    Target("network_inference", shapes.TASKS, ("numpy",), 15.0, "worst"),
     *(
         Target(
             "conv2d",
@@ -158,21 +135,19 @@ def verdicts(table: pd.DataFrame, memory: Sequence[Any], accuracy: Sequence[Any]
     mean: of ratios the geometric one; worst; wanted: the condition; met; cases: their number.
     """
     found = [
-        _verdict(target.name, _ratios(table, target), ">=", target.at_least, target.over)
+        _verdict(target.name, _ratios(table, target), target.at_least, target.over, ">=")
         for target in TARGETS
     ]
-    own = table[(table["contender"] == OURS) & (table["mode"] != HIGH)]
-    for limit in dict.fromkeys(SMALL_CALL_US.values()):
-        names = [
-            (name, SMALL_CALLS[name].name) for name, us in SMALL_CALL_US.items() if us == limit
-        ]
-        calls = own[own.set_index(["operation", "workload"]).index.isin(names)]
-        found.append(_verdict("small calls, us", calls["seconds"] * 1e6, "<=", limit))
+    ours = table[(table["contender"] == OURS) & (table["mode"] != HIGH)]
+    cases = ours.set_index(["operation", "workload"])["seconds"]
+    for limit, operations in SMALL_CALL_US.items():
+        calls = [(operation, shapes.SMALL_CALLS[operation].name) for operation in operations]
+        found.append(_verdict("small calls, us", cases[cases.index.isin(calls)] * 1e6, limit))
     for limit in dict.fromkeys(use.at_most for use in memory):
         uses = [use.mib_per_thread for use in memory if use.at_most == limit]
-        found.append(_verdict("extra memory, MiB a thread", uses, "<=", limit))
+        found.append(_verdict("extra memory, MiB a thread", uses, limit))
     errors = [row.beside_numpy for row in accuracy]
-    found.append(_verdict("error / numpy's error", errors, "<=", ERROR_BESIDE_NUMPY))
+    found.append(_verdict("error / numpy's error", errors, ERROR_BESIDE_NUMPY))
     columns = ["target", "mean", "worst", "wanted", "met", "cases"]
     return pd.DataFrame([verdict for verdict in found if verdict], columns=columns)
 
@@ -182,30 +157,22 @@ def _ratios(table: pd.DataFrame, target: Target) -> Any:
     cases = table[(table["operation"] == target.operation) & table["workload"].isin(names)]
     ours = cases[(cases["contender"] == OURS) & (cases["mode"] == (target.own_mode or target.mode))]
     if not target.contenders:
-        return ours["share"].dropna()
+        return ours["share"]
     theirs = cases[cases["contender"].isin(target.contenders) & (cases["mode"] == target.mode)]
-    best = theirs.groupby("workload")["seconds"].min()
-    return (best / ours.set_index("workload")["seconds"]).dropna()
+    return theirs.groupby("workload")["seconds"].min() / ours.set_index("workload")["seconds"]
 
 
 def _verdict(
-    name: str, values: Any, sign: str, wanted: float | None, over: str = "worst"
+    name: str, values: Any, wanted: float | None, over: str = "worst", sign: str = "<="
 ) -> tuple[Any, ...]:
     """Judge values that must be large (">=") or small ("<="); give nothing if there are none."""
-    values = pd.Series(values, dtype=float).dropna().to_numpy()
-    if not values.size:
+    values = pd.Series(values, dtype=float).dropna()
+    if values.empty:
         return ()
-    if sign == ">=":
-        mean, worst = float(np.exp(np.log(values).mean())), float(values.min())
-    else:
-        mean, worst = float(values.mean()), float(values.max())
+    large = sign == ">="
+    mean = float(np.exp(np.log(values).mean()) if large else values.mean())
+    worst = float(values.min() if large else values.max())
     judged = worst if over == "worst" else mean
-    met = wanted is None or (judged >= wanted if sign == ">=" else judged <= wanted)
-    return (
-        name,
-        mean,
-        worst,
-        "" if wanted is None else f"{over} {sign} {wanted:g}",
-        met,
-        len(values),
-    )
+    met = wanted is None or (judged >= wanted if large else judged <= wanted)
+    condition = "" if wanted is None else f"{over} {sign} {wanted:g}"
+    return name, mean, worst, condition, met, len(values)

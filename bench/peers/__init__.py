@@ -1,17 +1,16 @@
 """Who takes part: one module a library, imported in a process of its own.
 
-A module has a class `Peer(threads)` with a `version` and, for every operation that the library
-offers, a method that takes the case and gives its contenders. Except for fastconv and NumPy a peer
-is optional: its module raises ImportError when the library is missing.
+A module has a class `Peer`. Except for fastconv and NumPy a peer is optional: its module raises
+ImportError when the library is missing.
 """
 
 import importlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import wraps
 from typing import Any
 
-from bench.cases import Array, Case
+from bench import networks
+from bench.cases import Array, Call, Calls, Case, Contender, as_tuple
+from bench.networks import NetworkCase
 
 # The name under which users install a library, and its module; reports keep this order.
 MODULES = {
@@ -33,48 +32,46 @@ FMA_PEAK = "FMA peak"
 TORCH_LAYOUTS = ("torch", "torch channels_last")
 
 
-@dataclass(frozen=True)
-class Contender:
-    """One way to do a case's operation; what `mode` may be is said at `results.Row`."""
+class Peer:
+    """A library, whose `calls` make the call of a case by its operation.
+
+    A method that is called like an operation gives what else the library offers for it.
+    """
 
     name: str
-    mode: str
-    call: Callable[[], Any]
-    results: Callable[[Any], tuple[Array, ...]]  # Brings what `call` returns into our layout.
-    operations: float = 1  # One call does the operation this number of times.
-    warm_up: Callable[[], Any] | None = None  # A shorter call, which warms up as well.
+    version: str
+    calls: Calls = {}  # noqa: RUF012 - a mapping is not changed
+    network: Callable[[NetworkCase], networks.Network] | None = None
 
+    def __init__(self, threads: int) -> None:
+        """Leave it to the environment, which told the library its number of threads."""
 
-Offer = Callable[[Any, Case], Iterator[Contender]]
+    def contenders(self, case: Any) -> Iterator[Contender]:
+        if isinstance(case, NetworkCase):
+            if self.network:
+                yield networks.contender(self.name, case, self.network)
+            return
+        if case.operation in self.calls:
+            yield self.contender(case, self.calls[case.operation](case))
+        if more := getattr(self, case.operation, None):
+            yield from more(case)
 
+    def contender(self, case: Case, call: Call, mode: str = "fresh", name: str = "") -> Contender:
+        return Contender(
+            name or self.name, mode, call, lambda returned: self.results(case, returned)
+        )
 
-def one(value: Array) -> tuple[Array, ...]:
-    return (value,)
-
-
-def builds_columns(offer: Offer) -> Offer:
-    """Leave out contenders that hold all columns at once where those are too large."""
-
-    @wraps(offer)
-    def where_they_fit(peer: Any, case: Case) -> Iterator[Contender]:
-        if case.has_columns:
-            yield from offer(peer, case)
-
-    return where_they_fit
+    def results(self, case: Case, returned: Any) -> tuple[Array, ...]:
+        """Bring what a call returned into our layout."""
+        return as_tuple(returned)
 
 
 def is_image_filter(case: Case) -> bool:
     """Whether a library of image processing has this convolution: one plane, as large after."""
-    w = case.workload
-    return w.is_single_image and w.stride == 1 and w.kernel == 2 * w.pad + 1
+    return case.workload.is_single_image and case.s == 1 and case.k == 2 * case.p + 1
 
 
-def start(name: str, threads: int) -> Any:
+def start(name: str, threads: int) -> Peer:
     """Import a library and give its peer."""
-    return importlib.import_module(f"{__name__}.{MODULES[name]}").Peer(threads)
-
-
-def contenders(peer: Any, case: Any) -> Iterator[Contender]:
-    offer = getattr(peer, case.operation, None) or getattr(peer, "any_operation", None)
-    if offer is not None:
-        yield from offer(case)
+    peer: Peer = importlib.import_module(f"{__name__}.{MODULES[name]}").Peer(threads)
+    return peer

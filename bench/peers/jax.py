@@ -5,7 +5,7 @@ as large as NPROC says or, without that, as the CPUs that the process may run on
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import count
 from typing import Any
@@ -17,67 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from bench import networks
-from bench.cases import Array, Case, unfolded_to_rows
-from bench.networks import NetworkCase, through
-from bench.peers import Contender
+from bench import peers
+from bench.cases import Array, Case, Contender, as_tuple, unfolded_to_rows
+from bench.networks import NetworkCase, through, window_of
 from fastconv import layers
 
 ready: Any = jax.block_until_ready  # The function itself has no types.
-
-
-class Peer:
-    """The first call compiles."""
-
-    version = str(jax.__version__)
-
-    def __init__(self, threads: int) -> None:
-        os.environ["NPROC"] = str(threads)
-
-    def im2col(self, case: Case) -> Iterator[Contender]:
-        def results(value: Any) -> tuple[Array, ...]:
-            return (unfolded_to_rows(np.asarray(value)),)
-
-        yield _contender(_unfold(case), case.image, results=results)
-
-    def unfold(self, case: Case) -> Iterator[Contender]:
-        yield _contender(_unfold(case), case.image)
-
-    def max_pool2d(self, case: Case) -> Iterator[Contender]:
-        yield _contender(partial(_reduced, case.window, -np.inf, lax.max), case.image)
-
-    def avg_pool2d(self, case: Case) -> Iterator[Contender]:
-        pixels = case.workload.kernel**2
-        yield _contender(lambda x: _reduced(case.window, 0.0, lax.add, x) / pixels, case.image)
-
-    def conv2d(self, case: Case) -> Iterator[Contender]:
-        yield _contender(_convolution_of(case), case.image, case.weight, case.bias)
-
-    def conv2d_backward(self, case: Case) -> Iterator[Contender]:
-        def gradients(grad: Any, *inputs: Any) -> Any:
-            return jax.vjp(_convolution_of(case), *inputs)[1](grad)
-
-        inputs = case.grad, case.image, case.weight, case.bias
-        yield _contender(gradients, *inputs, results=lambda found: tuple(map(np.asarray, found)))
-
-    def network_step(self, case: NetworkCase) -> Iterator[Contender]:
-        yield networks.contender("jax", case, Network)
-
-    network_inference = network_step
-
-
-def _one(value: Any) -> tuple[Array, ...]:
-    return (np.asarray(value),)
-
-
-def _contender(
-    function: Callable[..., Any],
-    *inputs: Array,
-    results: Callable[[Any], tuple[Array, ...]] = _one,
-) -> Contender:
-    compiled = jax.jit(function)
-    placed = jax.device_put(inputs)
-    return Contender("jax", "fresh", lambda: ready(compiled(*placed)), results)
 
 
 def _convolution(stride: int, pad: int, groups: int, x: Any, weight: Any, bias: Any) -> Any:
@@ -87,23 +32,63 @@ def _convolution(stride: int, pad: int, groups: int, x: Any, weight: Any, bias: 
 
 
 def _convolution_of(case: Case) -> Callable[..., Any]:
-    return partial(_convolution, *case.window[1:], case.workload.groups)
+    return partial(_convolution, case.s, case.p, case.groups)
 
 
-def _unfold(case: Case) -> Callable[[Any], Any]:
-    n, (k, s, p) = case.workload.n, case.window
+def _gradients(case: Case, grad: Any, *inputs: Any) -> Any:
+    return jax.vjp(_convolution_of(case), *inputs)[1](grad)
 
-    def unfold(x: Any) -> Any:
-        patches = lax.conv_general_dilated_patches(x, (k, k), (s, s), ((p, p), (p, p)))
-        return patches.reshape(n, -1, case.workload.out_size**2)
 
-    return unfold
+def _unfold(case: Case, x: Any) -> Any:
+    k, s, p = case.window
+    patches = lax.conv_general_dilated_patches(x, (k, k), (s, s), ((p, p), (p, p)))
+    return patches.reshape(len(x), -1, case.workload.out_size**2)
+
+
+def _max_pool(window: tuple[int, int, int], x: Any) -> Any:
+    return _reduced(window, -np.inf, lax.max, x)
+
+
+def _avg_pool(window: tuple[int, int, int], x: Any) -> Any:
+    return _reduced(window, 0.0, lax.add, x) / window[0] ** 2
 
 
 def _reduced(window: tuple[int, int, int], start: float, reduce: Any, x: Any) -> Any:
     k, s, p = window
     around = ((0, 0), (0, 0), (p, p), (p, p))
     return lax.reduce_window(x, start, reduce, (1, 1, k, k), (1, 1, s, s), around)
+
+
+# The function that computes an operation, and its inputs.
+CALLS: Mapping[str, Callable[[Case], tuple[Any, ...]]] = {
+    "im2col": lambda c: (partial(_unfold, c), c.image),
+    "unfold": lambda c: (partial(_unfold, c), c.image),
+    "max_pool2d": lambda c: (partial(_max_pool, c.window), c.image),
+    "avg_pool2d": lambda c: (partial(_avg_pool, c.window), c.image),
+    "conv2d": lambda c: (_convolution_of(c), c.image, c.weight, c.bias),
+    "conv2d_backward": lambda c: (partial(_gradients, c), c.grad, c.image, c.weight, c.bias),
+}
+
+
+class Peer(peers.Peer):
+    """The first call compiles."""
+
+    name, version = "jax", str(jax.__version__)
+
+    def __init__(self, threads: int) -> None:
+        os.environ["NPROC"] = str(threads)
+        self.network = Network
+
+    def contenders(self, case: Any) -> Iterator[Contender]:
+        yield from super().contenders(case)
+        if case.operation in CALLS:
+            function, *inputs = CALLS[case.operation](case)
+            compiled, placed = jax.jit(function), jax.device_put(inputs)
+            yield self.contender(case, lambda: ready(compiled(*placed)))
+
+    def results(self, case: Case, returned: Any) -> tuple[Array, ...]:
+        arrays = tuple(map(np.asarray, as_tuple(returned)))
+        return (unfolded_to_rows(*arrays),) if case.operation == "im2col" else arrays
 
 
 # ---- networks ----------------------------------------------------------------------------------
@@ -157,19 +142,13 @@ def _local_response_normalization(layer: Any, x: Any) -> Any:
     return x * (layer.k + layer.alpha / layer.size * sums) ** -layer.beta
 
 
-def _window(layer: Any) -> tuple[int, int, int]:
-    return layer.pool_h, layer.stride, layer.pad
-
-
 FUNCTIONS: dict[type, Callable[..., Any]] = {
     layers.Convolution: lambda layer, *inputs: _convolution(
         layer.stride, layer.pad, layer.groups, *inputs
     ),
     layers.Affine: lambda layer, x, weight, bias: x.reshape(len(x), -1) @ weight + bias,
-    layers.Pooling: lambda layer, x: _reduced(_window(layer), -jnp.inf, lax.max, x),
-    layers.AveragePooling: lambda layer, x: (
-        _reduced(_window(layer), 0.0, lax.add, x) / layer.pool_h**2
-    ),
+    layers.Pooling: lambda layer, x: _max_pool(window_of(layer), x),
+    layers.AveragePooling: lambda layer, x: _avg_pool(window_of(layer), x),
     layers.Relu: lambda layer, x: jax.nn.relu(x),
     layers.Sigmoid: lambda layer, x: jax.nn.sigmoid(x),
     layers.LocalResponseNormalization: _local_response_normalization,

@@ -5,14 +5,16 @@ written, once through the caches and once past them. Multiplying: as many multip
 operation has, in registers.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from timeit import repeat, timeit
 from typing import Any
 
 import numpy as np
 
-from bench.peers import FMA_PEAK, LIMIT, Contender
+from bench import peers
+from bench.cases import Contender
+from bench.peers import FMA_PEAK, LIMIT
 from fastconv import _kernels
 
 # Calls take at least this long, so that starting threads does not count.
@@ -25,20 +27,20 @@ MOVES = {"read": (2, 0), "write": (0, 2), "copy": (1, 1)}
 WAYS = {"": False, ", past caches": True}
 
 
-class Peer:
+class Peer(peers.Peer):
     version = ""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
 
-    def any_operation(self, case: Any) -> Iterator[Contender]:
+    def contenders(self, case: Any) -> Iterator[Contender]:
         if any(case.moved):
             for way, past_caches in WAYS.items():
                 read, written = case.moved
                 call, rounds = _move(read, written, self.threads, past_caches)
                 yield Contender(f"moving{way}", LIMIT, call, _nothing, rounds)
         if case.flops:
-            call, _ = _multiply_add(case.dtype, self.threads)
+            call = _multiply_add(case.dtype, self.threads)
             yield Contender(FMA_PEAK, LIMIT, call, _nothing, call() / case.flops)
 
     def machine(self) -> list[tuple[str, int, float, str]]:
@@ -46,27 +48,26 @@ class Peer:
         rows = []
         for threads in dict.fromkeys((1, self.threads)):
             for dtype in ("float32", "float64"):
-                call, _ = _multiply_add(dtype, threads)
+                call: Callable[[], Any] = _multiply_add(dtype, threads)
                 rate = call() / _least_seconds(call)
                 rows.append((f"{FMA_PEAK}, {dtype}", threads, rate / 1e9, "GFLOP/s"))
             for place, nbytes in (("L2", L2_BYTES * threads), ("memory", MEMORY_BYTES)):
-                for move, (read, written) in MOVES.items():
+                for move, halves in MOVES.items():
+                    read, written = (nbytes * half // 2 for half in halves)
                     for way, past_caches in WAYS.items():
                         if not past_caches or (written and place == "memory"):
-                            call, rounds = _move(
-                                nbytes * read // 2, nbytes * written // 2, threads, past_caches
-                            )
-                            rate = nbytes * (read + written) / 2 * rounds / _least_seconds(call)
+                            call, rounds = _move(read, written, threads, past_caches)
+                            rate = (read + written) * rounds / _least_seconds(call)
                             name = f"{move}, {place}{way}"
                             rows.append((name, threads, rate / 1e9, "GB/s"))
         return rows
 
 
-def _multiply_add(dtype: str, threads: int) -> tuple[Callable[[], float], int]:
-    """Give a call that returns the number of its operations, and its rounds."""
+def _multiply_add(dtype: str, threads: int) -> Callable[[], float]:
+    """Give a call that returns the number of its operations."""
     peak = _kernels.roofline.fma_peak
     rounds = _enough(lambda rounds: peak(dtype, 1, rounds))
-    return (lambda: float(peak(dtype, threads, rounds))), rounds
+    return lambda: float(peak(dtype, threads, rounds))
 
 
 def _move(
@@ -86,20 +87,14 @@ def _enough(work: Callable[[int], Any]) -> int:
     Of one thread: several wait for each other for longer than that while other workers prepare.
     """
     rounds = 1
-    while _seconds(partial(work, rounds)) < CALL_SECONDS:
+    while timeit(partial(work, rounds), number=1) < CALL_SECONDS:
         rounds *= 2
     return rounds
 
 
+def _least_seconds(call: Callable[[], Any]) -> float:
+    return min(repeat(call, number=1, repeat=MACHINE_SAMPLES))
+
+
 def _nothing(result: Any) -> tuple[()]:
     return ()
-
-
-def _least_seconds(call: Callable[[], Any]) -> float:
-    return min(_seconds(call) for _ in range(MACHINE_SAMPLES))
-
-
-def _seconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start

@@ -1,45 +1,32 @@
 """Single layers as ONNX models, for the libraries that run those."""
 
-from typing import Any
-
 import onnx
 
 from bench.cases import Array, Case
 
 
 def max_pool(case: Case, outputs: list[str]) -> bytes:
-    k, s, p = case.window
-    node = onnx.helper.make_node(
-        "MaxPool", ["image"], outputs, kernel_shape=[k, k], strides=[s, s], pads=[p] * 4
-    )
-    return _model(case, node, {})
+    return _model(case, "MaxPool", {}, outputs)
 
 
 def convolution(case: Case) -> bytes:
-    k, s, p = case.window
-    node = onnx.helper.make_node(
-        "Conv",
-        ["image", "weight", "bias"],
-        ["output"],
-        kernel_shape=[k, k],
-        strides=[s, s],
-        pads=[p] * 4,
-        group=case.workload.groups,
-    )
-    return _model(case, node, {"weight": case.weight, "bias": case.bias})
+    constants = {"weight": case.weight, "bias": case.bias}
+    return _model(case, "Conv", constants, ["output"], group=case.groups)
 
 
-def _model(case: Case, node: Any, constants: dict[str, Array]) -> bytes:
+def _model(
+    case: Case, kind: str, constants: dict[str, Array], outputs: list[str], **settings: int
+) -> bytes:
     helper, types = onnx.helper, onnx.TensorProto
-    image = helper.make_tensor_value_info("image", types.FLOAT, case.workload.image_shape)
+    window = {"kernel_shape": [case.k] * 2, "strides": [case.s] * 2, "pads": [case.p] * 4}
+    node = helper.make_node(kind, ["image", *constants], outputs, **window, **settings)
+    image = helper.make_tensor_value_info("image", types.FLOAT, case.shape)
+    kinds = [types.INT64 if name == "indices" else types.FLOAT for name in outputs]
     results = [
-        helper.make_tensor_value_info(
-            name, types.INT64 if name == "indices" else types.FLOAT, case.workload.output_shape
-        )
-        for name in node.output
+        helper.make_tensor_value_info(name, number, case.workload.output_shape)
+        for name, number in zip(outputs, kinds, strict=True)
     ]
     initializers = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
     graph = helper.make_graph([node], "benchmark", [image], results, initializers)
     opset = helper.make_opsetid("", 12)
-    model = helper.make_model(graph, opset_imports=[opset], ir_version=8)
-    return bytes(model.SerializeToString())
+    return bytes(helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString())

@@ -9,12 +9,13 @@ from typing import Any
 
 import onnxruntime as ort
 
-from bench.cases import Array, Case
-from bench.peers import Contender, models
+from bench import peers
+from bench.cases import Array, Case, Contender
+from bench.peers import models
 
 
-class Peer:
-    version = str(ort.__version__)
+class Peer(peers.Peer):
+    name, version = "onnxruntime", str(ort.__version__)
 
     def __init__(self, threads: int) -> None:
         self.options = ort.SessionOptions()
@@ -22,24 +23,16 @@ class Peer:
         self.options.inter_op_num_threads = 1
 
     def max_pool2d_indices(self, case: Case) -> Iterator[Contender]:
-        plane = case.workload.size**2  # ONNX counts through the whole tensor
-
-        def results(binding: Any) -> tuple[Array, ...]:
-            values, *indices = binding.copy_outputs_to_cpu()
-            return (values, *(index % plane for index in indices))
-
         for name, outputs in (
             ("onnxruntime, no indices", ["values"]),
             ("onnxruntime", ["values", "indices"]),
         ):
             call = self._bound(models.max_pool(case, outputs), case.image, outputs)
-            yield Contender(name, "fresh", call, results)
+            yield self.contender(case, call, name=name)
 
     def conv2d(self, case: Case) -> Iterator[Contender]:
         call = self._bound(models.convolution(case), case.image, ["output"])
-        yield Contender(
-            "onnxruntime", "fresh", call, lambda binding: tuple(binding.copy_outputs_to_cpu())
-        )
+        yield self.contender(case, call)
 
     def _bound(self, model: bytes, image: Array, outputs: list[str]) -> Callable[[], Any]:
         session = ort.InferenceSession(model, self.options, providers=["CPUExecutionProvider"])
@@ -54,3 +47,8 @@ class Peer:
             return binding
 
         return call
+
+    def results(self, case: Case, returned: Any) -> tuple[Array, ...]:
+        values, *indices = returned.copy_outputs_to_cpu()
+        # ONNX counts through the whole tensor, not through a plane.
+        return (values, *(index % case.workload.size**2 for index in indices))

@@ -8,14 +8,16 @@ choice for models in files only; those in memory get the new engine whatever is 
 
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from bench.cases import Array, Case
-from bench.peers import Contender, is_image_filter, models
+from bench import peers
+from bench.cases import Array, Case, Contender
+from bench.peers import is_image_filter, models
 
 ENGINES = {
     "opencv dnn": cv2.dnn.ENGINE_CLASSIC,
@@ -23,44 +25,34 @@ ENGINES = {
 }
 
 
-class Peer:
+class Peer(peers.Peer):
     version = str(cv2.__version__)
 
     def __init__(self, threads: int) -> None:
         cv2.setNumThreads(threads)
 
     def max_pool2d(self, case: Case) -> Iterator[Contender]:
-        yield from _networks(models.max_pool(case, ["values"]), case.image)
+        return self._networks(case, models.max_pool(case, ["values"]))
 
     def conv2d(self, case: Case) -> Iterator[Contender]:
         if is_image_filter(case):
-            yield from _filters(case)
-        yield from _networks(models.convolution(case), case.image)
+            yield from self._filters(case)
+        yield from self._networks(case, models.convolution(case))
 
+    def _filters(self, case: Case) -> Iterator[Contender]:
+        image, weight, bias = case.image[0, 0], case.weight[0, 0], float(case.bias[0])
+        for mode, out in (("fresh", None), ("out=", np.zeros_like(image))):
+            inputs = image, -1, weight, out
+            call = partial(cv2.filter2D, *inputs, delta=bias, borderType=cv2.BORDER_CONSTANT)
+            yield self.contender(case, call, mode, "opencv filter2D")
 
-def _filters(case: Case) -> Iterator[Contender]:
-    image, weight, bias = case.image[0, 0], case.weight[0, 0], float(case.bias[0])
-    out = np.zeros_like(image)
+    def _networks(self, case: Case, model: bytes) -> Iterator[Contender]:
+        for name, engine in ENGINES.items():
+            with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+                Path(file.name).write_bytes(model)
+                network = cv2.dnn.readNetFromONNX(file.name, engine)
+            network.setInput(case.image)
+            yield self.contender(case, network.forward, name=name)
 
-    def filtered(dst: Array | None) -> Any:
-        return cv2.filter2D(image, -1, weight, dst, delta=bias, borderType=cv2.BORDER_CONSTANT)
-
-    def results(result: Any) -> tuple[Array, ...]:
-        return (result.reshape(case.workload.output_shape),)
-
-    yield Contender("opencv filter2D", "fresh", lambda: filtered(None), results)
-    yield Contender("opencv filter2D", "out=", lambda: filtered(out), results)
-
-
-def _networks(model: bytes, image: Array) -> Iterator[Contender]:
-    for name, engine in ENGINES.items():
-        network = _network(model, engine)
-        network.setInput(image)
-        yield Contender(name, "fresh", network.forward, lambda result: (result,))
-
-
-def _network(model: bytes, engine: int) -> Any:
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "layer.onnx"
-        path.write_bytes(model)
-        return cv2.dnn.readNetFromONNX(str(path), engine)
+    def results(self, case: Case, returned: Any) -> tuple[Array, ...]:
+        return (returned.reshape(case.workload.output_shape),)

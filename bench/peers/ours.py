@@ -7,105 +7,66 @@ from typing import Any
 import numpy as np
 
 import fastconv
-from bench import networks
-from bench.cases import Array, Case
-from bench.networks import NetworkCase
-from bench.peers import HIGH, OURS, Contender
+from bench import networks, peers
+from bench.cases import Calls, Case, Contender
+from bench.peers import HIGH, OURS
 
-Call = Callable[..., Any]
+CALLS: Calls = {
+    "im2col": lambda c: partial(fastconv.im2col, c.image, c.k, c.k, c.s, c.p),
+    "col2im": lambda c: partial(fastconv.col2im, c.col, c.shape, c.k, c.k, c.s, c.p),
+    "unfold": lambda c: partial(fastconv.unfold, c.image, c.k, 1, c.p, c.s),
+    "fold": lambda c: partial(fastconv.fold, c.unfolded, c.shape[2:], c.k, 1, c.p, c.s),
+    "max_pool2d": lambda c: partial(fastconv.max_pool2d, c.image, *c.window),
+    "max_pool2d_indices": lambda c: partial(
+        fastconv.max_pool2d, c.image, *c.window, return_indices=True
+    ),
+    "max_pool2d_backward": lambda c: partial(
+        fastconv.max_pool2d_backward, c.grad, c.indices, c.shape
+    ),
+    "max_unpool2d": lambda c: partial(
+        fastconv.max_unpool2d, c.grad, c.indices, *c.window, c.shape[2:]
+    ),
+    "avg_pool2d": lambda c: partial(fastconv.avg_pool2d, c.image, *c.window),
+    "avg_pool2d_backward": lambda c: partial(
+        fastconv.avg_pool2d_backward, c.grad, c.shape, *c.window
+    ),
+    "conv2d": lambda c: partial(
+        fastconv.conv2d, c.image, c.weight, c.bias, c.s, c.p, groups=c.groups
+    ),
+    "conv2d_backward": lambda c: partial(
+        fastconv.conv2d_backward, c.grad, c.image, c.weight, c.s, c.p, groups=c.groups
+    ),
+    "conv_transpose2d": lambda c: partial(
+        fastconv.conv_transpose2d, c.grad, c.weight, None, c.s, c.p, groups=c.groups
+    ),
+}
+INTO_OUT = ("im2col", "col2im", "max_pool2d_backward", "conv2d")
+WITH_PRECISION = ("conv2d", "conv2d_backward")
 
 
-class Peer:
-    version = fastconv.__version__
+class Peer(peers.Peer):
+    name, version, calls, network = OURS, fastconv.__version__, CALLS, networks.Ours
 
     def __init__(self, threads: int) -> None:
         fastconv.set_num_threads(threads)
 
-    def im2col(self, case: Case) -> Iterator[Contender]:
-        k, s, p = case.window
-        call = partial(fastconv.im2col, case.image, k, k, s, p)
-        yield from _both(call, case.workload.col_shape)
+    def contenders(self, case: Any) -> Iterator[Contender]:
+        yield from super().contenders(case)
+        if case.operation in INTO_OUT:
+            out = np.zeros(case.result_shape, np.float32)
+            call: Callable[..., Any] = CALLS[case.operation](case)
+            yield self.contender(case, partial(call, out=out), "out=")
+        if case.operation in WITH_PRECISION:
+            yield from self._with_high(case)
 
-    def col2im(self, case: Case) -> Iterator[Contender]:
-        k, s, p = case.window
-        shape = case.workload.image_shape
-        yield from _both(partial(fastconv.col2im, case.col, shape, k, k, s, p), shape)
+    def _with_high(self, case: Case) -> Iterator[Contender]:
+        """Give the same with precision "high", if that makes a difference."""
+        call = CALLS[case.operation](case)
 
-    def unfold(self, case: Case) -> Iterator[Contender]:
-        k, s, p = case.window
-        yield _fresh(partial(fastconv.unfold, case.image, k, 1, p, s))
+        def high() -> Any:
+            with fastconv.precision(HIGH):
+                return call()
 
-    def fold(self, case: Case) -> Iterator[Contender]:
-        size, (k, s, p) = case.workload.image_shape[2:], case.window
-        yield _fresh(partial(fastconv.fold, case.unfolded, size, k, 1, p, s))
-
-    def max_pool2d(self, case: Case) -> Iterator[Contender]:
-        yield _fresh(partial(fastconv.max_pool2d, case.image, *case.window))
-
-    def max_pool2d_indices(self, case: Case) -> Iterator[Contender]:
-        yield _fresh(partial(fastconv.max_pool2d, case.image, *case.window, return_indices=True))
-
-    def max_pool2d_backward(self, case: Case) -> Iterator[Contender]:
-        shape = case.workload.image_shape
-        call = partial(fastconv.max_pool2d_backward, case.grad, case.indices, shape)
-        yield from _both(call, shape)
-
-    def max_unpool2d(self, case: Case) -> Iterator[Contender]:
-        size = case.workload.image_shape[2:]
-        yield _fresh(partial(fastconv.max_unpool2d, case.grad, case.indices, *case.window, size))
-
-    def avg_pool2d(self, case: Case) -> Iterator[Contender]:
-        yield _fresh(partial(fastconv.avg_pool2d, case.image, *case.window))
-
-    def avg_pool2d_backward(self, case: Case) -> Iterator[Contender]:
-        shape = case.workload.image_shape
-        yield _fresh(partial(fastconv.avg_pool2d_backward, case.grad, shape, *case.window))
-
-    def conv2d(self, case: Case) -> Iterator[Contender]:
-        _, s, p = case.window
-        inputs = case.image, case.weight, case.bias
-        call = partial(fastconv.conv2d, *inputs, s, p, groups=case.workload.groups)
-        yield from _both(call, case.workload.output_shape)
-        yield from _with_high(call)
-
-    def conv2d_backward(self, case: Case) -> Iterator[Contender]:
-        _, s, p = case.window
-        inputs = case.grad, case.image, case.weight
-        call = partial(fastconv.conv2d_backward, *inputs, s, p, groups=case.workload.groups)
-        yield _fresh(call)
-        yield from _with_high(call)
-
-    def conv_transpose2d(self, case: Case) -> Iterator[Contender]:
-        groups, (_, s, p) = case.workload.groups, case.window
-        inputs = case.grad, case.weight, None
-        yield _fresh(partial(fastconv.conv_transpose2d, *inputs, s, p, groups=groups))
-
-    def network_step(self, case: NetworkCase) -> Iterator[Contender]:
-        yield networks.contender(OURS, case, networks.Ours)
-
-    network_inference = network_step
-
-
-def _fresh(call: Call) -> Contender:
-    return Contender(OURS, "fresh", call, _results)
-
-
-def _both(call: Call, shape: tuple[int, ...]) -> Iterator[Contender]:
-    """Let the call allocate its result, and write it into memory that exists."""
-    yield _fresh(call)
-    yield Contender(OURS, "out=", partial(call, out=np.zeros(shape, np.float32)), _results)
-
-
-def _with_high(call: Call) -> Iterator[Contender]:
-    """Give the same with precision "high", if that makes a difference."""
-
-    def high() -> Any:
-        with fastconv.precision(HIGH):
-            return call()
-
-    if any((a != b).any() for a, b in zip(_results(call()), _results(high()), strict=True)):
-        yield Contender(OURS, HIGH, high, _results)
-
-
-def _results(returned: Any) -> tuple[Array, ...]:
-    return returned if isinstance(returned, tuple) else (returned,)
+        both = (self.results(case, returned) for returned in (call(), high()))
+        if not all(map(np.array_equal, *both)):
+            yield self.contender(case, high, HIGH)

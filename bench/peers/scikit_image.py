@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from importlib.metadata import version
+from typing import Any
 
 from skimage.util import view_as_windows
 
-from bench.cases import Array, Case
-from bench.peers import Contender
-from bench.peers.numpy import Windows
+from bench import peers
+from bench.cases import Array, Contender
+from bench.peers.numpy import from_windows
 
 
 def _view(image: Array, kernel: int, stride: int) -> Array:
@@ -15,21 +16,8 @@ def _view(image: Array, kernel: int, stride: int) -> Array:
     return windows[:, :, :, :, 0, 0]
 
 
-class Peer:
+class Peer(peers.Peer):
     version = version("scikit-image")
-    windows = Windows("scikit-image", _view)
 
-    def __init__(self, threads: int) -> None:
-        """Leave it to the environment, which told OpenBLAS the number of threads."""
-
-    def im2col(self, case: Case) -> Iterator[Contender]:
-        return self.windows.im2col(case)
-
-    def unfold(self, case: Case) -> Iterator[Contender]:
-        return self.windows.unfold(case)
-
-    def max_pool2d(self, case: Case) -> Iterator[Contender]:
-        return self.windows.max_pool2d(case)
-
-    def conv2d(self, case: Case) -> Iterator[Contender]:
-        return self.windows.conv2d(case)
+    def contenders(self, case: Any) -> Iterator[Contender]:
+        return from_windows("scikit-image", _view, case)

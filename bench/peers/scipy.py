@@ -1,19 +1,22 @@
 """SciPy's filters of single images: directly, and by Fourier transforms of blocks."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import scipy
 from scipy import fft, ndimage, signal
 
-from bench.cases import Array, Case
-from bench.peers import Contender, is_image_filter
+from bench import peers
+from bench.cases import Array, Case, Contender
+from bench.peers import is_image_filter
 
 PART = 256  # The first rows of the image are enough to warm up.
 
 
-class Peer:
+class Peer(peers.Peer):
     """One thread, whatever is asked for, but for the transforms."""
 
     version = str(scipy.__version__)
@@ -24,41 +27,36 @@ class Peer:
     def conv2d(self, case: Case) -> Iterator[Contender]:
         if not is_image_filter(case):
             return
-        weight, out = case.weight[0, 0], np.zeros(case.image.shape[2:], np.float32)
-
-        def correlate2d(image: Array) -> Any:
-            return signal.correlate2d(image, weight, mode="same")
+        weight, out = case.weight[0, 0], np.zeros(case.shape[2:], np.float32)
 
         def oaconvolve(image: Array) -> Any:
             with fft.set_workers(self.threads):
                 return signal.oaconvolve(image, weight[::-1, ::-1], mode="same")
 
-        def correlate(image: Array) -> Any:
-            return ndimage.correlate(image, weight, mode="constant")
-
-        def correlate_to_out(image: Array) -> Any:
+        def to_out(image: Array) -> Any:
             part = out[: len(image)]
             ndimage.correlate(image, weight, output=part, mode="constant")
             return part
 
-        yield _contender("scipy correlate2d", "fresh", case, correlate2d)
-        yield _contender("scipy oaconvolve", "fresh", case, oaconvolve)
-        yield _contender("scipy ndimage", "fresh", case, correlate)
-        yield _contender("scipy ndimage", "out=", case, correlate_to_out)
+        correlate2d = partial(signal.correlate2d, in2=weight, mode="same")
+        correlate = partial(ndimage.correlate, weights=weight, mode="constant")
+        yield self._filter(case, "scipy correlate2d", "fresh", correlate2d)
+        yield self._filter(case, "scipy oaconvolve", "fresh", oaconvolve)
+        yield self._filter(case, "scipy ndimage", "fresh", correlate)
+        yield self._filter(case, "scipy ndimage", "out=", to_out)
 
+    def _filter(
+        self, case: Case, name: str, mode: str, filtered: Callable[[Array], Any]
+    ) -> Contender:
+        image = case.image[0, 0]
 
-def _contender(name: str, mode: str, case: Case, filtered: Callable[[Array], Any]) -> Contender:
-    image, bias, shape = case.image[0, 0], case.bias, case.workload.output_shape
+        def call() -> Any:
+            result = filtered(image)
+            result += case.bias
+            return result
 
-    def call() -> Any:
-        result = filtered(image)
-        result += bias
-        return result
+        warm_up = partial(filtered, image[:PART])
+        return replace(self.contender(case, call, mode, name), warm_up=warm_up)
 
-    return Contender(
-        name,
-        mode,
-        call,
-        lambda result: (result.reshape(shape),),
-        warm_up=lambda: filtered(image[:PART]),
-    )
+    def results(self, case: Case, returned: Any) -> tuple[Array, ...]:
+        return (returned.reshape(case.workload.output_shape),)

@@ -1,117 +1,91 @@
 """PyTorch on NCHW tensors, where it matters also on channels_last ones; networks by autograd."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from bench import networks
-from bench.cases import Array, Case, unfolded_to_rows
-from bench.networks import NetworkCase, through
-from bench.peers import TORCH_LAYOUTS, Contender
+from bench import peers
+from bench.cases import Array, Call, Case, Contender, as_tuple, unfolded_to_rows
+from bench.networks import NetworkCase, through, window_of
+from bench.peers import TORCH_LAYOUTS
 from fastconv import layers
 
 aten = torch.ops.aten
 
 LAYOUTS = dict(zip(TORCH_LAYOUTS, (torch.contiguous_format, torch.channels_last), strict=True))
+LAYOUT_MATTERS = ("max_pool2d_indices", "max_pool2d_backward", "conv2d", "conv2d_backward")
 
 
-class Peer:
-    version = str(torch.__version__)
+def _conv2d_backward(c: Case, tensor: Callable[[Array], Any]) -> Call:
+    inputs = tensor(c.grad), tensor(c.image), tensor(c.weight), [c.workload.filters]
+    rest = [c.s] * 2, [c.p] * 2, [1, 1], False, [0, 0], c.groups, [True] * 3
+    return partial(aten.convolution_backward, *inputs, *rest)
+
+
+def _max_pool2d_backward(c: Case, tensor: Callable[[Array], Any]) -> Call:
+    window = [c.k] * 2, [c.s] * 2, [c.p] * 2, [1, 1], False
+    backward = aten.max_pool2d_with_indices_backward
+    return partial(backward, tensor(c.grad), tensor(c.image), *window, tensor(c.indices))
+
+
+def _avg_pool2d_backward(c: Case, tensor: Callable[[Array], Any]) -> Call:
+    window = [c.k] * 2, [c.s] * 2, [c.p] * 2, False, True, None
+    return partial(aten.avg_pool2d_backward, tensor(c.grad), tensor(c.image), *window)
+
+
+# The calls of a case, whose arrays become tensors by the function `t`.
+CALLS: Mapping[str, Callable[[Case, Callable[[Array], Any]], Call]] = {
+    "im2col": lambda c, t: partial(F.unfold, t(c.image), c.k, 1, c.p, c.s),
+    "col2im": lambda c, t: partial(F.fold, t(c.unfolded), c.shape[2:], c.k, 1, c.p, c.s),
+    "unfold": lambda c, t: partial(F.unfold, t(c.image), c.k, 1, c.p, c.s),
+    "fold": lambda c, t: partial(F.fold, t(c.unfolded), c.shape[2:], c.k, 1, c.p, c.s),
+    "max_pool2d": lambda c, t: partial(F.max_pool2d, t(c.image), *c.window),
+    "max_pool2d_indices": lambda c, t: partial(
+        F.max_pool2d, t(c.image), *c.window, return_indices=True
+    ),
+    "max_pool2d_backward": _max_pool2d_backward,
+    "max_unpool2d": lambda c, t: partial(
+        F.max_unpool2d, t(c.grad), t(c.indices), *c.window, c.shape[2:]
+    ),
+    "avg_pool2d": lambda c, t: partial(F.avg_pool2d, t(c.image), *c.window),
+    "avg_pool2d_backward": _avg_pool2d_backward,
+    "conv2d": lambda c, t: partial(
+        F.conv2d, t(c.image), t(c.weight), t(c.bias), c.s, c.p, 1, c.groups
+    ),
+    "conv2d_backward": _conv2d_backward,
+    "conv_transpose2d": lambda c, t: partial(
+        F.conv_transpose2d, t(c.grad), t(c.weight), None, c.s, c.p, 0, c.groups
+    ),
+}
+
+
+class Peer(peers.Peer):
+    name, version = "torch", str(torch.__version__)
 
     def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
         torch.set_grad_enabled(False)
+        self.network = Network
 
-    def im2col(self, case: Case) -> Iterator[Contender]:
-        for unfolded in self.unfold(case):
-            yield Contender(
-                "torch",
-                "fresh",
-                unfolded.call,
-                lambda result: (unfolded_to_rows(result.numpy()),),
-            )
-
-    def col2im(self, case: Case) -> Iterator[Contender]:
-        size, (k, s, p) = case.workload.image_shape[2:], case.window
-        yield _contender(partial(F.fold, _tensor(case.unfolded), size, k, 1, p, s))
-
-    fold = col2im
-
-    def unfold(self, case: Case) -> Iterator[Contender]:
-        k, s, p = case.window
-        yield _contender(partial(F.unfold, _tensor(case.image), k, 1, p, s))
-
-    def max_pool2d(self, case: Case) -> Iterator[Contender]:
-        yield _contender(partial(F.max_pool2d, _tensor(case.image), *case.window))
-
-    def max_pool2d_indices(self, case: Case) -> Iterator[Contender]:
+    def contenders(self, case: Any) -> Iterator[Contender]:
+        yield from super().contenders(case)
         for name, layout in LAYOUTS.items():
-            x = _tensor(case.image, layout)
-            yield _contender(partial(F.max_pool2d, x, *case.window, return_indices=True), name)
+            if case.operation in (CALLS if name == self.name else LAYOUT_MATTERS):
+                call = CALLS[case.operation](case, partial(_tensor, layout))
+                yield self.contender(case, call, name=name)
 
-    def max_pool2d_backward(self, case: Case) -> Iterator[Contender]:
-        k, s, p = ([value, value] for value in case.window)
-        for name, layout in LAYOUTS.items():
-            arrays = (case.grad, case.image, case.indices)
-            grad, x, indices = (_tensor(array, layout) for array in arrays)
-            backward = aten.max_pool2d_with_indices_backward
-            yield _contender(partial(backward, grad, x, k, s, p, [1, 1], False, indices), name)
-
-    def max_unpool2d(self, case: Case) -> Iterator[Contender]:
-        values, indices = _tensor(case.grad), _tensor(case.indices)
-        size = case.workload.image_shape[2:]
-        yield _contender(partial(F.max_unpool2d, values, indices, *case.window, size))
-
-    def avg_pool2d(self, case: Case) -> Iterator[Contender]:
-        yield _contender(partial(F.avg_pool2d, _tensor(case.image), *case.window))
-
-    def avg_pool2d_backward(self, case: Case) -> Iterator[Contender]:
-        grad, x = _tensor(case.grad), _tensor(case.image)
-        k, s, p = ([value, value] for value in case.window)
-        yield _contender(partial(aten.avg_pool2d_backward, grad, x, k, s, p, False, True, None))
-
-    def conv2d(self, case: Case) -> Iterator[Contender]:
-        groups, (_, s, p) = case.workload.groups, case.window
-        for name, layout in LAYOUTS.items():
-            x, weight = _tensor(case.image, layout), _tensor(case.weight, layout)
-            bias = _tensor(case.bias)
-            yield _contender(partial(F.conv2d, x, weight, bias, s, p, 1, groups), name)
-
-    def conv2d_backward(self, case: Case) -> Iterator[Contender]:
-        filters, groups = [case.workload.filters], case.workload.groups
-        _, s, p = ([value, value] for value in case.window)
-        rest = (filters, s, p, [1, 1], False, [0, 0], groups, [True] * 3)
-        for name, layout in LAYOUTS.items():
-            arrays = (case.grad, case.image, case.weight)
-            tensors = (_tensor(array, layout) for array in arrays)
-            yield _contender(partial(aten.convolution_backward, *tensors, *rest), name)
-
-    def conv_transpose2d(self, case: Case) -> Iterator[Contender]:
-        x, weight, groups = _tensor(case.grad), _tensor(case.weight), case.workload.groups
-        _, s, p = case.window
-        yield _contender(partial(F.conv_transpose2d, x, weight, None, s, p, 0, groups))
-
-    def network_step(self, case: NetworkCase) -> Iterator[Contender]:
-        yield networks.contender("torch", case, Network)
-
-    network_inference = network_step
+    def results(self, case: Case, returned: Any) -> tuple[Array, ...]:
+        tensors: tuple[Any, ...] = as_tuple(returned)
+        arrays = tuple(tensor.numpy() for tensor in tensors)
+        return (unfolded_to_rows(*arrays),) if case.operation == "im2col" else arrays
 
 
-def _tensor(array: Array, layout: Any = None) -> Any:
+def _tensor(layout: torch.memory_format, array: Array) -> Any:
     tensor = torch.from_numpy(array)
-    return tensor if layout is None else tensor.contiguous(memory_format=layout)
-
-
-def _contender(call: Callable[[], Any], name: str = "torch") -> Contender:
-    return Contender(name, "fresh", call, _results)
-
-
-def _results(returned: Any) -> tuple[Array, ...]:
-    tensors = returned if isinstance(returned, tuple) else (returned,)
-    return tuple(tensor.numpy() for tensor in tensors)
+    return tensor.contiguous(memory_format=layout) if tensor.ndim == 4 else tensor
 
 
 # ---- networks ----------------------------------------------------------------------------------
@@ -121,8 +95,8 @@ FUNCTIONS: dict[type, Callable[..., Any]] = {
         x, weight, bias, layer.stride, layer.pad, groups=layer.groups
     ),
     layers.Affine: lambda layer, x, weight, bias: F.linear(x.flatten(1), weight, bias),
-    layers.Pooling: lambda layer, x: F.max_pool2d(x, layer.pool_h, layer.stride, layer.pad),
-    layers.AveragePooling: lambda layer, x: F.avg_pool2d(x, layer.pool_h, layer.stride, layer.pad),
+    layers.Pooling: lambda layer, x: F.max_pool2d(x, *window_of(layer)),
+    layers.AveragePooling: lambda layer, x: F.avg_pool2d(x, *window_of(layer)),
     layers.Relu: lambda layer, x: F.relu(x),
     layers.Sigmoid: lambda layer, x: F.sigmoid(x),
     layers.LocalResponseNormalization: lambda layer, x: F.local_response_norm(
