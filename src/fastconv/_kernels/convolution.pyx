@@ -64,10 +64,16 @@ import_microkernels()
 level = LEVEL.decode()
 
 
+# How a call computes rows is chosen once. Where each call of `compute_rows` chose, the compiler made
+# one function of all ways, in which 1x1 windows took 5 % more time.
+ctypedef void (*Compute)(const Plan *plan, const Rows *rows) noexcept nogil
+
+
 cdef struct Call:
-    # A plan and its tables.
+    # A plan, its tables, and what adds the steps of rows to their sums.
     const Plan *plan
     char *tables
+    Compute compute
 
 
 # ---- packing weights ---------------------------------------------------------------------------
@@ -168,8 +174,20 @@ cdef inline void find_part(const Call *call, Rows *rows, const char *packed) noe
         )
 
 
-cdef inline void compute_rows(const Plan *plan, const Rows *rows) noexcept nogil:
+cdef Compute compute_of(const Plan *plan) noexcept:
+    """Choose how rows are computed."""
+    if plan.plane_tiles:
+        return correlate_rows_as_plane
+    if plan.planar:
+        return correlate_rows
+    if plan.reading == GATHERED:
+        return gather_row
+    return multiply_rows
+
+
+cdef inline void compute_rows(const Call *call, const Rows *rows) noexcept nogil:
     """Compute and store the rows of a pair of phases."""
+    cdef const Plan *plan = call.plan
     cdef Py_ssize_t bytes = plan.problem.bytes, f
     if plan.problem.target.residual != NULL:
         ask_for_residual(plan, rows)
@@ -180,14 +198,7 @@ cdef inline void compute_rows(const Plan *plan, const Rows *rows) noexcept nogil
                 (rows.last - rows.first) * rows.pitch, bytes,
             )
     if rows.part != NULL:
-        if plan.plane_tiles:
-            correlate_rows_as_plane(plan, rows)
-        elif plan.planar:
-            correlate_rows(plan, rows)
-        elif plan.reading == GATHERED:
-            gather_row(plan, rows)
-        else:
-            multiply_rows(plan, rows)
+        call.compute(plan, rows)
     store_sums(plan, rows)
 
 
@@ -216,7 +227,7 @@ cdef inline void compute_block(
                 rows.pitch = row_pitch(plan, rows.count)
                 if rows.count > 0:
                     find_part(call, rows, packed)
-                    compute_rows(plan, rows)
+                    compute_rows(call, rows)
             rows.first = rows.last
 
 
@@ -310,7 +321,8 @@ cdef int execute(const Plan *plan) except -1:
     """Pack the weights, and compute all outputs of a plan."""
     cdef Py_ssize_t n_parts = plan.band.h.n_active * plan.band.w.n_active, items
     cdef Call call
-    call.plan, call.tables = plan, allocate(plan.tables.bytes, "packed weights")
+    call.plan, call.compute = plan, compute_of(plan)
+    call.tables = allocate(plan.tables.bytes, "packed weights")
     try:
         fill_tables(plan, call.tables)
         if plan.packing == BEFORE:
