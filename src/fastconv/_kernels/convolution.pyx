@@ -64,8 +64,8 @@ import_microkernels()
 level = LEVEL.decode()
 
 
-# How a call computes rows is chosen once. Where each call of `compute_rows` chose, the compiler made
-# one function of all ways, in which 1x1 windows took 5 % more time.
+# How a call computes rows is chosen once. Where each call of `compute_rows` chose, the compiler
+# made one function of all ways, in which 1x1 windows took 5 % more time.
 ctypedef void (*Compute)(const Plan *plan, const Rows *rows) noexcept nogil
 
 
