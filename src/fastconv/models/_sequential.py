@@ -36,9 +36,8 @@ from fastconv.layers import (
     Layer,
     Pooling,
     SoftmaxWithLoss,
-    class_indices,
-    softmax,
 )
+from fastconv.layers._loss import class_indices, softmax
 from fastconv.models._npz import load, write_npz
 from fastconv.models._parameters import Parameters, assign
 
