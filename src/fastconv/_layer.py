@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from functools import lru_cache
 from math import prod
 from typing import Any, Protocol, TypeVar
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv._arrays import NUMBERS, Array, Shape, batch_shape, computed_dtype, read
-from fastconv._errors import argument_error, named
+from fastconv._errors import argument_error, named, shown
 
 Saved = TypeVar("Saved")
 
@@ -93,9 +94,31 @@ def walk(layer: Any) -> Iterator[Any]:
         yield from walk(child)
 
 
+def run_forward(layer: Any, x: Any, train_flg: bool) -> Any:
+    """Call a layer's `forward`, with `train_flg` if the layer does something else in training."""
+    return layer.forward(x, train_flg) if takes_train_flg(layer) else layer.forward(x)
+
+
 def takes_train_flg(layer: Any) -> bool:
     """Tell whether a layer does something else in training, so that `forward` takes `train_flg`."""
+    if "forward" in getattr(layer, "__dict__", ()):
+        return "train_flg" in inspect.signature(layer.forward).parameters
+    kind: Hashable = type(layer)
+    return _class_takes_train_flg(kind)
+
+
+@lru_cache(maxsize=1024)  # To inspect a signature takes as long as some layers' whole work.
+def _class_takes_train_flg(layer: Any) -> bool:
     return "train_flg" in inspect.signature(layer.forward).parameters
+
+
+def check_layer(layer: Any) -> None:
+    """Raise a TypeError if something is no layer."""
+    has_both = all(callable(getattr(layer, name, None)) for name in ("forward", "backward"))
+    if isinstance(layer, type) or not has_both:
+        raise argument_error(
+            TypeError, f"a layer must be an object with forward and backward, got {shown(layer)}"
+        )
 
 
 def saved(value: Saved | None, layer: object) -> Saved:

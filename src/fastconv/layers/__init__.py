@@ -16,25 +16,31 @@ pooling leave it to the functions that they call to say which shape does not fit
 
 from fastconv._layer import Layer
 from fastconv.layers._activations import Relu, Sigmoid
+from fastconv.layers._containers import Chain, Concatenation, Residual
 from fastconv.layers._dropout import Dropout
 from fastconv.layers._learned import Affine, Convolution
 from fastconv.layers._loss import SoftmaxWithLoss
 from fastconv.layers._normalization import BatchNormalization, LocalResponseNormalization
 from fastconv.layers._pooling import AveragePooling, GlobalAveragePooling, Pooling
-from fastconv.layers._shape import Flatten
+from fastconv.layers._shape import ChannelShuffle, Flatten, IdentityShortcut
 
 __all__ = [
     "Affine",
     "AveragePooling",
     "BatchNormalization",
+    "Chain",
+    "ChannelShuffle",
+    "Concatenation",
     "Convolution",
     "Dropout",
     "Flatten",
     "GlobalAveragePooling",
+    "IdentityShortcut",
     "Layer",
     "LocalResponseNormalization",
     "Pooling",
     "Relu",
+    "Residual",
     "Sigmoid",
     "SoftmaxWithLoss",
 ]
