@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from math import prod
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from fastconv._arguments import pair, positive
 from fastconv._arrays import Array
 from fastconv._epilogue import ACTIVATIONS
-from fastconv._layer import children_of, spread
+from fastconv._layer import children_of, is_chain, numbered, spread
 from fastconv.inference._graph import Graph, Step
 from fastconv.inference._operations import (
     Add,
@@ -27,7 +27,6 @@ from fastconv.layers import (
     Affine,
     AveragePooling,
     BatchNormalization,
-    Chain,
     Concatenation,
     Convolution,
     Dropout,
@@ -37,11 +36,10 @@ from fastconv.layers import (
     Residual,
     Sigmoid,
 )
-from fastconv.models._sequential import Sequential, _kind
 from fastconv.pooling import avg_pool2d, max_pool2d
 
 
-def graph_of(network: Sequential) -> Graph:
+def graph_of(network: Any) -> Graph:
     """Write a network as a graph, with copies of its parameters as they are now."""
     graph = Graph(network.input_dim)
     lower_all(graph, network, graph.input, "")
@@ -53,7 +51,7 @@ def lower(graph: Graph, layer: Any, source: Step, path: str) -> Step:
 
     Of a subclass nobody knows what it has changed, so that it is called as any other layer.
     """
-    lowering = LOWERINGS.get(type(layer))
+    lowering = lower_all if is_chain(layer) else LOWERINGS.get(type(layer))
     step = None if lowering is None else lowering(graph, layer, source, path)
     return graph.add(path, Call(deepcopy(layer)), source) if step is None else step
 
@@ -63,15 +61,6 @@ def lower_all(graph: Graph, layer: Any, source: Step, path: str) -> Step:
     for name, child in numbered(children_of(layer)):
         source = lower(graph, child, source, f"{path}.{name}".lstrip("."))
     return source
-
-
-def numbered(layers: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """Name layers by their kinds, and the numbers among their kind."""
-    numbers: dict[str, int] = {}
-    for layer in layers:
-        kind = _kind(layer)
-        numbers[kind] = numbers.get(kind, 0) + 1
-        yield f"{kind}{numbers[kind]}", layer
 
 
 def _convolution(graph: Graph, layer: Convolution, source: Step, path: str) -> Step:
@@ -158,7 +147,6 @@ LOWERINGS: dict[type, Callable[[Graph, Any, Step, str], Step | None]] = {
     Affine: _affine,
     AveragePooling: _pooling,
     BatchNormalization: _normalization,
-    Chain: lower_all,
     Concatenation: _concatenation,
     Convolution: _convolution,
     Dropout: _dropout,
@@ -166,7 +154,6 @@ LOWERINGS: dict[type, Callable[[Graph, Any, Step, str], Step | None]] = {
     Pooling: _pooling,
     Relu: _activation,
     Residual: _residual,
-    Sequential: lower_all,
     Sigmoid: _activation,
 }
 """What appends the steps of a layer of exactly this class, or returns None."""

@@ -116,7 +116,7 @@ class Convolve(Operation):
         def run(inputs: Sequence[Array], out: Array) -> None:
             residual = inputs[1] if len(inputs) > 1 else None
             epilogue = None
-            if not (bias is residual is activation is None):
+            if not (bias is None and residual is None and activation is None):
                 epilogue = bias, residual, activation
             chosen.run(problem, inputs[0], weight, out, epilogue)
 

@@ -1,5 +1,6 @@
 """Networks that are chains of layers, and files of their parameters."""
 
+from fastconv.models._low_rank import low_rank
 from fastconv.models._networks import VGG, AlexNet, DeepConvNet, LeNet, SimpleConvNet
 from fastconv.models._parameters import Parameters
 from fastconv.models._pickles import read_pickle
@@ -15,5 +16,6 @@ __all__ = [
     "Sequential",
     "SimpleConvNet",
     "load_state_dict",
+    "low_rank",
     "read_pickle",
 ]

@@ -25,7 +25,15 @@ from fastconv._arguments import (
 from fastconv._arrays import FLOATS, NUMBERS, Array, Shape, read
 from fastconv._errors import argument_error, named, reason, shown
 from fastconv._files import path_of
-from fastconv._layer import Base, check_layer, children_of, run_forward, walk
+from fastconv._layer import (
+    Base,
+    check_layer,
+    children_of,
+    kind_of,
+    numbered,
+    run_forward,
+    walk,
+)
 from fastconv._text import table
 from fastconv.layers import (
     Affine,
@@ -48,9 +56,6 @@ NORMALIZATION = ("gamma", "beta", "running_mean", "running_var")
 """Two groups of layers' attributes, which files keep. Each group numbers its layers by itself."""
 LEARNED = ("W", "b", "gamma", "beta")
 """The attributes that are learned. A layer leaves the gradient of ``W`` in ``dW``, and so on."""
-
-SHORT_NAMES = {"Convolution": "Conv", "Pooling": "Pool"}
-"""The classes of layers whose layers have a shorter name in networks, as in the textbook."""
 
 
 @named
@@ -96,6 +101,7 @@ class Sequential:
       Affine1: Affine(W=<(1568, 10) float32>, b=<(10,) float32>)
     """
 
+    is_chain = True
     _is_held = False
     """Whether another network has taken this one's layers for its own."""
 
@@ -187,8 +193,8 @@ class Sequential:
 
     def _add(self, layer: Layer) -> None:
         check_layer(layer)
-        kind = _kind(layer)
-        name = f"{kind}{1 + sum(_kind(other) == kind for other in self.layers.values())}"
+        kind = kind_of(layer)
+        name = f"{kind}{1 + sum(kind_of(other) == kind for other in self.layers.values())}"
         self._check_new(name, layer)
         try:
             shapes = self._shapes_behind(name, layer)
@@ -218,7 +224,7 @@ class Sequential:
         known = {id(part) for part in walk(self)}
         for part in walk(layer):
             if id(part) in known:
-                which = "" if part is layer else f" and holds {_kind(part)} again"
+                which = "" if part is layer else f" and holds {kind_of(part)} again"
                 raise argument_error(
                     ValueError, f"{name}: a layer can be in a network only once{which}"
                 )
@@ -788,11 +794,8 @@ class _Row(NamedTuple):
 
 def _paths(layer: Any, outer: str = "") -> Iterator[tuple[str, Any]]:
     """Yield all layers within a layer with their paths, such as ``"Conv1"``, ``"Fork1.Conv1"``."""
-    numbers: dict[str, int] = {}
-    for child in children_of(layer):
-        kind = _kind(child)
-        numbers[kind] = numbers.get(kind, 0) + 1
-        path = f"{outer}{kind}{numbers[kind]}"
+    for name, child in numbered(children_of(layer)):
+        path = f"{outer}{name}"
         yield path, child
         yield from _paths(child, f"{path}.")
 
@@ -845,11 +848,6 @@ def _float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
 def _held(layer: Layer, attributes: Iterable[str]) -> list[str]:
     """List those of the attributes in which a layer holds an array."""
     return [name for name in attributes if isinstance(getattr(layer, name, None), np.ndarray)]
-
-
-def _kind(layer: Layer) -> str:
-    name = type(layer).__name__
-    return SHORT_NAMES.get(name, name)
 
 
 def _window(layer: Layer) -> tuple[str, str]:
