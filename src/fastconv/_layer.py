@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Hashable, Iterator
 from functools import lru_cache
 from math import prod
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -99,17 +99,16 @@ def run_forward(layer: Any, x: Any, train_flg: bool) -> Any:
     return layer.forward(x, train_flg) if takes_train_flg(layer) else layer.forward(x)
 
 
-def takes_train_flg(layer: Any) -> bool:
+def takes_train_flg(layer: object) -> bool:
     """Tell whether a layer does something else in training, so that `forward` takes `train_flg`."""
     if "forward" in getattr(layer, "__dict__", ()):
-        return "train_flg" in inspect.signature(layer.forward).parameters
-    kind: Hashable = type(layer)
-    return _class_takes_train_flg(kind)
+        return "train_flg" in inspect.signature(vars(layer)["forward"]).parameters
+    return _class_takes_train_flg(cast(Hashable, type(layer)))  # mypy cannot tell that it is.
 
 
 @lru_cache(maxsize=1024)  # To inspect a signature takes as long as some layers' whole work.
-def _class_takes_train_flg(layer: Any) -> bool:
-    return "train_flg" in inspect.signature(layer.forward).parameters
+def _class_takes_train_flg(kind: Any) -> bool:
+    return "train_flg" in inspect.signature(kind.forward).parameters
 
 
 def check_layer(layer: Any) -> None:

@@ -35,6 +35,13 @@ class Container(Base):
             known |= parts
         self.children = tuple(children)
 
+    def forget(self) -> None:
+        """Drop what the two passes have left, here and in the layers that are held."""
+        super().forget()
+        for child in self.children:
+            if isinstance(child, Base):
+                child.forget()
+
     def __repr__(self) -> str:
         """Show every argument on a line of its own."""
         parts = ",\n".join(self._parts()).replace("\n", "\n  ")
@@ -160,10 +167,11 @@ class Residual(Container):
 
     def backward(self, dout: npt.ArrayLike) -> Any:
         """Return the sum of the gradients of both ways."""
+        grads: Any = floats(dout, "dout")
         if self.activation is not None:
-            dout = self.activation.backward(dout)
-        way = self.body.backward(dout)
-        return way + (dout if self.shortcut is None else self.shortcut.backward(dout))
+            grads = self.activation.backward(grads)
+        way = self.body.backward(grads)
+        return way + (grads if self.shortcut is None else self.shortcut.backward(grads))
 
     def _parts(self) -> list[str]:
         parts = list(map(repr, self.body.children if type(self.body) is Chain else [self.body]))
@@ -193,7 +201,7 @@ class Concatenation(Container):
         If one of these is no layer.
     ValueError
         If there is no branch, or a layer comes twice; from `forward`, if what the branches give
-        differs in more than the number of channels.
+        has no channels, or differs in more than their number.
 
     References
     ----------
@@ -223,12 +231,12 @@ class Concatenation(Container):
         """Compute all branches, and join (N, C1, ...), (N, C2, ...), ... to (N, C1+C2+..., ...)."""
         array = read(x, "x", NUMBERS)
         outputs = [run_forward(branch, array, train_flg) for branch in self.children]
-        shapes = [output.shape for output in outputs]
-        if any(_but_channels(shape) != _but_channels(shapes[0]) for shape in shapes):
+        shapes = [np.shape(output) for output in outputs]
+        if len(shapes[0]) < 2 or len(set(map(_but_channels, shapes))) > 1:
             raise argument_error(
                 ValueError,
-                "branches must give shapes that differ in the number of channels only, got "
-                + ", ".join(map(str, shapes)),
+                "branches must give shapes (N, C, ...) that differ in the number of channels only, "
+                f"got {', '.join(map(str, shapes))}",
             )
         self.widths = tuple(shape[1] for shape in shapes)
         shape = (shapes[0][0], sum(self.widths), *shapes[0][2:])
