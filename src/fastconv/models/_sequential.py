@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import wraps
 from math import prod, sqrt
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from fastconv._arguments import (
 from fastconv._arrays import FLOATS, NUMBERS, Array, Shape, read
 from fastconv._errors import argument_error, named, reason, shown
 from fastconv._files import path_of
-from fastconv._layer import Base, check_layer, children_of, run_forward, walk
+from fastconv._layer import Base, check_layer, children_of, run_forward, walk, widened
 from fastconv._text import table
 from fastconv.layers import (
     Affine,
@@ -41,7 +41,10 @@ from fastconv.layers._loss import class_indices, softmax
 from fastconv.models._npz import load, write_npz
 from fastconv.models._parameters import Parameters, assign
 
-__all__ = ["Sequential"]
+__all__ = ["Seed", "Sequential"]
+
+Seed: TypeAlias = int | np.random.Generator | None
+"""What a network draws its weights with."""
 
 WEIGHTS = ("W", "b")
 NORMALIZATION = ("gamma", "beta", "running_mean", "running_var")
@@ -105,7 +108,7 @@ class Sequential:
         layers: Iterable[Layer] = (),
         *,
         dtype: npt.DTypeLike = np.float32,
-        seed: int | np.random.Generator | None = None,
+        seed: Seed = None,
     ) -> None:
         if not is_sequence(input_dim):
             raise argument_error(
@@ -255,7 +258,9 @@ class Sequential:
         stride: IntPair = 1,
         pad: Padding = 0,
         *,
+        dilation: IntPair = 1,
         groups: SupportsIndex = 1,
+        bias: bool = True,
         std: float | None = None,
     ) -> Sequential:
         """Append a convolution with new weights.
@@ -266,8 +271,11 @@ class Sequential:
             Number of filters.
         size : int or pair of int
             Size of a filter, (vertical, horizontal).
-        stride, pad, groups
+        stride, pad, dilation, groups
             As in `fastconv.layers.Convolution`.
+        bias : bool, default True
+            Whether each filter has a number that is added to its outputs. Before batch
+            normalisation, which takes such a number away again, it is not needed.
         std : float, optional
             Standard deviation of the weights, which are normally distributed; by default that of
             [1]_, ``sqrt(2 / fan_in)``.
@@ -302,8 +310,8 @@ class Sequential:
         count, parts = positive(filters, "filters"), positive(groups, "groups")
         shape = (count, max(1, self.output_dim[0] // parts), *pair(size, "size"))
         W = self._weight(shape, prod(shape[1:]), std)
-        b = np.zeros(count, self.dtype)
-        return self.add(Convolution(W, b, stride, pad, groups=parts))
+        b = np.zeros(count, self.dtype) if bias else None
+        return self.add(Convolution(W, b, stride, pad, dilation=dilation, groups=parts))
 
     def affine(self, units: SupportsIndex, *, std: float | None = None) -> Sequential:
         """Append a fully connected layer with new weights.
@@ -344,6 +352,11 @@ class Sequential:
         momentum, eps
             As in `fastconv.layers.BatchNormalization`.
 
+        Notes
+        -----
+        The running variance starts from 1, so that a deep network that has not been trained yet
+        does not divide by zero in every layer.
+
         Returns
         -------
         Sequential
@@ -362,7 +375,35 @@ class Sequential:
         """
         size, dtype = self.output_dim[0], self.dtype
         gamma, beta = np.ones(size, dtype), np.zeros(size, dtype)
-        return self.add(BatchNormalization(gamma, beta, momentum, eps=eps))
+        mean, var = widened(beta.copy()), widened(gamma.copy())
+        return self.add(BatchNormalization(gamma, beta, momentum, mean, var, eps=eps))
+
+    def branch(self) -> Sequential:
+        """Make a chain that begins where this network ends now, for a layer that holds layers.
+
+        It draws its weights from the same generator, and has the same dtype. Nothing is added to
+        this network: give the `children` of branches to a `fastconv.layers.Residual` or
+        `fastconv.layers.Concatenation`, and add that.
+
+        Returns
+        -------
+        Sequential
+            A network without layers, whose `input_dim` is this one's `output_dim`.
+
+        Examples
+        --------
+        >>> from fastconv.layers import Concatenation, Relu, Residual
+        >>> from fastconv.models import Sequential
+        >>> net = Sequential((3, 8, 8), seed=0).convolution(4, 3, pad=1).add(Relu())
+        >>> body = net.branch().convolution(4, 3, pad=1).add(Relu()).convolution(4, 3, pad=1)
+        >>> net.add(Residual(*body.children)).output_dim
+        (4, 8, 8)
+        >>> left = net.branch().convolution(2, 1)
+        >>> right = net.branch().convolution(6, 3, pad=1)
+        >>> net.add(Concatenation(left.children, right.children)).output_dim
+        (8, 8, 8)
+        """
+        return Sequential(self.output_dim, dtype=self.dtype, seed=self.rng)
 
     def _weight(self, shape: Shape, fan_in: int, std: float | None) -> Array:
         """Draw weights in place: a large network does not need its memory twice."""

@@ -1,0 +1,107 @@
+"""GoogLeNet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from fastconv._arguments import positive
+from fastconv._errors import named
+from fastconv.layers import (
+    Concatenation,
+    Dropout,
+    GlobalAveragePooling,
+    LocalResponseNormalization,
+    Pooling,
+    Relu,
+)
+from fastconv.models._sequential import Seed, Sequential
+
+__all__ = ["GoogLeNet"]
+
+MODULES = (
+    ((64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64)),
+    (
+        (192, 96, 208, 16, 48, 64),
+        (160, 112, 224, 24, 64, 64),
+        (128, 128, 256, 24, 64, 64),
+        (112, 144, 288, 32, 64, 64),
+        (256, 160, 320, 32, 128, 128),
+    ),
+    ((256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128)),
+)
+"""Filters of each inception module, in the columns of the paper's table 1.
+
+The columns are "#1x1", "#3x3 reduce", "#3x3", "#5x5 reduce", "#5x5" and "pool proj". Pooling stands
+between the three groups of modules.
+"""
+
+
+@named
+class GoogLeNet(Sequential):
+    """GoogLeNet [1]_: nine inception modules, each of four branches joined along the channels.
+
+    Parameters
+    ----------
+    input_dim : (int, int, int), default (3, 224, 224)
+        Shape of an image, (C, H, W).
+    output_size : int, default 1000
+        Number of classes.
+    dtype : dtype, default float32
+        Of the parameters.
+    seed : int or numpy.random.Generator, optional
+        For the weights and dropout.
+
+    References
+    ----------
+    .. [1] C. Szegedy et al., "Going Deeper with Convolutions", CVPR 2015,
+       https://arxiv.org/abs/1409.4842
+
+    Examples
+    --------
+    >>> from fastconv.models import GoogLeNet
+    >>> print(GoogLeNet(seed=0))
+    GoogLeNet(input (3, 224, 224), output (1000,), 24 layers, 6998552 parameters)
+    """
+
+    def __init__(
+        self,
+        input_dim: Sequence[int] = (3, 224, 224),
+        output_size: int = 1000,
+        *,
+        dtype: npt.DTypeLike = np.float32,
+        seed: Seed = None,
+    ) -> None:
+        super().__init__(input_dim, dtype=dtype, seed=seed)
+        self.convolution(64, 7, stride=2, pad=3).add(Relu(), _halving(), _response())
+        self.convolution(64, 1).add(Relu())
+        self.convolution(192, 3, pad=1).add(Relu(), _response(), _halving())
+        for index, group in enumerate(MODULES):
+            if index:
+                self.add(_halving())
+            for filters in group:
+                self._inception(*filters)
+        self.add(GlobalAveragePooling(), Dropout(0.4, inverted=True))
+        self.affine(positive(output_size, "output_size"))
+
+    def _inception(
+        self, of_1x1: int, reduce_3x3: int, of_3x3: int, reduce_5x5: int, of_5x5: int, pooled: int
+    ) -> None:
+        """Append a module."""
+        branches = [self.branch() for _ in range(4)]
+        branches[0].convolution(of_1x1, 1)
+        branches[1].convolution(reduce_3x3, 1).add(Relu()).convolution(of_3x3, 3, pad=1)
+        branches[2].convolution(reduce_5x5, 1).add(Relu()).convolution(of_5x5, 5, pad=2)
+        branches[3].add(Pooling(3, 3, stride=1, pad=1)).convolution(pooled, 1)
+        self.add(Concatenation(*(branch.add(Relu()).children for branch in branches)))
+
+
+def _halving() -> Pooling:
+    """Make the pooling between modules, which keeps half of an odd number of pixels rounded up."""
+    return Pooling(3, 3, stride=2, pad="same")
+
+
+def _response() -> LocalResponseNormalization:
+    return LocalResponseNormalization(5, alpha=1e-4, beta=0.75, k=1.0)
