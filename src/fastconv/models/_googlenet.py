@@ -54,6 +54,19 @@ class GoogLeNet(Sequential):
     seed : int or numpy.random.Generator, optional
         For the weights and dropout.
 
+    Notes
+    -----
+    This is the network of the paper's table 1 without the two auxiliary classifiers, which only
+    training uses, and without batch normalisation, which is younger. Every convolution has biases.
+
+    The parameters in that table add up to 6,797.7K, 200,852 less than here if K is 1,000. But the
+    table counts in units of 1,024, and leaves biases out: the second row of convolutions (114,688
+    weights, "112K") and the last layer (1,024,000 weights, "1000K") then agree exactly. This
+    accounts for 163,145, and the biases for 8,280. The other 29,427 are between rows of the table
+    and the numbers of filters in the same rows, from which the weights follow: in units of 1,024,
+    the first convolution has 9.2 (paper: 2.7), module 3a 159.5 (159), 3b 379 (380), 4a 366.8 (364),
+    4b 438 (437), 4c 497.5 (463), 4d 590.5 (580), 4e 847 (840), 5a 1018 (1072), 5b 1409 (1388).
+
     References
     ----------
     .. [1] C. Szegedy et al., "Going Deeper with Convolutions", CVPR 2015,
