@@ -153,7 +153,7 @@ def test_summary(rectify: bool, capsys: pytest.CaptureFixture[str]) -> None:
 class Undrawn(np.random.Generator):
     """Draws arrays whose numbers share one place in memory, so that large networks take none."""
 
-    def standard_normal(self, size: Any = None, *_: Any) -> Any:
+    def standard_normal(self, size: Any = None, *_: Any, **__: Any) -> Any:
         return np.lib.stride_tricks.as_strided(np.ones(1, "f4"), size, (0,) * len(size))
 
 

@@ -10,7 +10,16 @@ import numpy.typing as npt
 
 from fastconv._arrays import NUMBERS, Array, Shape, read
 from fastconv._errors import argument_error
-from fastconv._layer import Base, Layer, check_layer, floats, run_forward, saved, walk
+from fastconv._layer import (
+    Base,
+    Layer,
+    check_gradient,
+    check_layer,
+    floats,
+    run_forward,
+    saved,
+    walk,
+)
 from fastconv._memory import new_array
 from fastconv.layers._activations import Relu
 
@@ -219,13 +228,14 @@ class Concatenation(Container):
             [[ 1.,  3.,  3.]]]])
     """
 
-    _transient = ("widths",)
+    _transient = ("widths", "output_shape")
 
     def __init__(self, *branches: Branch) -> None:
         if not branches:
             raise argument_error(ValueError, "branches must be at least one")
         super().__init__(list(map(chained, branches)))
         self.widths: tuple[int, ...] | None = None  # The channels of each branch's output.
+        self.output_shape: Shape | None = None
 
     def forward(self, x: npt.ArrayLike, train_flg: bool = True) -> Array:
         """Compute all branches, and join (N, C1, ...), (N, C2, ...), ... to (N, C1+C2+..., ...)."""
@@ -239,17 +249,14 @@ class Concatenation(Container):
                 f"got {', '.join(map(str, shapes))}",
             )
         self.widths = tuple(shape[1] for shape in shapes)
-        shape = (shapes[0][0], sum(self.widths), *shapes[0][2:])
-        out = new_array(shape, np.result_type(*outputs))
+        self.output_shape = (shapes[0][0], sum(self.widths), *shapes[0][2:])
+        out = new_array(self.output_shape, np.result_type(*outputs))
         return np.concatenate(outputs, axis=1, out=out)
 
     def backward(self, dout: npt.ArrayLike) -> Any:
         """Return the sum of the gradients of all branches."""
         widths, grads = saved(self.widths, self), floats(dout, "dout")
-        if grads.ndim < 2 or grads.shape[1] != sum(widths):
-            raise argument_error(
-                ValueError, f"dout must have {sum(widths)} channels, got shape {grads.shape}"
-            )
+        check_gradient(grads, saved(self.output_shape, self))
         total, first = None, 0
         for branch, width in zip(self.children, widths, strict=True):
             way = branch.backward(grads[:, first : first + width])
