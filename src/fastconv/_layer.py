@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from math import prod
 from typing import Any, Protocol, TypeVar
@@ -95,25 +95,6 @@ def is_chain(layer: object) -> bool:
     return getattr(layer, "is_chain", False) is True
 
 
-SHORT_NAMES = {"Convolution": "Conv", "Pooling": "Pool"}
-"""The classes of layers whose layers have a shorter name in networks, as in the textbook."""
-
-
-def kind_of(layer: object) -> str:
-    """Return what networks call a layer, without its number."""
-    name = type(layer).__name__
-    return SHORT_NAMES.get(name, name)
-
-
-def numbered(layers: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """Name layers by their kinds, and the numbers among their kind."""
-    numbers: dict[str, int] = {}
-    for layer in layers:
-        kind = kind_of(layer)
-        numbers[kind] = numbers.get(kind, 0) + 1
-        yield f"{kind}{numbers[kind]}", layer
-
-
 def walk(layer: Any) -> Iterator[Any]:
     """Yield a layer, then what it holds, each layer before those that it holds itself."""
     yield layer
@@ -126,17 +107,17 @@ def run_forward(layer: Any, x: Any, train_flg: bool) -> Any:
     return layer.forward(x, train_flg) if takes_train_flg(layer) else layer.forward(x)
 
 
-def takes_train_flg(layer: Any) -> bool:
+def takes_train_flg(layer: object) -> bool:
     """Tell whether a layer does something else in training, so that `forward` takes `train_flg`."""
     if "forward" in getattr(layer, "__dict__", ()):
-        return "train_flg" in inspect.signature(layer.forward).parameters
+        return "train_flg" in inspect.signature(vars(layer)["forward"]).parameters
     kind: Any = type(layer)
     return _class_takes_train_flg(kind)
 
 
 @lru_cache(maxsize=1024)  # To inspect a signature takes as long as some layers' whole work.
-def _class_takes_train_flg(layer: Any) -> bool:
-    return "train_flg" in inspect.signature(layer.forward).parameters
+def _class_takes_train_flg(kind: Any) -> bool:
+    return "train_flg" in inspect.signature(kind.forward).parameters
 
 
 def shape_behind(layer: Any, source: Shape, dtype: np.dtype[Any]) -> Shape:

@@ -12,7 +12,8 @@ import numpy as np
 from fastconv._arguments import pair, positive
 from fastconv._arrays import Array
 from fastconv._epilogue import ACTIVATIONS
-from fastconv._layer import children_of, is_chain, numbered, spread
+from fastconv._layer import is_chain, spread
+from fastconv._structure import named_children
 from fastconv.inference._graph import Graph, Step
 from fastconv.inference._operations import (
     Add,
@@ -58,7 +59,7 @@ def lower(graph: Graph, layer: Any, source: Step, path: str) -> Step:
 
 def lower_all(graph: Graph, layer: Any, source: Step, path: str) -> Step:
     """Append the steps of the layers that a chain holds."""
-    for name, child in numbered(children_of(layer)):
+    for name, child in named_children(layer):
         source = lower(graph, child, source, f"{path}.{name}".lstrip("."))
     return source
 
@@ -125,7 +126,7 @@ def _activation(graph: Graph, layer: Any, source: Step, path: str) -> Step:
 
 def _residual(graph: Graph, layer: Residual, source: Step, path: str) -> Step:
     """Compute the body, then the shortcut, and add them."""
-    names = [f"{path}.{name}" for name, _ in numbered(layer.children)]
+    names = [f"{path}.{name}" for name, _ in named_children(layer)]
     body = lower(graph, layer.body, source, names.pop(0))
     added = source
     if layer.shortcut is not None:
@@ -138,7 +139,7 @@ def _residual(graph: Graph, layer: Residual, source: Step, path: str) -> Step:
 
 def _concatenation(graph: Graph, layer: Concatenation, source: Step, path: str) -> Step:
     branches = [
-        lower(graph, child, source, f"{path}.{name}") for name, child in numbered(layer.children)
+        lower(graph, child, source, f"{path}.{name}") for name, child in named_children(layer)
     ]
     return graph.add(path, Concatenate(), *branches)
 

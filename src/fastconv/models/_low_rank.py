@@ -13,7 +13,8 @@ import numpy as np
 from fastconv._arguments import IntPair, Padding, number, pair, positive
 from fastconv._arrays import Array, Shape
 from fastconv._errors import argument_error, named, shown
-from fastconv._layer import children_of, is_chain, numbered
+from fastconv._layer import is_chain
+from fastconv._structure import named_children, paths
 from fastconv._text import table
 from fastconv.inference._lowering import graph_of
 from fastconv.layers import Affine, Concatenation, Convolution, Dropout, Layer, Residual
@@ -270,19 +271,12 @@ def _padding_by_axis(pad: Padding) -> tuple[Padding, Padding]:
 
 def _cuttable(network: Sequential) -> Iterator[tuple[str, Factors]]:
     """Yield the layers that can be cut, by their paths."""
-    layers = dict(_named(network, ""))
+    layers = dict(paths(network))
     for step in graph_of(network):
         layer, sources = layers.get(step.name), [source.shape for source in step.inputs]
         if isinstance(layer, (Convolution, Affine)) and type(layer) in (Convolution, Affine):
             cost = step.operation.multiply_adds(*sources)
             yield step.name, Factors(layer, sources[0], step.shape, cost)
-
-
-def _named(layer: Any, outer: str) -> Iterator[tuple[str, Any]]:
-    for name, child in numbered(children_of(layer)):
-        path = f"{outer}{name}"
-        yield path, child
-        yield from _named(child, f"{path}.")
 
 
 def _energy(network: Sequential, layers: dict[str, Factors], ratio: float) -> float:
@@ -329,7 +323,7 @@ def _rebuilt(layer: Any, path: str, factors: dict[str, Factors], energy: float) 
         return factors[path].layers(energy)
     parts = [
         _rebuilt(child, f"{path}.{name}".lstrip("."), factors, energy)
-        for name, child in numbered(children_of(layer))
+        for name, child in named_children(layer)
     ]
     if is_chain(layer):
         return [part for some in parts for part in some]
