@@ -43,7 +43,7 @@ ALWAYS_INLINE void NAMED(finish_few)(T *to, const T *sums, const T *residual, In
     NAMED(Vec) finished;
     for (Index i = 0; i < count; i++) few[0][i] = sums[i];
     for (Index i = 0; residual && i < count; i++) few[1][i] = residual[i];
-    finished = NAMED(finish_vector)(few[0], few[1], a, b, kind);
+    finished = NAMED(finish_vector)(few[0], residual ? few[1] : NULL, a, b, kind);
     for (Index i = 0; i < count; i++) to[i] = finished[i];
 }
 

@@ -216,8 +216,8 @@ class HardSwish(Base):
     >>> import numpy as np
     >>> from fastconv.layers import HardSwish
     >>> layer = HardSwish()
-    >>> layer.forward(np.array([-3.0, 0.0, 3.0]))
-    array([-0.,  0.,  3.])
+    >>> layer.forward(np.array([-4.0, 0.0, 4.0]))
+    array([-0.,  0.,  4.])
     >>> layer.backward(np.array([1.0, 1.0, 1.0]))
     array([0. , 0.5, 1. ])
     """
