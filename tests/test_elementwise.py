@@ -154,7 +154,12 @@ def test_numbers_without_a_neighbour(level: str, name: str, dtype: str) -> None:
         dx = layer.backward(np.full(size, np.nan, dtype))
         assert np.isnan(dx).all()
     low, high = layer.forward(np.array([-np.inf, np.inf], dtype))
-    limits = {"Relu6": (0, 6), "Sigmoid": (0, 1), "HardSigmoid": (0, 1), "LeakyRelu": (-np.inf,) * 2}
+    limits = {
+        "Relu6": (0, 6),
+        "Sigmoid": (0, 1),
+        "HardSigmoid": (0, 1),
+        "LeakyRelu": (-np.inf,) * 2,
+    }
     kind = name.partition("-")[0]
     if kind in limits:
         assert high == abs(limits[kind][1])
@@ -373,7 +378,7 @@ def test_runs_far_into_the_stream() -> None:
     """A run may begin after more than 2^32 steps; the state of a generator says what follows."""
     ours, theirs = np.random.default_rng(1), np.random.default_rng(1)
     for generator in (ours, theirs):
-        generator.bit_generator.advance(2**70 + 12345)
+        generator.bit_generator.advance(2**70 + 12345)  # type: ignore[attr-defined]
     x = normal_values((2 * RUN,))
     assert_same(drop(x, 0.5, 1.0, ours)[1], theirs.random(x.size) > 0.5)
 

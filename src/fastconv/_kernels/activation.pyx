@@ -276,7 +276,7 @@ def finish(
     cnp.ndarray x, residual, activation, mask, double low, double high, cnp.ndarray out,
     int threads,
 ):
-    """Write the activation (kind, a, b) of x + residual, and where the result is not within bounds.
+    """Write the activation (kind, a, b) of x + residual, and mark results that are not in bounds.
 
     `residual` and `mask` may be None, and `out` may be one of the numbers' arrays. A bound of NaN is
     none.
@@ -289,7 +289,7 @@ def finish(
 
 
 def differentiate(cnp.ndarray grad, saved, activation, cnp.ndarray out, int threads):
-    """Write `grad` times the derivative of an activation (kind, a, b), as derivatives.h says."""
+    """Write `grad` times the derivative of an activation (kind, a, b), see derivatives.h."""
     cdef Plan plan = make_plan(grad, saved, None, out, threads)
     plan.activation.kind, plan.activation.a, plan.activation.b = activation
     plan.differentiate = differentiate_of(plan.format.number)

@@ -17,15 +17,13 @@
 
 #else /* the template */
 
-ALWAYS_INLINE NAMED(Vec) NAMED(derivative)(NAMED(Vec) saved, NAMED(Vec) a, NAMED(Vec) b,
-                                           const int kind) {
+ALWAYS_INLINE NAMED(Vec)
+    NAMED(derivative)(NAMED(Vec) saved, NAMED(Vec) a, NAMED(Vec) b, const int kind) {
     const NAMED(Vec) zero = NAMED(all)(0), one = NAMED(all)(1);
     NAMED(Vec) y;
     switch (kind) {
         case SIGMOID: return saved * (one - saved);
-        case SILU:
-            y = NAMED(sigmoid)(saved);
-            return y + saved * y * (one - y);
+        case SILU: y = NAMED(sigmoid)(saved); return y + saved * y * (one - y);
         default: /* HARD_SWISH: x * y, where y is constant at its bounds. */
             y = NAMED(clip)(a * saved + b, zero, one);
             return y + NAMED(select)((y > zero) & (y < one), a * saved, zero);
@@ -40,9 +38,9 @@ ALWAYS_INLINE void NAMED(differentiate_kind)(T *to, const T *grad, const T *save
     Index i = 0;
     size_t rest;
     for (; i + LANES <= count; i += LANES)
-        *(NAMED(Loose) *)(to + i) =
-            *(const NAMED(Loose) *)(grad + i) *
-            NAMED(derivative)(*(const NAMED(Loose) *)(saved + i), a, b, kind);
+        *(NAMED(Loose) *)(to + i) = *(const NAMED(Loose) *)(grad + i) *
+                                    NAMED(derivative)(*(const NAMED(Loose) *)(saved + i), a, b,
+                                                      kind);
     rest = (size_t)(count - i) * sizeof(T);
     memcpy(few[0], grad + i, rest);
     memcpy(few[1], saved + i, rest);

@@ -16,8 +16,7 @@
 
 #else /* the template */
 
-ALWAYS_INLINE NAMED(Vec) NAMED(activate)(NAMED(Vec) x, NAMED(Vec) a, NAMED(Vec) b,
-                                         const int kind) {
+ALWAYS_INLINE NAMED(Vec) NAMED(activate)(NAMED(Vec) x, NAMED(Vec) a, NAMED(Vec) b, const int kind) {
     switch (kind) {
         case CLIP: return NAMED(clip)(x, a, b);
         case LEAKY_RELU: return NAMED(select)(x < NAMED(all)(0), a * x, x);
@@ -57,8 +56,8 @@ ALWAYS_INLINE void NAMED(finish_row)(T *to, const T *sums, const T *residual, In
     }
     last = NAMED(finish_vector)(sums + end, residual ? residual + end : NULL, a, b, kind);
     for (Index i = 0; i < end; i += LANES)
-        *(NAMED(Loose) *)(to + i) =
-            NAMED(finish_vector)(sums + i, residual ? residual + i : NULL, a, b, kind);
+        *(NAMED(Loose) *)(to + i) = NAMED(finish_vector)(sums + i, residual ? residual + i : NULL,
+                                                         a, b, kind);
     *(NAMED(Loose) *)(to + end) = last;
 }
 

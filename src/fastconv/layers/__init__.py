@@ -21,8 +21,8 @@ from fastconv.layers._activations import (
     LeakyRelu,
     Relu,
     Relu6,
-    SiLU,
     Sigmoid,
+    SiLU,
 )
 from fastconv.layers._containers import Chain, Concatenation, Residual
 from fastconv.layers._dropout import Dropout
