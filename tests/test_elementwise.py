@@ -35,6 +35,7 @@ from fastconv.layers import (
     SoftmaxWithLoss,
     _loss,
 )
+from fastconv.models import Sequential
 
 DTYPES = ["f2", "f4", "f8"]
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -247,6 +248,22 @@ def test_pytorch(torch: Any) -> None:
         expected.backward(torch.from_numpy(dout))
         assert_close(layer.forward(x), expected.detach().numpy(), "f4")
         assert_close(layer.backward(dout), tensor.grad.numpy(), "f4", 4)
+
+
+def test_layers_in_networks(capsys: pytest.CaptureFixture[str]) -> None:
+    """Networks name the layers, show them, train through them, and copy them."""
+    net = Sequential((1, 6, 6), seed=0).convolution(3, 3)
+    net.add(LeakyRelu(0.2), HardSwish()).affine(8).add(SiLU(), Relu6(), HardSigmoid()).affine(2)
+    names = ["Conv1", "LeakyRelu1", "HardSwish1", "Affine1", "SiLU1", "Relu61", "HardSigmoid1"]
+    assert list(net.layers) == [*names, "Affine2"]
+    net.summary()
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in names)
+    x, t = normal_values((4, 1, 6, 6)), np.array([0, 1, 1, 0])
+    grads = net.gradient(x, t)
+    assert all(np.isfinite(grad).all() and grad.any() for grad in grads.values())
+    other = pickle.loads(pickle.dumps(net))
+    assert_same(other.predict(x), net.predict(x))
 
 
 # ------------------------------------------------------------------------------------------ sums

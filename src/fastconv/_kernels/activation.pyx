@@ -278,8 +278,7 @@ def finish(
 ):
     """Write the activation (kind, a, b) of x + residual, and mark results that are not in bounds.
 
-    `residual` and `mask` may be None, and `out` may be one of the numbers' arrays. A bound of NaN is
-    none.
+    `residual` and `mask` may be None, and `out` may be `x` or `residual`. A bound of NaN is none.
     """
     cdef Plan plan = make_plan(x, residual, mask, out, threads)
     plan.activation.kind, plan.activation.a, plan.activation.b = activation

@@ -2,7 +2,7 @@
 
 What they keep for the backward pass is what costs the least memory to write and read: a mask with a
 byte per number where the derivative has two values, else the result or the input, which are there
-anyway.
+anyway. `function` is what they compute, as convolution's epilogue knows it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Relu(Base):
     """
 
     _transient = ("mask",)
+    function = ACTIVATIONS["relu"]
 
     def __init__(self) -> None:
         self.mask: npt.NDArray[np.bool_] | None = None
@@ -80,10 +81,14 @@ class LeakyRelu(Base):
         self.slope = _slope(slope)
         self.mask: npt.NDArray[np.bool_] | None = None
 
+    @property
+    def function(self) -> Activation:
+        """The activation that the slope decides."""
+        return Activation(LEAKY_RELU, self.slope, 0.0)
+
     def forward(self, x: npt.ArrayLike) -> Array:
         """Compute ``x`` where it is positive, and ``slope * x`` elsewhere."""
-        function = Activation(LEAKY_RELU, self.slope, 0.0)
-        out, self.mask = activate_masked(floats(x), function, (0.0, nan))
+        out, self.mask = activate_masked(floats(x), self.function, (0.0, nan))
         return out
 
     def backward(self, dout: npt.ArrayLike) -> Array:
@@ -113,13 +118,14 @@ class Relu6(Base):
     """
 
     _transient = ("mask",)
+    function = ACTIVATIONS["relu6"]
 
     def __init__(self) -> None:
         self.mask: npt.NDArray[np.bool_] | None = None
 
     def forward(self, x: npt.ArrayLike) -> Array:
         """Clip an array of any shape."""
-        out, self.mask = activate_masked(floats(x), ACTIVATIONS["relu6"], (0.0, 6.0))
+        out, self.mask = activate_masked(floats(x), self.function, (0.0, 6.0))
         return out
 
     def backward(self, dout: npt.ArrayLike) -> Array:
@@ -141,20 +147,21 @@ class Sigmoid(Base):
     """
 
     _transient = ("out",)
+    function = ACTIVATIONS["sigmoid"]
 
     def __init__(self) -> None:
         self.out: Array | None = None
 
     def forward(self, x: npt.ArrayLike) -> Array:
         """Squash an array of any shape."""
-        self.out = activate(floats(x), ACTIVATIONS["sigmoid"])
+        self.out = activate(floats(x), self.function)
         return self.out
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Multiply by the derivative, ``out * (1 - out)``."""
         out, grads = saved(self.out, self), floats(dout, "dout")
         check_gradient(grads, out.shape)
-        return activate_backward(grads, out, ACTIVATIONS["sigmoid"])
+        return activate_backward(grads, out, self.function)
 
 
 class HardSigmoid(Base):
@@ -188,10 +195,14 @@ class HardSigmoid(Base):
         self.slope = _slope(slope)
         self.mask: npt.NDArray[np.bool_] | None = None
 
+    @property
+    def function(self) -> Activation:
+        """The activation that the slope decides."""
+        return Activation(HARD_SIGMOID, self.slope, 0.5)
+
     def forward(self, x: npt.ArrayLike) -> Array:
         """Squash an array of any shape."""
-        function = Activation(HARD_SIGMOID, self.slope, 0.5)
-        out, self.mask = activate_masked(floats(x), function, (0.0, 1.0))
+        out, self.mask = activate_masked(floats(x), self.function, (0.0, 1.0))
         return out
 
     def backward(self, dout: npt.ArrayLike) -> Array:
@@ -223,6 +234,7 @@ class HardSwish(Base):
     """
 
     _transient = ("x",)
+    function = ACTIVATIONS["hardswish"]
 
     def __init__(self) -> None:
         self.x: Array | None = None
@@ -230,13 +242,13 @@ class HardSwish(Base):
     def forward(self, x: npt.ArrayLike) -> Array:
         """Compute ``x * min(max(x / 6 + 0.5, 0), 1)``."""
         self.x = _kept(x)
-        return activate(self.x, ACTIVATIONS["hardswish"])
+        return activate(self.x, self.function)
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Multiply by the derivative."""
         x, grads = saved(self.x, self), floats(dout, "dout")
         check_gradient(grads, x.shape)
-        return activate_backward(grads, x, ACTIVATIONS["hardswish"])
+        return activate_backward(grads, x, self.function)
 
 
 class SiLU(Base):
@@ -261,6 +273,7 @@ class SiLU(Base):
     """
 
     _transient = ("x",)
+    function = ACTIVATIONS["silu"]
 
     def __init__(self) -> None:
         self.x: Array | None = None
@@ -268,13 +281,13 @@ class SiLU(Base):
     def forward(self, x: npt.ArrayLike) -> Array:
         """Compute ``x / (1 + exp(-x))``."""
         self.x = _kept(x)
-        return activate(self.x, ACTIVATIONS["silu"])
+        return activate(self.x, self.function)
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Multiply by the derivative."""
         x, grads = saved(self.x, self), floats(dout, "dout")
         check_gradient(grads, x.shape)
-        return activate_backward(grads, x, ACTIVATIONS["silu"])
+        return activate_backward(grads, x, self.function)
 
 
 def _slope(value: float) -> float:
