@@ -940,6 +940,10 @@ def above_functions() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         header = b"\0\0\x08\x03" + np.array(digits.shape, ">u4").tobytes()
         Path(f"{part}-images").write_bytes(header + digits.tobytes())
         Path(f"{part}-labels").write_bytes(b"\0\0\x08\x01\0\0\0\x03\0\1\2")
+    Path("cifar").mkdir(exist_ok=True)
+    for name in ("train.bin", "test.bin"):
+        Path("cifar", name).write_bytes(bytes(3074))
+    Path("cifar", "coarse_label_names.txt").write_text("name\n" * 20)
     images = {"x": x, "t": t}
     small = {"input_dim": (1, 8, 8), "output_size": 3, "dtype": "f4", "seed": 0}
     hidden = {**small, "hidden_size": 4}
@@ -998,6 +1002,8 @@ def above_functions() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         (augment.RandomFlip().__call__, {"images": x, "rng": 0}),
         (datasets.load_digits, {"test_fraction": 0.2, "seed": 0}),
         (datasets.load_mnist, {"folder": ".", "test_fraction": 0.2, "seed": 0}),
+        (datasets.load_cifar100, {"path": "cifar", "labels": "coarse"}),
+        (datasets.load_cifar_names, {"path": "cifar", "labels": "coarse"}),
     ]
     return {call.__qualname__: (call, arguments) for call, arguments in calls}
 
