@@ -63,6 +63,14 @@ def positive(value: SupportsIndex, name: str) -> int:
     return number
 
 
+def not_negative(value: SupportsIndex, name: str) -> int:
+    """Read one int that is not negative."""
+    number = _integer(value, name, "a non-negative int")
+    if number < 0:
+        raise argument_error(ValueError, f"{name} must be a non-negative int, got {shown(value)}")
+    return number
+
+
 def _padding(value: Padding, name: str) -> Pads:
     """Read padding into an int, "valid", "same" or ((top, bottom), (left, right))."""
     if type(value) is int and value >= 0:

@@ -1,22 +1,31 @@
-"""Labelled images: the packaged digits, MNIST's format, CIFAR. Nothing is downloaded."""
+"""Labelled images: the packaged digits, MNIST's format, CIFAR, folders. Nothing is downloaded."""
 
 from __future__ import annotations
 
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv._arguments import generator, number, one_of
+from fastconv import _image_folder
+from fastconv._arguments import IntPair, generator, not_negative, number, one_of, pair
 from fastconv._cifar import CIFAR_10, CIFAR_100, read_cifar, read_names
 from fastconv._errors import argument_error, named
 from fastconv._files import path_of
 from fastconv._idx import IMAGES, LABELS, read_idx
+from fastconv._pictures import MOST_PIXELS, pillow
 
-__all__ = ["load_cifar10", "load_cifar100", "load_cifar_names", "load_digits", "load_mnist"]
+__all__ = [
+    "load_cifar10",
+    "load_cifar100",
+    "load_cifar_names",
+    "load_digits",
+    "load_image_folder",
+    "load_mnist",
+]
 
 Array: TypeAlias = NDArray[Any]
 Pair: TypeAlias = tuple[Array, Array]
@@ -311,6 +320,91 @@ def load_cifar_names(path: str | os.PathLike[str], *, labels: str = "fine") -> t
     ('airplane', 'automobile', 'bird')
     """
     return read_names(path_of(path, "path"), one_of(labels, "labels", CIFAR_LABELS))
+
+
+@named
+def load_image_folder(
+    path: str | os.PathLike[str],
+    size: IntPair | None = None,
+    *,
+    gray: bool = False,
+    workers: SupportsIndex | None = None,
+    progress: bool = False,
+) -> tuple[Array, Array, tuple[str, ...]]:
+    """Load image files from a folder that holds a folder for every class; needs Pillow.
+
+    Photographs are turned upright as their EXIF data says. Pixels of 16 bits are rounded to 8 bits.
+    Transparency is left out, so that transparent pixels show their colours. Of an animation, the
+    first image is read. Files whose names do not end as those of images do (.bmp, .gif, .jpeg,
+    .jpg, .pgm, .png, .ppm, .tif, .tiff, .webp) and hidden files are not read.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder. The images of a class may lie in folders within that of the class.
+    size : int or pair of ints, optional
+        The size that all images are resized to, whatever the ratio of their sides was, with
+        Pillow's bilinear filter; an int stands for both height and width. By default all images
+        must have one size.
+    gray : bool, default False
+        Give images of one channel, of the brightness, instead of red, green and blue.
+    workers : int, optional
+        Number of processes that decode; 0 decodes in this one. The default is the number of threads
+        that `get_num_threads` tells, and 0 if there are few images.
+    progress : bool, default False
+        Show a bar on standard error if it is a terminal and `tqdm` is installed.
+
+    Returns
+    -------
+    images : ndarray of uint8, shape (N, C, H, W)
+        All images, class by class, and within a class sorted by their paths.
+    labels : ndarray of int64, shape (N,)
+        The place of the class of every image among the names.
+    names : tuple of str
+        The names of the folders of the classes, sorted.
+
+    Raises
+    ------
+    ImportError
+        If Pillow is not installed.
+    OSError
+        If a folder or a file cannot be read.
+    ValueError
+        If a file is no image or damaged, or has more than 268,435,456 pixels, if images differ in
+        size, or if a class has none.
+    RuntimeError
+        If a process has ended before its work was done.
+
+    Notes
+    -----
+    Processes start as `multiprocessing` starts them by default or has been told to. Where that is
+    not "fork", which it is on Linux up to Python 3.13, a script must call this function below
+    ``if __name__ == "__main__":``, as it must for everything that starts processes.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from PIL import Image
+    >>> from fastconv.datasets import load_image_folder
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name, color in (("sky", "blue"), ("grass", "green")):
+    ...         pathlib.Path(folder, name).mkdir()
+    ...         Image.new("RGB", (40, 30), color).save(pathlib.Path(folder, name, "1.png"))
+    ...     images, labels, names = load_image_folder(folder, size=(24, 32))
+    >>> images.shape, labels.tolist(), names
+    ((2, 3, 24, 32), [0, 1], ('grass', 'sky'))
+    """
+    pillow("load_image_folder")
+    root = path_of(path, "path")
+    wanted = None if size is None else pair(size, "size")
+    if wanted is not None and wanted[0] * wanted[1] > MOST_PIXELS:
+        raise argument_error(
+            ValueError, f"size must be of at most {MOST_PIXELS:,} pixels, got {size}"
+        )
+    processes = None if workers is None else not_negative(workers, "workers")
+    files, labels, names = _image_folder.find_images(root)
+    images = _image_folder.read_images(files, wanted, bool(gray), processes, bool(progress))
+    return images, labels, names
 
 
 def packaged_digits() -> Pair:
