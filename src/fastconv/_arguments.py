@@ -22,6 +22,7 @@ Padding: TypeAlias = IntPair | str | Sequence[Sequence[int]]
 
 SIDES = "a non-negative int, a pair (vertical, horizontal), ((top, bottom), (left, right))"
 """What padding in numbers may be, as errors tell it."""
+SIDES_OR_WORDS = f'{SIDES}, "valid" or "same"'
 
 
 def pair(value: IntPair, name: str) -> Pair:
@@ -77,12 +78,12 @@ def _padding(value: Padding, name: str) -> Pads:
         return value
     if is_plain_pair(value) and value[0] >= 0 and value[1] >= 0:
         return (value[0], value[0]), (value[1], value[1])
-    accepted = f'{SIDES}, "valid" or "same"'
     if isinstance(value, str):
         if value not in ("valid", "same"):
-            raise argument_error(ValueError, f"{name} must be {accepted}, got {shown(value)}")
+            message = f"{name} must be {SIDES_OR_WORDS}, got {shown(value)}"
+            raise argument_error(ValueError, message)
         return str(value)
-    return sides(value, name, accepted)
+    return sides(value, name, SIDES_OR_WORDS)
 
 
 def sides(value: Padding, name: str, accepted: str = SIDES) -> Pairs:
