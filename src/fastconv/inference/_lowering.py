@@ -11,11 +11,11 @@ import numpy as np
 
 from fastconv._arguments import pair, positive
 from fastconv._arrays import Array
-from fastconv._epilogue import ACTIVATIONS
 from fastconv._layer import is_chain, spread
 from fastconv._structure import named_children
 from fastconv.inference._graph import Graph, Step
 from fastconv.inference._operations import (
+    Activate,
     Add,
     Call,
     Concatenate,
@@ -32,10 +32,15 @@ from fastconv.layers import (
     Convolution,
     Dropout,
     Flatten,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
     Pooling,
     Relu,
+    Relu6,
     Residual,
     Sigmoid,
+    SiLU,
 )
 from fastconv.pooling import avg_pool2d, max_pool2d
 
@@ -120,8 +125,7 @@ def _pooling(graph: Graph, layer: Pooling | AveragePooling, source: Step, path: 
 
 
 def _activation(graph: Graph, layer: Any, source: Step, path: str) -> Step:
-    function = ACTIVATIONS[{Relu: "relu", Sigmoid: "sigmoid"}[type(layer)]]
-    return graph.add(path, Call(deepcopy(layer), function=function), source)
+    return graph.add(path, Activate(layer.function), source)
 
 
 def _residual(graph: Graph, layer: Residual, source: Step, path: str) -> Step:
@@ -153,8 +157,9 @@ LOWERINGS: dict[type, Callable[[Graph, Any, Step, str], Step | None]] = {
     Dropout: _dropout,
     Flatten: _flatten,
     Pooling: _pooling,
-    Relu: _activation,
     Residual: _residual,
-    Sigmoid: _activation,
 }
+LOWERINGS |= dict.fromkeys(
+    (HardSigmoid, HardSwish, LeakyRelu, Relu, Relu6, Sigmoid, SiLU), _activation
+)
 """What appends the steps of a layer of exactly this class, or returns None."""

@@ -11,8 +11,8 @@ import numpy as np
 from fastconv._arrays import Array
 from fastconv.inference._graph import Graph, Step
 from fastconv.inference._operations import (
+    Activate,
     Add,
-    Call,
     Concatenate,
     Convolve,
     Multiply,
@@ -88,7 +88,7 @@ def fuse_addition(graph: Graph, step: Step) -> None:
 
 def fuse_activation(graph: Graph, step: Step) -> None:
     """Let a convolution apply the function that follows."""
-    if not isinstance(step.operation, Call) or step.operation.function is None:
+    if not isinstance(step.operation, Activate):
         return
     source = step.inputs[0]
     operation = source.operation
