@@ -165,7 +165,7 @@ class Residual(Container):
     def forward(self, x: npt.ArrayLike, train_flg: bool = True) -> Any:
         """Compute both ways, and add them."""
         array = read(x, "x", NUMBERS)
-        ways = [run_forward(self.body, array, train_flg)]
+        ways: list[Any] = [run_forward(self.body, array, train_flg)]
         ways.append(
             array if self.shortcut is None else run_forward(self.shortcut, array, train_flg)
         )
@@ -175,9 +175,9 @@ class Residual(Container):
                 f"body and shortcut must give one shape, got {ways[0].shape} and {ways[1].shape}",
             )
         if type(self.activation) is Relu:
-            total, self.activation.mask = add_relu(*ways, return_mask=True)
+            total, self.activation.mask = add_relu(ways[0], ways[1], return_mask=True)
             return total
-        total = add(*ways)
+        total = add(ways[0], ways[1])
         return total if self.activation is None else run_forward(self.activation, total, train_flg)
 
     def backward(self, dout: npt.ArrayLike) -> Any:
