@@ -353,40 +353,45 @@ def test_weights_of_a_mobilenet() -> None:
 
 
 def torch_residual_network(torch: Any, state: dict[str, Array]) -> Callable[[Any], Any]:
-    """Build ResNet-18 of PyTorch's functions, and of arrays by torchvision's names."""
+    """Build a residual network of PyTorch's functions, and of arrays by torchvision's names."""
     f, held = torch.nn.functional, {name: torch.from_numpy(array) for name, array in state.items()}
 
     def convolved(x: Any, conv: str, norm: str, stride: int) -> Any:
         weight = held[f"{conv}.weight"]
         y = f.conv2d(x, weight, stride=stride, padding=weight.shape[2] // 2)
-        parts = [
-            held[f"{norm}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
-        ]
-        return f.batch_norm(y, *parts, eps=1e-5)
+        names = ("running_mean", "running_var", "weight", "bias")
+        return f.batch_norm(y, *(held[f"{norm}.{name}"] for name in names), eps=1e-5)
+
+    def block(x: Any, path: str, stride: int) -> Any:
+        y, count = x, 3 if f"{path}.conv3.weight" in held else 2
+        for i in range(1, count + 1):
+            step = stride if i == count - 1 else 1  # the first of two, or the 3x3 of three
+            y = convolved(y, f"{path}.conv{i}", f"{path}.bn{i}", step)
+            y = f.relu(y) if i < count else y
+        if f"{path}.downsample.0.weight" in held:
+            x = convolved(x, f"{path}.downsample.0", f"{path}.downsample.1", stride)
+        return f.relu(x + y)
 
     def network(x: Any) -> Any:
         x = f.max_pool2d(f.relu(convolved(x, "conv1", "bn1", 2)), 3, 2, 1)
-        for stage in range(1, 5):
-            for block in range(2):
-                path, stride = f"layer{stage}.{block}", 2 if stage > 1 and not block else 1
-                y = f.relu(convolved(x, f"{path}.conv1", f"{path}.bn1", stride))
-                y = convolved(y, f"{path}.conv2", f"{path}.bn2", 1)
-                if f"{path}.downsample.0.weight" in held:
-                    x = convolved(x, f"{path}.downsample.0", f"{path}.downsample.1", stride)
-                x = f.relu(x + y)
+        paths = [name[: -len(".conv1.weight")] for name in held if name.endswith(".conv1.weight")]
+        for path in paths:
+            x = block(x, path, 2 if path.endswith(".0") and path != "layer1.0" else 1)
         return f.linear(x.mean((2, 3)), held["fc.weight"], held["fc.bias"])
 
     return network
 
 
-def test_pytorch_s_scores_of_a_residual_network(torch: Any) -> None:
-    state = residual_state(18)
+@pytest.mark.parametrize("depth", [18, 50])
+def test_pytorch_s_scores_of_a_residual_network(torch: Any, depth: int) -> None:
+    state = residual_state(depth)
     for array in state.values():
         if array.ndim == 4:
             array *= np.sqrt(1 / array[0].size)
-    net = ResNet(18, (3, 64, 64), 7, dtype="f8", seed=0)
+    net = ResNet(depth, (3, 64, 64), 7, dtype="f8", seed=0)
     load_state_dict(net, state)
     x = normal_values((2, 3, 64, 64), "f8")
     double = {name: array.astype("f8") for name, array in state.items()}
     expected = torch_residual_network(torch, double)(torch.from_numpy(x)).numpy()
+    assert np.isfinite(expected).all()
     np.testing.assert_allclose(net.predict(x), expected, rtol=1e-9, atol=1e-9 * abs(expected).max())
