@@ -553,3 +553,75 @@ def test_pytorch(torch: Any) -> None:
     assert_close(layer.backward(grads), x.grad.numpy(), "f8", 300)
     for (part, name), tensor in zip(learned(layer), W, strict=True):
         assert_close(getattr(part, f"d{name}"), tensor.grad.numpy(), "f8", 300)
+
+
+# --------------------------------------------------------------------------------------- summary
+
+
+def summary_lines(net: Sequential, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return the lines of the summary, with columns divided by bars and steps by underscores."""
+    capsys.readouterr()
+    net.summary()
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()[2:]]
+    return [re.sub(r"  +", "|", re.sub(r"^ +", lambda m: "_" * len(m[0]), s)) for s in lines]
+
+
+def test_summary_of_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ways beside each other have titles, and what follows a sum does not join the shortcut."""
+    assert summary_lines(branched(), capsys) == [
+        "input|(2, 6, 6)|72|0|0",
+        "Conv1|4 of 2x3x3|1|(4, 6, 6)|144|72|2592",
+        "BatchNormalization1 + Relu1|(4, 6, 6)|144|8|0",
+        "Residual1|(6, 3, 3)|54",
+        "__body",
+        "____Conv1|6 of 4x3x3, stride 2|1|(6, 3, 3)|54|216|1944",
+        "____BatchNormalization1 + Relu1 + Dropout1|(6, 3, 3)|54|12|0",
+        "____Conv2|6 of 6x3x3|1|(6, 3, 3)|54|330|2916",
+        "__shortcut",
+        "____Conv1|6 of 4x1x1, stride 2|0|(6, 3, 3)|54|30|216",
+        "__sum + Relu1|(6, 3, 3)|54",
+        "Concatenation1|(10, 3, 3)|90",
+        "__branch 1",
+        "____Conv1|2 of 6x1x1|0|(2, 3, 3)|18|14|108",
+        "__branch 2",
+        "____Conv1 + Relu1|2 of 6x3x3|1|(2, 3, 3)|18|110|972",
+        "__branch 3: identity",
+        "ChannelShuffle1|(10, 3, 3)|90|0|0",
+        "Affine1|(3,)|3|273|270",
+        "total|1065|9018",
+    ]
+
+
+def test_summary_of_ways_within_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    inner = Residual(Residual(Sigmoid(), activation=None), shortcut=[], activation=None)
+    net = Sequential((3,), [Residual(activation=inner), Chain(Relu(), Chain())], seed=0)
+    assert summary_lines(net, capsys) == [
+        "input|(3,)|3|0|0",
+        "Residual1|(3,)|3",
+        "__body: identity",
+        "__shortcut: identity",
+        "__sum|(3,)|3",
+        "__Residual1|(3,)|3",
+        "____body",
+        "______Residual1|(3,)|3",
+        "________body",
+        "__________Sigmoid1|(3,)|3|0|0",
+        "________shortcut: identity",
+        "________sum|(3,)|3",
+        "____shortcut: identity",
+        "____sum|(3,)|3",
+        "Chain1|(3,)|3",
+        "__Relu1 + Chain1|(3,)|3|0|0",
+        "total|0|0",
+    ]
+
+
+def test_multiply_adds() -> None:
+    """They are counted for one image, from the shapes of the outputs, groups and strides too."""
+    net = Sequential((4, 9, 9), seed=0).convolution(6, 3, stride=2, groups=2, bias=False)
+    assert net.multiply_adds() == 4 * 4 * 6 * 2 * 9
+    net.add(Residual(*net.branch().convolution(6, 3, pad=1, dilation=1).children))
+    assert net.multiply_adds() == 16 * 6 * 2 * 9 + 16 * 6 * 6 * 9
+    before = net.multiply_adds()
+    assert net.add(Relu(), Pooling(2, 2, 2)).multiply_adds() == before
+    assert net.affine(5).multiply_adds() == before + 6 * 2 * 2 * 5

@@ -157,36 +157,40 @@ class Undrawn(np.random.Generator):
         return np.lib.stride_tricks.as_strided(np.ones(1, "f4"), size, (0,) * len(size))
 
 
-SIZES: dict[str, tuple[Callable[..., Sequential], int]] = {
-    "SimpleConvNet": (SimpleConvNet, 30 * 26 + 4320 * 100 + 100 + 1010),
-    "DeepConvNet": (DeepConvNet, 123_552),
-    "LeNet": (LeNet, 61_706),
-    "AlexNet": (AlexNet, 60_965_224),
-    "VGG-11": (partial(VGG, 11), 132_863_336),
-    "VGG-13": (partial(VGG, 13), 133_047_848),
-    "VGG-16": (partial(VGG, 16), 138_357_544),
-    "VGG-19": (partial(VGG, 19), 143_667_240),
-    "NIN": (NIN, 966_986),
-    "ResNet-20": (partial(ResNet, 20), 269_722),
-    "ResNet-32": (partial(ResNet, 32), 464_154),
-    "ResNet-44": (partial(ResNet, 44), 658_586),
-    "ResNet-56": (partial(ResNet, 56), 853_018),
-    "ResNet-110": (partial(ResNet, 110), 1_727_962),
-    "ResNet-1202": (partial(ResNet, 1202), 19_421_274),
-    "ResNet-18": (partial(ResNet, 18), 11_689_512),
-    "ResNet-34": (partial(ResNet, 34), 21_797_672),
-    "ResNet-50": (ResNet, 25_557_032),
-    "ResNet-101": (partial(ResNet, 101), 44_549_160),
-    "ResNet-152": (partial(ResNet, 152), 60_192_808),
-    "GoogLeNet": (GoogLeNet, 6_998_552),
-    "Xception": (Xception, 22_855_952),
-    "MobileNet": (MobileNet, 4_231_976),
+SIZES: dict[str, tuple[Callable[..., Sequential], int, float]] = {
+    "SimpleConvNet": (SimpleConvNet, 30 * 26 + 4320 * 100 + 100 + 1010, 0.9),
+    "DeepConvNet": (DeepConvNet, 123_552, 8.8),
+    "LeNet": (LeNet, 61_706, 0.4),
+    "AlexNet": (AlexNet, 60_965_224, 724),
+    "VGG-11": (partial(VGG, 11), 132_863_336, 7609),
+    "VGG-13": (partial(VGG, 13), 133_047_848, 11308),
+    "VGG-16": (partial(VGG, 16), 138_357_544, 15470),
+    "VGG-19": (partial(VGG, 19), 143_667_240, 19632),
+    "NIN": (NIN, 966_986, 222),
+    "ResNet-20": (partial(ResNet, 20), 269_722, 40.6),
+    "ResNet-32": (partial(ResNet, 32), 464_154, 68.9),
+    "ResNet-44": (partial(ResNet, 44), 658_586, 97.2),
+    "ResNet-56": (partial(ResNet, 56), 853_018, 125),
+    "ResNet-110": (partial(ResNet, 110), 1_727_962, 253),
+    "ResNet-1202": (partial(ResNet, 1202), 19_421_274, 2829),
+    "ResNet-18": (partial(ResNet, 18), 11_689_512, 1814),
+    "ResNet-34": (partial(ResNet, 34), 21_797_672, 3664),
+    "ResNet-50": (ResNet, 25_557_032, 4089),
+    "ResNet-101": (partial(ResNet, 101), 44_549_160, 7801),
+    "ResNet-152": (partial(ResNet, 152), 60_192_808, 11514),
+    "GoogLeNet": (GoogLeNet, 6_998_552, 1583),
+    "Xception": (Xception, 22_855_952, 8357),
+    "MobileNet": (MobileNet, 4_231_976, 569),
 }
+"""Networks, their parameters, and their multiply-adds in millions: one decimal below 100."""
 
 
-@pytest.mark.parametrize(("make", "count"), SIZES.values(), ids=SIZES.keys())
+@pytest.mark.parametrize(("make", "count", "millions"), SIZES.values(), ids=SIZES.keys())
 def test_numbers_of_parameters(
-    make: Callable[..., Sequential], count: int, capsys: pytest.CaptureFixture[str]
+    make: Callable[..., Sequential],
+    count: int,
+    millions: float,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     net = make(seed=Undrawn(np.random.PCG64(0)))
     assert sum(array.size for array in net.params.values()) == count
@@ -194,8 +198,21 @@ def test_numbers_of_parameters(
     assert str(net).endswith(f"{count} parameters)")
     *rows, total = printed(net, capsys)
     assert total[5:] == [str(count), str(net.multiply_adds())]
+    digits = 1 if millions < 100 else 0
+    assert round(net.multiply_adds() / 1e6, digits) == millions
     for column in (5, 6):
         assert sum(int(row[column] or 0) for row in rows) == int(total[column])
+
+
+def test_table_of_networks_in_the_documentation() -> None:
+    path = Path(__file__).parents[1] / "docs" / "networks.md"
+    if not path.exists():
+        pytest.skip("docs/ is in no wheel: python -m pytest, in a checkout")
+    pattern = r"^\| `(\w+)\((\d*)\)` \|(?:[^|]*\|){2} ([\d,]+) \| ([\d.]+) \|"
+    rows = re.findall(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name + (depth and f"-{depth}"): row for name, depth, *row in rows} == {
+        name: [f"{count:,}", str(millions)] for name, (_, count, millions) in SIZES.items()
+    }
 
 
 @needs_proc

@@ -8,6 +8,7 @@ from fastconv.models._mobilenet import MobileNet
 from fastconv.models._nin import NIN
 from fastconv.models._parameters import Parameters
 from fastconv.models._pickles import read_pickle
+from fastconv.models._receptive_field import ReceptiveField
 from fastconv.models._resnet import ResNet
 from fastconv.models._sequential import Sequential
 from fastconv.models._state_dict import load_state_dict
@@ -24,6 +25,7 @@ __all__ = [
     "LeNet",
     "MobileNet",
     "Parameters",
+    "ReceptiveField",
     "ResNet",
     "Sequential",
     "SimpleConvNet",
