@@ -9,6 +9,7 @@ from fastconv._version import __version__
 from fastconv.activation import relu, relu_backward
 from fastconv.columns import col2im, fold, im2col, unfold
 from fastconv.convolution import conv2d, conv2d_backward, conv_transpose2d, plan_conv2d
+from fastconv.packing import PackedWeight
 from fastconv.pooling import (
     avg_pool2d,
     avg_pool2d_backward,
@@ -19,6 +20,7 @@ from fastconv.pooling import (
 from fastconv.product import matmul
 
 __all__ = [
+    "PackedWeight",
     "__version__",
     "avg_pool2d",
     "avg_pool2d_backward",
