@@ -24,6 +24,7 @@ from test_bounds import at_edge
 import fastconv
 from fastconv import _elementwise, _kernels
 from fastconv._elementwise import add, add_relu, drop, scale
+from fastconv._epilogue import ACTIVATIONS
 from fastconv.layers import (
     Dropout,
     HardSigmoid,
@@ -207,6 +208,7 @@ def test_layers_are_the_activations_of_convolution(
     x = inputs(1000, dtype).reshape(1, 1, 20, 50)
     fused = fastconv.conv2d(x, np.ones((1, 1, 1, 1), dtype), activation=activation)
     assert_same(layer.forward(x), fused)
+    assert layer.function == ACTIVATIONS[activation]
 
 
 @each_layer
