@@ -460,7 +460,7 @@ def test_interrupt_ends_all_processes(tmp_path: Path) -> None:
         assert process.stdout.readline() == "decoding\n"
         os.killpg(process.pid, signal.SIGINT)
         # The pipes are closed when no process holds them any more.
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -13,7 +13,7 @@ import importlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -160,10 +160,29 @@ def _decoded_chunks(
         min(workers, len(chunks)), context, initializer=_start, initargs=(stop,)
     )
     try:
-        yield from executor.map(partial(_decoded_chunk, task), chunks)
+        with _interrupts_later():
+            parts = executor.map(partial(_decoded_chunk, task), chunks)
+        yield from parts
     finally:
         stop.set()
         executor.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of a block, and keep it from processes that the block starts.
+
+    They inherit that the signal is blocked. Otherwise it could end a process that has just been
+    started, and does not ignore it yet, with a traceback of its own.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows has none.
+        yield
+        return
+    usual = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, usual)
 
 
 # --- In the processes -----------------------------------------------------------------------
