@@ -20,6 +20,7 @@ from fastconv._epilogue import Activation
 from fastconv._layer import Base, run_forward, shape_behind, walk
 from fastconv._window import Pair
 from fastconv.convolution import _geometry as geometry
+from fastconv.packing import Packs
 from fastconv.product import matmul
 
 Runner: TypeAlias = Callable[[Sequence[Array], Array], None]
@@ -103,6 +104,7 @@ class Convolve(Operation):
         self.weight, self.bias = weight, bias
         self.window = stride, padding, dilation, groups, pad_mode
         self.activation = None
+        self._packs: Packs | None = None
 
     def shape(self, *inputs: Shape) -> Shape:
         """Return (F, OH, OW)."""
@@ -113,13 +115,16 @@ class Convolve(Operation):
         problem = geometry(inputs[0].shape, self.weight.shape, *self.window).problem
         chosen = choose(problem, "auto")
         weight, bias, activation = self.weight, self.bias, self.activation
+        if self._packs is None:  # The weights change no more: nothing is folded into them now.
+            self._packs = Packs()
+        packs = self._packs
 
         def run(inputs: Sequence[Array], out: Array) -> None:
             residual = inputs[1] if len(inputs) > 1 else None
             epilogue = None
             if not (bias is None and residual is None and activation is None):
                 epilogue = bias, residual, activation
-            chosen.run(problem, inputs[0], weight, out, epilogue)
+            chosen.run(problem, inputs[0], weight, out, epilogue, packs)
 
         return run
 
@@ -139,8 +144,13 @@ class Convolve(Operation):
 
     @property
     def nbytes(self) -> int:
-        """Size of the filters and the bias."""
-        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
+        """Size of the filters, of what is packed of them, and of the bias."""
+        packed = 0 if self._packs is None else self._packs.nbytes
+        return self.weight.nbytes + packed + (0 if self.bias is None else self.bias.nbytes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave packed weights out of pickles and copies."""
+        return {**vars(self), "_packs": None}
 
     def _algorithm(self, batch: int, source: Shape) -> Algorithm:
         known = geometry((batch, *source), self.weight.shape, *self.window)
