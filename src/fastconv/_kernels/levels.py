@@ -14,6 +14,7 @@ KERNELS = (
     "columns",
     "convolution",
     "gradients",
+    "normalization",
     "pooling",
     "product",
     "roofline",
