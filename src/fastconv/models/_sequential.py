@@ -25,7 +25,7 @@ from fastconv._arguments import (
 from fastconv._arrays import FLOATS, NUMBERS, Array, Shape, read
 from fastconv._errors import argument_error, named, reason, shown
 from fastconv._files import path_of
-from fastconv._layer import Base, children_of, takes_train_flg, walk
+from fastconv._layer import Base, check_layer, children_of, run_forward, walk
 from fastconv._text import table
 from fastconv.layers import (
     Affine,
@@ -36,9 +36,8 @@ from fastconv.layers import (
     Layer,
     Pooling,
     SoftmaxWithLoss,
-    class_indices,
-    softmax,
 )
+from fastconv.layers._loss import class_indices, softmax
 from fastconv.models._npz import load, write_npz
 from fastconv.models._parameters import Parameters, assign
 
@@ -130,8 +129,6 @@ class Sequential:
         self._shapes: dict[str, Shape] = {}
         """The shapes of outputs, by the paths of layers: ``"Conv1"``, or ``"Fork1.Conv1"``."""
         self._numbers = {WEIGHTS: 0, NORMALIZATION: 0}
-        self._switched: set[str] = set()
-        """The names of the layers that are told whether they are being trained."""
         if not isinstance(layers, Iterable):
             raise argument_error(TypeError, f"layers must be several layers, got {shown(layers)}")
         self.add(*layers)
@@ -189,21 +186,13 @@ class Sequential:
         return self
 
     def _add(self, layer: Layer) -> None:
-        has_both = all(callable(getattr(layer, name, None)) for name in ("forward", "backward"))
-        if isinstance(layer, type) or not has_both:
-            raise argument_error(
-                TypeError,
-                f"a layer must be an object with forward and backward, got {shown(layer)}",
-            )
+        check_layer(layer)
         kind = _kind(layer)
         name = f"{kind}{1 + sum(_kind(other) == kind for other in self.layers.values())}"
         self._check_new(name, layer)
-        if takes_train_flg(layer):
-            self._switched.add(name)
         try:
             shapes = self._shapes_behind(name, layer)
         except (TypeError, ValueError) as error:
-            self._switched.discard(name)
             raise argument_error(
                 type(error),
                 f"{name} does not fit behind an output of {self.output_dim}: {reason(error)}",
@@ -252,11 +241,11 @@ class Sequential:
         """
         with contextlib.suppress(ValueError), _shapes_seen(name, layer) as shapes:
             empty = np.empty((0, *self.output_dim), self.dtype)
-            shapes[name] = self._forward(name, layer, empty, False).shape[1:]
+            shapes[name] = run_forward(layer, empty, False).shape[1:]
             return shapes
         with _shapes_seen(name, layer) as shapes:
             one = np.zeros((1, *self.output_dim), self.dtype)
-            shapes[name] = self._forward(name, layer, one, False).shape[1:]
+            shapes[name] = run_forward(layer, one, False).shape[1:]
             return shapes
 
     def convolution(
@@ -412,8 +401,8 @@ class Sequential:
         (5, 10)
         """
         array = self._inputs(x)
-        for name, layer in self.layers.items():
-            array = self._forward(name, layer, array, train_flg)
+        for layer in self.layers.values():
+            array = run_forward(layer, array, train_flg)
         return array
 
     def forward(self, x: npt.ArrayLike, train_flg: bool = True) -> Array:
@@ -541,7 +530,7 @@ class Sequential:
         """
         array, outputs = self._inputs(x), {}
         for name, layer in self.layers.items():
-            outputs[name] = array = self._forward(name, layer, array, False)
+            outputs[name] = array = run_forward(layer, array, False)
         return outputs
 
     def loss(self, x: npt.ArrayLike, t: npt.ArrayLike, train_flg: bool = True) -> Any:
@@ -682,10 +671,6 @@ class Sequential:
                 f"the network must end in a row of scores for classes, its output is "
                 f"{self.output_dim}",
             )
-
-    def _forward(self, name: str, layer: Any, x: Array, train_flg: bool) -> Array:
-        result: Array = layer.forward(x, train_flg) if name in self._switched else layer.forward(x)
-        return result
 
     # ---- files ---------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from fastconv._arguments import generator, one_of, positive
 from fastconv._arrays import Array, array_of
 from fastconv._errors import argument_error, named, reason, shown
 from fastconv._files import check_writable, path_of
-from fastconv.layers import class_indices
+from fastconv.layers._loss import class_indices
 from fastconv.training._checkpoint import load_checkpoint, save_checkpoint
 from fastconv.training._history import Epoch, write_history
 from fastconv.training._network import Network, state_of
