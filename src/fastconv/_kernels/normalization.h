@@ -13,6 +13,7 @@
 #include <math.h>
 
 #include "number.h"
+#include "stream.h"
 #include "vectors.h"
 
 enum {
@@ -53,17 +54,19 @@ static inline void merge_distances(Sums *sums, double count, double center, doub
 }
 
 typedef struct {
-    /* Add the moments of a chunk to those of its entries. */
-    void (*add_moments)(Sums *sums, const void *x, Index pitch, Index rows, Index columns);
+    /* Add the moments of a chunk to those of its entries. The next chunk, which lies `ahead` numbers
+     * ahead, is fetched meanwhile. */
+    void (*add_moments)(Sums *sums, const void *x, Index pitch, Index rows, Index columns,
+                        Index ahead);
     /* Add the sums of dout and of dout * (x - center). */
-    void (*add_products)(Sums *sums, const void *x, Index pitch, const void *dout,
-                         Index dout_pitch, Index rows, Index columns, const void *terms);
-    /* Write by_x * (x - center) + constant. */
+    void (*add_products)(Sums *sums, const void *x, const void *dout, Index pitch, Index rows,
+                         Index columns, Index ahead, const void *terms);
+    /* Write by_x * (x - center) + constant, and fetch the next chunk as above. */
     void (*normalize)(void *to, Index to_pitch, const void *x, Index pitch, Index rows,
-                      Index columns, const void *terms);
+                      Index columns, Index ahead, const void *terms, int past_caches);
     /* Write by_dout * dout + by_x * (x - center) + constant. */
-    void (*gradient)(void *to, Index to_pitch, const void *x, Index pitch, const void *dout,
-                     Index dout_pitch, Index rows, Index columns, const void *terms);
+    void (*gradient)(void *to, Index to_pitch, const void *x, const void *dout, Index pitch,
+                     Index rows, Index columns, Index ahead, const void *terms, int past_caches);
 } ChunkLoops;
 
 typedef struct {
@@ -76,16 +79,32 @@ typedef struct {
     double (*center_of)(double mean);
 } Normalizations;
 
+/* Write a vector past the caches, to an address that is aligned to it. */
+ALWAYS_INLINE void stream_vector(void *to, const void *vector) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512((void *)to, _mm512_loadu_si512(vector));
+#elif defined(__AVX2__)
+    _mm256_stream_si256((__m256i *)to, _mm256_loadu_si256((const __m256i *)vector));
+#elif defined(__SSE2__)
+    _mm_stream_si128((__m128i *)to, _mm_loadu_si128((const __m128i *)vector));
+#else
+    memcpy(to, vector, VECTOR_BYTES);
+#endif
+}
+
 /* Run STEP(at, chain, mask) for every vector of a row of at least LANES numbers: its place, the sums
  * that it belongs to, and the lanes that no vector before it has. The last vector overlaps. */
-#define OVER_ROW(STEP)                                                                           \
+#define OVER_ROW(STEP) OVER_ROW_FROM(0, STEP, STEP)
+
+/* Do this from a place on, and run LAST for the last vector if it overlaps. */
+#define OVER_ROW_FROM(start, STEP, LAST)                                                         \
     do {                                                                                         \
-        Index at = 0;                                                                            \
+        Index at = start;                                                                        \
         for (; at + CHAINS * LANES <= columns; at += CHAINS * LANES)                             \
             UNROLL for (int chain = 0; chain < CHAINS; chain++)                                  \
                 STEP(at + chain * LANES, chain, NAMED(last_lanes)(LANES));                       \
         for (; at + LANES <= columns; at += LANES) STEP(at, 0, NAMED(last_lanes)(LANES));        \
-        if (at < columns) STEP(columns - LANES, 1, NAMED(last_lanes)(columns - at));             \
+        if (at < columns) LAST(columns - LANES, 1, NAMED(last_lanes)(columns - at));             \
     } while (0)
 
 #define TEMPLATE "normalization.h"
@@ -126,8 +145,6 @@ static double NAMED(center_of)(double mean) { return (double)(T)mean; }
 
 ALWAYS_INLINE NAMED(Vec) NAMED(load)(const T *from) { return *(const NAMED(Loose) *)from; }
 
-ALWAYS_INLINE void NAMED(store)(T *to, NAMED(Vec) x) { *(NAMED(Loose) *)to = x; }
-
 ALWAYS_INLINE NAMED(Mask) NAMED(last_lanes)(Index count) {
     typedef __typeof__(((NAMED(Mask)){0})[0]) Lane;
     NAMED(Mask) lanes;
@@ -147,7 +164,7 @@ ALWAYS_INLINE double NAMED(total)(const NAMED(Vec) *chains) {
 }
 
 static void NAMED(add_moments)(Sums *sums, const void *from, Index pitch, Index rows,
-                               Index columns) {
+                               Index columns, Index ahead) {
     NAMED(Vec) values[CHAINS] = {{0}}, squares[CHAINS] = {{0}};
     double count = (double)rows * (double)columns;
     T center;
@@ -159,11 +176,12 @@ static void NAMED(add_moments)(Sums *sums, const void *from, Index pitch, Index 
 #undef STEP
     center = (T)(NAMED(total)(values) / count);
     for (int chain = 0; chain < CHAINS; chain++) values[chain] = (NAMED(Vec)){0};
-#define STEP(at, chain, mask)                                                    \
-    do {                                                                         \
+#define STEP(at, chain, mask)                                                      \
+    do {                                                                           \
         NAMED(Vec) distance = NAMED(masked)(NAMED(load)(x + (at)) - center, mask); \
-        values[chain] += distance;                                               \
-        squares[chain] += distance * distance;                                   \
+        __builtin_prefetch(x + (at) + ahead);                                      \
+        values[chain] += distance;                                                 \
+        squares[chain] += distance * distance;                                     \
     } while (0)
     for (Index row = 0; row < rows; row++) {
         const T *x = (const T *)from + row * pitch;
@@ -173,20 +191,21 @@ static void NAMED(add_moments)(Sums *sums, const void *from, Index pitch, Index 
     merge_distances(sums, count, (double)center, NAMED(total)(values), NAMED(total)(squares));
 }
 
-static void NAMED(add_products)(Sums *sums, const void *from, Index pitch, const void *douts,
-                                Index dout_pitch, Index rows, Index columns, const void *terms) {
+static void NAMED(add_products)(Sums *sums, const void *from, const void *douts, Index pitch,
+                                Index rows, Index columns, Index ahead, const void *terms) {
     NAMED(Vec) values[CHAINS] = {{0}}, products[CHAINS] = {{0}};
     T center = ((const NAMED(Terms) *)terms)->center[0];
-#define STEP(at, chain, mask)                                                    \
-    do {                                                                         \
-        NAMED(Vec) value = NAMED(masked)(NAMED(load)(dout + (at)), mask);        \
+#define STEP(at, chain, mask)                                                      \
+    do {                                                                           \
+        NAMED(Vec) value = NAMED(masked)(NAMED(load)(dout + (at)), mask);          \
         NAMED(Vec) distance = NAMED(masked)(NAMED(load)(x + (at)) - center, mask); \
-        values[chain] += value;                                                  \
-        products[chain] += value * distance;                                     \
+        __builtin_prefetch(x + (at) + ahead);                                      \
+        __builtin_prefetch(dout + (at) + ahead);                                   \
+        values[chain] += value;                                                    \
+        products[chain] += value * distance;                                       \
     } while (0)
     for (Index row = 0; row < rows; row++) {
-        const T *x = (const T *)from + row * pitch;
-        const T *dout = (const T *)douts + row * dout_pitch;
+        const T *x = (const T *)from + row * pitch, *dout = (const T *)douts + row * pitch;
         OVER_ROW(STEP);
     }
 #undef STEP
@@ -194,42 +213,71 @@ static void NAMED(add_products)(Sums *sums, const void *from, Index pitch, const
     sums->product += NAMED(total)(products);
 }
 
+/* Write the RESULT(at) of all places of a row `out`. Past the caches go those vectors that are
+ * aligned; vectors at both ends may overlap them. */
+#define STORE(at, chain, mask)                        \
+    do {                                              \
+        FETCH(at);                                    \
+        *(NAMED(Loose) *)(out + (at)) = RESULT(at);   \
+    } while (0)
+#define STREAM(at, chain, mask)                                                \
+    do {                                                                       \
+        NAMED(Vec) result = RESULT(at);                                        \
+        FETCH(at);                                        \
+        stream_vector(out + (at), &result);                                    \
+    } while (0)
+#define WRITE_ROW                                                                            \
+    do {                                                                                     \
+        if (past_caches) {                                                                   \
+            Index head = (Index)(-(uintptr_t)out % VECTOR_BYTES / sizeof(T));                \
+            if (head) STORE(0, 0, 0);                                                        \
+            OVER_ROW_FROM(head, STREAM, STORE);                                              \
+        } else {                                                                             \
+            OVER_ROW(STORE);                                                                 \
+        }                                                                                    \
+    } while (0)
+
 static void NAMED(normalize)(void *to, Index to_pitch, const void *from, Index pitch, Index rows,
-                             Index columns, const void *terms) {
+                             Index columns, Index ahead, const void *terms, int past_caches) {
     const NAMED(Terms) *of = (const NAMED(Terms) *)terms;
     T center = of->center[0], by_x = of->by_x[0], constant = of->constant[0];
-#define STEP(at, chain, mask) \
-    NAMED(store)(out + (at), (NAMED(load)(x + (at)) - center) * by_x + constant)
+#define FETCH(at) __builtin_prefetch(x + (at) + ahead)
+#define RESULT(at) ((NAMED(load)(x + (at)) - center) * by_x + constant)
     for (Index row = 0; row < rows; row++) {
         const T *x = (const T *)from + row * pitch;
         T *out = (T *)to + row * to_pitch;
-        OVER_ROW(STEP);
+        WRITE_ROW;
     }
-#undef STEP
+#undef RESULT
+#undef FETCH
 }
 
-static void NAMED(gradient)(void *to, Index to_pitch, const void *from, Index pitch,
-                            const void *douts, Index dout_pitch, Index rows, Index columns,
-                            const void *terms) {
+static void NAMED(gradient)(void *to, Index to_pitch, const void *from, const void *douts,
+                            Index pitch, Index rows, Index columns, Index ahead,
+                            const void *terms, int past_caches) {
     const NAMED(Terms) *of = (const NAMED(Terms) *)terms;
     T center = of->center[0], by_x = of->by_x[0], by_dout = of->by_dout[0];
     T constant = of->constant[0];
-#define STEP(at, chain, mask)                                                              \
-    NAMED(store)(out + (at), NAMED(load)(dout + (at)) * by_dout +                          \
-                                 ((NAMED(load)(x + (at)) - center) * by_x + constant))
+#define FETCH(at) (__builtin_prefetch(x + (at) + ahead), __builtin_prefetch(dout + (at) + ahead))
+#define RESULT(at)                       \
+    (NAMED(load)(dout + (at)) * by_dout + \
+     ((NAMED(load)(x + (at)) - center) * by_x + constant))
     for (Index row = 0; row < rows; row++) {
-        const T *x = (const T *)from + row * pitch;
-        const T *dout = (const T *)douts + row * dout_pitch;
+        const T *x = (const T *)from + row * pitch, *dout = (const T *)douts + row * pitch;
         T *out = (T *)to + row * to_pitch;
-        OVER_ROW(STEP);
+        WRITE_ROW;
     }
-#undef STEP
+#undef RESULT
+#undef FETCH
 }
+#undef WRITE_ROW
+#undef STREAM
+#undef STORE
 
 /* ---- chunks of columns ---- */
 
 static void NAMED(add_column_moments)(Sums *sums, const void *from, Index pitch, Index rows,
-                                      Index columns) {
+                                      Index columns, Index ahead) {
     T center[MOST_COLUMNS] = {0}, distances[MOST_COLUMNS] = {0}, squares[MOST_COLUMNS] = {0};
     for (Index row = 0; row < rows; row++) {
         const T *restrict x = (const T *)from + row * pitch;
@@ -238,6 +286,7 @@ static void NAMED(add_column_moments)(Sums *sums, const void *from, Index pitch,
     for (Index i = 0; i < columns; i++) center[i] /= (T)rows;
     for (Index row = 0; row < rows; row++) {
         const T *restrict x = (const T *)from + row * pitch;
+        __builtin_prefetch(x + ahead);
         for (Index i = 0; i < columns; i++) {
             T distance = x[i] - center[i];
             distances[i] += distance;
@@ -249,14 +298,16 @@ static void NAMED(add_column_moments)(Sums *sums, const void *from, Index pitch,
                         (double)squares[i]);
 }
 
-static void NAMED(add_column_products)(Sums *sums, const void *from, Index pitch,
-                                       const void *douts, Index dout_pitch, Index rows,
-                                       Index columns, const void *terms) {
+static void NAMED(add_column_products)(Sums *sums, const void *from, const void *douts,
+                                       Index pitch, Index rows, Index columns, Index ahead,
+                                       const void *terms) {
     const NAMED(Terms) *of = (const NAMED(Terms) *)terms;
     T values[MOST_COLUMNS] = {0}, products[MOST_COLUMNS] = {0};
     for (Index row = 0; row < rows; row++) {
         const T *restrict x = (const T *)from + row * pitch;
-        const T *restrict dout = (const T *)douts + row * dout_pitch;
+        const T *restrict dout = (const T *)douts + row * pitch;
+        __builtin_prefetch(x + ahead);
+        __builtin_prefetch(dout + ahead);
         for (Index i = 0; i < columns; i++) {
             values[i] += dout[i];
             products[i] += dout[i] * (x[i] - of->center[i]);
@@ -269,8 +320,10 @@ static void NAMED(add_column_products)(Sums *sums, const void *from, Index pitch
 }
 
 static void NAMED(normalize_columns)(void *to, Index to_pitch, const void *from, Index pitch,
-                                     Index rows, Index columns, const void *terms) {
+                                     Index rows, Index columns, Index ahead,
+                                     const void *terms, int past_caches) {
     const NAMED(Terms) *restrict of = (const NAMED(Terms) *)terms;
+    (void)past_caches, (void)ahead; /* These rows are too short for that. */
     for (Index row = 0; row < rows; row++) {
         const T *restrict x = (const T *)from + row * pitch;
         T *restrict out = (T *)to + row * to_pitch;
@@ -279,13 +332,14 @@ static void NAMED(normalize_columns)(void *to, Index to_pitch, const void *from,
     }
 }
 
-static void NAMED(gradient_of_columns)(void *to, Index to_pitch, const void *from, Index pitch,
-                                       const void *douts, Index dout_pitch, Index rows,
-                                       Index columns, const void *terms) {
+static void NAMED(gradient_of_columns)(void *to, Index to_pitch, const void *from,
+                                       const void *douts, Index pitch, Index rows, Index columns,
+                                       Index ahead, const void *terms, int past_caches) {
     const NAMED(Terms) *restrict of = (const NAMED(Terms) *)terms;
+    (void)past_caches, (void)ahead;
     for (Index row = 0; row < rows; row++) {
         const T *restrict x = (const T *)from + row * pitch;
-        const T *restrict dout = (const T *)douts + row * dout_pitch;
+        const T *restrict dout = (const T *)douts + row * pitch;
         T *restrict out = (T *)to + row * to_pitch;
         for (Index i = 0; i < columns; i++)
             out[i] = dout[i] * of->by_dout[i] +

@@ -30,7 +30,7 @@ from fastconv._kernels.parallel cimport Task, for_each, useful_threads
 from fastconv._kernels.planes cimport computed_format, number_of
 from fastconv._kernels.rows cimport AS_IS, Format, load_row, store_row
 from fastconv._kernels.scratch cimport Layout, allocate, release, take
-from fastconv._kernels.stream cimport STREAM_FROM_BYTES, stream_copy, stream_fence
+from fastconv._kernels.stream cimport STREAM_FROM_BYTES, stream_fence
 from fastconv._kernels.window cimport ceil_div, larger, smaller
 
 cnp.import_array()
@@ -47,19 +47,20 @@ cdef extern from "normalization.h":
 
     ctypedef struct ChunkLoops:
         void (*add_moments)(
-            Sums *sums, const void *x, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t columns
+            Sums *sums, const void *x, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t columns,
+            Py_ssize_t ahead,
         ) noexcept nogil
         void (*add_products)(
-            Sums *sums, const void *x, Py_ssize_t pitch, const void *dout, Py_ssize_t dout_pitch,
-            Py_ssize_t rows, Py_ssize_t columns, const void *terms,
+            Sums *sums, const void *x, const void *dout, Py_ssize_t pitch, Py_ssize_t rows,
+            Py_ssize_t columns, Py_ssize_t ahead, const void *terms,
         ) noexcept nogil
         void (*normalize)(
             void *to, Py_ssize_t to_pitch, const void *x, Py_ssize_t pitch, Py_ssize_t rows,
-            Py_ssize_t columns, const void *terms,
+            Py_ssize_t columns, Py_ssize_t ahead, const void *terms, int past_caches,
         ) noexcept nogil
         void (*gradient)(
-            void *to, Py_ssize_t to_pitch, const void *x, Py_ssize_t pitch, const void *dout,
-            Py_ssize_t dout_pitch, Py_ssize_t rows, Py_ssize_t columns, const void *terms,
+            void *to, Py_ssize_t to_pitch, const void *x, const void *dout, Py_ssize_t pitch,
+            Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t ahead, const void *terms, int past_caches,
         ) noexcept nogil
 
     ctypedef struct Normalizations:
@@ -81,6 +82,8 @@ cdef enum:
     MOST_SLICES = 8
     # Shorter rows are not written past the caches, because the ends of rows are parts of lines.
     STREAMED_ROW_BYTES = 4 << 10
+    # The size of an item where nothing is summed up.
+    RUN_BYTES = 64 << 10
     # Fewer items than this per thread leave a thread idle at the end for too long.
     CHANNELS_PER_THREAD = 4
 
@@ -97,6 +100,7 @@ cdef struct Plan:
     bint of_batch  # Whether mean and variance are those of x.
     # How the work is divided.
     Py_ssize_t item_channels, entries_of_channel, chunk_images, pieces, chunks, slices
+    Py_ssize_t item_runs  # How many pieces of rows are an item where nothing is summed up.
     Sums *sums  # (channels, slices)
     bint past_caches
     double moved
@@ -138,15 +142,32 @@ cdef inline Chunk chunk_of(const Plan *plan, Py_ssize_t item, Py_ssize_t index) 
     return chunk
 
 
-cdef inline const void *rows_of(
-    const Plan *plan, const char *array, const Chunk *chunk, Py_ssize_t *pitch, char *stage
+cdef inline bint is_converted(const Plan *plan) noexcept nogil:
+    return plan.format.conversion != AS_IS
+
+
+cdef inline Py_ssize_t pitch_of(const Plan *plan, const Chunk *chunk) noexcept nogil:
+    """Return the distance of the rows that `rows_of` returns, in numbers."""
+    return chunk.columns if is_converted(plan) else chunk.pitch
+
+
+cdef inline Py_ssize_t distance(
+    const Plan *plan, const Chunk *chunk, Py_ssize_t item, Py_ssize_t index
 ) noexcept nogil:
-    """Return a chunk's first number and the distance of its rows; convert float16 to float32."""
+    """Return how many numbers ahead of a chunk lies what is to be fetched: another chunk.
+
+    It may be one before the first or after the last, where a prefetch does nothing.
+    """
+    return 0 if is_converted(plan) else chunk_of(plan, item, index).first - chunk.first
+
+
+cdef inline const void *rows_of(
+    const Plan *plan, const char *array, const Chunk *chunk, char *stage
+) noexcept nogil:
+    """Return a chunk's first number; convert float16 to float32 on the stage."""
     cdef Py_ssize_t row, bytes = plan.format.bytes
-    if plan.format.conversion == AS_IS:
-        pitch[0] = chunk.pitch
+    if not is_converted(plan):
         return array + chunk.first * bytes
-    pitch[0] = chunk.columns
     for row in range(chunk.rows):
         load_row(
             stage + row * chunk.columns * plan.format.scratch_bytes,
@@ -164,20 +185,24 @@ cdef void sum_slice(
     cdef const void *x
     cdef const void *dout
     cdef Chunk chunk
-    cdef Py_ssize_t index, entry, x_pitch, dout_pitch, channel = item * plan.item_channels
+    cdef Py_ssize_t entry, ahead, channel = item * plan.item_channels
     cdef Py_ssize_t last = smaller(plan.channels, channel + plan.item_channels)
+    cdef Py_ssize_t index = split(plan.chunks, plan.slices, slice_)
+    cdef Py_ssize_t end = split(plan.chunks, plan.slices, slice_ + 1)
     memset(entries, 0, MOST_COLUMNS * sizeof(Sums))
-    for index in range(
-        split(plan.chunks, plan.slices, slice_), split(plan.chunks, plan.slices, slice_ + 1)
-    ):
+    while index < end:
         chunk = chunk_of(plan, item, index)
-        x = rows_of(plan, plan.x, &chunk, &x_pitch, scratch + plan.of_x)
+        index += 1
+        ahead = distance(plan, &chunk, item, index)
+        x = rows_of(plan, plan.x, &chunk, scratch + plan.of_x)
         if plan.dout == NULL:
-            plan.loops.add_moments(entries, x, x_pitch, chunk.rows, chunk.columns)
+            plan.loops.add_moments(
+                entries, x, pitch_of(plan, &chunk), chunk.rows, chunk.columns, ahead
+            )
         else:
-            dout = rows_of(plan, plan.dout, &chunk, &dout_pitch, scratch + plan.of_dout)
+            dout = rows_of(plan, plan.dout, &chunk, scratch + plan.of_dout)
             plan.loops.add_products(
-                entries, x, x_pitch, dout, dout_pitch, chunk.rows, chunk.columns,
+                entries, x, dout, pitch_of(plan, &chunk), chunk.rows, chunk.columns, ahead,
                 scratch + plan.terms,
             )
     for channel in range(channel, last):
@@ -261,38 +286,32 @@ cdef void conclude(const Plan *plan, Py_ssize_t item) noexcept nogil:
 
 
 cdef void write_chunk(
-    const Plan *plan, Py_ssize_t item, Py_ssize_t index, char *scratch
+    const Plan *plan, const Chunk *chunk, Py_ssize_t ahead, char *scratch
 ) noexcept nogil:
     """Compute the results of a chunk."""
-    cdef Chunk chunk = chunk_of(plan, item, index)
     cdef const void *x = NULL
     cdef const void *dout = NULL
     cdef const void *terms = scratch + plan.terms
-    cdef Py_ssize_t x_pitch, dout_pitch, row, bytes = plan.format.bytes
-    cdef Py_ssize_t stage_row = chunk.columns * plan.format.scratch_bytes
-    cdef bint is_staged = plan.past_caches or plan.format.conversion != AS_IS
-    cdef char *out = plan.out + chunk.first * bytes
-    cdef char *to = scratch + plan.of_out if is_staged else out
-    cdef Py_ssize_t to_pitch = chunk.columns if is_staged else chunk.pitch
+    cdef Py_ssize_t row, pitch = pitch_of(plan, chunk)
+    cdef char *out = plan.out + chunk.first * plan.format.bytes
+    cdef char *to = scratch + plan.of_out if is_converted(plan) else out
     if plan.dout != NULL:
-        dout = rows_of(plan, plan.dout, &chunk, &dout_pitch, scratch + plan.of_dout)
+        dout = rows_of(plan, plan.dout, chunk, scratch + plan.of_dout)
     if plan.dout == NULL or plan.of_batch:
-        x = rows_of(plan, plan.x, &chunk, &x_pitch, scratch + plan.of_x)
-    if dout == NULL:
-        plan.loops.normalize(to, to_pitch, x, x_pitch, chunk.rows, chunk.columns, terms)
-    elif x == NULL:
-        plan.loops.normalize(to, to_pitch, dout, dout_pitch, chunk.rows, chunk.columns, terms)
-    else:
+        x = rows_of(plan, plan.x, chunk, scratch + plan.of_x)
+    if x != NULL and dout != NULL:
         plan.loops.gradient(
-            to, to_pitch, x, x_pitch, dout, dout_pitch, chunk.rows, chunk.columns, terms
+            to, pitch, x, dout, pitch, chunk.rows, chunk.columns, ahead, terms, plan.past_caches
         )
-    for row in range(chunk.rows if is_staged else 0):
-        if plan.format.conversion != AS_IS:
-            store_row(out, to, chunk.columns, plan.format)
-        else:
-            stream_copy(out, to, stage_row)
-        out += chunk.pitch * bytes
-        to += stage_row
+    else:
+        plan.loops.normalize(
+            to, pitch, x if dout == NULL else dout, pitch, chunk.rows, chunk.columns, ahead,
+            terms, plan.past_caches,
+        )
+    for row in range(chunk.rows if is_converted(plan) else 0):
+        store_row(out, to, chunk.columns, plan.format)
+        out += chunk.pitch * plan.format.bytes
+        to += pitch * plan.format.scratch_bytes
 
 
 cdef void write_slice(
@@ -301,9 +320,11 @@ cdef void write_slice(
     """Compute the results of a slice of the channels of an item, from the last chunk on."""
     cdef Py_ssize_t first = split(plan.chunks, plan.slices, slice_)
     cdef Py_ssize_t index = split(plan.chunks, plan.slices, slice_ + 1)
+    cdef Chunk chunk
     while index > first:
         index -= 1
-        write_chunk(plan, item, index, scratch)
+        chunk = chunk_of(plan, item, index)
+        write_chunk(plan, &chunk, distance(plan, &chunk, item, index - 1), scratch)
     if plan.past_caches:
         stream_fence()
 
@@ -335,6 +356,28 @@ cdef void write_one_slice(const void *data, Py_ssize_t index, char *scratch) noe
     write_slice(plan, index // plan.slices, index % plan.slices, scratch)
 
 
+cdef void normalize_rows(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    """Normalise neighbouring rows (n, c) with statistics that are known."""
+    cdef const Plan *plan = <const Plan *>data
+    cdef Chunk chunk
+    cdef Py_ssize_t run = item * plan.item_runs, row, piece, channel
+    cdef Py_ssize_t last = smaller(
+        run + plan.item_runs, plan.images * plan.channels * plan.pieces
+    )
+    chunk.rows = 1
+    for run in range(run, last):
+        row, piece = run // plan.pieces, run % plan.pieces
+        channel = row % plan.channels
+        set_terms_of_item(plan, channel, scratch)
+        chunk.first = split(plan.pixels, plan.pieces, piece)
+        chunk.columns = split(plan.pixels, plan.pieces, piece + 1) - chunk.first
+        chunk.first += row * plan.pixels
+        chunk.pitch = chunk.columns
+        write_chunk(plan, &chunk, 0, scratch)
+    if plan.past_caches:
+        stream_fence()
+
+
 cdef Plan make_plan(cnp.ndarray x, dout, cnp.ndarray out, int threads):
     """Cut the work into chunks and slices; what there is of channels is not set yet."""
     cdef Plan plan
@@ -361,8 +404,10 @@ cdef Plan make_plan(cnp.ndarray x, dout, cnp.ndarray out, int threads):
         plan.item_channels = plan.entries_of_channel = 1
         plan.pieces = ceil_div(plan.pixels, most)
         plan.chunk_images = larger(1, most // plan.pixels)
+        plan.item_runs = ceil_div(RUN_BYTES * plan.pieces, plan.pixels * plan.format.bytes)
         plan.past_caches = (
             all_bytes >= STREAM_FROM_BYTES
+            and not is_converted(&plan)
             and plan.pixels * plan.format.bytes >= STREAMED_ROW_BYTES
         )
     plan.chunks = ceil_div(plan.images, plan.chunk_images) * plan.pieces
@@ -418,7 +463,7 @@ def forward(
     All arrays here are contiguous and native; x and out are of one float dtype, others of float64.
     """
     cdef Plan plan = make_plan(x, None, out, threads)
-    cdef Py_ssize_t channel
+    cdef Py_ssize_t channel, items
     plan.of_batch, plan.eps = of_batch, eps
     plan.gamma, plan.beta = row_of(parameters, 0), row_of(parameters, 1)
     plan.mean, plan.var, plan.rstd = (
@@ -429,7 +474,12 @@ def forward(
         return
     for channel in range(plan.channels):
         plan.rstd[channel] = 1 / sqrt(plan.var[channel] + eps)
-    run(&plan, write_one_slice, ceil_div(plan.channels, plan.item_channels) * plan.slices)
+    if plan.item_runs:
+        items = ceil_div(plan.images * plan.channels * plan.pieces, plan.item_runs)
+        run(&plan, normalize_rows, items)
+    else:
+        items = ceil_div(plan.channels, plan.item_channels)
+        run(&plan, write_one_slice, items * plan.slices)
 
 
 def backward(
