@@ -14,6 +14,7 @@ KERNELS = (
     "columns",
     "convolution",
     "gradients",
+    "local_response",
     "normalization",
     "pooling",
     "product",

@@ -1,9 +1,9 @@
 """Batch normalisation and its gradients.
 
-    forward:   out[n, c, p] = (x[n, c, p] - mean[c]) * rstd[c] * gamma[c] + beta[c]
+    forward:   out[n, c, p] = (x[n, c, p] - mean[c]) / std[c] * gamma[c] + beta[c]
     backward:  dbeta[c] = sum of dout[n, c, p], dgamma[c] = sum of dout * normalized,
-               grad[n, c, p] = (dout - (dbeta[c] + normalized * dgamma[c]) / count) * rstd * gamma,
-               where normalized = (x - mean) * rstd is computed again; the mean of the terms with
+               grad[n, c, p] = (dout - (dbeta[c] + normalized * dgamma[c]) / count) / std * gamma,
+               where normalized = (x - mean) / std is computed again; the quotient of the terms with
                dbeta and dgamma is left out if mean and variance did not depend on x
 
 Arrays are contiguous: n images, c channels, p pixels. Mean and variance, and what is computed per
@@ -84,6 +84,8 @@ cdef enum:
     STREAMED_ROW_BYTES = 4 << 10
     # The size of an item where nothing is summed up.
     RUN_BYTES = 64 << 10
+    # Shorter rows take longer one by one than in chunks of a channel, whose terms are set once.
+    RUN_ROW_BYTES = 512
     # Fewer items than this per thread leave a thread idle at the end for too long.
     CHANNELS_PER_THREAD = 4
 
@@ -111,7 +113,7 @@ cdef struct Plan:
     double eps
     double *mean
     double *var
-    double *rstd
+    double *std
     double *dgamma
     double *dbeta
     # Parts of scratch.
@@ -241,7 +243,7 @@ cdef inline void set_terms(
 
 
 cdef void set_terms_of_item(const Plan *plan, Py_ssize_t item, char *scratch) noexcept nogil:
-    """Set the terms of the channels of an item, whose mean and rstd are known, for its results.
+    """Set the terms of the channels of an item, whose mean and std are known, for its results.
 
     For the sums of the backward pass only the mean counts.
     """
@@ -249,7 +251,7 @@ cdef void set_terms_of_item(const Plan *plan, Py_ssize_t item, char *scratch) no
     cdef Py_ssize_t last = smaller(plan.channels, channel + plan.item_channels)
     cdef double mean, rstd, scale, by_x
     for channel in range(channel, last):
-        mean, rstd = plan.mean[channel], plan.rstd[channel]
+        mean, rstd = plan.mean[channel], 1 / plan.std[channel]
         scale = plan.gamma[channel] * rstd
         if plan.dout == NULL:
             set_terms(plan, item, channel, mean, scale, 0, plan.beta[channel], scratch)
@@ -274,14 +276,15 @@ cdef void conclude(const Plan *plan, Py_ssize_t item) noexcept nogil:
     for channel in range(channel, last):
         sums = sums_of(plan, channel)
         if plan.dout == NULL:
-            plan.mean[channel] = sums.mean
+            # Without numbers, both are NaN.
+            plan.mean[channel] = sums.mean if sums.count else sums.mean / sums.count
             plan.var[channel] = sums.squares / sums.count
-            plan.rstd[channel] = 1 / sqrt(plan.var[channel] + plan.eps)
+            plan.std[channel] = sqrt(plan.var[channel] + plan.eps)
             continue
         rest = plan.mean[channel] - plan.functions.center_of(plan.mean[channel])
         if rest != 0:
             sums.product -= rest * sums.dout
-        plan.dgamma[channel] = sums.product * plan.rstd[channel]
+        plan.dgamma[channel] = sums.product / plan.std[channel]
         plan.dbeta[channel] = sums.dout
 
 
@@ -404,7 +407,8 @@ cdef Plan make_plan(cnp.ndarray x, dout, cnp.ndarray out, int threads):
         plan.item_channels = plan.entries_of_channel = 1
         plan.pieces = ceil_div(plan.pixels, most)
         plan.chunk_images = larger(1, most // plan.pixels)
-        plan.item_runs = ceil_div(RUN_BYTES * plan.pieces, plan.pixels * plan.format.bytes)
+        if plan.pixels * plan.format.bytes >= RUN_ROW_BYTES:
+            plan.item_runs = ceil_div(RUN_BYTES * plan.pieces, plan.pixels * plan.format.bytes)
         plan.past_caches = (
             all_bytes >= STREAM_FROM_BYTES
             and not is_converted(&plan)
@@ -457,7 +461,7 @@ def forward(
     """Normalise x, of shape (n, c, p).
 
     The rows of `parameters` are gamma and beta; those of `statistics` are the mean, the variance,
-    and 1 / sqrt(variance + eps). Those of the batch are written if `of_batch` is true. If not, the
+    and sqrt(variance + eps). Those of the batch are written if `of_batch` is true. If not, the
     last row is written, and the others are read.
 
     All arrays here are contiguous and native; x and out are of one float dtype, others of float64.
@@ -466,14 +470,14 @@ def forward(
     cdef Py_ssize_t channel, items
     plan.of_batch, plan.eps = of_batch, eps
     plan.gamma, plan.beta = row_of(parameters, 0), row_of(parameters, 1)
-    plan.mean, plan.var, plan.rstd = (
+    plan.mean, plan.var, plan.std = (
         row_of(statistics, 0), row_of(statistics, 1), row_of(statistics, 2)
     )
     if of_batch:
         compute(&plan)
         return
     for channel in range(plan.channels):
-        plan.rstd[channel] = 1 / sqrt(plan.var[channel] + eps)
+        plan.std[channel] = sqrt(plan.var[channel] + eps)
     if plan.item_runs:
         items = ceil_div(plan.images * plan.channels * plan.pieces, plan.item_runs)
         run(&plan, normalize_rows, items)
@@ -493,6 +497,6 @@ def backward(
     cdef Plan plan = make_plan(x, dout, out, threads)
     plan.of_batch = of_batch
     plan.gamma = row_of(parameters, 0)
-    plan.mean, plan.rstd = row_of(statistics, 0), row_of(statistics, 2)
+    plan.mean, plan.std = row_of(statistics, 0), row_of(statistics, 2)
     plan.dgamma, plan.dbeta = row_of(gradients, 0), row_of(gradients, 1)
     compute(&plan)
