@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Hashable, Iterator
 from functools import lru_cache
@@ -110,6 +111,16 @@ def takes_train_flg(layer: Any) -> bool:
 @lru_cache(maxsize=1024)  # To inspect a signature takes as long as some layers' whole work.
 def _class_takes_train_flg(layer: Any) -> bool:
     return "train_flg" in inspect.signature(layer.forward).parameters
+
+
+def shape_behind(layer: Any, shape: Shape, dtype: np.dtype[Any]) -> Shape:
+    """Try which shape a layer gives, for inputs of a shape; both are without the batch.
+
+    The try is one of no inputs or, if a layer cannot have none, of one.
+    """
+    with contextlib.suppress(ValueError):
+        return np.shape(run_forward(layer, np.empty((0, *shape), dtype), False))[1:]
+    return np.shape(run_forward(layer, np.zeros((1, *shape), dtype), False))[1:]
 
 
 def check_layer(layer: Any) -> None:
