@@ -242,11 +242,16 @@ cdef inline void set_terms(
         )
 
 
-cdef void set_terms_of_item(const Plan *plan, Py_ssize_t item, char *scratch) noexcept nogil:
-    """Set the terms of the channels of an item, whose mean and std are known, for its results.
+cdef void set_centers_of_item(const Plan *plan, Py_ssize_t item, char *scratch) noexcept nogil:
+    """Set what is needed of the terms for the sums of the backward pass: the means."""
+    cdef Py_ssize_t channel = item * plan.item_channels
+    cdef Py_ssize_t last = smaller(plan.channels, channel + plan.item_channels)
+    for channel in range(channel, last):
+        set_terms(plan, item, channel, plan.mean[channel], 0, 0, 0, scratch)
 
-    For the sums of the backward pass only the mean counts.
-    """
+
+cdef void set_terms_of_item(const Plan *plan, Py_ssize_t item, char *scratch) noexcept nogil:
+    """Set the terms of the channels of an item for its results. Its statistics are known."""
     cdef Py_ssize_t channel = item * plan.item_channels
     cdef Py_ssize_t last = smaller(plan.channels, channel + plan.item_channels)
     cdef double mean, rstd, scale, by_x
@@ -337,7 +342,7 @@ cdef void compute_item(const void *data, Py_ssize_t item, char *scratch) noexcep
     cdef const Plan *plan = <const Plan *>data
     cdef Py_ssize_t slice_
     if plan.dout != NULL:
-        set_terms_of_item(plan, item, scratch)
+        set_centers_of_item(plan, item, scratch)
     for slice_ in range(plan.slices):
         sum_slice(plan, item, slice_, scratch)
     conclude(plan, item)
@@ -349,7 +354,7 @@ cdef void compute_item(const void *data, Py_ssize_t item, char *scratch) noexcep
 cdef void sum_one_slice(const void *data, Py_ssize_t index, char *scratch) noexcept nogil:
     cdef const Plan *plan = <const Plan *>data
     if plan.dout != NULL:
-        set_terms_of_item(plan, index // plan.slices, scratch)
+        set_centers_of_item(plan, index // plan.slices, scratch)
     sum_slice(plan, index // plan.slices, index % plan.slices, scratch)
 
 
