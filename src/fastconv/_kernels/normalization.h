@@ -127,19 +127,18 @@ typedef struct {
     T center[MOST_COLUMNS], by_x[MOST_COLUMNS], by_dout[MOST_COLUMNS], constant[MOST_COLUMNS];
 } NAMED(Terms);
 
+static double NAMED(center_of)(double mean) { return (double)(T)mean; }
+
 static void NAMED(set_terms)(void *terms, Index entry, double mean, double by_x, double by_dout,
                              double constant) {
     NAMED(Terms) *to = (NAMED(Terms) *)terms;
-    T center = (T)mean;
-    double rest = mean - (double)center;
-    to->center[entry] = center;
+    double rest = mean - NAMED(center_of)(mean);
+    to->center[entry] = (T)mean;
     to->by_x[entry] = (T)by_x;
     to->by_dout[entry] = (T)by_dout;
-    /* Without a rest, an infinite factor must not make NaN of it. */
-    to->constant[entry] = (T)(rest != 0 ? constant - rest * by_x : constant);
+    /* Infinities have no rest. */
+    to->constant[entry] = (T)(isfinite(rest * by_x) ? constant - rest * by_x : constant);
 }
-
-static double NAMED(center_of)(double mean) { return (double)(T)mean; }
 
 /* ---- planar chunks ---- */
 

@@ -19,7 +19,7 @@ d. Where a channel has few pixels in a row, an item has several channels, and ea
    column with sums of its own. The sums of a channel's columns are added at the end.
 """
 
-from libc.math cimport sqrt
+from libc.math cimport isfinite, sqrt
 from libc.string cimport memset
 
 cimport numpy as cnp
@@ -287,7 +287,7 @@ cdef void conclude(const Plan *plan, Py_ssize_t item) noexcept nogil:
             plan.std[channel] = sqrt(plan.var[channel] + plan.eps)
             continue
         rest = plan.mean[channel] - plan.functions.center_of(plan.mean[channel])
-        if rest != 0:
+        if isfinite(rest * sums.dout):  # Infinities have no rest.
             sums.product -= rest * sums.dout
         plan.dgamma[channel] = sums.product / plan.std[channel]
         plan.dbeta[channel] = sums.dout
