@@ -64,7 +64,7 @@ typedef struct {
     /* Write by_x * (x - center) + constant, and fetch the next chunk as above. */
     void (*normalize)(void *to, Index to_pitch, const void *x, Index pitch, Index rows,
                       Index columns, Index ahead, const void *terms, int past_caches);
-    /* Write by_dout * dout + by_x * (x - center) + constant. */
+    /* Write by_dout * (dout + by_x * (x - center) + constant). */
     void (*gradient)(void *to, Index to_pitch, const void *x, const void *dout, Index pitch,
                      Index rows, Index columns, Index ahead, const void *terms, int past_caches);
 } ChunkLoops;
@@ -258,9 +258,9 @@ static void NAMED(gradient)(void *to, Index to_pitch, const void *from, const vo
     T center = of->center[0], by_x = of->by_x[0], by_dout = of->by_dout[0];
     T constant = of->constant[0];
 #define FETCH(at) (__builtin_prefetch(x + (at) + ahead), __builtin_prefetch(dout + (at) + ahead))
-#define RESULT(at)                       \
-    (NAMED(load)(dout + (at)) * by_dout + \
-     ((NAMED(load)(x + (at)) - center) * by_x + constant))
+#define RESULT(at)                      \
+    (by_dout * (NAMED(load)(dout + (at)) + \
+                ((NAMED(load)(x + (at)) - center) * by_x + constant)))
     for (Index row = 0; row < rows; row++) {
         const T *x = (const T *)from + row * pitch, *dout = (const T *)douts + row * pitch;
         T *out = (T *)to + row * to_pitch;
@@ -341,8 +341,8 @@ static void NAMED(gradient_of_columns)(void *to, Index to_pitch, const void *fro
         const T *restrict dout = (const T *)douts + row * pitch;
         T *restrict out = (T *)to + row * to_pitch;
         for (Index i = 0; i < columns; i++)
-            out[i] = dout[i] * of->by_dout[i] +
-                     ((x[i] - of->center[i]) * of->by_x[i] + of->constant[i]);
+            out[i] = of->by_dout[i] *
+                     (dout[i] + ((x[i] - of->center[i]) * of->by_x[i] + of->constant[i]));
     }
 }
 

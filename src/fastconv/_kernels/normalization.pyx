@@ -254,17 +254,16 @@ cdef void set_terms_of_item(const Plan *plan, Py_ssize_t item, char *scratch) no
     """Set the terms of the channels of an item for its results. Its statistics are known."""
     cdef Py_ssize_t channel = item * plan.item_channels
     cdef Py_ssize_t last = smaller(plan.channels, channel + plan.item_channels)
-    cdef double mean, rstd, scale, by_x
+    cdef double mean, rstd, scale
     for channel in range(channel, last):
         mean, rstd = plan.mean[channel], 1 / plan.std[channel]
         scale = plan.gamma[channel] * rstd
         if plan.dout == NULL:
             set_terms(plan, item, channel, mean, scale, 0, plan.beta[channel], scratch)
         elif plan.of_batch:
-            by_x = -scale * rstd * plan.dgamma[channel] / plan.count
             set_terms(
-                plan, item, channel, mean, by_x, scale, -scale * plan.dbeta[channel] / plan.count,
-                scratch,
+                plan, item, channel, mean, -plan.dgamma[channel] * rstd / plan.count, scale,
+                -plan.dbeta[channel] / plan.count, scratch,
             )
         else:
             # The gradient is that of a product: dout takes the place of x, and a sum with -0 keeps
