@@ -120,9 +120,7 @@ def test_pixels_as_features(level: str, shape: Shape) -> None:
 
 @pytest.mark.parametrize("shape", [(300, 5), (8, 5, 30, 30), (70, 5, 3, 3)], ids=str)
 @pytest.mark.parametrize(("dtype", "offset"), [("f4", 1e4), ("f4", 1e6), ("f8", 1e6)])
-def test_large_offsets(
-    level: str, threads: int, shape: Shape, dtype: str, offset: float
-) -> None:
+def test_large_offsets(level: str, threads: int, shape: Shape, dtype: str, offset: float) -> None:
     """The variance is that of the distances from the mean, however far from zero it lies."""
     x = (normal_values(shape, "f8", 5) + offset).astype(dtype)
     layer = BatchNormalization(
@@ -428,7 +426,9 @@ def test_pytorch(torch: Any, shape: Shape, train_flg: bool) -> None:
     layer = layer_of(shape)
     given = x, layer.gamma, layer.beta
     tensors = [torch.from_numpy(array.copy()).requires_grad_() for array in given]
-    running = [torch.from_numpy(wide(a).astype("f4")) for a in (layer.running_mean, layer.running_var)]
+    running = [
+        torch.from_numpy(wide(a).astype("f4")) for a in (layer.running_mean, layer.running_var)
+    ]
     expected = torch.nn.functional.batch_norm(
         tensors[0], *running, *tensors[1:], train_flg, 0.1, EPS
     )

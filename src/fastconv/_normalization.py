@@ -35,9 +35,7 @@ def batch_normalization(
     x = contiguous(x, computed_dtype(x.dtype))
     out = new_array(x.shape, x.dtype)
     parameters = np.array([gamma, beta], FLOAT64)
-    _kernels.normalization.forward(
-        x, parameters, statistics, eps, of_batch, out, _threads.count()
-    )
+    _kernels.normalization.forward(x, parameters, statistics, eps, of_batch, out, _threads.count())
     return out
 
 

@@ -58,8 +58,8 @@ static inline const Responses *responses_of(Number number) {
 
 /* Every sum is computed anew. If it slid over the channels, each rounding of a large square would
  * remain in the sums of the channels after it. */
-static void NAMED(scale)(void *scales, const void *around, Index pitch, Index channels,
-                         Index count, const Response *response) {
+static void NAMED(scale)(void *scales, const void *around, Index pitch, Index channels, Index count,
+                         const Response *response) {
     T *restrict to = (T *)scales;
     T alpha = (T)response->alpha, k = (T)response->k;
     memset(to, 0, (size_t)count * sizeof(T));
@@ -92,8 +92,8 @@ static void NAMED(multiply)(void *to, const void *x, const void *factors, Index 
         ((T *restrict)to)[i] = ((const T *)x)[i] * ((const T *)factors)[i];
 }
 
-static void NAMED(weigh)(void *weights, void *scales, const void *x, const void *dout,
-                         Index count, const Response *response) {
+static void NAMED(weigh)(void *weights, void *scales, const void *x, const void *dout, Index count,
+                         const Response *response) {
     T *restrict to = (T *)weights;
     T *restrict factors = (T *)scales;
     const T *restrict xs = (const T *)x, *restrict douts = (const T *)dout;

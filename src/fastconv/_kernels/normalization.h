@@ -24,8 +24,8 @@ enum {
 
 /* What is summed up of the numbers of an entry. */
 typedef struct {
-    double count, mean, squares;  /* The squares are those of the distances from the mean. */
-    double dout, product;         /* The sums of dout and of dout * (x - center). */
+    double count, mean, squares; /* The squares are those of the distances from the mean. */
+    double dout, product;        /* The sums of dout and of dout * (x - center). */
 } Sums;
 
 /* Add the moments of other numbers: T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for

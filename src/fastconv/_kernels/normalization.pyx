@@ -299,7 +299,7 @@ cdef void write_chunk(
     cdef const void *x = NULL
     cdef const void *dout = NULL
     cdef const void *terms = scratch + plan.terms
-    cdef Py_ssize_t row, pitch = pitch_of(plan, chunk)
+    cdef Py_ssize_t _row, pitch = pitch_of(plan, chunk)
     cdef char *out = plan.out + chunk.first * plan.format.bytes
     cdef char *to = scratch + plan.of_out if is_converted(plan) else out
     if plan.dout != NULL:
@@ -315,7 +315,7 @@ cdef void write_chunk(
             to, pitch, x if dout == NULL else dout, pitch, chunk.rows, chunk.columns, ahead,
             terms, plan.past_caches,
         )
-    for row in range(chunk.rows if is_converted(plan) else 0):
+    for _row in range(chunk.rows if is_converted(plan) else 0):
         store_row(out, to, chunk.columns, plan.format)
         out += chunk.pitch * plan.format.bytes
         to += pitch * plan.format.scratch_bytes
