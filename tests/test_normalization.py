@@ -162,7 +162,7 @@ def test_constant_channels(level: str) -> None:
         np.testing.assert_array_equal(layer.std, np.full(2, np.sqrt(EPS)))
 
 
-# ----------------------------------------------------------------------- infinities and not a number
+# ---------------------------------------------------------------------- infinities and not a number
 
 
 @pytest.mark.parametrize("shape", [(9, 3), (5, 3, 6, 7), (5, 3, 2, 2)], ids=str)
@@ -206,7 +206,7 @@ def test_zero_variance_without_epsilon(level: str) -> None:
         assert np.isnan(layer.forward(x)[:, 1]).all()
 
 
-# ------------------------------------------------------------------- threads, layouts, dtypes, sizes
+# ------------------------------------------------------------------ threads, layouts, dtypes, sizes
 
 
 @pytest.mark.parametrize(

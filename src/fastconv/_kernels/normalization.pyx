@@ -60,7 +60,8 @@ cdef extern from "normalization.h":
         ) noexcept nogil
         void (*gradient)(
             void *to, Py_ssize_t to_pitch, const void *x, const void *dout, Py_ssize_t pitch,
-            Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t ahead, const void *terms, int past_caches,
+            Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t ahead, const void *terms,
+            int past_caches,
         ) noexcept nogil
 
     ctypedef struct Normalizations:
