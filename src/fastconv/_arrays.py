@@ -81,6 +81,14 @@ def batch_shape(shape: Shape, name: str, ndim: int, unbatched: bool = True) -> S
     return batch
 
 
+def weight_shape(shape: Shape) -> Shape:
+    """Check the shape of a convolution's weight."""
+    batch_shape(shape, "weight", 4, unbatched=False)
+    if shape[0] == 0:
+        raise argument_error(ValueError, f"weight must not be empty, got shape {shape}")
+    return shape
+
+
 def _hint(shape: Shape, name: str, unbatched: bool) -> str:
     """Say how an array with another number of dimensions becomes images or filters."""
     if len(shape) == 5:
@@ -92,6 +100,14 @@ def _hint(shape: Shape, name: str, unbatched: bool) -> str:
     if len(shape) == 2:
         return f"; {name}[None{', None' * (not unbatched)}] is one with one channel"
     return ""
+
+
+def contiguous(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Return an array that is contiguous, aligned and of a native dtype: itself, or a copy."""
+    flags = array.flags
+    if array.dtype is dtype and flags.c_contiguous and flags.aligned:
+        return array
+    return np.require(array, dtype, ["C", "A"])
 
 
 def native_dtype(array: Array) -> np.dtype[Any]:

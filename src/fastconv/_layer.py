@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from math import prod
 from typing import Any, Protocol, TypeVar
@@ -43,6 +43,8 @@ class Base:
     """The attributes that the two passes leave, which belong to one batch: copies lack them."""
     children: tuple[Any, ...] = ()
     """The layers that the layer holds, in the order in which they compute."""
+    is_chain = False
+    """Whether the layer gives what its children give, called one after the other."""
 
     def __init_subclass__(cls) -> None:
         """Let errors of the layer's methods begin with the layer's name."""
@@ -88,6 +90,11 @@ def children_of(layer: object) -> tuple[Any, ...]:
     return children if isinstance(children, tuple) else ()
 
 
+def is_chain(layer: object) -> bool:
+    """Tell whether a layer gives what its children give, called one after the other."""
+    return getattr(layer, "is_chain", False) is True
+
+
 def walk(layer: Any) -> Iterator[Any]:
     """Yield a layer, then what it holds, each layer before those that it holds itself."""
     yield layer
@@ -100,27 +107,30 @@ def run_forward(layer: Any, x: Any, train_flg: bool) -> Any:
     return layer.forward(x, train_flg) if takes_train_flg(layer) else layer.forward(x)
 
 
-def takes_train_flg(layer: Any) -> bool:
+def takes_train_flg(layer: object) -> bool:
     """Tell whether a layer does something else in training, so that `forward` takes `train_flg`."""
     if "forward" in getattr(layer, "__dict__", ()):
-        return "train_flg" in inspect.signature(layer.forward).parameters
-    kind: Hashable = type(layer)
+        return "train_flg" in inspect.signature(vars(layer)["forward"]).parameters
+    kind: Any = type(layer)
     return _class_takes_train_flg(kind)
 
 
 @lru_cache(maxsize=1024)  # To inspect a signature takes as long as some layers' whole work.
-def _class_takes_train_flg(layer: Any) -> bool:
-    return "train_flg" in inspect.signature(layer.forward).parameters
+def _class_takes_train_flg(kind: Any) -> bool:
+    return "train_flg" in inspect.signature(kind.forward).parameters
 
 
-def shape_behind(layer: Any, shape: Shape, dtype: np.dtype[Any]) -> Shape:
+def shape_behind(layer: Any, source: Shape, dtype: np.dtype[Any]) -> Shape:
     """Try which shape a layer gives, for inputs of a shape; both are without the batch.
 
     The try is one of no inputs or, if a layer cannot have none, of one.
     """
+    shape: Shape
     with contextlib.suppress(ValueError):
-        return np.shape(run_forward(layer, np.empty((0, *shape), dtype), False))[1:]
-    return np.shape(run_forward(layer, np.zeros((1, *shape), dtype), False))[1:]
+        shape = np.shape(run_forward(layer, np.empty((0, *source), dtype), False))
+        return shape[1:]
+    shape = np.shape(run_forward(layer, np.zeros((1, *source), dtype), False))
+    return shape[1:]
 
 
 def check_layer(layer: Any) -> None:

@@ -15,6 +15,7 @@ KERNELS = (
     "convolution",
     "gradients",
     "local_response",
+    "loss",
     "normalization",
     "pooling",
     "product",

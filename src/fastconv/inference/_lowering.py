@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -11,10 +12,11 @@ import numpy as np
 
 from fastconv._arguments import pair, positive
 from fastconv._arrays import Array
-from fastconv._epilogue import ACTIVATIONS
-from fastconv._layer import children_of, spread
+from fastconv._layer import is_chain, spread
+from fastconv._structure import named_children
 from fastconv.inference._graph import Graph, Step
 from fastconv.inference._operations import (
+    Activate,
     Add,
     Call,
     Concatenate,
@@ -27,23 +29,26 @@ from fastconv.layers import (
     Affine,
     AveragePooling,
     BatchNormalization,
-    Chain,
     Concatenation,
     Convolution,
     Dropout,
     Flatten,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
     Pooling,
     Relu,
+    Relu6,
     Residual,
     Sigmoid,
+    SiLU,
 )
-from fastconv.models._sequential import Sequential, _kind
 from fastconv.pooling import avg_pool2d, max_pool2d
 
 
-def graph_of(network: Sequential) -> Graph:
-    """Write a network as a graph, with copies of its parameters as they are now."""
-    graph = Graph(network.input_dim)
+def graph_of(network: Any) -> Graph:
+    """Write a network as a graph, with copies of its parameters as they are, in its dtype."""
+    graph = Graph(network.input_dim, network.dtype)
     lower_all(graph, network, graph.input, "")
     return graph
 
@@ -53,33 +58,24 @@ def lower(graph: Graph, layer: Any, source: Step, path: str) -> Step:
 
     Of a subclass nobody knows what it has changed, so that it is called as any other layer.
     """
-    lowering = LOWERINGS.get(type(layer))
+    lowering = lower_all if is_chain(layer) else LOWERINGS.get(type(layer))
     step = None if lowering is None else lowering(graph, layer, source, path)
     return graph.add(path, Call(deepcopy(layer)), source) if step is None else step
 
 
 def lower_all(graph: Graph, layer: Any, source: Step, path: str) -> Step:
     """Append the steps of the layers that a chain holds."""
-    for name, child in numbered(children_of(layer)):
+    for name, child in named_children(layer):
         source = lower(graph, child, source, f"{path}.{name}".lstrip("."))
     return source
 
 
-def numbered(layers: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """Name layers by their kinds, and the numbers among their kind."""
-    numbers: dict[str, int] = {}
-    for layer in layers:
-        kind = _kind(layer)
-        numbers[kind] = numbers.get(kind, 0) + 1
-        yield f"{kind}{numbers[kind]}", layer
-
-
 def _convolution(graph: Graph, layer: Convolution, source: Step, path: str) -> Step:
-    weight = np.array(layer.W, order="C")
+    weight = np.array(layer.W, graph.dtype, order="C")
     bias = spread(layer.b, weight, axis=0)
     operation = Convolve(
         weight,
-        None if bias is None else np.array(bias, weight.dtype),
+        None if bias is None else np.array(bias, graph.dtype),
         pair(layer.stride, "stride"),
         layer.pad,
         pair(layer.dilation, "dilation"),
@@ -90,9 +86,9 @@ def _convolution(graph: Graph, layer: Convolution, source: Step, path: str) -> S
 
 
 def _affine(graph: Graph, layer: Affine, source: Step, path: str) -> Step:
-    weight = np.array(layer.W, order="C")
+    weight = np.array(layer.W, graph.dtype, order="C")
     bias = spread(layer.b, weight, axis=1)
-    operation = Multiply(weight, None if bias is None else np.array(bias, weight.dtype))
+    operation = Multiply(weight, None if bias is None else np.array(bias, graph.dtype))
     return graph.add(path, operation, source)
 
 
@@ -122,21 +118,20 @@ def _flatten(graph: Graph, layer: Flatten, source: Step, path: str) -> Step:
 def _pooling(graph: Graph, layer: Pooling | AveragePooling, source: Step, path: str) -> Step:
     pool = max_pool2d if type(layer) is Pooling else avg_pool2d
     window = (layer.pool_h, layer.pool_w), layer.stride, layer.pad
+    return graph.add(path, Call(deepcopy(layer), partial(_pool, pool, window)), source)
 
-    def write(x: Array, out: Array) -> None:
-        pool(x, *window, out=out)
 
-    return graph.add(path, Call(deepcopy(layer), write), source)
+def _pool(pool: Callable[..., Array], window: tuple[Any, ...], x: Array, out: Array) -> None:
+    pool(x, *window, out=out)
 
 
 def _activation(graph: Graph, layer: Any, source: Step, path: str) -> Step:
-    function = ACTIVATIONS[{Relu: "relu", Sigmoid: "sigmoid"}[type(layer)]]
-    return graph.add(path, Call(deepcopy(layer), function=function), source)
+    return graph.add(path, Activate(layer.function), source)
 
 
 def _residual(graph: Graph, layer: Residual, source: Step, path: str) -> Step:
     """Compute the body, then the shortcut, and add them."""
-    names = [f"{path}.{name}" for name, _ in numbered(layer.children)]
+    names = [f"{path}.{name}" for name, _ in named_children(layer)]
     body = lower(graph, layer.body, source, names.pop(0))
     added = source
     if layer.shortcut is not None:
@@ -149,7 +144,7 @@ def _residual(graph: Graph, layer: Residual, source: Step, path: str) -> Step:
 
 def _concatenation(graph: Graph, layer: Concatenation, source: Step, path: str) -> Step:
     branches = [
-        lower(graph, child, source, f"{path}.{name}") for name, child in numbered(layer.children)
+        lower(graph, child, source, f"{path}.{name}") for name, child in named_children(layer)
     ]
     return graph.add(path, Concatenate(), *branches)
 
@@ -158,15 +153,14 @@ LOWERINGS: dict[type, Callable[[Graph, Any, Step, str], Step | None]] = {
     Affine: _affine,
     AveragePooling: _pooling,
     BatchNormalization: _normalization,
-    Chain: lower_all,
     Concatenation: _concatenation,
     Convolution: _convolution,
     Dropout: _dropout,
     Flatten: _flatten,
     Pooling: _pooling,
-    Relu: _activation,
     Residual: _residual,
-    Sequential: lower_all,
-    Sigmoid: _activation,
 }
+LOWERINGS |= dict.fromkeys(
+    (HardSigmoid, HardSwish, LeakyRelu, Relu, Relu6, Sigmoid, SiLU), _activation
+)
 """What appends the steps of a layer of exactly this class, or returns None."""

@@ -9,8 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv._arrays import NUMBERS, Array, Shape, read
+from fastconv._elementwise import add, add_relu
 from fastconv._errors import argument_error
-from fastconv._layer import Base, Layer, check_layer, floats, run_forward, saved, walk
+from fastconv._layer import (
+    Base,
+    Layer,
+    check_gradient,
+    check_layer,
+    floats,
+    run_forward,
+    saved,
+    walk,
+)
 from fastconv._memory import new_array
 from fastconv.layers._activations import Relu
 
@@ -34,6 +44,13 @@ class Container(Base):
                 raise argument_error(ValueError, f"a layer can be held only once, got {child!r}")
             known |= parts
         self.children = tuple(children)
+
+    def forget(self) -> None:
+        """Drop what the two passes have left, here and in the layers that are held."""
+        super().forget()
+        for child in self.children:
+            if isinstance(child, Base):
+                child.forget()
 
     def __repr__(self) -> str:
         """Show every argument on a line of its own."""
@@ -71,6 +88,8 @@ class Chain(Container):
     >>> Chain(Relu(), Flatten()).forward(np.array([[[-1.0], [2.0]]]))
     array([[0., 2.]])
     """
+
+    is_chain = True
 
     def __init__(self, *layers: Layer) -> None:
         super().__init__(layers)
@@ -146,7 +165,7 @@ class Residual(Container):
     def forward(self, x: npt.ArrayLike, train_flg: bool = True) -> Any:
         """Compute both ways, and add them."""
         array = read(x, "x", NUMBERS)
-        ways = [run_forward(self.body, array, train_flg)]
+        ways: list[Any] = [run_forward(self.body, array, train_flg)]
         ways.append(
             array if self.shortcut is None else run_forward(self.shortcut, array, train_flg)
         )
@@ -155,15 +174,19 @@ class Residual(Container):
                 ValueError,
                 f"body and shortcut must give one shape, got {ways[0].shape} and {ways[1].shape}",
             )
-        total = ways[0] + ways[1]
+        if type(self.activation) is Relu:
+            total, self.activation.mask = add_relu(ways[0], ways[1], return_mask=True)
+            return total
+        total = add(ways[0], ways[1])
         return total if self.activation is None else run_forward(self.activation, total, train_flg)
 
     def backward(self, dout: npt.ArrayLike) -> Any:
         """Return the sum of the gradients of both ways."""
+        grads: Any = floats(dout, "dout")
         if self.activation is not None:
-            dout = self.activation.backward(dout)
-        way = self.body.backward(dout)
-        return way + (dout if self.shortcut is None else self.shortcut.backward(dout))
+            grads = self.activation.backward(grads)
+        way = self.body.backward(grads)
+        return add(way, grads if self.shortcut is None else self.shortcut.backward(grads))
 
     def _parts(self) -> list[str]:
         parts = list(map(repr, self.body.children if type(self.body) is Chain else [self.body]))
@@ -193,7 +216,7 @@ class Concatenation(Container):
         If one of these is no layer.
     ValueError
         If there is no branch, or a layer comes twice; from `forward`, if what the branches give
-        differs in more than the number of channels.
+        has no channels, or differs in more than their number.
 
     References
     ----------
@@ -211,41 +234,39 @@ class Concatenation(Container):
             [[ 1.,  3.,  3.]]]])
     """
 
-    _transient = ("widths",)
+    _transient = ("widths", "output_shape")
 
     def __init__(self, *branches: Branch) -> None:
         if not branches:
             raise argument_error(ValueError, "branches must be at least one")
         super().__init__(list(map(chained, branches)))
         self.widths: tuple[int, ...] | None = None  # The channels of each branch's output.
+        self.output_shape: Shape | None = None
 
     def forward(self, x: npt.ArrayLike, train_flg: bool = True) -> Array:
         """Compute all branches, and join (N, C1, ...), (N, C2, ...), ... to (N, C1+C2+..., ...)."""
         array = read(x, "x", NUMBERS)
         outputs = [run_forward(branch, array, train_flg) for branch in self.children]
-        shapes = [output.shape for output in outputs]
-        if any(_but_channels(shape) != _but_channels(shapes[0]) for shape in shapes):
+        shapes = [np.shape(output) for output in outputs]
+        if len(shapes[0]) < 2 or len(set(map(_but_channels, shapes))) > 1:
             raise argument_error(
                 ValueError,
-                "branches must give shapes that differ in the number of channels only, got "
-                + ", ".join(map(str, shapes)),
+                "branches must give shapes (N, C, ...) that differ in the number of channels only, "
+                f"got {', '.join(map(str, shapes))}",
             )
         self.widths = tuple(shape[1] for shape in shapes)
-        shape = (shapes[0][0], sum(self.widths), *shapes[0][2:])
-        out = new_array(shape, np.result_type(*outputs))
+        self.output_shape = (shapes[0][0], sum(self.widths), *shapes[0][2:])
+        out = new_array(self.output_shape, np.result_type(*outputs))
         return np.concatenate(outputs, axis=1, out=out)
 
     def backward(self, dout: npt.ArrayLike) -> Any:
         """Return the sum of the gradients of all branches."""
         widths, grads = saved(self.widths, self), floats(dout, "dout")
-        if grads.ndim < 2 or grads.shape[1] != sum(widths):
-            raise argument_error(
-                ValueError, f"dout must have {sum(widths)} channels, got shape {grads.shape}"
-            )
+        check_gradient(grads, saved(self.output_shape, self))
         total, first = None, 0
         for branch, width in zip(self.children, widths, strict=True):
             way = branch.backward(grads[:, first : first + width])
-            total = way if total is None else total + way
+            total = way if total is None else add(total, way)
             first += width
         return total
 

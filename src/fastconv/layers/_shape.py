@@ -76,7 +76,7 @@ class ChannelShuffle(Base):
 
     def forward(self, x: npt.ArrayLike) -> Array:
         """Reorder the channels of (N, C, ...)."""
-        array = read_movable(x, "x")
+        array = floats(x)
         if array.ndim < 2 or array.shape[1] % self.groups:
             raise argument_error(
                 ValueError,
@@ -88,7 +88,7 @@ class ChannelShuffle(Base):
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Give the gradients the order of the input's channels."""
-        shape, grads = saved(self.input_shape, self), read_movable(dout, "dout")
+        shape, grads = saved(self.input_shape, self), floats(dout, "dout")
         check_gradient(grads, shape)
         return _regrouped(grads, shape[1] // self.groups)
 
