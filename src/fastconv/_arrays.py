@@ -116,14 +116,6 @@ def native_dtype(array: Array) -> np.dtype[Any]:
     return dtype if dtype.isnative else dtype.newbyteorder("=")
 
 
-def contiguous(array: Array, dtype: np.dtype[Any]) -> Array:
-    """Return an array that is C-contiguous, aligned and of a native dtype: a copy if need be."""
-    flags = array.flags
-    if array.dtype is dtype and flags.c_contiguous and flags.aligned:
-        return array
-    return np.require(array, dtype, ["C", "A"])
-
-
 @lru_cache(maxsize=512)
 def computed_dtype(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype in which arrays of these dtypes are computed, float64 for integers."""
