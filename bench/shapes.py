@@ -105,6 +105,8 @@ POOLING = (
     Workload(8, 64, 112, 3, 2, 1),
     Workload(16, 64, 224, 2, 2, 0),
 )
+# Batch normalisation has no window; images are larger than the caches, or not.
+NORMALIZED = (Workload(64, 64, 56, 1, 1, 0), Workload(128, 16, 32, 1, 1, 0))
 LAYERS = (
     Workload(100, 1, 28, 5, 1, 0, filters=30),
     Workload(100, 16, 32, 3, 1, 1, filters=32),
@@ -214,6 +216,7 @@ POOLING_OPERATIONS = (
     "avg_pool2d",
     "avg_pool2d_backward",
 )
+NORMALIZATION_OPERATIONS = ("batch_norm", "batch_norm_backward")
 CONVOLUTION_OPERATIONS = ("conv2d", "conv2d_backward")
 
 SMALL_LAYER = Workload(1, 1, 8, 3, 1, 0, filters=1)
@@ -252,6 +255,8 @@ def _sections() -> Iterator[Section]:
     yield Section("columns", _each(COLUMN_OPERATIONS, COLUMNS), _each(COLUMN_OPERATIONS, [few]))
     few = POOLING[0].of(10)
     yield Section("pooling", _each(POOLING_OPERATIONS, POOLING), _each(POOLING_OPERATIONS, [few]))
+    both, few = NORMALIZATION_OPERATIONS, NORMALIZED[1].of(8)
+    yield Section("normalization", _each(both, NORMALIZED), _each(both, [few]))
     both, small = CONVOLUTION_OPERATIONS, (LAYERS[1].of(4), LAYERS[7].of(1))
     yield Section("convolution", _each(both, LAYERS), _each(both, small))
     small_image = replace(IMAGES[0], size=256)

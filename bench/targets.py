@@ -99,6 +99,11 @@ TARGETS = (
     Target("max_pool2d_indices", shapes.POOLING, ("torch",), 8.0, "mean"),
     Target("max_pool2d_indices", shapes.POOLING, ("onnxruntime, no indices",), 1.0, "worst"),
     Target("max_pool2d_backward", shapes.POOLING, ("torch",), 1.0, "worst"),
+    *(
+        Target(operation, shapes.NORMALIZED, contenders, at_least, "worst")
+        for operation in shapes.NORMALIZATION_OPERATIONS
+        for contenders, at_least in ((TORCH_LAYOUTS, 1.0), ((), 0.6))
+    ),
     Target("conv2d", shapes.LAYERS, ("numpy",), 10.0, "worst"),
     Target("conv2d", shapes.LAYERS, CONV_PEERS, 1.0, "mean"),
     Target("conv2d", shapes.LAYERS, CONV_PEERS, 0.85, "worst"),

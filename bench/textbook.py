@@ -23,6 +23,7 @@ from fastconv._textbook import (
 
 __all__ = ["col2im", "im2col", "max_pool", "max_pool_backward", "plane_indices"]
 
+EPS = 1e-5  # What batch normalisation adds to the variance, in every library.
 RNG = np.random.default_rng(0)
 
 
@@ -123,6 +124,30 @@ def avg_pool_backward(grad: Array, shape: Shape, kernel: int, stride: int, pad: 
     flat = grad.transpose(0, 2, 3, 1).reshape(-1, 1) / np.float32(kernel**2)
     windows = np.repeat(flat, kernel**2, axis=1)
     return col2im(windows.reshape(-1, shape[1] * kernel**2), shape, kernel, stride, pad)
+
+
+def normalize(image: Array) -> tuple[Array, Array]:
+    """Normalise every channel; return the result and the standard deviations."""
+    centered = image - image.mean(axis=(0, 2, 3), keepdims=True)
+    variance = np.mean(centered**2, axis=(0, 2, 3), keepdims=True)
+    std = np.sqrt(variance + EPS)
+    return centered / std, std
+
+
+def batch_normalization(image: Array, gamma: Array, beta: Array) -> Array:
+    normalized, _ = normalize(image)
+    out: Array = gamma[:, None, None] * normalized + beta[:, None, None]
+    return out
+
+
+def batch_normalization_backward(
+    grad: Array, normalized: Array, std: Array, gamma: Array
+) -> tuple[Array, Array, Array]:
+    """Give the gradients of image, scale and shift."""
+    count = grad[:, 0].size
+    grad_beta, grad_gamma = grad.sum(axis=(0, 2, 3)), (grad * normalized).sum(axis=(0, 2, 3))
+    means = (grad_beta[:, None, None] + normalized * grad_gamma[:, None, None]) / count
+    return (grad - means) * gamma[:, None, None] / std, grad_gamma, grad_beta
 
 
 # ---- layers ------------------------------------------------------------------------------------

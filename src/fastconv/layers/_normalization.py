@@ -8,11 +8,15 @@ from typing import SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._arguments import Padding, number, positive
+from fastconv._arguments import number, positive
 from fastconv._arrays import Array
 from fastconv._errors import argument_error
-from fastconv._layer import Base, check_gradient, floats, images, narrowed, saved, widened
-from fastconv.pooling import avg_pool2d, avg_pool2d_backward
+from fastconv._layer import Base, check_gradient, floats, images, narrowed, saved
+from fastconv._normalization import (
+    batch_normalization,
+    batch_normalization_backward,
+    local_response,
+)
 
 
 class BatchNormalization(Base):
@@ -35,6 +39,8 @@ class BatchNormalization(Base):
     ----------
     dgamma, dbeta : ndarray
         Gradients of `gamma` and `beta`, after `backward`.
+    mean, std : ndarray of float64, shape (D,)
+        What the last `forward` subtracted from every feature, and divided it by.
 
     References
     ----------
@@ -51,7 +57,7 @@ class BatchNormalization(Base):
            [ 1.]])
     """
 
-    _transient = ("normalized", "std", "dgamma", "dbeta")
+    _transient = ("x", "mean", "std", "dgamma", "dbeta", "statistics")
 
     def __init__(
         self,
@@ -71,8 +77,10 @@ class BatchNormalization(Base):
             None if running is None else floats(running, name)
             for running, name in ((running_mean, "running_mean"), (running_var, "running_var"))
         )
-        self.normalized: Array | None = None  # (N, D, pixels)
-        self.std: Array | None = None  # (D, 1)
+        self.x: Array | None = None  # (N, D, pixels)
+        self.mean: Array | None = None
+        self.std: Array | None = None
+        self.statistics: Array | None = None  # the rows are mean, variance and std
         self.of_batch = True  # whether it was normalised with the batch's mean and variance
         self.dgamma: Array | None = None
         self.dbeta: Array | None = None
@@ -88,10 +96,10 @@ class BatchNormalization(Base):
         """
         array = floats(x)
         features = self._features(array)
-        wide = widened(features)
+        running_dtype = np.result_type(array.dtype, np.float32)
         if self.running_mean is None and self.running_var is None:
-            self.running_mean = np.zeros(self.gamma.size, wide.dtype)
-            self.running_var = np.zeros(self.gamma.size, wide.dtype)
+            self.running_mean = np.zeros(self.gamma.size, running_dtype)
+            self.running_var = np.zeros(self.gamma.size, running_dtype)
         if self.running_mean is None or self.running_var is None:
             raise argument_error(ValueError, "running_mean and running_var must be given together")
         for running in (self.running_mean, self.running_var):
@@ -101,42 +109,39 @@ class BatchNormalization(Base):
                     f"running_mean and running_var must have shape {self.gamma.shape}, got "
                     f"{running.shape}",
                 )
+        if train_flg and not len(array):
+            raise argument_error(ValueError, "an empty batch has no mean and variance")
+        statistics = np.empty((3, self.gamma.size))
+        if not train_flg:
+            statistics[:2] = self.running_mean, self.running_var
+        dtype = np.result_type(array.dtype, self.gamma.dtype, self.beta.dtype)
+        features = features.astype(dtype, copy=False)
+        out = batch_normalization(
+            features, self.gamma, self.beta, statistics, self.eps, bool(train_flg)
+        )
         if train_flg:
-            if not len(array):
-                raise argument_error(ValueError, "an empty batch has no mean and variance")
-            mean = wide.mean(axis=(0, 2))
-            centered = wide - mean[:, None]
-            var = np.square(centered).mean(axis=(0, 2))
+            mean, var = statistics[:2].astype(running_dtype)
             kept, new = self.momentum, 1 - self.momentum
             self.running_mean = kept * self.running_mean + new * mean
             self.running_var = kept * self.running_var + new * var
-        else:
-            mean, var = self.running_mean, self.running_var
-            centered = wide - mean[:, None]
-        self.of_batch = train_flg
-        self.std = np.sqrt(var + self.eps)[:, None]
-        self.normalized = centered / self.std
-        out: Array = self.gamma[:, None] * self.normalized + self.beta[:, None]
-        dtype = np.result_type(array.dtype, self.gamma.dtype, self.beta.dtype)
-        return out.astype(dtype, copy=False).reshape(array.shape)
+        self.of_batch = bool(train_flg)
+        self.x, self.statistics = features, statistics
+        self.mean, self.std = statistics[0], statistics[2]
+        return out.reshape(array.shape)
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Compute `dgamma` and `dbeta`; return the gradient of the input."""
-        normalized, std = saved(self.normalized, self), saved(self.std, self)
+        x, statistics = saved(self.x, self), saved(self.statistics, self)
         array = floats(dout, "dout")
-        if array.shape[:1] != normalized.shape[:1] or array.size != normalized.size:
+        if array.shape[:1] != x.shape[:1] or array.size != x.size:
             raise argument_error(
                 ValueError,
-                f"dout must have the shape of x, {len(normalized)} times "
-                f"{normalized[0].size} numbers, got {array.shape}",
+                f"dout must have the shape of x, {len(x)} times {x[0].size} numbers, got "
+                f"{array.shape}",
             )
-        grads = array.reshape(normalized.shape).astype(normalized.dtype, copy=False)
-        dbeta = grads.sum(axis=(0, 2))
-        dgamma = (grads * normalized).sum(axis=(0, 2))
-        if self.of_batch:  # mean and variance depend on the input, too
-            count = normalized.size // len(dbeta)
-            grads = grads - (dbeta[:, None] + normalized * dgamma[:, None]) / count
-        dx: Array = grads * (self.gamma[:, None] / std)
+        dx, dgamma, dbeta = batch_normalization_backward(
+            x, array.reshape(x.shape), self.gamma, statistics, self.of_batch
+        )
         self.dgamma, self.dbeta = narrowed(dgamma, self.gamma), narrowed(dbeta, self.beta)
         return narrowed(dx, array).reshape(array.shape)
 
@@ -188,7 +193,7 @@ class LocalResponseNormalization(Base):
     array([[[[1.]]]])
     """
 
-    _transient = ("x", "scale")
+    _transient = ("x",)
 
     def __init__(
         self, size: SupportsIndex = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
@@ -198,34 +203,15 @@ class LocalResponseNormalization(Base):
             number(value, name) for name, value in (("alpha", alpha), ("beta", beta), ("k", k))
         )
         self.x: Array | None = None
-        self.scale: Array | None = None
 
     def forward(self, x: npt.ArrayLike) -> Array:
         """Normalise images (N, C, H, W)."""
-        array = images(x)
-        self.x = widened(array)
-        squares = np.square(self.x)
-        self.scale = self.k + self.alpha * avg_pool2d(_along(squares), *self._window())
-        self.scale = self.scale.reshape(array.shape)
-        return narrowed(self.x * self.scale**-self.beta, array)
+        self.x = images(x)
+        return local_response(self.x, self.size, self.alpha, self.beta, self.k)
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Compute the gradient of the input."""
-        x, scale = saved(self.x, self), saved(self.scale, self)
-        array = floats(dout, "dout")
+        x, array = saved(self.x, self), floats(dout, "dout")
         check_gradient(array, x.shape)
-        grads = array.astype(x.dtype, copy=False) * scale**-self.beta
-        shape = _along(x).shape
-        sums = avg_pool2d_backward(_along(grads * x / scale), shape, *self._window())
-        grads -= 2 * self.alpha * self.beta * x * sums.reshape(x.shape)
-        return narrowed(grads, array)
-
-    def _window(self) -> tuple[tuple[int, int], int, Padding]:
-        """Give the window, stride and padding of a mean over channels."""
-        return (self.size, 1), 1, ((self.size // 2, (self.size - 1) // 2), (0, 0))
-
-
-def _along(x: Array) -> Array:
-    """View images so that a column of pixels holds all channels: (N, 1, C, H*W)."""
-    n, c, h, w = x.shape
-    return x.reshape(n, 1, c, h * w)
+        dx = local_response(x, self.size, self.alpha, self.beta, self.k, array)
+        return narrowed(dx, array)
