@@ -1209,7 +1209,7 @@ def test_bad_images(kind: type[Exception], x: Any, words: str, part: str) -> Non
         (
             {"optimizer": "Newton"},
             ValueError,
-            "optimizer must be one of SGD, Momentum, AdaGrad, RMSprop, Adam, got 'Newton'",
+            "optimizer must be one of SGD, Momentum, AdaGrad, RMSprop, Adam, AdamW, got 'Newton'",
         ),
         (
             {"optimizer": SGD(), "optimizer_param": {"lr": 0.1}},

@@ -14,6 +14,7 @@ KERNELS = (
     "columns",
     "convolution",
     "gradients",
+    "optimizers",
     "pooling",
     "product",
     "roofline",

@@ -22,7 +22,7 @@ from fastconv.layers import class_indices
 from fastconv.training._checkpoint import load_checkpoint, save_checkpoint
 from fastconv.training._history import Epoch, write_history
 from fastconv.training._network import Network, state_of
-from fastconv.training._optimizers import OPTIMIZERS, Optimizer
+from fastconv.training._optimizers import OPTIMIZERS, Optimizer, Options
 from fastconv.training._progress import Progress
 
 # Epoch is defined elsewhere, but pickles of earlier versions look for it here.
@@ -416,7 +416,8 @@ def _optimizer(optimizer: str | Optimizer, param: Mapping[str, float] | None) ->
         )
     if not isinstance(param, (Mapping, type(None))):
         raise argument_error(TypeError, f"optimizer_param must be a mapping, got {shown(param)}")
-    accepted = inspect.signature(rule).parameters
+    accepted = dict.fromkeys(inspect.signature(rule).parameters) | Options.__annotations__
+    accepted.pop("options", None)
     if unknown := set(param or ()) - set(accepted):
         raise argument_error(
             TypeError,
