@@ -17,12 +17,12 @@ typedef enum { SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, RULES } RuleName
 
 /* What a rule does to the numbers of a parameter. */
 typedef struct {
-    double scale;  /* Gradients are multiplied by this, for clipping by their norm. */
-    double limit;  /* Gradients are then clipped to -limit ... limit. */
-    double decay;  /* This fraction of the parameter is then added to the gradient. */
-    double shrink; /* Parameters are multiplied by this, for decoupled weight decay. */
-    double lr;     /* The learning rate, or Adam's with the correction of its means. */
-    double keep;   /* The fraction that the first variable keeps (not of AdaGrad). */
+    double scale;       /* Gradients are multiplied by this, for clipping by their norm. */
+    double limit;       /* Gradients are then clipped to -limit ... limit. */
+    double decay;       /* This fraction of the parameter is then added to the gradient. */
+    double shrink;      /* Parameters are multiplied by this, for decoupled weight decay. */
+    double lr;          /* The learning rate, or Adam's with the correction of its means. */
+    double keep;        /* The fraction that the first variable keeps (not of AdaGrad). */
     double keep_square; /* The fraction that Adam's mean of squares keeps. */
 } Step;
 

@@ -19,9 +19,9 @@ c. Where items begin depends on the sizes alone, and an item writes only its own
    Arrays must not overlap: `takes` finds out.
 d. Parameters and gradients of float16 are converted a stage at a time. What is kept for them is
    float32, because squares of float16 are soon zero.
-e. These did not help with 138 million parameters on 2 cores of a Zen 5 (57 ms, 68 GB/s): stores past
-   the caches (63 ms; lines that are read are in the caches anyway), prefetching 256 bytes, 1 or 4 KiB
-   ahead (59, 61, 62), and both (71).
+e. These did not help with 138 million parameters on 2 cores of a Zen 5 (57 ms, 68 GB/s): stores
+   past the caches (63 ms; lines that are read are in the caches anyway), prefetching 256 bytes,
+   1 or 4 KiB ahead (59, 61, 62), both (71), and rows that begin at lines (no difference).
 """
 
 from libc.stdlib cimport qsort
@@ -29,7 +29,7 @@ from libc.stdlib cimport qsort
 cimport numpy as cnp
 
 from fastconv._kernels.level cimport LEVEL
-from fastconv._kernels.number cimport FLOAT16, FLOAT32, FLOAT64, OPAQUE, Number, bytes_of
+from fastconv._kernels.number cimport FLOAT16, FLOAT32, OPAQUE, Number, bytes_of
 from fastconv._kernels.parallel cimport for_each, useful_threads
 from fastconv._kernels.planes cimport array_kind, computed_format, number_of
 from fastconv._kernels.rows cimport AS_IS, Format, load_row, store_row
