@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import fastconv
-from bench import networks, peers
+from bench import networks, peers, updates
 from bench.cases import Calls, Case, Contender
 from bench.peers import HIGH, OURS
 
@@ -46,6 +46,7 @@ WITH_PRECISION = ("conv2d", "conv2d_backward")
 
 class Peer(peers.Peer):
     name, version, calls, network = OURS, fastconv.__version__, CALLS, networks.Ours
+    update = updates.Ours
 
     def __init__(self, threads: int) -> None:
         fastconv.set_num_threads(threads)
