@@ -446,6 +446,17 @@ def test_gradients_that_are_no_numbers(kind: Any) -> None:
     np.testing.assert_array_equal(step(-inf, clip_value=0.5), [-0.5, 0.5, -0.5])
 
 
+class NumpyMomentum(Optimizer):
+    """Momentum as a formula of NumPy, which the base class calls piece by piece."""
+
+    variables = ("v",)
+
+    def _update(self, param: Array, grad: Array, *kept: Array) -> None:
+        assert param.shape == grad.shape == kept[0].shape
+        kept[0][...] = 0.9 * kept[0] - self.lr * grad
+        param += kept[0]
+
+
 # --- What is refused ------------------------------------------------------------------------
 
 
@@ -523,23 +534,23 @@ def test_of_another_network_changes_nothing(kind: Callable[[], Optimizer]) -> No
         np.testing.assert_array_equal(array, 1)
 
 
+@pytest.mark.parametrize("kind", [Momentum, NumpyMomentum])
+def test_read_only_kept_arrays_change_nothing(kind: Callable[[float], Optimizer]) -> None:
+    rule = kind(0.1)
+    rule.kept["v"]["W1"] = LAYOUTS["read-only"](np.ones(3))
+    params = {"W1": np.ones(3)}
+    with pytest.raises(ValueError, match="what is kept for W1 must be writable, it is read-only"):
+        rule.update(params, {"W1": np.ones(3)})
+    assert rule.iter == 0
+    assert params["W1"].tolist() == rule.kept["v"]["W1"].tolist() == [1, 1, 1]
+
+
 def test_base_class_has_no_rule() -> None:
     with pytest.raises(TypeError, match="abstract"):
         Optimizer(0.1)  # type: ignore[abstract]
 
 
 # --- Rules of users -------------------------------------------------------------------------
-
-
-class NumpyMomentum(Optimizer):
-    """Momentum as a formula of NumPy, which the base class calls piece by piece."""
-
-    variables = ("v",)
-
-    def _update(self, param: Array, grad: Array, *kept: Array) -> None:
-        assert param.shape == grad.shape == kept[0].shape
-        kept[0][...] = 0.9 * kept[0] - self.lr * grad
-        param += kept[0]
 
 
 class Inherited(Momentum):

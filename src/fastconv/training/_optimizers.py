@@ -203,6 +203,9 @@ class Optimizer(ABC):
                 raise argument_error(
                     ValueError, f"{what} {name} must have shape {param.shape}, got {array.shape}"
                 )
+        for what, array in kept:
+            if not array.flags.writeable:
+                raise argument_error(ValueError, f"{what} {name} must be writable, it is read-only")
 
     def _scale(self, params: list[Array], grads: list[Any], taken: bool) -> float:
         """Return what gradients are multiplied by, so that their norm is at most `clip_norm`."""

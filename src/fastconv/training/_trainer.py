@@ -328,7 +328,7 @@ class Trainer:
         Parameters
         ----------
         path : path-like
-            What it wrote, for a trainer with the same network, images and optimiser.
+            What it wrote, for a trainer with the same network, images, optimiser and schedule.
 
         Raises
         ------
