@@ -73,9 +73,20 @@ class NetworkTask:
         return f"{self.network} {self.dtype} batch {self.batch}"
 
 
+@dataclass(frozen=True)
+class UpdateTask:
+    """All parameters of a network of `fastconv.models`, in float32, and their gradients."""
+
+    network: str
+
+    @property
+    def name(self) -> str:
+        return f"parameters of {self.network}"
+
+
 class Measurement(NamedTuple):
     operation: str
-    workload: Workload | NetworkTask
+    workload: Workload | NetworkTask | UpdateTask
 
 
 class Section(NamedTuple):
@@ -234,10 +245,11 @@ LARGE_TASKS = (
     NetworkTask("alexnet", "float32", 8),
     NetworkTask("vgg16", "float32", 2),
 )
+UPDATES = (UpdateTask("vgg16"), UpdateTask("deep"))
 
 
 def _each(
-    operations: Iterable[str], workloads: Iterable[Workload | NetworkTask]
+    operations: Iterable[str], workloads: Iterable[Workload | NetworkTask | UpdateTask]
 ) -> tuple[Measurement, ...]:
     return tuple(map(Measurement._make, product(operations, workloads)))
 
@@ -276,6 +288,9 @@ def _sections() -> Iterator[Section]:
     step, inference = (replace(task, batch=10) for task in TASKS[:2])
     quick = Measurement("network_step", step), Measurement("network_inference", inference)
     yield Section("networks", tasks, quick)
+    few_parameters = UpdateTask("lenet")
+    updates = _each(["adam_update"], UPDATES), _each(["adam_update"], [few_parameters])
+    yield Section("updates of parameters", *updates)
 
 
 SECTIONS = tuple(_sections())

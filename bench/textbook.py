@@ -243,6 +243,14 @@ def softmax_with_loss(x: Array, t: Array) -> tuple[Any, Array]:
     return loss, y / len(t)
 
 
+def adam(param: Array, grad: Array, m: Array, v: Array, step: int) -> None:
+    """Change a parameter and the means of its gradient and of its square, in place."""
+    lr = 0.001 * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+    m += (1 - 0.9) * (grad - m)
+    v += (1 - 0.999) * (grad**2 - v)
+    param -= (lr * m / (np.sqrt(v) + 1e-7)).astype(param.dtype)
+
+
 TRAINING: dict[type, Callable[..., Applied]] = {
     layers.Convolution: _convolution,
     layers.Affine: _affine,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import fastconv
-from bench import networks, peers, textbook
+from bench import networks, peers, textbook, updates
 from bench.cases import Call, Calls, Case, Contender
 from bench.peers import HIGH, OURS
 from fastconv.layers import BatchNormalization
@@ -65,6 +65,7 @@ WITH_PRECISION = ("conv2d", "conv2d_backward")
 
 class Peer(peers.Peer):
     name, version, calls, network = OURS, fastconv.__version__, CALLS, networks.Ours
+    update = updates.Ours
 
     def __init__(self, threads: int) -> None:
         fastconv.set_num_threads(threads)

@@ -11,6 +11,7 @@ from bench import peers, textbook
 from bench.cases import Array, Call, Case, Contender, as_tuple, unfolded_to_rows
 from bench.networks import NetworkCase, through, window_of
 from bench.peers import TORCH_LAYOUTS
+from bench.updates import UpdateCase
 from fastconv import layers
 
 aten = torch.ops.aten
@@ -83,7 +84,7 @@ class Peer(peers.Peer):
     def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
         torch.set_grad_enabled(False)
-        self.network = Network
+        self.network, self.update = Network, Update
 
     def contenders(self, case: Any) -> Iterator[Contender]:
         yield from super().contenders(case)
@@ -139,6 +140,20 @@ class Network:
     def scores(self, x: Any) -> Any:
         with torch.no_grad():
             return through(INFERENCE, self.net, self.params, x)
+
+
+class Update:
+    """Adam in one pass over memory."""
+
+    def __init__(self, case: UpdateCase) -> None:
+        self.params = [torch.from_numpy(param.copy()).requires_grad_() for param in case.params]
+        for param, grad in zip(self.params, case.grads, strict=True):
+            param.grad = torch.from_numpy(grad)
+        self.rule = torch.optim.Adam(self.params, eps=1e-7, fused=True)
+
+    def step(self) -> list[Any]:
+        self.rule.step()
+        return [param.detach() for param in self.params]
 
 
 def _parameter(array: Array) -> Any:

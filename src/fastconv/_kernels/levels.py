@@ -17,6 +17,7 @@ KERNELS = (
     "local_response",
     "loss",
     "normalization",
+    "optimizers",
     "pooling",
     "product",
     "roofline",

@@ -8,13 +8,13 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._arguments import generator, one_of, positive
+from fastconv._arguments import generator, positive
 from fastconv._arrays import Array, array_of
 from fastconv._errors import argument_error, named, reason, shown
 from fastconv._files import check_writable, path_of
@@ -23,18 +23,12 @@ from fastconv.layers._loss import class_indices
 from fastconv.training._checkpoint import load_checkpoint, save_checkpoint
 from fastconv.training._history import Epoch, write_history
 from fastconv.training._network import Network, state_of
-from fastconv.training._optimizers import OPTIMIZERS, Optimizer
+from fastconv.training._optimizers import OPTIMIZERS, Optimizer, Options
 from fastconv.training._progress import Progress
+from fastconv.training._schedules import Schedule, schedule_of
 
 # Epoch is defined elsewhere, but pickles of earlier versions look for it here.
-__all__ = ["SCHEDULES", "Epoch", "Trainer"]
-
-
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda progress: 1.0,
-    "cosine": lambda progress: (1 + math.cos(math.pi * min(progress, 1.0))) / 2,
-}
-"""Functions that give the learning rate's factor, for the fraction of the training that is done."""
+__all__ = ["Epoch", "Trainer"]
 
 
 @named
@@ -59,14 +53,17 @@ class Trainer:
     mini_batch_size : int, default 100
         Number of images per step.
     optimizer : str or Optimizer, default "SGD"
-        An update rule, or its name: "SGD", "Momentum", "AdaGrad", "RMSprop" or "Adam".
+        An update rule, or its name: "SGD", "Momentum", "AdaGrad", "RMSprop", "Adam" or "AdamW".
     optimizer_param : mapping, optional
-        Arguments of the rule, for instance ``{"lr": 0.01}``.
+        Arguments of the rule, for instance ``{"lr": 0.01, "weight_decay": 1e-4}``.
     evaluate_sample_num_per_epoch : int, optional
         Number of training images, and of test images, that accuracies are measured on; by default
         all.
-    schedule : {"constant", "cosine"}, default "constant"
-        Whether the learning rate stays, or falls to 0 as half a cosine [1]_ until the last epoch.
+    schedule : {"constant", "cosine", "step"} or function, default "constant"
+        How the learning rate changes: `Constant`, `Cosine`, `Step`, one of these names, or another
+        function from the fraction of the training that is done to the learning rate's factor.
+        Training that goes on from a checkpoint must have the same; functions are told by their
+        names.
     verbose : bool, default True
         Show progress on standard error: a bar if it is a terminal and `tqdm` is installed, or a
         line for every epoch.
@@ -97,11 +94,6 @@ class Trainer:
     TypeError, ValueError
         If images and labels do not fit each other or the network, or images hold NaN or infinity.
 
-    References
-    ----------
-    .. [1] I. Loshchilov and F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts",
-       ICLR 2017, https://arxiv.org/abs/1608.03983
-
     Examples
     --------
     >>> from fastconv.datasets import load_digits
@@ -128,11 +120,11 @@ class Trainer:
         epochs: int = 20,
         mini_batch_size: int = 100,
         optimizer: str | Optimizer = "SGD",
-        optimizer_param: Mapping[str, float] | None = None,
+        optimizer_param: Mapping[str, Any] | None = None,
         evaluate_sample_num_per_epoch: int | None = None,
         verbose: bool = True,
         *,
-        schedule: str = "constant",
+        schedule: str | Schedule = "constant",
         seed: int = 0,
         checkpoint: str | os.PathLike[str] | None = None,
         augment: Transform | None = None,
@@ -161,7 +153,8 @@ class Trainer:
             self.evaluated = positive(
                 evaluate_sample_num_per_epoch, "evaluate_sample_num_per_epoch"
             )
-        self.schedule = one_of(schedule, "schedule", tuple(SCHEDULES))
+        schedule_of(schedule)  # It raises an error if this is none.
+        self.schedule = schedule
         self.verbose = verbose
         if checkpoint is not None:
             path_of(checkpoint, "checkpoint")
@@ -229,7 +222,8 @@ class Trainer:
             loss = float(self.network.last_layer.loss)
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is {loss}")
-            rule.lr = lr * SCHEDULES[self.schedule](done / (self.epochs * self.steps_per_epoch))
+            progress = done / (self.epochs * self.steps_per_epoch)
+            rule.lr = lr * schedule_of(self.schedule)(progress)
             try:
                 rule.update(self.network.params, grads)
             finally:
@@ -364,7 +358,7 @@ class Trainer:
         Parameters
         ----------
         path : path-like
-            What it wrote, for a trainer with the same network, images and optimiser.
+            What it wrote, for a trainer with the same network, images, optimiser and schedule.
 
         Raises
         ------
@@ -431,7 +425,7 @@ class Trainer:
         write_history(self.history, path_of(path, "path"))
 
 
-def _optimizer(optimizer: str | Optimizer, param: Mapping[str, float] | None) -> Optimizer:
+def _optimizer(optimizer: str | Optimizer, param: Mapping[str, Any] | None) -> Optimizer:
     if isinstance(optimizer, Optimizer):
         if param:
             raise argument_error(
@@ -446,7 +440,8 @@ def _optimizer(optimizer: str | Optimizer, param: Mapping[str, float] | None) ->
         )
     if not isinstance(param, (Mapping, type(None))):
         raise argument_error(TypeError, f"optimizer_param must be a mapping, got {shown(param)}")
-    accepted = inspect.signature(rule).parameters
+    accepted = dict.fromkeys(inspect.signature(rule).parameters) | Options.__annotations__
+    accepted.pop("options", None)
     if unknown := set(param or ()) - set(accepted):
         raise argument_error(
             TypeError,
