@@ -146,7 +146,7 @@ def max_pool2d(
     images, maxima, places = array, out, indices
     if array.ndim == 3:
         images, maxima, places = array[None], out[None], None if indices is None else indices[None]
-    _kernels.pooling.max_pool(images, maxima, places, win.packed, _threads.count())
+    _kernels.max_pooling.max_pool(images, maxima, places, win.packed, _threads.count())
     return out if indices is None else (out, indices)
 
 
@@ -205,7 +205,7 @@ def max_pool2d_backward(
             ValueError,
             f"input_shape must begin with {array.shape[:-2]} as grad_output does, got {shape}",
         )
-    return _place(_kernels.pooling.max_pool_backward, array, where, shape, out)
+    return _place(_kernels.unpooling.max_pool_backward, array, where, shape, out)
 
 
 @named
@@ -267,7 +267,7 @@ def max_unpool2d(
     batch_shape(array.shape, "input", 4)
     where = _indices(indices, array, "input")
     size = unpooled_size(array.shape, kernel_size, stride, padding, output_size)
-    return _place(_kernels.pooling.max_unpool, array, where, (*array.shape[:-2], *size), None)
+    return _place(_kernels.unpooling.max_unpool, array, where, (*array.shape[:-2], *size), None)
 
 
 @named
@@ -329,7 +329,7 @@ def avg_pool2d(
     win, shape = _geometry(array.shape, kernel_size, stride, padding, 1, ceil_mode)
     out = result(out, shape, computed_dtype(array.dtype), (array,))
     images, means = (array, out) if array.ndim == 4 else (array[None], out[None])
-    _kernels.pooling.avg_pool(images, means, win.packed, count_include_pad, _threads.count())
+    _kernels.average_pooling.avg_pool(images, means, win.packed, count_include_pad, _threads.count())
     return out
 
 
@@ -392,7 +392,7 @@ def avg_pool2d_backward(
         )
     out = result(out, shape, computed_dtype(array.dtype), (array,))
     grads, images = (array, out) if array.ndim == 4 else (array[None], out[None])
-    _kernels.pooling.avg_pool_backward(
+    _kernels.average_pooling.avg_pool_backward(
         grads, images, win.packed, count_include_pad, _threads.count()
     )
     return out

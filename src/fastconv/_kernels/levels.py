@@ -11,12 +11,14 @@ from typing import NamedTuple
 KERNELS = (
     "microkernels",  # The largest is the first, so that no processor compiles it alone at the end.
     "activation",
+    "average_pooling",
     "columns",
     "convolution",
     "gradients",
-    "pooling",
+    "max_pooling",
     "product",
     "roofline",
+    "unpooling",
     "winograd",
     "winograd_gradient",
 )

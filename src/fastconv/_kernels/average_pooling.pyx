@@ -1,0 +1,236 @@
+"""Average pooling and its gradient.
+
+    out[oh, ow] = sum over (kh, kw) of image[oh*SH + kh - top, ow*SW + kw - left],
+                  divided by the number of positions
+
+pooling.pxd explains how taps are read. The rows of a window are added up apart, because sums of
+short sums lose fewer digits. The gradient is made row by row, as `scatter_rows` in columns.pyx.
+"""
+
+from libc.string cimport memset
+
+cimport numpy as cnp
+
+from fastconv._kernels.level cimport LEVEL
+from fastconv._kernels.microkernels cimport import_microkernels, sums_of
+from fastconv._kernels.parallel cimport for_each, rows_per_item, useful_threads
+from fastconv._kernels.planes cimport Planes, averaged_format, plane_at, plane_count, planes_of
+from fastconv._kernels.pooling cimport (
+    SCRATCH_BYTES, Outputs, PoolPlan, Pooling, describe_pooling, find_outputs, run_pool, store_best,
+    take_all_taps,
+)
+from fastconv._kernels.rows cimport load_row
+from fastconv._kernels.scratch cimport Layout, take
+from fastconv._kernels.stream cimport stream_fence
+from fastconv._kernels.sums cimport Sums
+from fastconv._kernels.target cimport Target, store_run, target_of
+from fastconv._kernels.window cimport (
+    Axis, Window, ceil_div, larger, padded_size, reach, smaller, window_of,
+)
+
+cnp.import_array()
+import_microkernels()
+
+level = LEVEL.decode()
+
+
+cdef inline Py_ssize_t positions(
+    const Axis *axis, Py_ssize_t out, bint with_padding
+) noexcept nogil:
+    """The number of positions that an average is taken over: not those beyond the padding."""
+    cdef Py_ssize_t first = out * axis.stride
+    if with_padding:
+        return smaller(axis.kernel, padded_size(axis) - first)
+    return smaller(first + axis.kernel, axis.before + axis.size) - larger(first, axis.before)
+
+
+# ---- means -------------------------------------------------------------------------------------
+
+cdef struct Means:
+    const Sums *sums
+    bint count_include_pad
+
+
+cdef inline const Means *means_of(const PoolPlan *plan) noexcept nogil:
+    return <const Means *>plan.pooling.job
+
+
+cdef inline void start_averages(const PoolPlan *plan, Outputs *outputs) noexcept nogil:
+    """Clear the sums, and count the positions of each column of outputs."""
+    cdef const Axis *w = &plan.pooling.window.w
+    cdef Py_ssize_t i
+    memset(outputs.best, 0, outputs.slots * plan.pooling.image.format.scratch_bytes)
+    for i in range(outputs.columns):
+        outputs.per_column[i] = positions(w, outputs.left + i, means_of(plan).count_include_pad)
+
+
+cdef void update_sums(const PoolPlan *plan, Outputs *outputs) noexcept nogil:
+    means_of(plan).sums.add_sums(outputs.best, outputs.taps, outputs.n_taps, outputs.slots)
+
+
+cdef inline void divide_sums(const PoolPlan *plan, const Outputs *outputs) noexcept nogil:
+    cdef Py_ssize_t row_bytes = plan.pitch * plan.pooling.image.format.scratch_bytes, r
+    for r in range(outputs.rows):
+        means_of(plan).sums.divide(
+            outputs.best + r * row_bytes,
+            positions(&plan.pooling.window.h, outputs.top + r, means_of(plan).count_include_pad),
+            outputs.per_column, outputs.columns,
+        )
+
+
+cdef void average(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    """Compute the means of a band of outputs of one plane."""
+    cdef const PoolPlan *plan = <const PoolPlan *>data
+    cdef Outputs outputs
+    find_outputs(plan, item, scratch, &outputs)
+    start_averages(plan, &outputs)
+    take_all_taps(plan, &outputs)
+    divide_sums(plan, &outputs)
+    store_best(plan, &outputs)
+    if plan.pooling.target.past_caches:
+        stream_fence()
+
+
+def avg_pool(
+    cnp.ndarray image, cnp.ndarray out, cnp.ndarray window, bint count_include_pad, int threads
+):
+    """Write the averages of images (n, c, h, w) to `out` (C-contiguous)."""
+    cdef Pooling pooling
+    cdef Means means
+    if plane_count(image) == 0:
+        return
+    memset(&pooling, 0, sizeof(pooling))
+    describe_pooling(&pooling, image, averaged_format(image), out, window)
+    means.sums, means.count_include_pad = sums_of(pooling.image.format.number), count_include_pad
+    pooling.job, pooling.update, pooling.by_rows = &means, update_sums, True
+    run_pool(average, &pooling, threads)
+
+
+# ---- the gradient ------------------------------------------------------------------------------
+
+cdef struct AverageGradientScratch:
+    # Offsets in an item's scratch.
+    size_t columns  # The number of positions of each column of outputs.
+    size_t share  # What each output of a row gives to each of its pixels.
+    size_t row  # A row of the result.
+    size_t sums  # The sums of a padded row, in phases; or `row` itself.
+
+
+cdef struct AverageGradientPlan:
+    Window window
+    Planes grad  # The gradient of the output.
+    Target target
+    Py_ssize_t planes
+    Py_ssize_t band_h, bands_h  # Rows of an item; items of a plane.
+    Py_ssize_t phase_length  # 0 if a padded row in phases would be too long.
+    Py_ssize_t sums_bytes
+    bint count_include_pad
+    const Sums *sums
+    Layout scratch
+    AverageGradientScratch at
+    double moved
+    int threads
+
+
+cdef inline void add_shares(
+    const AverageGradientPlan *plan, const char *grads, Py_ssize_t oh, char *scratch
+) noexcept nogil:
+    """Add the shares of a row of outputs to the sums of a row of pixels in their windows."""
+    cdef const Axis *w = &plan.window.w
+    cdef Py_ssize_t bytes = plan.grad.format.scratch_bytes, kw, ow, iw, x
+    cdef char *share = scratch + plan.at.share
+    cdef char *sums = scratch + plan.at.sums
+    load_row(
+        share, grads + oh * plan.grad.stride_h, w.out, plan.grad.stride_w, plan.grad.format
+    )
+    plan.sums.divide(
+        share, positions(&plan.window.h, oh, plan.count_include_pad),
+        <Py_ssize_t *>(scratch + plan.at.columns), w.out,
+    )
+    if plan.phase_length:
+        for kw in range(w.kernel):
+            plan.sums.add_row(
+                sums + (kw % w.stride * plan.phase_length + kw // w.stride) * bytes, share, w.out
+            )
+        return
+    for ow in range(w.out):
+        x = ow * w.stride - w.before
+        for iw in range(larger(x, 0), smaller(x + w.kernel, w.size)):
+            plan.sums.add_element(sums, iw, share, ow)
+
+
+cdef void average_gradient(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    """Compute rows of one plane: each output's share is added to each pixel of its window."""
+    cdef const AverageGradientPlan *plan = <const AverageGradientPlan *>data
+    cdef const Axis *h = &plan.window.h
+    cdef const Axis *w = &plan.window.w
+    cdef Py_ssize_t plane = item // plan.bands_h, top = item % plan.bands_h * plan.band_h
+    cdef Py_ssize_t row_bytes = w.size * plan.target.format.bytes
+    cdef const char *grads = plane_at(&plan.grad, plane)
+    cdef Py_ssize_t *columns = <Py_ssize_t *>(scratch + plan.at.columns)
+    cdef char *row = scratch + plan.at.row
+    cdef char *sums = scratch + plan.at.sums
+    cdef Py_ssize_t ih, oh, ow, y, first, last, first_before = 0, last_before = -2
+    for ow in range(w.out):
+        columns[ow] = positions(w, ow, plan.count_include_pad)
+    for ih in range(top, smaller(top + plan.band_h, h.size)):
+        y = h.before + ih
+        first, last = ceil_div(y - h.kernel + 1, h.stride), smaller(h.out - 1, y // h.stride)
+        # A row of pixels in the same windows as the row before has the same gradient.
+        if first != first_before or last != last_before:
+            memset(sums, 0, plan.sums_bytes)
+            for oh in range(last, first - 1, -1):
+                add_shares(plan, grads, oh, scratch)
+            if plan.phase_length:
+                plan.sums.interleave_phases(
+                    row, sums, w.size, w.before, w.stride, plan.phase_length
+                )
+            first_before, last_before = first, last
+        store_run(
+            &plan.target, (plane * h.size + ih) * row_bytes, plan.target.format.bytes, row, w.size
+        )
+
+
+cdef void plan_average_gradient(AverageGradientPlan *plan, int threads) noexcept:
+    """Cut planes into items, and lay out the scratch."""
+    cdef const Axis *h = &plan.window.h
+    cdef const Axis *w = &plan.window.w
+    cdef double bytes = plan.grad.format.scratch_bytes
+    plan.threads = useful_threads(plan.moved, threads)
+    plan.band_h = rows_per_item(h.size, plan.planes, plan.threads)
+    plan.bands_h = ceil_div(h.size, plan.band_h)
+    plan.phase_length = ceil_div(larger(reach(w, w.out), padded_size(w)), w.stride)
+    if bytes * plan.phase_length * w.stride > SCRATCH_BYTES // 2:
+        plan.phase_length = 0
+    plan.at.columns = take(&plan.scratch, <double>w.out * sizeof(Py_ssize_t))
+    plan.at.share = take(&plan.scratch, bytes * w.out)
+    plan.at.row = plan.at.sums = take(&plan.scratch, bytes * w.size)
+    plan.sums_bytes = <Py_ssize_t>(bytes * w.size)
+    if plan.phase_length:
+        plan.sums_bytes = <Py_ssize_t>(bytes * w.stride * plan.phase_length)
+        plan.at.sums = take(&plan.scratch, plan.sums_bytes)
+
+
+def avg_pool_backward(
+    cnp.ndarray grad_output, cnp.ndarray grad_input, cnp.ndarray window, bint count_include_pad,
+    int threads,
+):
+    """Write avg_pool's adjoint of the gradients (n, c, oh, ow) to `grad_input` (C-contiguous)."""
+    cdef AverageGradientPlan plan
+    if plane_count(grad_input) == 0:
+        return
+    memset(&plan, 0, sizeof(plan))
+    plan.window = window_of(window)[0]
+    plan.grad = planes_of(grad_output, averaged_format(grad_output))
+    plan.target = target_of(grad_input)
+    plan.planes = plane_count(grad_input)
+    plan.sums = sums_of(plan.grad.format.number)
+    plan.count_include_pad = count_include_pad
+    plan.moved = (
+        <double>cnp.PyArray_NBYTES(grad_input) + <double>cnp.PyArray_NBYTES(grad_output)
+    )
+    plan_average_gradient(&plan, threads)
+    for_each(
+        average_gradient, &plan, plan.planes * plan.bands_h, <size_t>plan.scratch.bytes,
+        plan.moved, plan.threads,
+    )
