@@ -11,6 +11,7 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 
+from fastconv._kernels.average cimport Averages, averages_of
 from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.microkernels cimport import_microkernels, sums_of
 from fastconv._kernels.parallel cimport for_each, rows_per_item, useful_threads
@@ -44,11 +45,26 @@ cdef inline Py_ssize_t positions(
     return smaller(first + axis.kernel, axis.before + axis.size) - larger(first, axis.before)
 
 
+cdef inline bint all_alike(const Axis *axis, bint with_padding) noexcept nogil:
+    """Return whether all outputs have `kernel` positions."""
+    return reach(axis, axis.out) <= padded_size(axis) and (
+        with_padding or not axis.before + axis.after
+    )
+
+
+cdef inline Py_ssize_t positions_of_all(const Window *window, bint with_padding) noexcept nogil:
+    """Return the number of positions of each window, or 0 if windows differ."""
+    if all_alike(&window.h, with_padding) and all_alike(&window.w, with_padding):
+        return window.h.kernel * window.w.kernel
+    return 0
+
+
 # ---- means -------------------------------------------------------------------------------------
 
 cdef struct Means:
-    const Sums *sums
+    const Averages *averages
     bint count_include_pad
+    Py_ssize_t all_positions  # What all sums are divided by; 0 if windows differ.
 
 
 cdef inline const Means *means_of(const PoolPlan *plan) noexcept nogil:
@@ -56,22 +72,30 @@ cdef inline const Means *means_of(const PoolPlan *plan) noexcept nogil:
 
 
 cdef inline void start_averages(const PoolPlan *plan, Outputs *outputs) noexcept nogil:
-    """Clear the sums, and count the positions of each column of outputs."""
+    """Count the positions of each column of outputs."""
     cdef const Axis *w = &plan.pooling.window.w
     cdef Py_ssize_t i
-    memset(outputs.best, 0, outputs.slots * plan.pooling.image.format.scratch_bytes)
-    for i in range(outputs.columns):
-        outputs.per_column[i] = positions(w, outputs.left + i, means_of(plan).count_include_pad)
+    if not means_of(plan).all_positions:
+        for i in range(outputs.columns):
+            outputs.per_column[i] = positions(w, outputs.left + i, means_of(plan).count_include_pad)
 
 
 cdef void update_sums(const PoolPlan *plan, Outputs *outputs) noexcept nogil:
-    means_of(plan).sums.add_sums(outputs.best, outputs.taps, outputs.n_taps, outputs.slots)
+    means_of(plan).averages.add_taps(
+        outputs.best, outputs.taps, outputs.n_taps, smaller(outputs.row_taps, outputs.n_taps),
+        outputs.slots, outputs.begun,
+    )
 
 
 cdef inline void divide_sums(const PoolPlan *plan, const Outputs *outputs) noexcept nogil:
     cdef Py_ssize_t row_bytes = plan.pitch * plan.pooling.image.format.scratch_bytes, r
+    if means_of(plan).all_positions:
+        means_of(plan).averages.divide_all(
+            outputs.best, means_of(plan).all_positions, outputs.slots
+        )
+        return
     for r in range(outputs.rows):
-        means_of(plan).sums.divide(
+        means_of(plan).averages.divide(
             outputs.best + r * row_bytes,
             positions(&plan.pooling.window.h, outputs.top + r, means_of(plan).count_include_pad),
             outputs.per_column, outputs.columns,
@@ -101,7 +125,9 @@ def avg_pool(
         return
     memset(&pooling, 0, sizeof(pooling))
     describe_pooling(&pooling, image, averaged_format(image), out, window)
-    means.sums, means.count_include_pad = sums_of(pooling.image.format.number), count_include_pad
+    means.averages = averages_of(pooling.image.format.number)
+    means.count_include_pad = count_include_pad
+    means.all_positions = positions_of_all(&pooling.window, count_include_pad)
     pooling.job, pooling.update, pooling.by_rows = &means, update_sums, True
     run_pool(average, &pooling, threads)
 

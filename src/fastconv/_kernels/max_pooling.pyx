@@ -4,9 +4,8 @@
 
 pooling.pxd explains how taps are read.
 
-a. The best value and the offset of its tap from the window's first one lie in two rows in L1;
-   each tap updates them in one vectorised pass (maximum.h). The offset fits 32 bits, which cost
-   half as much as 64, unless the window spans 2^31 pixels.
+a. A maximum comes with the offset of its tap from the window's first one (maximum.h). The offset
+   fits 32 bits, which cost half as much as 64, unless the window spans 2^31 pixels.
 b. Padding is the dtype's lowest value and never beats the first real pixel, which the index starts
    from; that also serves windows of nothing but the lowest value.
 """
@@ -17,14 +16,15 @@ from libc.string cimport memset
 cimport numpy as cnp
 
 from fastconv._kernels.level cimport LEVEL
-from fastconv._kernels.maximum cimport MaxTaps, Maximum, maximum_of
+from fastconv._kernels.maximum cimport (
+    FROM_BEST, FROM_FIRST_TAP, FROM_LOWEST, MaxStart, MaxTaps, Maximum, maximum_of,
+)
 from fastconv._kernels.planes cimport computed_format, plane_count
 from fastconv._kernels.pooling cimport (
     Outputs, PoolPlan, Pooling, describe_pooling, find_outputs, run_pool, store_best, take_all_taps,
 )
-from fastconv._kernels.rows cimport fill_row
 from fastconv._kernels.stream cimport stream_copy, stream_fence
-from fastconv._kernels.window cimport Axis, ceil_div, window_span
+from fastconv._kernels.window cimport Axis, ceil_div, smaller, window_span
 
 cnp.import_array()
 
@@ -52,41 +52,42 @@ cdef inline const Maxima *maxima_of(const PoolPlan *plan) noexcept nogil:
     return <const Maxima *>plan.pooling.job
 
 
-cdef inline void start_maxima(const PoolPlan *plan, Outputs *outputs) noexcept nogil:
+cdef inline void start_offsets(const PoolPlan *plan, Outputs *outputs) noexcept nogil:
     """Let each maximum start from the first tap of its window that is no padding."""
     cdef const Maxima *maxima = maxima_of(plan)
     cdef const Axis *h = &plan.pooling.window.h
     cdef const Axis *w = &plan.pooling.window.w
-    cdef Py_ssize_t i, r, y
-    if maxima.indices != NULL:
-        memset(outputs.offsets, 0, outputs.slots * maxima.offset_bytes)
-    outputs.starts_with_tap = outputs.y >= h.before and outputs.x >= w.before
-    if outputs.starts_with_tap:
-        return
-    fill_row(
-        outputs.best, plan.pooling.outside, outputs.slots, plan.pooling.image.format.scratch_bytes
-    )
-    if maxima.indices == NULL:
-        return
-    for i in range(outputs.columns):
+    cdef Py_ssize_t i, r, y, columns = outputs.columns, padded_columns
+    memset(outputs.offsets, 0, outputs.slots * maxima.offset_bytes)
+    for i in range(columns):
         outputs.per_column[i] = (
             ceil_div(w.before - outputs.x - i * w.stride, w.dilation) * w.dilation
         )
+    padded_columns = smaller(columns, ceil_div(w.before - outputs.x, w.stride))
     for r in range(outputs.rows):
         y = outputs.y + r * h.stride
-        if y >= h.before and outputs.x >= w.before:
-            return  # The first taps of all rows below are no padding, either.
+        if y >= h.before:
+            columns = padded_columns  # The first taps of the others are no padding.
         start_indices(
             outputs.offsets + r * plan.pitch * maxima.offset_bytes, maxima.wide,
-            ceil_div(h.before - y, h.dilation) * h.dilation * w.size, outputs.per_column,
-            outputs.columns,
+            ceil_div(h.before - y, h.dilation) * h.dilation * w.size, outputs.per_column, columns,
         )
 
 
+cdef inline bint starts_with_tap(const PoolPlan *plan, const Outputs *outputs) noexcept nogil:
+    """Return whether the first tap of all windows is no padding."""
+    return (
+        outputs.y >= plan.pooling.window.h.before and outputs.x >= plan.pooling.window.w.before
+    )
+
+
 cdef void update_maxima(const PoolPlan *plan, Outputs *outputs) noexcept nogil:
+    cdef MaxStart start = FROM_BEST
+    if not outputs.begun:
+        start = FROM_FIRST_TAP if starts_with_tap(plan, outputs) else FROM_LOWEST
     maxima_of(plan).update(
         outputs.best, outputs.offsets, outputs.taps, outputs.tap_offsets, outputs.n_taps,
-        outputs.slots,
+        outputs.slots, start,
     )
 
 
@@ -116,7 +117,8 @@ cdef void pool(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     cdef const PoolPlan *plan = <const PoolPlan *>data
     cdef Outputs outputs
     find_outputs(plan, item, scratch, &outputs)
-    start_maxima(plan, &outputs)
+    if maxima_of(plan).indices != NULL and not starts_with_tap(plan, &outputs):
+        start_offsets(plan, &outputs)
     take_all_taps(plan, &outputs)
     store_best(plan, &outputs)
     if maxima_of(plan).indices != NULL:

@@ -5,7 +5,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "rows.h"
+#include "vectors.h"
 #include "window.h"
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 /* Copy rows that lie `pitch` bytes apart to contiguous memory. Copies have a constant size; the
  * next copy overwrites the surplus of one, and there is no surplus at the end. */
@@ -34,14 +40,112 @@ typedef struct {
         for (Index i = 0; i < at.columns; i++, position += at.stride)                   \
             to[i] = position + ((const OFFSET *)offsets)[r * at.pitch + i];             \
     }
+#if defined(__AVX512F__)
+/* Masks of 8 lanes, because the rows of most planes are short. */
+static void store_narrow_indices(int64_t *to, const int32_t *offsets, Positions at) {
+    const __m512i ramp = _mm512_mullo_epi64(_mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0),
+                                            _mm512_set1_epi64(at.stride));
+    const __m512i step = _mm512_set1_epi64(8 * at.stride);
+    for (Index r = 0; r < at.rows; r++, to += at.to_pitch, offsets += at.pitch) {
+        __m512i position = _mm512_add_epi64(_mm512_set1_epi64(at.first + r * at.row_stride), ramp);
+        for (Index i = 0; i < at.columns; i += 8, position = _mm512_add_epi64(position, step)) {
+            const Index n = at.columns - i;
+            const __mmask8 lanes = n >= 8 ? 0xff : (__mmask8)((1u << n) - 1);
+            const __m256i some = _mm256_maskz_loadu_epi32(lanes, offsets + i);
+            _mm512_mask_storeu_epi64(to + i, lanes,
+                                     _mm512_add_epi64(position, _mm512_cvtepi32_epi64(some)));
+        }
+    }
+}
+#else
+static void store_narrow_indices(int64_t *restrict to, const int32_t *restrict offsets,
+                                 Positions at) {
+    STORE_INDICES(int32_t)
+}
+#endif
 static void store_indices(int64_t *restrict to, const void *restrict offsets, int wide,
                           Positions at) {
     if (wide)
         STORE_INDICES(int64_t)
     else
-        STORE_INDICES(int32_t)
+        store_narrow_indices(to, (const int32_t *)offsets, at);
 }
 #undef STORE_INDICES
+
+/* Rows of a padded band in scratch that are made of rows of pixels which can be read in place. */
+typedef struct {
+    const char *pixels; /* The pixel of row 0 that is the first one in the band. */
+    Index row_stride;   /* The number of bytes from one row of pixels to the next. */
+    Index size;         /* The number of rows of pixels. */
+    Index first, step;  /* Row r of the band is row first + r*step; the others are padding. */
+    Index rows;
+    Index lead, inner, count; /* A row: `lead` elements of padding, `inner` pixels, and padding. */
+    Index pitch;              /* The number of elements from one row of the band to the next. */
+    Index phases;             /* 2 if even and odd positions are apart, and otherwise 1. */
+    Index phase_length;       /* The number of elements from even positions to odd ones. */
+} BandRows;
+
+ALWAYS_INLINE void fill_few(char *to, const char *element, Index count, Index bytes) {
+    for (Index i = 0; i < count; i++) memcpy(to + i * bytes, element, (size_t)bytes);
+}
+
+ALWAYS_INLINE void copy_pixels(char *to, const char *from, Index bytes) {
+#if defined(__AVX512F__)
+    for (; bytes > 0; bytes -= 64, to += 64, from += 64) {
+        const __mmask64 some = bytes >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << bytes) - 1;
+        _mm512_mask_storeu_epi8(to, some, _mm512_maskz_loadu_epi8(some, from));
+    }
+#else
+    if (bytes % 4 == 0 && bytes)
+        copy_bytes(to, from, bytes);
+    else
+        memcpy(to, from, (size_t)bytes);
+#endif
+}
+
+/* Copy `count` positions of a row that are one phase of it, with the padding around them. */
+ALWAYS_INLINE void pad_phase(char *row, const char *outside, Index lead, Index inner, Index count,
+                             Index bytes) {
+    fill_few(row, outside, lead, bytes);
+    fill_few(row + (lead + inner) * bytes, outside, count - lead - inner, bytes);
+}
+
+ALWAYS_INLINE void load_rows_of(char *to, const BandRows *band, const char *outside,
+                                const Index bytes) {
+    const Index lead = band->lead, inner = band->inner, count = band->count;
+    for (Index r = 0; r < band->rows; r++, to += band->pitch * bytes) {
+        const Index y = band->first + r * band->step;
+        const char *from = band->pixels + y * band->row_stride;
+        char *odd = to + band->phase_length * bytes;
+        if (y < 0 || y >= band->size) {
+            fill_few(to, outside, count, bytes);
+            if (band->phases == 2) fill_few(odd, outside, count, bytes);
+        } else if (band->phases == 1) {
+            pad_phase(to, outside, lead, inner, count, bytes);
+            copy_pixels(to + lead * bytes, from, inner * bytes);
+        } else {
+            /* The phase of the first pixel has one pixel more than the other if there is an odd
+             * one. */
+            char *one = lead % 2 ? odd : to, *other = lead % 2 ? to : odd;
+            pad_phase(one, outside, lead / 2, (inner + 1) / 2, count, bytes);
+            pad_phase(other, outside, (lead + 1) / 2, inner / 2, count, bytes);
+            deinterleave_row(one + lead / 2 * bytes, other + (lead + 1) / 2 * bytes, from, inner,
+                             bytes);
+        }
+    }
+}
+
+/* Make rows of a band; `outside` is the element of padding, or NULL for zero. */
+static void load_band_rows(char *to, const BandRows *band, const void *outside, Index bytes) {
+    static const char zeros[8] = {0};
+    const char *element = outside ? (const char *)outside : zeros;
+    switch (bytes) {
+        case 1: load_rows_of(to, band, element, 1); break;
+        case 2: load_rows_of(to, band, element, 2); break;
+        case 4: load_rows_of(to, band, element, 4); break;
+        default: load_rows_of(to, band, element, 8);
+    }
+}
 
 /* Set offsets[i] = base + firsts[i]. */
 static inline void start_indices(void *offsets, int wide, Index base, const Index *firsts,

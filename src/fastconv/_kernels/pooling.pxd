@@ -16,8 +16,6 @@ b. Taps are collected and taken together by `Pooling.update`, which a kernel pro
 c. Each item owns the memory that it writes: no two threads meet.
 """
 
-from libc.string cimport memcpy
-
 cimport numpy as cnp
 
 from fastconv._kernels.parallel cimport Task, for_each, rows_per_item, useful_threads
@@ -33,6 +31,14 @@ from fastconv._kernels.window cimport (
 )
 
 cdef extern from "pooling.h":
+    ctypedef struct BandRows:
+        const char *pixels
+        Py_ssize_t row_stride, size, first, step, rows, lead, inner, count, pitch, phases
+        Py_ssize_t phase_length
+
+    void load_band_rows(
+        char *to, const BandRows *band, const void *outside, Py_ssize_t bytes
+    ) noexcept nogil
     void store_rows(
         char *to, const char *source, Py_ssize_t rows, Py_ssize_t bytes, Py_ssize_t pitch
     ) noexcept nogil
@@ -69,7 +75,7 @@ cdef struct Pooling:
     Py_ssize_t planes  # The number of planes of all images.
     Target target
     Update update
-    bint by_rows  # Taps of different rows of a window are not taken together.
+    bint by_rows  # A row of taps of the window is taken together if it has at most TAPS.
     const void *outside  # The value of padding: the lowest one, or NULL for zero.
     Py_ssize_t index_bytes  # Bytes that are written per output besides the output.
     const void *job
@@ -213,7 +219,8 @@ cdef struct Outputs:
     char *offsets
     Py_ssize_t *per_column
     char *band
-    bint starts_with_tap  # The first tap of all outputs is no padding: `best` becomes a copy of it.
+    bint begun  # Earlier taps are in `best` already.
+    Py_ssize_t row_taps  # The number of taps of a row of a window.
     Py_ssize_t n_taps
     const char *taps[TAPS]
     Py_ssize_t tap_offsets[TAPS]
@@ -244,14 +251,16 @@ cdef inline void find_outputs(
     outputs.offsets = scratch + plan.at.offsets
     outputs.per_column = <Py_ssize_t *>(scratch + plan.at.columns)
     outputs.band = scratch + plan.at.band
-    outputs.starts_with_tap = False
+    outputs.begun = False
     outputs.n_taps = 0
+    outputs.row_taps = outputs.last_kw - outputs.first_kw
 
 
 cdef inline void flush_taps(const PoolPlan *plan, Outputs *outputs) noexcept nogil:
     """Take the taps that have been collected."""
     if outputs.n_taps:
         plan.pooling.update(plan, outputs)
+        outputs.begun = True
         outputs.n_taps = 0
 
 
@@ -259,10 +268,6 @@ cdef inline void take_tap(
     const PoolPlan *plan, Outputs *outputs, const char *tap, Py_ssize_t offset
 ) noexcept nogil:
     """Collect a tap of all outputs."""
-    if outputs.starts_with_tap:
-        memcpy(outputs.best, tap, outputs.slots * plan.pooling.image.format.scratch_bytes)
-        outputs.starts_with_tap = False
-        return
     outputs.taps[outputs.n_taps] = tap
     outputs.tap_offsets[outputs.n_taps] = offset
     outputs.n_taps += 1
@@ -271,7 +276,8 @@ cdef inline void take_tap(
 
 
 cdef inline void end_row_of_taps(const PoolPlan *plan, Outputs *outputs) noexcept nogil:
-    if plan.pooling.by_rows:
+    """Keep all taps of the next row of the window together, if that is what the kernel needs."""
+    if plan.pooling.by_rows and outputs.n_taps + outputs.row_taps > TAPS:
         flush_taps(plan, outputs)
 
 
@@ -309,6 +315,31 @@ cdef inline const char *visible_row(
     return NULL
 
 
+cdef inline void load_plain_phases(const PoolPlan *plan, const Outputs *outputs) noexcept nogil:
+    """Do as `load_phases` for pixels that can be read in place, with strides of 1 or 2 along rows.
+
+    A call per row would take as long as copying a short row.
+    """
+    cdef const Axis *h = &plan.pooling.window.h
+    cdef const Axis *w = &plan.pooling.window.w
+    cdef Py_ssize_t bytes = plan.pooling.image.format.bytes
+    cdef Py_ssize_t skipped = larger(outputs.x - w.before, 0), phase_h
+    cdef BandRows band
+    band.pixels = outputs.pixels + skipped * bytes
+    band.row_stride, band.size = plan.pooling.image.stride_h, h.size
+    band.step, band.count, band.pitch = h.stride, plan.pitch, plan.pitch
+    band.phases, band.phase_length = plan.phases_w, plan.phase_length
+    band.lead = w.before + skipped - outputs.x
+    band.inner = smaller(w.size - skipped, plan.pitch * plan.phases_w - band.lead)
+    for phase_h in range(plan.phases_h):
+        band.first = outputs.y + phase_h - h.before
+        band.rows = outputs.rows + (window_span(h) - 1 - phase_h) // h.stride
+        load_band_rows(
+            outputs.band + phase_h * plan.phases_w * plan.phase_length * bytes, &band,
+            plan.pooling.outside, bytes,
+        )
+
+
 cdef inline void load_phases(const PoolPlan *plan, const Outputs *outputs) noexcept nogil:
     """Copy the band with its padding to scratch, each of its phases apart."""
     cdef const Axis *h = &plan.pooling.window.h
@@ -317,6 +348,14 @@ cdef inline void load_phases(const PoolPlan *plan, const Outputs *outputs) noexc
     cdef Py_ssize_t bytes = image.format.scratch_bytes, phase_h, phase_w, row
     cdef const char *source
     cdef char *to
+    if (
+        plan.phases_w == w.stride <= 2
+        and is_plain(image.format, image.stride_w, outputs.pixels)
+        and is_plain(image.format, image.stride_w, outputs.pixels + image.stride_h)
+        and w.before - outputs.x <= plan.pitch * plan.phases_w and outputs.x < w.before + w.size
+    ):
+        load_plain_phases(plan, outputs)
+        return
     for phase_h in range(plan.phases_h):
         for row in range(outputs.rows + (window_span(h) - 1 - phase_h) // h.stride):
             source = visible_row(plan, outputs, outputs.y + phase_h + row * h.stride)
