@@ -24,7 +24,7 @@ from fastconv._kernels.rows cimport (
     AS_IS, Format, deinterleave_row, is_plain, load_padded_phases, load_padded_row,
 )
 from fastconv._kernels.scratch cimport Layout, take
-from fastconv._kernels.stream cimport STREAM_FROM_BYTES
+from fastconv._kernels.stream cimport LINE_BYTES, STREAM_FROM_BYTES
 from fastconv._kernels.target cimport Target, place_of, store_run, target_of
 from fastconv._kernels.window cimport (
     Axis, Window, ceil_div, reach, smaller, larger, window_of, window_span,
@@ -96,6 +96,11 @@ cdef struct PoolPlan:
     Py_ssize_t band_w, bands_w  # The numbers of columns of an item, and of items along a row.
     Py_ssize_t pitch  # Slots from one row of outputs to the next.
     Py_ssize_t phases_h, phases_w, phase_length  # The numbers and the length of a band's phases.
+    # Where the taps (kh, kw) are, in bytes from the first pixel or from the band, and their offsets,
+    # if there are at most TAPS; otherwise they are computed one by one.
+    bint known_taps
+    Py_ssize_t tap_places[TAPS]
+    Py_ssize_t tap_offsets[TAPS]
     Layout scratch
     PoolScratch at
     double moved
@@ -115,13 +120,16 @@ cdef inline double band_bytes(const PoolPlan *plan) noexcept:
 
 
 cdef inline Py_ssize_t slots_bytes(const PoolPlan *plan) noexcept:
-    """Return the bytes of an item's best values, or of their offsets: 8 bytes suit every dtype."""
+    """Return the bytes of an item's best values, or of their offsets: 8 bytes suit every dtype.
+
+    Most have 4.
+    """
     return capped(<double>plan.band_h * larger(plan.pitch, plan.band_w)) * 8
 
 
 cdef inline double used_bytes(const PoolPlan *plan) noexcept:
     """Return the number of bytes that an item goes over again and again."""
-    return band_bytes(plan) + 2 * <double>slots_bytes(plan)
+    return band_bytes(plan) + <double>slots_bytes(plan)
 
 
 cdef inline bint reads_in_place(const Pooling *pooling) noexcept:
@@ -153,6 +161,7 @@ cdef inline void set_band(PoolPlan *plan, Py_ssize_t band_h, Py_ssize_t band_w) 
         plan.pitch = band_w + (window_span(w) - 1) // w.stride
         plan.phase_length = capped(
             <double>(band_h + (window_span(h) - 1) // h.stride) * plan.pitch
+            + LINE_BYTES // plan.pooling.image.format.scratch_bytes  # See load_band_rows.
         )
     else:
         plan.phases_h = plan.phases_w = 1
@@ -187,6 +196,45 @@ cdef inline void lay_out_pool(PoolPlan *plan) noexcept:
     plan.at.band = take(&plan.scratch, max(band_bytes(plan), <double>slots_bytes(plan)))
 
 
+cdef inline Py_ssize_t tap_place(
+    const PoolPlan *plan, Py_ssize_t kh, Py_ssize_t kw
+) noexcept nogil:
+    """Return how many bytes behind the first pixel, or the start of the band, a tap is."""
+    cdef const Axis *h = &plan.pooling.window.h
+    cdef const Axis *w = &plan.pooling.window.w
+    cdef Py_ssize_t y = kh * h.dilation, x = kw * w.dilation, place
+    if plan.reading == IN_PLACE:
+        place = tap_offset(plan, kh, kw)
+        if w.stride == 2:
+            place = place % 2 * plan.phase_length + place // 2
+    else:
+        place = (
+            (y % h.stride * plan.phases_w + x % w.stride) * plan.phase_length
+            + y // h.stride * plan.pitch + x // w.stride
+        )
+    return place * plan.pooling.image.format.scratch_bytes
+
+
+cdef inline Py_ssize_t tap_offset(
+    const PoolPlan *plan, Py_ssize_t kh, Py_ssize_t kw
+) noexcept nogil:
+    """Return how many positions a tap is behind the first one of its window."""
+    cdef const Window *window = &plan.pooling.window
+    return kh * window.h.dilation * window.w.size + kw * window.w.dilation
+
+
+cdef inline void place_taps(PoolPlan *plan) noexcept:
+    """Compute once what would take several divisions per tap and item."""
+    cdef Py_ssize_t rows = plan.pooling.window.h.kernel, columns = plan.pooling.window.w.kernel
+    cdef Py_ssize_t kh, kw
+    plan.known_taps = rows <= TAPS and columns <= TAPS and rows * columns <= TAPS
+    if plan.known_taps and plan.reading != TAP_BY_TAP:
+        for kh in range(rows):
+            for kw in range(columns):
+                plan.tap_places[kh * columns + kw] = tap_place(plan, kh, kw)
+                plan.tap_offsets[kh * columns + kw] = tap_offset(plan, kh, kw)
+
+
 cdef inline void make_pool_plan(PoolPlan *plan, const Pooling *pooling, int threads) noexcept:
     cdef const Axis *h = &pooling.window.h
     cdef const Axis *w = &pooling.window.w
@@ -203,6 +251,7 @@ cdef inline void make_pool_plan(PoolPlan *plan, const Pooling *pooling, int thre
         and pooling.target.format.conversion == AS_IS
     )
     lay_out_pool(plan)
+    place_taps(plan)
 
 
 # ---- reading taps ------------------------------------------------------------------------------
@@ -231,9 +280,11 @@ cdef inline void find_outputs(
 ) noexcept nogil:
     cdef const Axis *h = &plan.pooling.window.h
     cdef const Axis *w = &plan.pooling.window.w
-    outputs.plane = item // (plan.bands_h * plan.bands_w)
-    outputs.top = item // plan.bands_w % plan.bands_h * plan.band_h
-    outputs.left = item % plan.bands_w * plan.band_w
+    outputs.plane, outputs.top, outputs.left = item, 0, 0
+    if plan.bands_h * plan.bands_w > 1:
+        outputs.plane = item // (plan.bands_h * plan.bands_w)
+        outputs.top = item // plan.bands_w % plan.bands_h * plan.band_h
+        outputs.left = item % plan.bands_w * plan.band_w
     outputs.rows = smaller(plan.band_h, h.out - outputs.top)
     outputs.columns = smaller(plan.band_w, w.out - outputs.left)
     outputs.slots = (outputs.rows - 1) * plan.pitch + outputs.columns
@@ -281,28 +332,39 @@ cdef inline void end_row_of_taps(const PoolPlan *plan, Outputs *outputs) noexcep
         flush_taps(plan, outputs)
 
 
+cdef inline void take_taps_from(
+    const PoolPlan *plan, Outputs *outputs, const char *start
+) noexcept nogil:
+    """Take all taps of the outputs, which are places behind an address."""
+    cdef Py_ssize_t columns = plan.pooling.window.w.kernel, kh, kw
+    if plan.known_taps:
+        for kh in range(outputs.first_kh, outputs.last_kh):
+            for kw in range(kh * columns + outputs.first_kw, kh * columns + outputs.last_kw):
+                outputs.taps[outputs.n_taps] = start + plan.tap_places[kw]
+                outputs.tap_offsets[outputs.n_taps] = plan.tap_offsets[kw]
+                outputs.n_taps += 1
+        return
+    for kh in range(outputs.first_kh, outputs.last_kh):
+        for kw in range(outputs.first_kw, outputs.last_kw):
+            take_tap(
+                plan, outputs, start + tap_place(plan, kh, kw), tap_offset(plan, kh, kw)
+            )
+        end_row_of_taps(plan, outputs)
+
+
 cdef inline void pool_in_place(const PoolPlan *plan, Outputs *outputs) noexcept nogil:
     """Take all taps from the plane; at stride 2, from its pixels in two phases."""
     cdef const Axis *h = &plan.pooling.window.h
     cdef const Axis *w = &plan.pooling.window.w
-    cdef Py_ssize_t bytes = plan.pooling.image.format.bytes, kh, kw, offset
+    cdef Py_ssize_t bytes = plan.pooling.image.format.bytes
     cdef const char *pixels = outputs.pixels + outputs.y * w.size * bytes
     if w.stride == 2:
         deinterleave_row(
             outputs.band, outputs.band + plan.phase_length * bytes, pixels,
             2 * outputs.slots - 1 + (window_span(h) - 1) * w.size + window_span(w) - 1, bytes,
         )
-    for kh in range(h.kernel):
-        for kw in range(w.kernel):
-            offset = kh * h.dilation * w.size + kw * w.dilation
-            if w.stride == 1:
-                take_tap(plan, outputs, pixels + offset * bytes, offset)
-            else:
-                take_tap(
-                    plan, outputs,
-                    outputs.band + (offset % 2 * plan.phase_length + offset // 2) * bytes, offset,
-                )
-        end_row_of_taps(plan, outputs)
+        pixels = outputs.band
+    take_taps_from(plan, outputs, pixels)
 
 
 cdef inline const char *visible_row(
@@ -377,27 +439,8 @@ cdef inline void load_phases(const PoolPlan *plan, const Outputs *outputs) noexc
 
 cdef inline void pool_in_phases(const PoolPlan *plan, Outputs *outputs) noexcept nogil:
     """Take all taps from the padded band."""
-    cdef const Axis *h = &plan.pooling.window.h
-    cdef const Axis *w = &plan.pooling.window.w
-    cdef Py_ssize_t bytes = plan.pooling.image.format.scratch_bytes, kh, kw, y, x
-    cdef const char *row
     load_phases(plan, outputs)
-    for kh in range(outputs.first_kh, outputs.last_kh):
-        y = kh * h.dilation
-        row = outputs.band + bytes * (
-            y % h.stride * plan.phases_w * plan.phase_length + y // h.stride * plan.pitch
-        )
-        for kw in range(outputs.first_kw, outputs.last_kw):
-            x = kw * w.dilation
-            if x < w.stride:
-                take_tap(plan, outputs, row + x * plan.phase_length * bytes, y * w.size + x)
-            else:
-                take_tap(
-                    plan, outputs,
-                    row + (x % w.stride * plan.phase_length + x // w.stride) * bytes,
-                    y * w.size + x,
-                )
-        end_row_of_taps(plan, outputs)
+    take_taps_from(plan, outputs, outputs.band)
 
 
 cdef inline void pool_tap_by_tap(const PoolPlan *plan, Outputs *outputs) noexcept nogil:
