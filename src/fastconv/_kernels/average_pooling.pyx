@@ -88,18 +88,20 @@ cdef void update_sums(const PoolPlan *plan, Outputs *outputs) noexcept nogil:
 
 
 cdef inline void divide_sums(const PoolPlan *plan, const Outputs *outputs) noexcept nogil:
-    cdef Py_ssize_t row_bytes = plan.pitch * plan.pooling.image.format.scratch_bytes, r
+    cdef Py_ssize_t row_bytes = plan.pitch * plan.pooling.image.format.scratch_bytes, i, r
+    cdef Py_ssize_t plane_bytes = plan.plane_slots * plan.pooling.image.format.scratch_bytes
     if means_of(plan).all_positions:
         means_of(plan).averages.divide_all(
             outputs.best, means_of(plan).all_positions, outputs.slots
         )
         return
-    for r in range(outputs.rows):
-        means_of(plan).averages.divide(
-            outputs.best + r * row_bytes,
-            positions(&plan.pooling.window.h, outputs.top + r, means_of(plan).count_include_pad),
-            outputs.per_column, outputs.columns,
-        )
+    for i in range(outputs.planes):
+        for r in range(outputs.rows):
+            means_of(plan).averages.divide(
+                outputs.best + i * plane_bytes + r * row_bytes,
+                positions(&plan.pooling.window.h, outputs.top + r, means_of(plan).count_include_pad),
+                outputs.per_column, outputs.columns,
+            )
 
 
 cdef void average(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:

@@ -58,6 +58,7 @@ cdef inline void start_offsets(const PoolPlan *plan, Outputs *outputs) noexcept 
     cdef const Axis *h = &plan.pooling.window.h
     cdef const Axis *w = &plan.pooling.window.w
     cdef Py_ssize_t i, r, y, columns = outputs.columns, padded_columns
+    cdef Py_ssize_t plane_bytes = plan.plane_slots * maxima.offset_bytes
     memset(outputs.offsets, 0, outputs.slots * maxima.offset_bytes)
     for i in range(columns):
         outputs.per_column[i] = (
@@ -68,10 +69,12 @@ cdef inline void start_offsets(const PoolPlan *plan, Outputs *outputs) noexcept 
         y = outputs.y + r * h.stride
         if y >= h.before:
             columns = padded_columns  # The first taps of the others are no padding.
-        start_indices(
-            outputs.offsets + r * plan.pitch * maxima.offset_bytes, maxima.wide,
-            ceil_div(h.before - y, h.dilation) * h.dilation * w.size, outputs.per_column, columns,
-        )
+        for i in range(outputs.planes):
+            start_indices(
+                outputs.offsets + i * plane_bytes + r * plan.pitch * maxima.offset_bytes,
+                maxima.wide, ceil_div(h.before - y, h.dilation) * h.dilation * w.size,
+                outputs.per_column, columns,
+            )
 
 
 cdef inline bint starts_with_tap(const PoolPlan *plan, const Outputs *outputs) noexcept nogil:
@@ -100,16 +103,21 @@ cdef inline void store_offsets(const PoolPlan *plan, const Outputs *outputs) noe
     cdef int64_t *to = maxima.indices + (
         (outputs.plane * h.out + outputs.top) * w.out + outputs.left
     )
+    cdef const char *offsets = outputs.offsets
+    cdef Py_ssize_t i
     cdef Positions at
     at.rows, at.columns = outputs.rows, outputs.columns
     at.first = (outputs.y - h.before) * w.size + outputs.x - w.before
     at.row_stride, at.stride = h.stride * w.size, w.stride
     at.pitch, at.to_pitch = plan.pitch, w.out
-    store_indices(
-        <int64_t *>outputs.band if past_caches else to, outputs.offsets, maxima.wide, at
-    )
-    if past_caches:
-        stream_copy(<char *>to, outputs.band, at.rows * at.columns * 8)
+    for i in range(outputs.planes):
+        store_indices(
+            <int64_t *>outputs.band if past_caches else to, offsets, maxima.wide, at
+        )
+        if past_caches:
+            stream_copy(<char *>to, outputs.band, at.rows * at.columns * 8)
+        to += h.out * w.out
+        offsets += plan.plane_slots * maxima.offset_bytes
 
 
 cdef void pool(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:

@@ -31,7 +31,7 @@ typedef __m512 Floats;
 typedef __m512i Offsets;
 
 ALWAYS_INLINE __mmask16 first_lanes(Index n) {
-    return n >= FLOATS ? 0xffff : (__mmask16)((1u << n) - 1);
+    return n >= FLOATS ? 0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1);
 }
 ALWAYS_INLINE Floats load_floats(const void *from, Index n) {
     return _mm512_maskz_loadu_ps(first_lanes(n), from);
@@ -84,7 +84,7 @@ ALWAYS_INLINE void take_larger(Floats *top, Offsets *at, Floats value, Offsets o
 }
 #endif
 
-/* Compute `vectors` vectors of windows from window i on, of which n lanes count. */
+/* Compute `vectors` vectors of windows from window i on, of which n windows count. */
 ALWAYS_INLINE void max_block(float *best, int32_t *index, const char *const *taps,
                              const Index *offsets, Index n_taps, Index i, Index n,
                              MaxStart start, const int vectors, const int keep) {
@@ -95,23 +95,23 @@ ALWAYS_INLINE void max_block(float *best, int32_t *index, const char *const *tap
     UNROLL for (int v = 0; v < vectors; v++) {
         at[v] = all_offsets(0);
         if (before) {
-            top[v] = load_floats(taps[0] + first + v * step, n);
+            top[v] = load_floats(taps[0] + first + v * step, n - v * FLOATS);
             if (keep) at[v] = all_offsets((int32_t)offsets[0]);
             continue;
         }
         top[v] = start == FROM_LOWEST ? all_floats(-INFINITY)
-                                      : load_floats((char *)best + first + v * step, n);
-        if (keep) at[v] = load_offsets(index + i + v * FLOATS, n);
+                                      : load_floats((char *)best + first + v * step, n - v * FLOATS);
+        if (keep) at[v] = load_offsets(index + i + v * FLOATS, n - v * FLOATS);
     }
     for (Index t = before; t < n_taps; t++) {
         const char *tap = taps[t] + first;
         const Offsets offset = all_offsets(keep ? (int32_t)offsets[t] : 0);
         UNROLL for (int v = 0; v < vectors; v++)
-            take_larger(&top[v], &at[v], load_floats(tap + v * step, n), offset);
+            take_larger(&top[v], &at[v], load_floats(tap + v * step, n - v * FLOATS), offset);
     }
     UNROLL for (int v = 0; v < vectors; v++) {
-        store_floats((char *)best + first + v * step, top[v], n);
-        if (keep) store_offsets_of(index + i + v * FLOATS, at[v], n);
+        store_floats((char *)best + first + v * step, top[v], n - v * FLOATS);
+        if (keep) store_offsets_of(index + i + v * FLOATS, at[v], n - v * FLOATS);
     }
 }
 
@@ -119,16 +119,21 @@ ALWAYS_INLINE void max_block(float *best, int32_t *index, const char *const *tap
 ALWAYS_INLINE void max_in_vectors(float *best, int32_t *index, const char *const *taps,
                                   const Index *offsets, Index n_taps, Index count, MaxStart start,
                                   const int keep) {
-    Index i = 0;
+    Index i = 0, n;
     for (; i + 4 * FLOATS <= count; i += 4 * FLOATS)
-        max_block(best, index, taps, offsets, n_taps, i, FLOATS, start, 4, keep);
+        max_block(best, index, taps, offsets, n_taps, i, 4 * FLOATS, start, 4, keep);
+#if !defined(__AVX512F__)
     for (; i + FLOATS <= count; i += FLOATS)
         max_block(best, index, taps, offsets, n_taps, i, FLOATS, start, 1, keep);
-    if (i == count) return;
-#if !defined(__AVX512F__)
-    i = count - FLOATS; /* Windows that are computed a second time have the same maxima. */
+    if (i < count) i = count - FLOATS; /* A maximum that is computed twice is the same. */
 #endif
-    max_block(best, index, taps, offsets, n_taps, i, count - i, start, 1, keep);
+    n = count - i;
+    if (n > 2 * FLOATS)
+        max_block(best, index, taps, offsets, n_taps, i, n, start, 4, keep);
+    else if (n > FLOATS)
+        max_block(best, index, taps, offsets, n_taps, i, n, start, 2, keep);
+    else if (n > 0)
+        max_block(best, index, taps, offsets, n_taps, i, n, start, 1, keep);
 }
 
 /* The number of windows from which on vectors are used. */

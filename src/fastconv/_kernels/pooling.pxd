@@ -4,7 +4,8 @@ results are written.
     out[oh, ow] is computed from image[oh*SH + kh*DH - top, ow*SW + kw*DW - left] for all (kh, kw)
 
 a. An item is a band of output rows of one plane; in very wide images it also has only some columns.
-   Lanes of vectors are outputs and run on from row to row, so that narrow planes fill vectors as
+   Small planes are an item together, because a plane of 7 x 7 takes no longer than what is done
+   once per item. Lanes of vectors are outputs and run on from row to row, so that narrow planes fill vectors as
    well: each output has a slot, and a tap (kh, kw) of all slots is one contiguous run of memory.
    There are three ways to read taps. In place: with strides of 1, or of 2 when the pixels are
    de-interleaved, slot oh*W + ow finds its tap at a constant distance. Every second row of slots is
@@ -18,7 +19,9 @@ c. Each item owns the memory that it writes: no two threads meet.
 
 cimport numpy as cnp
 
-from fastconv._kernels.parallel cimport Task, for_each, rows_per_item, useful_threads
+from fastconv._kernels.parallel cimport (
+    Task, for_each, rows_per_item, useful_threads, wanted_items,
+)
 from fastconv._kernels.planes cimport Planes, plane_at, plane_count, planes_of
 from fastconv._kernels.rows cimport (
     AS_IS, Format, deinterleave_row, is_plain, load_padded_phases, load_padded_row,
@@ -94,7 +97,9 @@ cdef struct PoolPlan:
     Reading reading
     Py_ssize_t band_h, bands_h  # The numbers of rows of an item, and of items along a column.
     Py_ssize_t band_w, bands_w  # The numbers of columns of an item, and of items along a row.
+    Py_ssize_t group  # The number of planes of an item, all of whose rows and columns it then has.
     Py_ssize_t pitch  # Slots from one row of outputs to the next.
+    Py_ssize_t plane_slots  # Slots from one plane of an item to the next.
     Py_ssize_t phases_h, phases_w, phase_length  # The numbers and the length of a band's phases.
     # Where the taps (kh, kw) are, in bytes from the first pixel or from the band, and their offsets,
     # if there are at most TAPS; otherwise they are computed one by one.
@@ -124,7 +129,7 @@ cdef inline Py_ssize_t slots_bytes(const PoolPlan *plan) noexcept:
 
     Most have 4.
     """
-    return capped(<double>plan.band_h * larger(plan.pitch, plan.band_w)) * 8
+    return capped(<double>plan.group * plan.plane_slots) * 8
 
 
 cdef inline double used_bytes(const PoolPlan *plan) noexcept:
@@ -153,19 +158,23 @@ cdef inline void set_band(PoolPlan *plan, Py_ssize_t band_h, Py_ssize_t band_w) 
     plan.band_h, plan.band_w = band_h, band_w
     if plan.reading == IN_PLACE:
         plan.pitch = w.size
+        plan.plane_slots = band_h * w.size
         plan.phases_h, plan.phases_w = 1, w.stride if w.stride > 1 else 0
         plan.phase_length = band_h * w.size + (window_span(h) * w.size) // 2
     elif plan.reading == IN_PHASES:
         plan.phases_h = smaller(h.stride, window_span(h))
         plan.phases_w = smaller(w.stride, window_span(w))
         plan.pitch = band_w + (window_span(w) - 1) // w.stride
-        plan.phase_length = capped(
+        plan.plane_slots = capped(
             <double>(band_h + (window_span(h) - 1) // h.stride) * plan.pitch
+        )
+        plan.phase_length = capped(
+            <double>plan.group * plan.plane_slots
             + LINE_BYTES // plan.pooling.image.format.scratch_bytes  # See load_band_rows.
         )
     else:
         plan.phases_h = plan.phases_w = 1
-        plan.pitch = plan.phase_length = band_w
+        plan.pitch = plan.plane_slots = plan.phase_length = band_w
 
 
 cdef inline void cut_outputs(PoolPlan *plan) noexcept:
@@ -173,6 +182,7 @@ cdef inline void cut_outputs(PoolPlan *plan) noexcept:
     cdef const Axis *h = &plan.pooling.window.h
     cdef const Axis *w = &plan.pooling.window.w
     plan.reading = IN_PLACE if reads_in_place(&plan.pooling) else IN_PHASES
+    plan.group = 1
     set_band(plan, rows_per_item(h.out, plan.pooling.planes, plan.threads), w.out)
     while used_bytes(plan) > BAND_BYTES and plan.band_h > 1:
         set_band(plan, (plan.band_h + 1) // 2, plan.band_w)
@@ -186,6 +196,12 @@ cdef inline void cut_outputs(PoolPlan *plan) noexcept:
         # Outputs far from each other have few taps in common that are not padding.
         set_band(plan, 1, smaller(w.out, CHUNK) if w.stride < CHUNK else 1)
     plan.bands_h, plan.bands_w = ceil_div(h.out, plan.band_h), ceil_div(w.out, plan.band_w)
+    if plan.reading == IN_PHASES and plan.bands_h * plan.bands_w == 1:
+        plan.group = larger(1, smaller(
+            <Py_ssize_t>(BAND_BYTES / used_bytes(plan)),
+            plan.pooling.planes // wanted_items(plan.threads),
+        ))
+        set_band(plan, plan.band_h, plan.band_w)
 
 
 cdef inline void lay_out_pool(PoolPlan *plan) noexcept:
@@ -258,12 +274,12 @@ cdef inline void make_pool_plan(PoolPlan *plan, const Pooling *pooling, int thre
 
 cdef struct Outputs:
     # The outputs of an item, and those of their taps that are collected to be taken together.
-    Py_ssize_t plane  # Counted through all images.
+    Py_ssize_t plane, planes  # The first plane, counted through all images, and their number.
     Py_ssize_t top, left, rows, columns
     Py_ssize_t slots
     Py_ssize_t y, x  # The padded position of the first window's first tap.
     Py_ssize_t first_kh, last_kh, first_kw, last_kw  # Taps that are not padding for every output.
-    const char *pixels  # The plane's first pixel.
+    const char *pixels  # The first plane's first pixel.
     char *best
     char *offsets
     Py_ssize_t *per_column
@@ -280,14 +296,17 @@ cdef inline void find_outputs(
 ) noexcept nogil:
     cdef const Axis *h = &plan.pooling.window.h
     cdef const Axis *w = &plan.pooling.window.w
-    outputs.plane, outputs.top, outputs.left = item, 0, 0
+    outputs.plane, outputs.top, outputs.left = item * plan.group, 0, 0
     if plan.bands_h * plan.bands_w > 1:
         outputs.plane = item // (plan.bands_h * plan.bands_w)
         outputs.top = item // plan.bands_w % plan.bands_h * plan.band_h
         outputs.left = item % plan.bands_w * plan.band_w
     outputs.rows = smaller(plan.band_h, h.out - outputs.top)
     outputs.columns = smaller(plan.band_w, w.out - outputs.left)
-    outputs.slots = (outputs.rows - 1) * plan.pitch + outputs.columns
+    outputs.planes = smaller(plan.group, plan.pooling.planes - outputs.plane)
+    outputs.slots = (
+        (outputs.planes - 1) * plan.plane_slots + (outputs.rows - 1) * plan.pitch + outputs.columns
+    )
     outputs.y, outputs.x = outputs.top * h.stride, outputs.left * w.stride
     outputs.first_kh = ceil_div(
         h.before - outputs.y - (outputs.rows - 1) * h.stride, h.dilation
@@ -368,16 +387,18 @@ cdef inline void pool_in_place(const PoolPlan *plan, Outputs *outputs) noexcept 
 
 
 cdef inline const char *visible_row(
-    const PoolPlan *plan, const Outputs *outputs, Py_ssize_t y
+    const PoolPlan *plan, const char *pixels, Py_ssize_t y
 ) noexcept nogil:
-    """Return pixel 0 of the row at a padded position, or NULL for padding."""
+    """Return pixel 0 of a plane's row at a padded position, or NULL for padding."""
     cdef const Axis *h = &plan.pooling.window.h
     if h.before <= y < h.before + h.size:
-        return outputs.pixels + (y - h.before) * plan.pooling.image.stride_h
+        return pixels + (y - h.before) * plan.pooling.image.stride_h
     return NULL
 
 
-cdef inline void load_plain_phases(const PoolPlan *plan, const Outputs *outputs) noexcept nogil:
+cdef inline void load_plain_phases(
+    const PoolPlan *plan, const Outputs *outputs, const char *pixels, char *to
+) noexcept nogil:
     """Do as `load_phases` for pixels that can be read in place, with strides of 1 or 2 along rows.
 
     A call per row would take as long as copying a short row.
@@ -387,7 +408,7 @@ cdef inline void load_plain_phases(const PoolPlan *plan, const Outputs *outputs)
     cdef Py_ssize_t bytes = plan.pooling.image.format.bytes
     cdef Py_ssize_t skipped = larger(outputs.x - w.before, 0), phase_h
     cdef BandRows band
-    band.pixels = outputs.pixels + skipped * bytes
+    band.pixels = pixels + skipped * bytes
     band.row_stride, band.size = plan.pooling.image.stride_h, h.size
     band.step, band.count, band.pitch = h.stride, plan.pitch, plan.pitch
     band.phases, band.phase_length = plan.phases_w, plan.phase_length
@@ -397,13 +418,15 @@ cdef inline void load_plain_phases(const PoolPlan *plan, const Outputs *outputs)
         band.first = outputs.y + phase_h - h.before
         band.rows = outputs.rows + (window_span(h) - 1 - phase_h) // h.stride
         load_band_rows(
-            outputs.band + phase_h * plan.phases_w * plan.phase_length * bytes, &band,
+            to + phase_h * plan.phases_w * plan.phase_length * bytes, &band,
             plan.pooling.outside, bytes,
         )
 
 
-cdef inline void load_phases(const PoolPlan *plan, const Outputs *outputs) noexcept nogil:
-    """Copy the band with its padding to scratch, each of its phases apart."""
+cdef inline void load_phases(
+    const PoolPlan *plan, const Outputs *outputs, const char *pixels, char *band
+) noexcept nogil:
+    """Copy the band of a plane with its padding to scratch, each of its phases apart."""
     cdef const Axis *h = &plan.pooling.window.h
     cdef const Axis *w = &plan.pooling.window.w
     cdef const Planes *image = &plan.pooling.image
@@ -412,16 +435,16 @@ cdef inline void load_phases(const PoolPlan *plan, const Outputs *outputs) noexc
     cdef char *to
     if (
         plan.phases_w == w.stride <= 2
-        and is_plain(image.format, image.stride_w, outputs.pixels)
-        and is_plain(image.format, image.stride_w, outputs.pixels + image.stride_h)
+        and is_plain(image.format, image.stride_w, pixels)
+        and is_plain(image.format, image.stride_w, pixels + image.stride_h)
         and w.before - outputs.x <= plan.pitch * plan.phases_w and outputs.x < w.before + w.size
     ):
-        load_plain_phases(plan, outputs)
+        load_plain_phases(plan, outputs, pixels, band)
         return
     for phase_h in range(plan.phases_h):
         for row in range(outputs.rows + (window_span(h) - 1 - phase_h) // h.stride):
-            source = visible_row(plan, outputs, outputs.y + phase_h + row * h.stride)
-            to = outputs.band + bytes * (
+            source = visible_row(plan, pixels, outputs.y + phase_h + row * h.stride)
+            to = band + bytes * (
                 phase_h * plan.phases_w * plan.phase_length + row * plan.pitch
             )
             if plan.phases_w == w.stride:
@@ -439,7 +462,12 @@ cdef inline void load_phases(const PoolPlan *plan, const Outputs *outputs) noexc
 
 cdef inline void pool_in_phases(const PoolPlan *plan, Outputs *outputs) noexcept nogil:
     """Take all taps from the padded band."""
-    load_phases(plan, outputs)
+    cdef Py_ssize_t plane_bytes = plan.plane_slots * plan.pooling.image.format.scratch_bytes, i
+    for i in range(outputs.planes):
+        load_phases(
+            plan, outputs, plane_at(&plan.pooling.image, outputs.plane + i),
+            outputs.band + i * plane_bytes,
+        )
     take_taps_from(plan, outputs, outputs.band)
 
 
@@ -454,7 +482,7 @@ cdef inline void pool_tap_by_tap(const PoolPlan *plan, Outputs *outputs) noexcep
         for kw in range(outputs.first_kw, outputs.last_kw):
             x = kw * w.dilation
             load_padded_row(
-                outputs.band, visible_row(plan, outputs, outputs.y + y), outputs.x + x, w.stride,
+                outputs.band, visible_row(plan, outputs.pixels, outputs.y + y), outputs.x + x, w.stride,
                 outputs.columns, image.stride_w, w, image.format, plan.pooling.outside,
             )
             take_tap(plan, outputs, outputs.band, y * w.size + x)
@@ -476,20 +504,29 @@ cdef inline void take_all_taps(const PoolPlan *plan, Outputs *outputs) noexcept 
 
 cdef inline void store_best(const PoolPlan *plan, const Outputs *outputs) noexcept nogil:
     """Write maxima or averages, without the idle slots between their rows."""
+    cdef Py_ssize_t plane_bytes = plan.plane_slots * plan.pooling.image.format.scratch_bytes, i
+    for i in range(outputs.planes):
+        store_plane(plan, outputs, outputs.plane + i, outputs.best + i * plane_bytes)
+
+
+cdef inline void store_plane(
+    const PoolPlan *plan, const Outputs *outputs, Py_ssize_t plane, char *best
+) noexcept nogil:
+    """Write the results of a plane."""
     cdef const Target *target = &plan.pooling.target
     cdef Format format = target.format
     cdef Py_ssize_t rows = outputs.rows, count = outputs.columns, pitch = plan.pitch, r
     cdef Py_ssize_t channels = plan.pooling.image.channels
     cdef bint whole_rows = count == plan.pooling.window.w.out
     cdef Py_ssize_t place = place_of(
-        target, outputs.plane // channels, outputs.plane % channels, outputs.top, outputs.left
+        target, plane // channels, plane % channels, outputs.top, outputs.left
     )
-    cdef char *results = outputs.best
+    cdef char *results = best
     if whole_rows and pitch != count and format.conversion == AS_IS:
         if target.past_caches:
             results = outputs.band
         store_rows(
-            results if target.past_caches else target.data + place, outputs.best, rows,
+            results if target.past_caches else target.data + place, best, rows,
             count * format.bytes, pitch * format.bytes,
         )
         if not target.past_caches:
@@ -519,6 +556,6 @@ cdef inline int run_pool(Task task, const Pooling *pooling, int threads) except 
     cdef PoolPlan plan
     make_pool_plan(&plan, pooling, threads)
     return for_each(
-        task, &plan, pooling.planes * plan.bands_h * plan.bands_w, <size_t>plan.scratch.bytes,
-        plan.moved, plan.threads,
+        task, &plan, ceil_div(pooling.planes, plan.group) * plan.bands_h * plan.bands_w,
+        <size_t>plan.scratch.bytes, plan.moved, plan.threads,
     )
