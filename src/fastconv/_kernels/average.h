@@ -20,6 +20,10 @@ typedef struct {
     void (*divide)(void *to, Index rows, const Index *columns, Index count);
     /* Divide to[i] by one number. */
     void (*divide_all)(void *to, Index positions, Index count);
+    /* Set to[i] to element q of `first` or `others`, where position + i = q * stride + p: of `first`
+     * if p < n_first. */
+    void (*merge)(void *to, const void *first, const void *others, Index count, Index position,
+                  Index stride, Index n_first);
 } Averages;
 
 typedef float Four_float __attribute__((vector_size(16), aligned(4), may_alias));
@@ -79,7 +83,17 @@ static void NAMED(divide_all_means)(void *to, Index positions, Index count) {
     for (Index i = 0; i < count; i++) ((T *)to)[i] /= (T)positions;
 }
 
+static void NAMED(merge_sums)(void *restrict to, const void *restrict first,
+                              const void *restrict others, Index count, Index position,
+                              Index stride, Index n_first) {
+    Index q = position / stride, p = position % stride;
+    for (Index i = 0; i < count; i++) {
+        ((T *)to)[i] = ((const T *)(p < n_first ? first : others))[q];
+        if (++p == stride) p = 0, q++;
+    }
+}
+
 static const Averages NAMED(averages) = {NAMED(average_taps), NAMED(divide_means),
-                                         NAMED(divide_all_means)};
+                                         NAMED(divide_all_means), NAMED(merge_sums)};
 
 #endif
