@@ -14,6 +14,7 @@ KERNELS = (
     "average_pooling",
     "columns",
     "convolution",
+    "global_pooling",
     "gradients",
     "max_pooling",
     "product",
