@@ -8,11 +8,11 @@ short sums lose fewer digits.
 
 The gradient of a pixel is the sum of the shares of the outputs whose windows contain it. Pixels of
 one phase, (y % SH, x % SW), are sums of the same taps: the pixel in row Q and column q of its phase
-adds up shares[Q - i, q - j] for i < KH / SH and j < KW / SW, rounded up for the first KH % SH (or KW
-% SW) phases and down for the others. So there are at most four different sums, whatever the strides
-are. An item is a band of pixel rows of one plane: shares with zeros around them are in scratch, and
-lanes of vectors are pixels of a phase, which run on from row to row. If the windows are too large
-for that, rows are made one by one, as `scatter_rows` in columns.pyx does.
+adds up shares[Q - i, q - j] for i < KH / SH and j < KW / SW, rounded up for the first KH % SH (or
+KW % SW) phases and down for the others. So there are at most four different sums, whatever the
+strides are. An item is a band of pixel rows of one plane: shares with zeros around them are in
+scratch, and lanes of vectors are pixels of a phase, which run on from row to row. If rows are too
+long or windows too large for that, rows are made one by one, as `scatter_rows` in columns.pyx does.
 """
 
 from libc.string cimport memcpy, memset
@@ -25,8 +25,8 @@ from fastconv._kernels.microkernels cimport import_microkernels, sums_of
 from fastconv._kernels.parallel cimport for_each, rows_per_item, useful_threads
 from fastconv._kernels.planes cimport Planes, averaged_format, plane_at, plane_count, planes_of
 from fastconv._kernels.pooling cimport (
-    BAND_BYTES, SCRATCH_BYTES, TAPS, Outputs, PoolPlan, Pooling, describe_pooling, find_outputs, run_pool, store_best,
-    take_all_taps,
+    BAND_BYTES, SCRATCH_BYTES, TAPS, Outputs, PoolPlan, Pooling, describe_pooling, find_outputs,
+    run_pool, store_best, take_all_taps,
 )
 from fastconv._kernels.rows cimport AS_IS, interleave_rows, load_row
 from fastconv._kernels.scratch cimport Layout, take
@@ -96,24 +96,26 @@ cdef void update_sums(const PoolPlan *plan, Outputs *outputs) noexcept nogil:
 
 
 cdef inline void divide_sums(const PoolPlan *plan, const Outputs *outputs) noexcept nogil:
-    cdef Py_ssize_t row_bytes = plan.pitch * plan.pooling.image.format.scratch_bytes, i, r
+    cdef Py_ssize_t row_bytes = plan.pitch * plan.pooling.image.format.scratch_bytes, i, r, count
     cdef Py_ssize_t plane_bytes = plan.plane_slots * plan.pooling.image.format.scratch_bytes
     if means_of(plan).all_positions:
         means_of(plan).averages.divide_all(
             outputs.best, means_of(plan).all_positions, outputs.slots
         )
         return
-    for i in range(outputs.planes):
-        for r in range(outputs.rows):
+    for r in range(outputs.rows):
+        count = positions(
+            &plan.pooling.window.h, outputs.top + r, means_of(plan).count_include_pad
+        )
+        for i in range(outputs.planes):
             means_of(plan).averages.divide(
-                outputs.best + i * plane_bytes + r * row_bytes,
-                positions(&plan.pooling.window.h, outputs.top + r, means_of(plan).count_include_pad),
-                outputs.per_column, outputs.columns,
+                outputs.best + i * plane_bytes + r * row_bytes, count, outputs.per_column,
+                outputs.columns,
             )
 
 
 cdef void average(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
-    """Compute the means of a band of outputs of one plane."""
+    """Compute the means of an item."""
     cdef const PoolPlan *plan = <const PoolPlan *>data
     cdef Outputs outputs
     find_outputs(plan, item, scratch, &outputs)

@@ -77,8 +77,7 @@ static inline Index best_of_lanes(const Floats *top, const Offsets *at, int vect
     float value = top[0][0];
     for (int v = 0; v < vectors; v++)
         for (Index j = 0; j < FLOATS; j++)
-            if (wins(top[v][j], at[v][j] + j, value, best))
-                value = top[v][j], best = at[v][j] + j;
+            if (wins(top[v][j], at[v][j] + j, value, best)) value = top[v][j], best = at[v][j] + j;
     return best;
 }
 #endif
@@ -96,8 +95,7 @@ static Index position_of_maximum(const float *run, Index count) {
         }
         i = vectors * FLOATS;
         if (vectors == 4)
-            for (; i + 4 * FLOATS <= count; i += 4 * FLOATS)
-                UNROLL for (int v = 0; v < 4; v++)
+            for (; i + 4 * FLOATS <= count; i += 4 * FLOATS) UNROLL for (int v = 0; v < 4; v++)
                     take_larger(&top[v], &at[v], load_floats(run + i + v * FLOATS, FLOATS),
                                 all_offsets((int32_t)(i + v * FLOATS)));
         for (; i + FLOATS <= count; i += FLOATS)

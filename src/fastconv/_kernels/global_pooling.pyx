@@ -4,8 +4,8 @@ A window that is the whole plane has one output, so there are no neighbouring wi
 the lanes of vectors, as in pooling.pxd; here lanes are pixels of one plane. An item is a run of
 planes and writes its own results.
 
-a. Means are formed in float64 from sums of blocks, whose rounding errors are kept, so that planes of
-   any size lose no more digits than those of the result.
+a. Means are formed in float64 from sums of blocks, whose rounding errors are kept, so that planes
+   of any size lose no more digits than those of the result.
 b. The first maximum of a plane is the best of the first maxima of all lanes.
 """
 
@@ -42,7 +42,7 @@ cdef extern from "global_pooling.h":
 cdef enum:
     CHUNK = 1024  # This many pixels that cannot be read in place are copied together.
     GROUP = 256  # The largest number of planes of an item, whose means are converted together.
-    FILLED_BYTES = 32 << 10  # Planes are filled together in so much scratch, before they are written.
+    FILLED_BYTES = 32 << 10  # Planes are filled in so much scratch before they are written.
 
 
 cdef struct GlobalPlan:

@@ -104,13 +104,13 @@ cdef inline void store_offsets(const PoolPlan *plan, const Outputs *outputs) noe
         (outputs.plane * h.out + outputs.top) * w.out + outputs.left
     )
     cdef const char *offsets = outputs.offsets
-    cdef Py_ssize_t i
+    cdef Py_ssize_t _
     cdef Positions at
     at.rows, at.columns = outputs.rows, outputs.columns
     at.first = (outputs.y - h.before) * w.size + outputs.x - w.before
     at.row_stride, at.stride = h.stride * w.size, w.stride
     at.pitch, at.to_pitch = plan.pitch, w.out
-    for i in range(outputs.planes):
+    for _ in range(outputs.planes):
         store_indices(
             <int64_t *>outputs.band if past_caches else to, offsets, maxima.wide, at
         )
@@ -121,7 +121,7 @@ cdef inline void store_offsets(const PoolPlan *plan, const Outputs *outputs) noe
 
 
 cdef void pool(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
-    """Compute the maxima of a band of outputs of one plane."""
+    """Compute the maxima of an item."""
     cdef const PoolPlan *plan = <const PoolPlan *>data
     cdef Outputs outputs
     find_outputs(plan, item, scratch, &outputs)

@@ -86,8 +86,8 @@ ALWAYS_INLINE void take_larger(Floats *top, Offsets *at, Floats value, Offsets o
 
 /* Compute `vectors` vectors of windows from window i on, of which n windows count. */
 ALWAYS_INLINE void max_block(float *best, int32_t *index, const char *const *taps,
-                             const Index *offsets, Index n_taps, Index i, Index n,
-                             MaxStart start, const int vectors, const int keep) {
+                             const Index *offsets, Index n_taps, Index i, Index n, MaxStart start,
+                             const int vectors, const int keep) {
     const Index first = i * (Index)sizeof(float), step = VECTOR_BYTES;
     const Index before = start == FROM_FIRST_TAP;
     Floats top[4];

@@ -62,9 +62,9 @@ static const Maximum maximum_of_floats = {max_floats, max_floats_indexed, max_in
 
 static inline const Maximum *maximum_of(Number number) {
     static const Maximum *const table[NUMBERS] = {
-        [FLOAT32] = &maximum_of_floats,  [FLOAT64] = &maximum_double,  [INT8] = &maximum_int8_t,
-        [INT16] = &maximum_int16_t,   [INT32] = &maximum_int32_t,   [INT64] = &maximum_int64_t,
-        [UINT8] = &maximum_uint8_t,   [UINT16] = &maximum_uint16_t, [UINT32] = &maximum_uint32_t,
+        [FLOAT32] = &maximum_of_floats, [FLOAT64] = &maximum_double,  [INT8] = &maximum_int8_t,
+        [INT16] = &maximum_int16_t,     [INT32] = &maximum_int32_t,   [INT64] = &maximum_int64_t,
+        [UINT8] = &maximum_uint8_t,     [UINT16] = &maximum_uint16_t, [UINT32] = &maximum_uint32_t,
         [UINT64] = &maximum_uint64_t,
     };
     return table[number];

@@ -1,12 +1,13 @@
-"""What max and average pooling share: outputs of windows are cut into items, their taps are read, and
-results are written.
+"""What max and average pooling share: how outputs are cut into items, how the taps of their windows
+are read, and how results are written.
 
     out[oh, ow] is computed from image[oh*SH + kh*DH - top, ow*SW + kw*DW - left] for all (kh, kw)
 
 a. An item is a band of output rows of one plane; in very wide images it also has only some columns.
    Small planes are an item together, because a plane of 7 x 7 takes no longer than what is done
-   once per item. Lanes of vectors are outputs and run on from row to row, so that narrow planes fill vectors as
-   well: each output has a slot, and a tap (kh, kw) of all slots is one contiguous run of memory.
+   once per item. Lanes of vectors are outputs and run on from row to row, so that narrow planes
+   fill vectors as well: each output has a slot, and a tap (kh, kw) of all slots is one contiguous
+   run of memory.
    There are three ways to read taps. In place: with strides of 1, or of 2 when the pixels are
    de-interleaved, slot oh*W + ow finds its tap at a constant distance. Every second row of slots is
    idle at stride 2, which costs less than touching rows one by one. In phases: the padded band is
@@ -101,8 +102,8 @@ cdef struct PoolPlan:
     Py_ssize_t pitch  # Slots from one row of outputs to the next.
     Py_ssize_t plane_slots  # Slots from one plane of an item to the next.
     Py_ssize_t phases_h, phases_w, phase_length  # The numbers and the length of a band's phases.
-    # Where the taps (kh, kw) are, in bytes from the first pixel or from the band, and their offsets,
-    # if there are at most TAPS; otherwise they are computed one by one.
+    # Where the taps (kh, kw) are, in bytes from the first pixel or from the band, and their
+    # offsets, if there are at most TAPS; otherwise they are computed one by one.
     bint known_taps
     Py_ssize_t tap_places[TAPS]
     Py_ssize_t tap_offsets[TAPS]
@@ -482,8 +483,8 @@ cdef inline void pool_tap_by_tap(const PoolPlan *plan, Outputs *outputs) noexcep
         for kw in range(outputs.first_kw, outputs.last_kw):
             x = kw * w.dilation
             load_padded_row(
-                outputs.band, visible_row(plan, outputs.pixels, outputs.y + y), outputs.x + x, w.stride,
-                outputs.columns, image.stride_w, w, image.format, plan.pooling.outside,
+                outputs.band, visible_row(plan, outputs.pixels, outputs.y + y), outputs.x + x,
+                w.stride, outputs.columns, image.stride_w, w, image.format, plan.pooling.outside,
             )
             take_tap(plan, outputs, outputs.band, y * w.size + x)
             flush_taps(plan, outputs)
