@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import SupportsIndex
 
-import numpy as np
 import numpy.typing as npt
 
+from fastconv import _kernels, _threads
 from fastconv._arguments import IntPair, Padding
 from fastconv._arrays import NUMBERS, Array, Shape, read
 from fastconv._layer import Base, check_gradient, floats, images, saved
+from fastconv._memory import new_array
 from fastconv.pooling import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 
 
@@ -134,7 +135,8 @@ class GlobalAveragePooling(Base):
         """Average images (N, C, H, W)."""
         array = images(x)
         self.input_shape = array.shape
-        means: Array = array.mean(axis=(2, 3))
+        means = new_array(array.shape[:2], array.dtype)
+        _kernels.global_pooling.average(array, means, _threads.count())
         return means
 
     def backward(self, dout: npt.ArrayLike) -> Array:
@@ -142,4 +144,6 @@ class GlobalAveragePooling(Base):
         n, c, h, w = saved(self.input_shape, self)
         grads = floats(dout, "dout")
         check_gradient(grads, (n, c))
-        return np.broadcast_to(grads.reshape(n, c, 1, 1) / (h * w), (n, c, h, w)).copy()
+        shares = new_array((n, c, h, w), grads.dtype)
+        _kernels.global_pooling.average_backward(grads[:, :, None, None], shares, _threads.count())
+        return shares
