@@ -1756,6 +1756,12 @@ LARGE_PICKLES = {
     "zeros-in-a-buffer": pickle.dumps(
         {"W1": Evil(FROM_BUFFER, 2**30, np.dtype("u1"), (2**30,), "C")}, 2
     ),
+    # A million arguments, which every call would copy.
+    "arguments": b"\x80\x02}("
+    + b"N" * 10**6
+    + b"tq\x00cnumpy.core.numeric\n_frombuffer\nq\x01"
+    + b"h\x01h\x00R" * 300
+    + b".",
     "nested-list": b"\x80\x02}" + b"U\x01a" + b"]" * 500_000 + b"a" * 499_999 + b"s.",
 }
 

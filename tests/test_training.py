@@ -37,6 +37,7 @@ from helpers import (
     replace_member,
 )
 
+from fastconv.augment import Compose, RandomFlip, RandomShift
 from fastconv.layers import Affine, Dropout, Pooling, Relu, SoftmaxWithLoss
 from fastconv.models import Sequential
 from fastconv.training import SGD, AdaGrad, Adam, Epoch, Momentum, Optimizer, RMSprop, Trainer
@@ -359,6 +360,46 @@ def test_every_epoch_uses_every_image_once(count: int, batch: int, sizes: list[i
         assert len(set(map(tuple, epochs))) == 4
 
 
+def test_mini_batches_are_augmented() -> None:
+    """The network learns from what augmentation makes of images, and is measured on the images."""
+    seen: list[tuple[list[int], bool]] = []
+
+    def augment(batch: Array, rng: np.random.Generator) -> Array:
+        seen.append((batch[:, 0].astype(int).tolist(), rng is training.rng))
+        batch += 100  # The mini-batch is a copy that may be written to.
+        return batch
+
+    measured: list[Array] = []
+    net = Recorder()
+    accuracy = net.accuracy
+    net.accuracy = lambda x, t: measured.append(x.copy()) or accuracy(x, t)  # type: ignore
+    x = np.arange(10.0)[:, np.newaxis]
+    data = (x, np.arange(10), x + 50, np.arange(10))
+    training = trainer(net, data=data, epochs=1, mini_batch_size=4, augment=augment)
+    training.train()
+    assert [len(batch) for batch, _ in seen] == [4, 4, 2]
+    assert sorted(image for batch, _ in seen for image in batch) == list(range(10))
+    assert all(is_trainers for _, is_trainers in seen)
+    assert [[label + 100 for _, label in batch] for batch in net.seen] == [
+        [image for image, _ in batch] for batch in net.seen
+    ]
+    np.testing.assert_array_equal(training.x_train, np.arange(10.0)[:, np.newaxis])
+    for array, expected in zip(measured, (x + 50, x), strict=True):
+        np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize("result", [lambda x: x[:, :, 1:], lambda x: x[:-1], lambda x: None])
+def test_augmentation_that_changes_the_shape(result: Callable[[Array], Any]) -> None:
+    net = network()
+    before = bits(net.state)
+    training = trainer(net, augment=lambda images, rng: result(images))
+    words = "Trainer: augment must return images of the same shape (8, 1, 6, 6), got ("
+    with pytest.raises(ValueError, match=re.escape(words)):
+        training.train_step()
+    assert bits(net.state) == before
+    assert training.train_loss_list == []
+
+
 def test_accuracies_are_of_as_many_images_as_asked_for() -> None:
     x, t = np.arange(30)[:, None], np.zeros(30, int)
     for evaluated, accuracies in ((None, (0.03, 0.02)), (25, (0.025, 0.02)), (7, (0.007, 0.007))):
@@ -602,6 +643,66 @@ def test_dropout_with_a_generator_of_its_own(tmp_path: Path, within: bool) -> No
     resumed.load_checkpoint(tmp_path / "checkpoint")
     resumed.train()
     assert everything(resumed) == everything(expected)
+
+
+@pytest.mark.parametrize("step", [0, 1, 4, 8])
+def test_going_on_with_augmented_images(tmp_path: Path, step: int) -> None:
+    """Augmentation draws from the trainer's generator, whose state is in the checkpoint."""
+    augment = Compose(RandomShift(1), RandomFlip())
+    expected, first = trainer(augment=augment), trainer(augment=augment)
+    expected.train()
+    for _ in range(step):
+        first.train_step()
+    first.save_checkpoint(tmp_path / "checkpoint")
+    assert_goes_on(tmp_path / "checkpoint", expected, augment=Compose(RandomShift(1), RandomFlip()))
+    plain = trainer()
+    plain.train()
+    assert bits(plain.network.params) != bits(expected.network.params)
+
+
+def test_going_on_with_a_function_that_augments(tmp_path: Path) -> None:
+    """What a function is called must be the same, where it lies in memory need not."""
+
+    def augment() -> Any:
+        return Compose(lambda images, rng: images + rng.random(images.shape, np.float32))
+
+    expected, first = trainer(augment=augment()), trainer(augment=augment())
+    assert repr(expected.augment) != repr(first.augment)
+    expected.train()
+    for _ in range(4):
+        first.train_step()
+    first.save_checkpoint(tmp_path / "checkpoint")
+    assert_goes_on(tmp_path / "checkpoint", expected, augment=augment())
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "words"),
+    [
+        (None, RandomShift(1), "it has augment None instead of RandomShift(1)"),
+        (RandomShift(1), None, "it has augment RandomShift(1) instead of None"),
+        (RandomShift(1), RandomShift(2), "augment RandomShift(1) instead of RandomShift(2)"),
+    ],
+)
+def test_going_on_with_another_augmentation(
+    tmp_path: Path, before: Any, now: Any, words: str
+) -> None:
+    trainer(augment=before).save_checkpoint(tmp_path / "checkpoint")
+    resumed = trainer(augment=now)
+    start = everything(resumed)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        resumed.load_checkpoint(tmp_path / "checkpoint")
+    assert everything(resumed) == start
+
+
+def test_checkpoint_of_a_version_without_augmentation(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.npz"
+    trainer().save_checkpoint(path)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    about = json.loads(str(arrays["about"]))
+    assert about.pop("augment") is None
+    np.savez(path, **{**arrays, "about": np.array(json.dumps(about))})
+    trainer().load_checkpoint(path)
 
 
 def test_learning_rates_that_are_numpy_scalars(tmp_path: Path) -> None:
@@ -1218,6 +1319,11 @@ def test_bad_images(kind: type[Exception], x: Any, words: str, part: str) -> Non
         ),
         ({"optimizer_param": {"lr": -1}}, ValueError, "lr must be a positive number, got -1"),
         ({"optimizer_param": {"speed": 1}}, TypeError, "speed"),
+        (
+            {"augment": "flip"},
+            TypeError,
+            "augment must be a callable of images and rng, got 'flip'",
+        ),
     ],
 )
 def test_bad_arguments(changes: dict[str, Any], kind: type[Exception], message: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from math import prod
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,8 @@ class Base:
     """The attributes that the two passes leave, which belong to one batch: copies lack them."""
     children: tuple[Any, ...] = ()
     """The layers that the layer holds, in the order in which they compute."""
+    is_chain = False
+    """Whether the layer gives what its children give, called one after the other."""
 
     def __init_subclass__(cls) -> None:
         """Let errors of the layer's methods begin with the layer's name."""
@@ -87,6 +90,11 @@ def children_of(layer: object) -> tuple[Any, ...]:
     return children if isinstance(children, tuple) else ()
 
 
+def is_chain(layer: object) -> bool:
+    """Tell whether a layer gives what its children give, called one after the other."""
+    return getattr(layer, "is_chain", False) is True
+
+
 def walk(layer: Any) -> Iterator[Any]:
     """Yield a layer, then what it holds, each layer before those that it holds itself."""
     yield layer
@@ -103,12 +111,26 @@ def takes_train_flg(layer: object) -> bool:
     """Tell whether a layer does something else in training, so that `forward` takes `train_flg`."""
     if "forward" in getattr(layer, "__dict__", ()):
         return "train_flg" in inspect.signature(vars(layer)["forward"]).parameters
-    return _class_takes_train_flg(cast(Hashable, type(layer)))  # mypy cannot tell that it is.
+    kind: Any = type(layer)
+    return _class_takes_train_flg(kind)
 
 
 @lru_cache(maxsize=1024)  # To inspect a signature takes as long as some layers' whole work.
 def _class_takes_train_flg(kind: Any) -> bool:
     return "train_flg" in inspect.signature(kind.forward).parameters
+
+
+def shape_behind(layer: Any, source: Shape, dtype: np.dtype[Any]) -> Shape:
+    """Try which shape a layer gives, for inputs of a shape; both are without the batch.
+
+    The try is one of no inputs or, if a layer cannot have none, of one.
+    """
+    shape: Shape
+    with contextlib.suppress(ValueError):
+        shape = np.shape(run_forward(layer, np.empty((0, *source), dtype), False))
+        return shape[1:]
+    shape = np.shape(run_forward(layer, np.zeros((1, *source), dtype), False))
+    return shape[1:]
 
 
 def check_layer(layer: Any) -> None:

@@ -14,6 +14,7 @@ KERNELS = (
     "columns",
     "convolution",
     "gradients",
+    "loss",
     "pooling",
     "product",
     "roofline",

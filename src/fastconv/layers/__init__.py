@@ -15,7 +15,15 @@ pooling leave it to the functions that they call to say which shape does not fit
 """
 
 from fastconv._layer import Layer
-from fastconv.layers._activations import Relu, Sigmoid
+from fastconv.layers._activations import (
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    Relu,
+    Relu6,
+    Sigmoid,
+    SiLU,
+)
 from fastconv.layers._containers import Chain, Concatenation, Residual
 from fastconv.layers._dropout import Dropout
 from fastconv.layers._learned import Affine, Convolution
@@ -35,12 +43,17 @@ __all__ = [
     "Dropout",
     "Flatten",
     "GlobalAveragePooling",
+    "HardSigmoid",
+    "HardSwish",
     "IdentityShortcut",
     "Layer",
+    "LeakyRelu",
     "LocalResponseNormalization",
     "Pooling",
     "Relu",
+    "Relu6",
     "Residual",
+    "SiLU",
     "Sigmoid",
     "SoftmaxWithLoss",
 ]

@@ -88,6 +88,8 @@ class Chain(Container):
     array([[0., 2.]])
     """
 
+    is_chain = True
+
     def __init__(self, *layers: Layer) -> None:
         super().__init__(layers)
 

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from fastconv._arguments import number
 from fastconv._arrays import Array
+from fastconv._elementwise import drop, scale
 from fastconv._errors import argument_error, shown
 from fastconv._layer import Base, check_gradient, floats, saved
 
@@ -61,25 +62,23 @@ class Dropout(Base):
             )
         self.inverted = bool(inverted)
         self.rng = rng
-        self.mask: Array | float | None = None
+        self.mask: Array | float | None = None  # True where a number is kept; else one factor.
+        self.factor = 1.0  # What kept numbers were multiplied by.
 
     def forward(self, x: npt.ArrayLike, train_flg: bool = True) -> Array:
         """Drop numbers of an array of any shape; `train_flg` says whether it is in training."""
         array, kept = floats(x), 1.0 - self.dropout_ratio
         if train_flg:
-            draw = np.random.random_sample if self.rng is None else self.rng.random
-            self.mask = draw(array.shape) > self.dropout_ratio
-            if self.inverted and kept:
-                self.mask = np.asarray(self.mask, array.dtype) * array.dtype.type(1 / kept)
-        else:
-            self.mask = 1.0 if self.inverted else kept
-        out: Array = array * self.mask
-        return out
+            self.factor = 1 / kept if self.inverted and kept else 1.0
+            out, self.mask = drop(array, self.dropout_ratio, self.factor, self.rng)
+            return out
+        self.mask = 1.0 if self.inverted else kept
+        return np.asarray(array * self.mask)
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Drop or scale the gradients likewise."""
         mask, grads = saved(self.mask, self), floats(dout, "dout")
         if isinstance(mask, np.ndarray):
             check_gradient(grads, mask.shape)
-        dx: Array = grads * mask
-        return dx
+            return scale(grads, mask, self.factor, 0.0)
+        return np.asarray(grads * mask)

@@ -3,6 +3,7 @@
 from fastconv.models._alexnet import AlexNet
 from fastconv.models._googlenet import GoogLeNet
 from fastconv.models._lenet import LeNet
+from fastconv.models._low_rank import low_rank
 from fastconv.models._mobilenet import MobileNet
 from fastconv.models._nin import NIN
 from fastconv.models._parameters import Parameters
@@ -30,5 +31,6 @@ __all__ = [
     "SimpleConvNet",
     "Xception",
     "load_state_dict",
+    "low_rank",
     "read_pickle",
 ]

@@ -25,6 +25,7 @@ from fastconv._arrays import FLOATS, NUMBERS, Array, Shape, read
 from fastconv._errors import argument_error, named, reason, shown
 from fastconv._files import path_of
 from fastconv._layer import Base, check_layer, run_forward, walk, widened
+from fastconv._structure import held, kind, paths, shapes_seen
 from fastconv.layers import (
     Affine,
     BatchNormalization,
@@ -38,7 +39,6 @@ from fastconv.models._multiply_adds import multiply_adds
 from fastconv.models._npz import load, write_npz
 from fastconv.models._parameters import Parameters, assign
 from fastconv.models._receptive_field import ReceptiveField, receptive_field_of
-from fastconv.models._structure import held, kind, paths, shapes_seen
 from fastconv.models._summary import summary_of
 
 __all__ = ["Seed", "Sequential"]
@@ -96,6 +96,7 @@ class Sequential:
       Affine1: Affine(W=<(1568, 10) float32>, b=<(10,) float32>)
     """
 
+    is_chain = True
     _is_held = False
     """Whether another network has taken this one's layers for its own."""
 

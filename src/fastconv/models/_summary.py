@@ -10,6 +10,7 @@ import numpy as np
 
 from fastconv._arrays import Shape
 from fastconv._layer import Layer, children_of
+from fastconv._structure import held, named_children
 from fastconv._text import table
 from fastconv.layers import (
     AveragePooling,
@@ -20,7 +21,6 @@ from fastconv.layers import (
     Residual,
 )
 from fastconv.models._multiply_adds import multiply_adds
-from fastconv.models._structure import held, named_children
 
 __all__ = ["summary_of"]
 
@@ -42,7 +42,7 @@ def summary_of(
     input_dim : tuple of int
         Shape of one input.
     shapes : mapping of str to tuple of int
-        Shapes of the layers' outputs, by the paths of `fastconv.models._structure.paths`.
+        Shapes of the layers' outputs, by the paths of `fastconv._structure.paths`.
     learned : collection of str
         The attributes of layers that are parameters.
     """

@@ -9,6 +9,7 @@ steps, states of random generators, and the history.
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
@@ -106,10 +107,16 @@ def _identity(trainer: Trainer) -> dict[str, Any]:
         "checksum": zlib.crc32(np.ascontiguousarray(trainer.x_train).data),
         "mini_batch_size": trainer.batch_size,
         "schedule": trainer.schedule,
+        "augment": None if trainer.augment is None else _description(trainer.augment),
         **({} if trainer.schedule == "constant" else {"epochs": trainer.epochs}),
         "optimizer": type(rule).__name__,
         **{key: value for key, value in vars(rule).items() if key not in ("kept", "iter")},
     }
+
+
+def _description(augment: object) -> str:
+    """Describe a transform without the address of a function, which differs between processes."""
+    return re.sub(" at 0x[0-9a-fA-F]+", "", repr(augment))
 
 
 def _bit_generators(trainer: Trainer) -> list[Any]:

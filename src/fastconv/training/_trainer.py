@@ -18,6 +18,7 @@ from fastconv._arguments import generator, one_of, positive
 from fastconv._arrays import Array, array_of
 from fastconv._errors import argument_error, named, reason, shown
 from fastconv._files import check_writable, path_of
+from fastconv.augment import Transform
 from fastconv.layers._loss import class_indices
 from fastconv.training._checkpoint import load_checkpoint, save_checkpoint
 from fastconv.training._history import Epoch, write_history
@@ -73,6 +74,12 @@ class Trainer:
         For the order of the images.
     checkpoint : path-like, optional
         Where to write the state after every epoch and when interrupted.
+    augment : callable, optional
+        What changes every mini-batch of training images before the network sees it, for instance a
+        transform of `fastconv.augment`: a function of the images and of the trainer's generator of
+        random numbers, whose state is in the checkpoint. It must return images of the same shape.
+        Accuracies are measured without it. What images to test with need as well, another size or
+        scale, is for the data, before training.
 
     Attributes
     ----------
@@ -109,6 +116,8 @@ class Trainer:
     True
     """
 
+    augment: Transform | None = None  # Pickles of earlier versions hold none.
+
     def __init__(
         self,
         network: Network,
@@ -126,6 +135,7 @@ class Trainer:
         schedule: str = "constant",
         seed: int = 0,
         checkpoint: str | os.PathLike[str] | None = None,
+        augment: Transform | None = None,
     ) -> None:
         needed = ("predict", "gradient", "accuracy")
         if not all(callable(getattr(network, name, None)) for name in needed):
@@ -156,6 +166,11 @@ class Trainer:
         if checkpoint is not None:
             path_of(checkpoint, "checkpoint")
         self.checkpoint = checkpoint
+        if not (augment is None or callable(augment)):
+            raise argument_error(
+                TypeError, f"augment must be a callable of images and rng, got {shown(augment)}"
+            )
+        self.augment = augment
         self.rng = generator(seed)
         self.order = self.rng.permutation(len(self.x_train))
         """The order in which this epoch visits the images."""
@@ -207,9 +222,10 @@ class Trainer:
         done = len(self.train_loss_list)
         step = done % self.steps_per_epoch
         places = self.order[step * self.batch_size : (step + 1) * self.batch_size]
+        images = self._mini_batch(places)
         rule, lr = self.optimizer, self.optimizer.lr
         with np.errstate(over="ignore", invalid="ignore"):  # The loss is checked.
-            grads = self.network.gradient(self.x_train[places], self.t_train[places])
+            grads = self.network.gradient(images, self.t_train[places])
             loss = float(self.network.last_layer.loss)
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is {loss}")
@@ -222,6 +238,20 @@ class Trainer:
             if step + 1 == self.steps_per_epoch:
                 self._end_epoch()
         return loss
+
+    def _mini_batch(self, places: Array) -> Array:
+        """Take images to learn from, which are augmented."""
+        images = self.x_train[places]
+        if self.augment is None:
+            return images
+        changed = self.augment(images, self.rng)
+        if np.shape(changed) != images.shape:
+            raise argument_error(
+                ValueError,
+                f"augment must return images of the same shape {images.shape}, got "
+                f"{np.shape(changed)}",
+            )
+        return changed
 
     def _end_epoch(self) -> None:
         self._check_finite()
