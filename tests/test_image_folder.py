@@ -52,6 +52,11 @@ def chw(pixels: Array) -> Array:
     return np.atleast_3d(pixels).transpose(2, 0, 1)
 
 
+def needs_fork() -> None:
+    if multiprocessing.get_start_method() != "fork":
+        pytest.skip("what a test replaces is replaced only in processes that are forked")
+
+
 @pytest.fixture(params=[0, 2], ids=["alone", "processes"])
 def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Decode in this process and in two others, of which each gets several chunks."""
@@ -288,7 +293,9 @@ def test_bad_files(tmp_path: Path, workers: int, data: bytes, words: str) -> Non
 def test_images_that_are_too_large(
     tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The limit holds in the processes, where Pillow's own one is restored."""
+    """The limit holds in the processes, too."""
+    if workers:
+        needs_fork()
     for i in range(8):
         save(tmp_path / "class" / f"{i}.png", drawn(size=(10, 10 + (i == 5))))
     monkeypatch.setattr(_pictures, "MOST_PIXELS", 105)
@@ -379,8 +386,7 @@ def test_without_pillow(tmp_path: Path) -> None:
 
 
 def test_process_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if multiprocessing.get_start_method() != "fork":
-        pytest.skip("what is replaced here is replaced only in processes that are forked")
+    needs_fork()
     folder_of(tmp_path, Image.fromarray(drawn()))
     monkeypatch.setattr(_image_folder, "_decoded", lambda *_: os._exit(1))
     with pytest.raises(RuntimeError, match="a process that decoded images has ended early"):

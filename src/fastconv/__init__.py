@@ -2,12 +2,14 @@
 
 from fastconv._config import show_config
 from fastconv._memory import empty_cache
+from fastconv._plan import plan
 from fastconv._precision import get_precision, precision, set_precision
 from fastconv._threads import get_num_threads, num_threads, set_num_threads
 from fastconv._version import __version__
 from fastconv.activation import relu, relu_backward
 from fastconv.columns import col2im, fold, im2col, unfold
 from fastconv.convolution import conv2d, conv2d_backward, conv_transpose2d, plan_conv2d
+from fastconv.packing import PackedWeight
 from fastconv.pooling import (
     avg_pool2d,
     avg_pool2d_backward,
@@ -18,6 +20,7 @@ from fastconv.pooling import (
 from fastconv.product import matmul
 
 __all__ = [
+    "PackedWeight",
     "__version__",
     "avg_pool2d",
     "avg_pool2d_backward",
@@ -35,6 +38,7 @@ __all__ = [
     "max_pool2d_backward",
     "max_unpool2d",
     "num_threads",
+    "plan",
     "plan_conv2d",
     "precision",
     "relu",

@@ -21,6 +21,7 @@ from fastconv._epilogue import Epilogue
 from fastconv._errors import argument_error
 from fastconv._memory import RECYCLED_BYTES, new_array
 from fastconv._problem import Kind, Problem
+from fastconv.packing import Packs
 
 FLOAT32_PIXELS = 1 << 18
 """The number of pixels whose float16 gradients are computed together in float32, in 1 MiB."""
@@ -59,8 +60,12 @@ class Algorithm(Protocol):
         second: Array,
         out: Array,
         epilogue: Epilogue | None = None,
+        packs: Packs | None = None,
     ) -> None:
-        """Write the result of source and weight; the weight's gradient of grad and source."""
+        """Write the result of source and weight; the weight's gradient of grad and source.
+
+        `packs` keeps what is packed of the weight.
+        """
 
 
 class Direct:
@@ -97,17 +102,18 @@ class Direct:
         second: Array,
         out: Array,
         epilogue: Epilogue | None = None,
+        packs: Packs | None = None,
         marks: Array | None = None,
     ) -> None:
         """Write the result, of all images or of those with a mark that is not 0."""
         window, groups, threads = problem.window.packed, problem.groups, _threads.count()
         if problem.kind == "forward":
             _kernels.convolution.forward(
-                first, second, out, window, groups, epilogue, marks, threads
+                first, second, out, window, groups, epilogue, packs, marks, threads
             )
         elif problem.kind == "adjoint":
             _kernels.convolution.transposed(
-                first, second, out, window, groups, epilogue, marks, threads
+                first, second, out, window, groups, epilogue, packs, marks, threads
             )
         else:
             _kernels.gradients.weight_gradient(first, second, out, window, groups, threads)
@@ -215,6 +221,7 @@ class Winograd:
         second: Array,
         out: Array,
         epilogue: Epilogue | None = None,
+        packs: Packs | None = None,
     ) -> None:
         """Write the result; what is not finite is computed again, directly."""
         window, groups, threads = problem.window.packed, problem.groups, _threads.count()
@@ -230,12 +237,22 @@ class Winograd:
         marks = np.zeros(problem.batch, np.uint8)
         adjoint = problem.kind == "adjoint"
         _kernels.winograd.convolve_tiles(
-            first, second, out, window, groups, epilogue, self.tile, adjoint, marks, threads
+            first,
+            second,
+            out,
+            window,
+            groups,
+            epilogue,
+            packs,
+            self.tile,
+            adjoint,
+            marks,
+            threads,
         )
         if adjoint:
             _kernels.convolution.fold_padding(first, second, out, window, groups, threads)
         if marks.any():
-            DIRECT.run(problem, first, second, out, epilogue, marks)
+            DIRECT.run(problem, first, second, out, epilogue, packs, marks)
 
 
 def _kept(residual: Array | None, out: Array) -> Array | None:

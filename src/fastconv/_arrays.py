@@ -81,6 +81,14 @@ def batch_shape(shape: Shape, name: str, ndim: int, unbatched: bool = True) -> S
     return batch
 
 
+def weight_shape(shape: Shape) -> Shape:
+    """Check the shape of a convolution's weight."""
+    batch_shape(shape, "weight", 4, unbatched=False)
+    if shape[0] == 0:
+        raise argument_error(ValueError, f"weight must not be empty, got shape {shape}")
+    return shape
+
+
 def _hint(shape: Shape, name: str, unbatched: bool) -> str:
     """Say how an array with another number of dimensions becomes images or filters."""
     if len(shape) == 5:

@@ -29,9 +29,9 @@ DRAWN_FROM = 1 << 10
 """To read and write a generator's state takes as long as drawing this many numbers with NumPy."""
 
 
-def activate(x: Array, function: Activation) -> Array:
-    """Apply an activation of floats."""
-    return _finish(x, None, function, None, None)
+def activate(x: Array, function: Activation, *, out: Array | None = None) -> Array:
+    """Apply an activation of floats; return it in `out` if it is given, which may be `x` itself."""
+    return _finish(x, None, function, None, out)
 
 
 def activate_masked(x: Array, function: Activation, bounds: Bounds) -> tuple[Array, Mask]:

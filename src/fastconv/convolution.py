@@ -33,18 +33,20 @@ from fastconv._arrays import (
     computed_dtype,
     read,
     result,
+    weight_shape,
 )
 from fastconv._epilogue import NOTHING, ActivationLike, read_epilogue
 from fastconv._errors import argument_error, named
 from fastconv._memory import new_array
 from fastconv._problem import Problem
 from fastconv._window import PAD_MODES
+from fastconv.packing import PackedWeight, packs_of
 
 
 @named
 def conv2d(
     input: npt.ArrayLike,
-    weight: npt.ArrayLike,
+    weight: npt.ArrayLike | PackedWeight,
     bias: npt.ArrayLike | None = None,
     stride: IntPair = 1,
     padding: Padding = 0,
@@ -68,8 +70,8 @@ def conv2d(
     ----------
     input : array_like, shape (N, C, H, W) or (C, H, W)
         Images of floats, integers or bool, of any strides.
-    weight : array_like, shape (F, C/groups, KH, KW)
-        Filters.
+    weight : array_like or PackedWeight, shape (F, C/groups, KH, KW)
+        Filters. A `PackedWeight` spares further calls with the same ones the work of packing them.
     bias : array_like, shape (F,), optional
         Number that is added to every output of a filter.
     stride, dilation : int or pair of int, default 1
@@ -121,6 +123,7 @@ def conv2d(
     conv2d_backward : The gradients.
     conv_transpose2d : The adjoint.
     plan_conv2d : Which algorithm runs.
+    PackedWeight : Weights for many calls.
 
     Notes
     -----
@@ -151,6 +154,7 @@ def conv2d(
             [ 0.,  1.,  0.]]])
     """
     array, filters = read(input, "input", NUMBERS), read(weight, "weight", NUMBERS)
+    packs = None if filters is weight else packs_of(weight)
     known = _geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
     dtype = computed_dtype(array.dtype, filters.dtype)
     epilogue, apart = NOTHING
@@ -162,7 +166,7 @@ def conv2d(
     out = result(out, known.shape, dtype, (array, filters, *apart))
     images, target = (array, out) if array.ndim == 4 else (array[None], out[None])
     if len(images):
-        chosen.run(known.problem, images, filters, target, epilogue)
+        chosen.run(known.problem, images, filters, target, epilogue, packs)
     return out
 
 
@@ -359,7 +363,7 @@ def conv2d_backward(
 @named
 def conv_transpose2d(
     input: npt.ArrayLike,
-    weight: npt.ArrayLike,
+    weight: npt.ArrayLike | PackedWeight,
     bias: npt.ArrayLike | None = None,
     stride: IntPair = 1,
     padding: Padding = 0,
@@ -380,8 +384,8 @@ def conv_transpose2d(
     ----------
     input : array_like, shape (N, C, H, W) or (C, H, W)
         Images of floats, integers or bool, of any strides.
-    weight : array_like, shape (C, F/groups, KH, KW)
-        Filters.
+    weight : array_like or PackedWeight, shape (C, F/groups, KH, KW)
+        Filters. A `PackedWeight` spares further calls with the same ones the work of packing them.
     bias : array_like, shape (F,), optional
         Number that is added to every output of a filter.
     stride, dilation : int or pair of int, default 1
@@ -431,6 +435,7 @@ def conv_transpose2d(
     array([[[ 1., 10.,  2., 20.]]])
     """
     array, filters = read(input, "input", NUMBERS), read(weight, "weight", NUMBERS)
+    packs = None if filters is weight else packs_of(weight)
     known = _transposed_geometry(
         array.shape, filters.shape, stride, padding, output_padding, dilation, groups
     )
@@ -444,7 +449,7 @@ def conv_transpose2d(
     out = result(out, known.shape, dtype, (array, filters, *apart))
     images, target = (array, out) if array.ndim == 4 else (array[None], out[None])
     if len(images):
-        chosen.run(problem, images, filters, target, epilogue)
+        chosen.run(problem, images, filters, target, epilogue, packs)
     return out
 
 
@@ -499,7 +504,7 @@ def _known_geometry(
     pad_mode: str,
 ) -> Geometry:
     n, c, h, w = batch_shape(shape, "input", 4)
-    f, channels, kernel_h, kernel_w = _weight_shape(weight)
+    f, channels, kernel_h, kernel_w = weight_shape(weight)
     count = _groups(groups, f, "filters")
     if c != channels * count:
         raise _mismatch(shape, c, channels * count, weight, count)
@@ -540,7 +545,7 @@ def _known_transposed_geometry(
     groups: SupportsIndex,
 ) -> Geometry:
     n, c, h, w = batch_shape(shape, "input", 4)
-    expected, f, kernel_h, kernel_w = _weight_shape(weight)
+    expected, f, kernel_h, kernel_w = weight_shape(weight)
     count = _groups(groups, expected, "channels")
     if c != expected:
         raise _mismatch(shape, c, expected, weight, count)
@@ -550,13 +555,6 @@ def _known_transposed_geometry(
     outputs = n, f * count, *size
     problem = Problem("forward", outputs, (n, c, h, w), count, win)
     return Geometry(problem, outputs[4 - len(shape) :])
-
-
-def _weight_shape(shape: Shape) -> Shape:
-    batch_shape(shape, "weight", 4, unbatched=False)
-    if shape[0] == 0:
-        raise argument_error(ValueError, f"weight must not be empty, got shape {shape}")
-    return shape
 
 
 def _groups(groups: SupportsIndex, of: int, what: str) -> int:

@@ -15,6 +15,9 @@ b. Arrays are contiguous. An item is a run of numbers, long enough to be worth t
    counter of items, and short enough that all threads end at about the same time.
 c. Float16 is computed in float32. What is computed in several steps passes through blocks, which
    stay in L1. Only relu, which moves numbers and does not compute, takes float16 as it is.
+d. Results are written to the caches, however large they are. With blocks that were copied past the
+   caches (stream.h), relu of 51 MB took 1.9 ms instead of 1.8, and its gradient 2.7 instead of 2.2
+   (2 cores, AMD Zen 5).
 """
 
 from libc.stdint cimport uint8_t, uint64_t

@@ -18,7 +18,8 @@ b. An item is a band of output rows of one image (or a few whole small images), 
 c. The loops inside an item are over blocks of filters, over rows whose sums fit into L1 together,
    and over pixels. One call of the register tile takes all steps. Weights are packed once per
    call, to [pair of phases][group][block][step][filter]. If only one item uses a block, that item
-   packs it into its own scratch, where it stays in the cache. The sums of a block of filters for
+   packs it into its own scratch, where it stays in the cache. Weights that are kept from call to
+   call (packs.pxd) are packed by the first one. The sums of a block of filters for
    some rows lie in scratch as [filter][pixel], and are written in whole rows. A thread keeps its
    band for the next item that needs the same.
 d. Lanes of vectors are filters (direct.pxd) or, for few filters per group, pixels (planar.pxd).
@@ -35,15 +36,16 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 
-from fastconv._kernels.band cimport Band, Region, load_band
+from fastconv._kernels.band cimport Band, Phase, Region, load_band
 from fastconv._kernels.direct cimport gather_row, multiply_rows
 from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.microkernels cimport import_microkernels
 from fastconv._kernels.outputs cimport Rows, ask_for_residual, store_sums
+from fastconv._kernels.packs cimport first_line, new_block, weights_key
 from fastconv._kernels.parallel cimport for_each, useful_threads
 from fastconv._kernels.plan cimport (
-    BEFORE, FEW_FILTERS, GATHERED, IN_BAND, IN_PLACE, LATE, Part, Plan, Rectangle, fill_offsets,
-    is_pointwise, make_adjoint, make_forward, packed_of, row_pitch,
+    BEFORE, FEW_FILTERS, GATHERED, IN_BAND, IN_PLACE, KEPT, LATE, Part, Plan, Rectangle,
+    fill_offsets, is_pointwise, make_adjoint, make_forward, packed_of, row_pitch,
 )
 from fastconv._kernels.planar cimport convolve_plane, correlate_rows, correlate_rows_as_plane
 from fastconv._kernels.planes cimport Planes
@@ -112,7 +114,7 @@ cdef void pack(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     pack_channels(
         &plan.problem.weights, part.h, part.w,
         PackedWeights(g, f, lanes, first, smaller(first + PACK_CHANNELS, plan.band.channels)),
-        call.tables + part.packed + plan.problem.bytes * (
+        <char *>packed_of(plan, part, call.tables) + plan.problem.bytes * (
             (g * plan.padded_filters + f) * part.steps + first * part.h.taps * part.w.taps * lanes
         ),
         scratch,
@@ -317,23 +319,66 @@ cdef void fill_tables(const Plan *plan, char *tables) noexcept:
         fill_offsets(plan, plan.parts + i, <int32_t *>(tables + plan.parts[i].offsets))
 
 
-cdef int execute(const Plan *plan) except -1:
-    """Pack the weights, and compute all outputs of a plan."""
-    cdef Py_ssize_t n_parts = plan.band.h.n_active * plan.band.w.n_active, items
+cdef int pack_all(const Call *call) except -1:
+    """Pack all weights."""
+    cdef const Plan *plan = call.plan
+    cdef double moved = plan.tables.bytes + plan.kept.bytes
+    for_each(
+        pack, call,
+        plan.band.h.n_active * plan.band.w.n_active * plan.problem.groups
+        * ceil_div(plan.padded_filters, plan.block_filters)
+        * ceil_div(plan.band.channels, PACK_CHANNELS),
+        PACK_TAPS * plan.block_filters * plan.problem.bytes, moved,
+        useful_threads(moved, plan.threads),
+    )
+    return 0
+
+
+cdef tuple pack_key(const Plan *plan):
+    """Return all that decides what `pack` writes, besides the weights' own numbers."""
+    cdef Py_ssize_t i
+    cdef const Phase *h
+    cdef const Phase *w
+    cdef list taps = []
+    cdef tuple layout
+    for i in range(plan.band.h.n_active * plan.band.w.n_active):
+        h = plan.parts[i].h
+        w = plan.parts[i].w
+        taps.append((h.tap, h.tap_stride, h.taps, w.tap, w.tap_stride, w.taps))
+    layout = "direct", level, plan.block_filters, plan.padded_filters, tuple(taps)
+    return layout + weights_key(&plan.problem, plan.kept.bytes)
+
+
+cdef object find_or_pack(Plan *plan, Call *call, packs):
+    """Return the memory of packed weights that are kept, which the first call fills."""
+    cdef tuple key = pack_key(plan)
+    cdef object block = packs.find(key)
+    cdef bint is_new = block is None
+    if is_new:
+        block = new_block(packs, plan.kept.bytes)
+    plan.kept_weights = first_line(block)
+    if is_new:
+        pack_all(call)
+        packs.keep(key, block)
+    return block
+
+
+cdef int execute(Plan *plan, packs) except -1:
+    """Pack the weights, and compute all outputs of a plan.
+
+    `packs` is where packed weights are kept, or None.
+    """
+    cdef Py_ssize_t items
     cdef Call call
+    cdef object _block = None  # While it is referenced here, another thread may drop it.
     call.plan, call.compute = plan, compute_of(plan)
     call.tables = allocate(plan.tables.bytes, "packed weights")
     try:
         fill_tables(plan, call.tables)
         if plan.packing == BEFORE:
-            items = (
-                n_parts * plan.problem.groups * ceil_div(plan.padded_filters, plan.block_filters)
-                * ceil_div(plan.band.channels, PACK_CHANNELS)
-            )
-            for_each(
-                pack, &call, items, PACK_TAPS * plan.block_filters * plan.problem.bytes,
-                plan.tables.bytes, useful_threads(plan.tables.bytes, plan.threads),
-            )
+            pack_all(&call)
+        elif plan.packing == KEPT:
+            _block = find_or_pack(plan, &call, packs)
         items = ceil_div(plan.problem.batch, plan.images) * plan.problem.groups * plan.splits
         if plan.folds_padding:
             for_each(
@@ -350,18 +395,19 @@ cdef int execute(const Plan *plan) except -1:
     return 0
 
 
-cdef int run_forward(const Problem *problem, Window window, int threads) except -1:
+cdef int run_forward(const Problem *problem, Window window, packs, int threads) except -1:
     cdef Plan plan
     make_forward(&plan, problem, window, threads)
     try:
-        execute(&plan)
+        execute(&plan, packs)
     finally:
         release(plan.memory)
     return 0
 
 
 cdef int run_adjoint(
-    const Problem *problem, const Window *window, Rectangle outputs, bint folds_padding, int threads
+    const Problem *problem, const Window *window, Rectangle outputs, bint folds_padding, packs,
+    int threads,
 ) except -1:
     """Compute a rectangle of the padded target, or add it to the pixels that it shows."""
     cdef Plan plan
@@ -372,7 +418,7 @@ cdef int run_adjoint(
         return 0
     make_adjoint(&plan, problem, window, outputs, folds_padding, threads)
     try:
-        execute(&plan)
+        execute(&plan, packs)
     finally:
         release(plan.memory)
     return 0
@@ -386,10 +432,12 @@ cdef int run_padding(const Problem *problem, const Window *window, int threads) 
     cdef Py_ssize_t left = w.before, right = left + w.size, all_columns = padded_size(w)
     if h.pad_mode == PAD_CONSTANT:
         return 0
-    run_adjoint(problem, window, Rectangle(0, top, 0, all_columns), True, threads)
-    run_adjoint(problem, window, Rectangle(bottom, end, 0, all_columns), True, threads)
-    run_adjoint(problem, window, Rectangle(top, bottom, 0, left), True, threads)
-    run_adjoint(problem, window, Rectangle(top, bottom, right, all_columns), True, threads)
+    run_adjoint(problem, window, Rectangle(0, top, 0, all_columns), True, None, threads)
+    run_adjoint(problem, window, Rectangle(bottom, end, 0, all_columns), True, None, threads)
+    run_adjoint(problem, window, Rectangle(top, bottom, 0, left), True, None, threads)
+    run_adjoint(
+        problem, window, Rectangle(top, bottom, right, all_columns), True, None, threads
+    )
     return 0
 
 
@@ -408,7 +456,9 @@ cdef inline bint has_one_window(
     )
 
 
-cdef int run_one_window(const Problem *problem, const Window *window, int threads) except -1:
+cdef int run_one_window(
+    const Problem *problem, const Window *window, packs, int threads
+) except -1:
     """Compute the adjoint of one window as large as the image.
 
     Every tap is a filter of its own, which is applied to one pixel.
@@ -421,27 +471,29 @@ cdef int run_one_window(const Problem *problem, const Window *window, int thread
     taps.weights.kernel_h = taps.weights.kernel_w = 1
     planes.stride_n = planes.stride_h = planes.stride_w = planes.format.bytes
     taps.target.stride_c = taps.target.stride_h = taps.target.stride_w
-    return run_forward(&taps, Window(pixel, pixel), threads)
+    return run_forward(&taps, Window(pixel, pixel), packs, threads)
 
 
 # ---- entry points ------------------------------------------------------------------------------
 
 def forward(
     cnp.ndarray image, cnp.ndarray weight, cnp.ndarray out, cnp.ndarray window, Py_ssize_t groups,
-    epilogue, cnp.ndarray marks, int threads,
+    epilogue, packs, cnp.ndarray marks, int threads,
 ):
     """Write the convolution of images (n, c, h, w) with weight (f, c/groups, kh, kw).
 
-    `epilogue` is (bias, residual, activation) or None. Images whose byte in `marks` is 0 are left
-    alone, unless `marks` is None.
+    `epilogue` is (bias, residual, activation) or None. `packs` (`fastconv.packing`) keeps what is
+    packed of the weight, or is None. Images whose byte in `marks` is 0 are left alone, unless
+    `marks` is None.
     """
     cdef Problem problem
     if cnp.PyArray_DIM(image, 0) == 0:
         return
     describe(&problem, image, weight, out, groups, False, epilogue)
+    problem.keeps_packed = packs is not None
     if marks is not None:
         problem.marks = <const char *>cnp.PyArray_DATA(marks)
-    run_forward(&problem, window_of(window)[0], threads)
+    run_forward(&problem, window_of(window)[0], packs, threads)
 
 
 def workspace(
@@ -459,11 +511,11 @@ def workspace(
 
 def transposed(
     cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, cnp.ndarray window, Py_ssize_t groups,
-    epilogue, cnp.ndarray marks, int threads,
+    epilogue, packs, cnp.ndarray marks, int threads,
 ):
     """Write the adjoint of the convolution that brings `out` (n, f, h, w) to `source`.
 
-    `epilogue` and `marks` are those of `forward`.
+    `epilogue`, `packs` and `marks` are those of `forward`.
     """
     cdef Problem problem
     cdef const Window *win = window_of(window)
@@ -472,17 +524,18 @@ def transposed(
     if cnp.PyArray_DIM(source, 0) == 0:
         return
     describe(&problem, source, weight, out, groups, True, epilogue)
+    problem.keeps_packed = packs is not None
     if marks is not None:
         problem.marks = <const char *>cnp.PyArray_DATA(marks)
     if is_pointwise(h) and is_pointwise(w):
-        run_forward(&problem, win[0], threads)
+        run_forward(&problem, win[0], packs, threads)
         return
     if has_one_window(&problem, win, weight):
-        run_one_window(&problem, win, threads)
+        run_one_window(&problem, win, packs, threads)
         return
     run_adjoint(
         &problem, win, Rectangle(h.before, h.before + h.size, w.before, w.before + w.size), False,
-        threads,
+        packs, threads,
     )
     run_padding(&problem, win, threads)
 

@@ -79,6 +79,7 @@ cdef enum Source:
 cdef enum Packing:
     BEFORE  # All weights are packed before the first item.
     LATE  # A block is packed by the only item that uses it, into its scratch.
+    KEPT  # All weights are packed by the first call, into memory that further calls share.
     NEVER  # The weights lie as they are needed.
 
 
@@ -91,7 +92,7 @@ cdef struct Part:
     Py_ssize_t terms  # The number of steps that are summed in a register.
     Py_ssize_t steps_before  # The number of steps of all parts before this one.
     Py_ssize_t n_offsets
-    size_t packed, offsets  # Offsets in the tables.
+    size_t packed, offsets  # Offsets in the tables; that of weights that are kept, in `kept`.
 
 
 cdef struct Rectangle:
@@ -132,8 +133,9 @@ cdef struct Plan:
     Py_ssize_t source_bytes  # Bytes of scratch for the band, or for what is gathered.
     Py_ssize_t image_bytes  # Bytes from one image of an item to the next.
     size_t bias  # The offset of the bias in the tables: padded_filters numbers per group.
-    Layout tables, scratch
+    Layout tables, scratch, kept
     Scratch at
+    char *kept_weights  # The packed weights, if they are kept; whoever runs the plan finds them.
     double moved  # The cost of the call, in bytes that could be moved in the same time.
     int threads
     char *memory  # Holds the phases and the parts.
@@ -324,6 +326,8 @@ cdef inline void cut_items(Plan *plan) noexcept:
     plan.packing = BEFORE
     if plan.planar and not plan.problem.adjoint and lies_packed(plan):
         plan.packing = NEVER
+    elif plan.problem.keeps_packed:
+        plan.packing = KEPT
     elif (
         items == plan.problem.groups and not (plan.planar or plan.folds_padding)
         and block_bytes(plan) <= LIMIT_BYTES
@@ -404,7 +408,7 @@ cdef inline void lay_out_tables(Plan *plan) noexcept:
     cdef Py_ssize_t bytes = plan.problem.bytes, i, steps = 0
     cdef double filters = <double>plan.problem.groups * plan.padded_filters
     cdef Part *part
-    plan.tables.bytes = 0
+    plan.tables.bytes = plan.kept.bytes = 0
     plan.bias = take(&plan.tables, filters * bytes)
     for i in range(plan.band.h.n_active * plan.band.w.n_active):
         part = plan.parts + i
@@ -412,6 +416,8 @@ cdef inline void lay_out_tables(Plan *plan) noexcept:
         steps += part.steps
         if plan.packing == BEFORE:
             part.packed = take(&plan.tables, filters * part.steps * bytes)
+        elif plan.packing == KEPT:
+            part.packed = take(&plan.kept, filters * part.steps * bytes)
         part.offsets = take(&plan.tables, part.n_offsets * sizeof(int32_t))
 
 
@@ -473,7 +479,7 @@ cdef inline const char *packed_of(
     """Return where the weights of all filters of a part lie as they are needed."""
     if plan.packing == NEVER:
         return plan.problem.weights.planes.data
-    return tables + part.packed
+    return (plan.kept_weights if plan.packing == KEPT else tables) + part.packed
 
 
 # ---- making a plan -----------------------------------------------------------------------------

@@ -27,6 +27,7 @@ cdef struct Problem:
     Py_ssize_t bias_stride
     Format bias_format
     const char *marks  # A byte per image, 0 if it is not to be computed; NULL means all images.
+    bint keeps_packed  # The weights are packed once, for this call and for others.
     Number number  # The type that is computed with.
     Py_ssize_t bytes  # Bytes of a number of this type.
     const Tiles *tiles

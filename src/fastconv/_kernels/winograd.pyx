@@ -18,7 +18,8 @@ b. An item's pixels are copied to scratch (L1) with their padding, some channels
    sums stay in scratch.
 c. Filters are transformed first, to [strip][position][channel][filter], where a strip is what one
    call of the register tile broadcasts. If all strips need more than WEIGHT_BYTES, several passes
-   transform and use some strips each.
+   transform and use some strips each. If what is transformed is kept from call to call
+   (packs.pxd), the first call transforms all strips, and there is one pass.
 d. Sums over channels are cut into short sums of `terms` terms, because a long sum in a register
    loses digits.
 e. An output that is not finite (a NaN or infinity in the tile, or an overflow on the way) marks its
@@ -36,6 +37,7 @@ cimport numpy as cnp
 from fastconv._kernels.band cimport Band, Phase, Region, lay_out, load_band
 from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.microkernels cimport import_microkernels, transforms_of
+from fastconv._kernels.packs cimport first_line, new_block, weights_key
 from fastconv._kernels.parallel cimport for_each, useful_threads
 from fastconv._kernels.problem cimport Problem, describe, load_bias
 from fastconv._kernels.scratch cimport Layout, allocate, release, take
@@ -135,8 +137,8 @@ cdef struct Plan:
     Py_ssize_t split_strips, splits  # The numbers of strips of an item, and of items along them.
     Py_ssize_t channel_bytes  # Bytes of a channel in the stage.
     Py_ssize_t pixel_bytes, sum_bytes  # Bytes of a block's transformed pixels, and of its sums.
-    Layout tables, scratch
-    size_t packed, bias, offsets  # Offsets in the tables.
+    Layout tables, scratch, kept
+    size_t packed, bias, offsets  # Offsets in the tables; that of filters that are kept, in `kept`.
     Scratch at
     int threads
 
@@ -517,10 +519,12 @@ cdef void plan_strips(Plan *plan) noexcept:
         problem.groups * plan.positions * plan.position_stride * problem.bytes
     )
     strips = smaller(plan.strips, larger(1, strips))
+    if problem.keeps_packed:
+        strips = plan.strips
     plan.strips_at_once = ceil_div(plan.strips, ceil_div(plan.strips, strips))
-    plan.tables.bytes = 0
+    plan.tables.bytes = plan.kept.bytes = 0
     plan.packed = take(
-        &plan.tables,
+        &plan.kept if problem.keeps_packed else &plan.tables,
         <double>problem.groups * plan.strips_at_once * plan.positions * plan.position_stride
         * problem.bytes,
     )
@@ -565,17 +569,24 @@ cdef void make_plan(
 
 # ---- one call ----------------------------------------------------------------------------------
 
-cdef int run_strips(const Call *call) except -1:
-    """Compute all outputs of the strips of a plan."""
+cdef int transform_strips(const Call *call) except -1:
+    """Transform the strips of a pass."""
     cdef const Plan *plan = call.plan
     cdef Py_ssize_t pieces = ceil_div(plan.problem.channels, PACK_CHANNELS)
+    cdef double moved = plan.tables.bytes + plan.kept.bytes
     for_each(
         transform_filters, call,
         plan.problem.groups * (plan.last_strip - plan.first_strip) * pieces,
         (PACK_CHANNELS * WINOGRAD_TAPS * WINOGRAD_TAPS + PACK_TAPS)
         * plan.strip_lanes * plan.problem.bytes,
-        plan.tables.bytes, useful_threads(plan.tables.bytes, plan.threads),
+        moved, useful_threads(moved, plan.threads),
     )
+    return 0
+
+
+cdef int convolve_strips(const Call *call) except -1:
+    """Compute all outputs of the strips of a pass."""
+    cdef const Plan *plan = call.plan
     for_each(
         convolve, call,
         plan.splits * plan.problem.groups
@@ -585,11 +596,31 @@ cdef int run_strips(const Call *call) except -1:
     return 0
 
 
-cdef int execute(const Plan *plan) except -1:
+cdef object find_or_transform(Call *call, packs):
+    """Return the memory of transformed filters that are kept, which the first call fills."""
+    cdef const Plan *plan = call.plan
+    cdef tuple layout = (
+        "winograd", level, plan.tile, plan.strips, plan.strip_lanes, plan.tap_phase.tap_stride
+    )
+    cdef tuple key = layout + weights_key(&plan.problem, plan.kept.bytes)
+    cdef object block = packs.find(key)
+    cdef bint is_new = block is None
+    if is_new:
+        block = new_block(packs, plan.kept.bytes)
+    call.packed = first_line(block) + plan.packed
+    if is_new:
+        transform_strips(call)
+        packs.keep(key, block)
+    return block
+
+
+cdef int execute(const Plan *plan, packs) except -1:
+    """Compute all outputs of a plan. `packs` is where transformed filters are kept, or None."""
     cdef char *tables = allocate(plan.tables.bytes, "transformed weights")
     cdef Plan strips = plan[0]
     cdef Call call
     cdef Py_ssize_t c
+    cdef object _block = None  # While it is referenced here, another thread may drop it.
     try:
         call.plan, call.packed, call.bias = &strips, tables + plan.packed, tables + plan.bias
         call.offsets = <int32_t *>(tables + plan.offsets)
@@ -598,25 +629,32 @@ cdef int execute(const Plan *plan) except -1:
         )
         for c in range(plan.problem.channels):
             call.offsets[c] = <int32_t>(c * plan.strip_lanes)
-        run_strips(&call)
+        if plan.problem.keeps_packed:
+            _block = find_or_transform(&call, packs)
+            convolve_strips(&call)
+            return 0
+        transform_strips(&call)
+        convolve_strips(&call)
         while strips.last_strip < strips.strips:
             plan_items(&strips, strips.last_strip)
-            run_strips(&call)
+            transform_strips(&call)
+            convolve_strips(&call)
     finally:
         release(tables)
     return 0
 
 
-# This function has ten parameters because Python passes the facts of a call one by one.
+# This function has eleven parameters because Python passes the facts of a call one by one.
 def convolve_tiles(
     cnp.ndarray source, cnp.ndarray weight, cnp.ndarray out, cnp.ndarray window, Py_ssize_t groups,
-    epilogue, Py_ssize_t tile, bint transposed, cnp.ndarray marks, int threads,
+    epilogue, packs, Py_ssize_t tile, bint transposed, cnp.ndarray marks, int threads,
 ):
     """Write the convolution of images (n, c, h, w) with weight (f, c/groups, 3, 3).
 
     If `transposed`, write the adjoint of the convolution that brings `out` to `source`, as if its
-    padding were zeros. `epilogue` is (bias, residual, activation) or None. A tile has `tile` x
-    `tile` outputs, 2 x 2 or 4 x 4. Outputs that are not finite are not right: the byte in `marks`
+    padding were zeros. `epilogue` is (bias, residual, activation) or None. `packs`
+    (`fastconv.packing`) keeps transformed filters, or is None. A tile has `tile` x `tile` outputs,
+    2 x 2 or 4 x 4. Outputs that are not finite are not right: the byte in `marks`
     of each image that has one becomes 1.
     """
     cdef Problem problem
@@ -624,9 +662,10 @@ def convolve_tiles(
     if cnp.PyArray_DIM(source, 0) == 0:
         return
     describe(&problem, source, weight, out, groups, transposed, epilogue)
+    problem.keeps_packed = packs is not None
     make_plan(&plan, &problem, out, window_of(window), tile, threads)
     plan.marks = <char *>cnp.PyArray_DATA(marks)
-    execute(&plan)
+    execute(&plan, packs)
 
 
 def plan(

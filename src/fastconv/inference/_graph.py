@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from fastconv._arrays import Shape
 from fastconv.inference._operations import Input, Operation
@@ -21,9 +24,13 @@ class Step:
 
 
 class Graph:
-    """Steps in an order in which they can be computed. The last one gives the result."""
+    """Steps in an order in which they can be computed. The last one gives the result.
 
-    def __init__(self, input_shape: Shape) -> None:
+    All arrays are of one dtype.
+    """
+
+    def __init__(self, input_shape: Shape, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
         self.steps = [Step("input", Input(input_shape), [], input_shape)]
 
     @property
@@ -46,6 +53,11 @@ class Graph:
     def users(self, step: Step) -> list[Step]:
         """List the steps that read a step's result."""
         return [other for other in self.steps if step in other.inputs]
+
+    def move(self, step: Step, before: Step) -> None:
+        """Compute a step later, just before another one."""
+        self.steps.remove(step)
+        self.steps.insert(self.steps.index(before), step)
 
     def replace(self, step: Step, by: Step) -> None:
         """Take a step away; who read its result reads that of another step."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -11,11 +12,11 @@ import numpy as np
 
 from fastconv._arguments import pair, positive
 from fastconv._arrays import Array
-from fastconv._epilogue import ACTIVATIONS
 from fastconv._layer import is_chain, spread
 from fastconv._structure import named_children
 from fastconv.inference._graph import Graph, Step
 from fastconv.inference._operations import (
+    Activate,
     Add,
     Call,
     Concatenate,
@@ -32,17 +33,22 @@ from fastconv.layers import (
     Convolution,
     Dropout,
     Flatten,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
     Pooling,
     Relu,
+    Relu6,
     Residual,
     Sigmoid,
+    SiLU,
 )
 from fastconv.pooling import avg_pool2d, max_pool2d
 
 
 def graph_of(network: Any) -> Graph:
-    """Write a network as a graph, with copies of its parameters as they are now."""
-    graph = Graph(network.input_dim)
+    """Write a network as a graph, with copies of its parameters as they are, in its dtype."""
+    graph = Graph(network.input_dim, network.dtype)
     lower_all(graph, network, graph.input, "")
     return graph
 
@@ -65,11 +71,11 @@ def lower_all(graph: Graph, layer: Any, source: Step, path: str) -> Step:
 
 
 def _convolution(graph: Graph, layer: Convolution, source: Step, path: str) -> Step:
-    weight = np.array(layer.W, order="C")
+    weight = np.array(layer.W, graph.dtype, order="C")
     bias = spread(layer.b, weight, axis=0)
     operation = Convolve(
         weight,
-        None if bias is None else np.array(bias, weight.dtype),
+        None if bias is None else np.array(bias, graph.dtype),
         pair(layer.stride, "stride"),
         layer.pad,
         pair(layer.dilation, "dilation"),
@@ -80,9 +86,9 @@ def _convolution(graph: Graph, layer: Convolution, source: Step, path: str) -> S
 
 
 def _affine(graph: Graph, layer: Affine, source: Step, path: str) -> Step:
-    weight = np.array(layer.W, order="C")
+    weight = np.array(layer.W, graph.dtype, order="C")
     bias = spread(layer.b, weight, axis=1)
-    operation = Multiply(weight, None if bias is None else np.array(bias, weight.dtype))
+    operation = Multiply(weight, None if bias is None else np.array(bias, graph.dtype))
     return graph.add(path, operation, source)
 
 
@@ -112,16 +118,15 @@ def _flatten(graph: Graph, layer: Flatten, source: Step, path: str) -> Step:
 def _pooling(graph: Graph, layer: Pooling | AveragePooling, source: Step, path: str) -> Step:
     pool = max_pool2d if type(layer) is Pooling else avg_pool2d
     window = (layer.pool_h, layer.pool_w), layer.stride, layer.pad
+    return graph.add(path, Call(deepcopy(layer), partial(_pool, pool, window)), source)
 
-    def write(x: Array, out: Array) -> None:
-        pool(x, *window, out=out)
 
-    return graph.add(path, Call(deepcopy(layer), write), source)
+def _pool(pool: Callable[..., Array], window: tuple[Any, ...], x: Array, out: Array) -> None:
+    pool(x, *window, out=out)
 
 
 def _activation(graph: Graph, layer: Any, source: Step, path: str) -> Step:
-    function = ACTIVATIONS[{Relu: "relu", Sigmoid: "sigmoid"}[type(layer)]]
-    return graph.add(path, Call(deepcopy(layer), function=function), source)
+    return graph.add(path, Activate(layer.function), source)
 
 
 def _residual(graph: Graph, layer: Residual, source: Step, path: str) -> Step:
@@ -153,8 +158,9 @@ LOWERINGS: dict[type, Callable[[Graph, Any, Step, str], Step | None]] = {
     Dropout: _dropout,
     Flatten: _flatten,
     Pooling: _pooling,
-    Relu: _activation,
     Residual: _residual,
-    Sigmoid: _activation,
 }
+LOWERINGS |= dict.fromkeys(
+    (HardSigmoid, HardSwish, LeakyRelu, Relu, Relu6, Sigmoid, SiLU), _activation
+)
 """What appends the steps of a layer of exactly this class, or returns None."""

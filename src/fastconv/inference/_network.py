@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _precision
 from fastconv._arrays import Array
+from fastconv._classifier import Classifier
 from fastconv._errors import named
 from fastconv.inference._lowering import graph_of
 from fastconv.inference._passes import simplify
@@ -18,14 +20,20 @@ if TYPE_CHECKING:
     from fastconv.models import Sequential
 
 KEPT_PROGRAMS = 4
-"""The largest number of programs that are kept, each for a size of batches."""
+"""The largest number of idle programs that are kept, each with the memory of its results."""
 
 
 @named
-class InferenceNetwork:
+class InferenceNetwork(Classifier):
     """A twin of a network that computes its scores faster, and cannot be trained.
 
     `fastconv.models.Sequential.optimized` makes it. It holds copies of the parameters as they were.
+    Several threads may use it at the same time.
+
+    Parameters
+    ----------
+    network : Sequential
+        What it does the work of.
 
     Attributes
     ----------
@@ -33,6 +41,18 @@ class InferenceNetwork:
         Shapes of one input and of its scores.
     dtype : dtype
         What inputs are converted to, and scores are of.
+    graph : Graph
+        The steps of the computation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.models import SimpleConvNet
+    >>> twin = SimpleConvNet(seed=0).optimized()
+    >>> twin
+    InferenceNetwork(input (1, 28, 28), output (10,), 5 steps)
+    >>> twin.predict(np.zeros((5, 1, 28, 28))).shape
+    (5, 10)
     """
 
     def __init__(self, network: Sequential) -> None:
@@ -40,34 +60,75 @@ class InferenceNetwork:
         self.dtype = network.dtype
         self.graph = graph_of(network)
         simplify(self.graph)
-        self._programs: dict[tuple[object, ...], list[Program]] = {}
+        self._idle: list[Program] = []
+        """Programs that nobody uses, the last used one last."""
+        self._lock = threading.Lock()
 
-    def program(self, batch: int) -> Program:
-        """Return what computes batches of a size; nobody else uses it until it is given back."""
-        idle = self._programs.get(self._key(batch))
-        return idle.pop() if idle else Program(self.graph, batch, self.dtype)
+    def __repr__(self) -> str:
+        """Summarise the network in a line."""
+        return (
+            f"{type(self).__name__}(input {self.input_dim}, output {self.output_dim}, "
+            f"{len(self.graph.steps) - 1} steps)"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the memory of results out of pickles and copies."""
+        return {**vars(self), "_idle": [], "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make a lock of its own."""
+        vars(self).update(state, _lock=threading.Lock())
 
     def predict(self, x: npt.ArrayLike) -> Array:
-        """Compute the scores of inputs."""
-        array = np.ascontiguousarray(x, self.dtype)
-        program = self.program(len(array))
+        """Compute the scores of inputs.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, *input_dim)
+            Inputs.
+
+        Returns
+        -------
+        ndarray, shape (N, *output_dim)
+            Scores, to which no softmax has been applied.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the inputs are no numbers or of another shape.
+        """
+        array = np.ascontiguousarray(self._inputs(x))
+        if not len(array):
+            return np.empty((0, *self.output_dim), self.dtype)
+        program = self.take_program(len(array))
         try:
             return program.run(array)
         finally:
-            self._programs.setdefault(self._key(len(array)), []).append(program)
+            self.give_back(program)
+
+    def take_program(self, batch: int) -> Program:
+        """Return what computes batches of a size; nobody else uses it until it is given back."""
+        key = batch, _precision.get_precision(), _kernels.level
+        with self._lock:
+            for i in reversed(range(len(self._idle))):
+                if self._idle[i].key == key:
+                    return self._idle.pop(i)
+        return Program(self.graph, batch, key)
+
+    def give_back(self, program: Program) -> None:
+        """Keep a program for the next batch of its size, and forget the one used least lately."""
+        with self._lock:
+            self._idle.append(program)
+            del self._idle[:-KEPT_PROGRAMS]
 
     @property
     def nbytes(self) -> int:
         """Size of all weights."""
-        return sum(step.operation.nbytes for step in self.graph)
+        return sum(int(step.operation.nbytes) for step in self.graph)
 
-    @property
     def multiply_adds(self) -> int:
+        """Count the multiply-adds of convolutions and products for one input."""
         return sum(
-            step.operation.multiply_adds(*(source.shape for source in step.inputs))
+            int(step.operation.multiply_adds(*(source.shape for source in step.inputs)))
             for step in self.graph
         )
-
-    def _key(self, batch: int) -> tuple[object, ...]:
-        """Name all that a program depends on."""
-        return batch, _precision.get_precision(), _kernels.level

@@ -15,6 +15,7 @@ import numpy as np
 from fastconv._algorithms import DIRECT, Algorithm, choose
 from fastconv._arguments import Padding
 from fastconv._arrays import Array, Shape
+from fastconv._elementwise import activate, add
 from fastconv._epilogue import Activation
 from fastconv._layer import Base, run_forward, shape_behind, walk
 from fastconv._window import Pair
@@ -198,6 +199,29 @@ class ScaleAndShift(Operation):
         return run
 
 
+class Activate(Operation):
+    """Apply a function to every number."""
+
+    def __init__(self, function: Activation) -> None:
+        self.function = function
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Return the input's shape."""
+        return inputs[0]
+
+    def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
+        """Return the function."""
+
+        def run(inputs: Sequence[Array], out: Array) -> None:
+            activate(inputs[0], self.function, out=out)
+
+        return run
+
+    def replaces_last(self, batch: int, *inputs: Shape) -> bool:
+        """Allow it: every number is read before it is replaced."""
+        return True
+
+
 class Add(Operation):
     """Add two arrays."""
 
@@ -209,7 +233,7 @@ class Add(Operation):
         """Return the sum."""
 
         def run(inputs: Sequence[Array], out: Array) -> None:
-            np.add(inputs[0], inputs[1], out=out)
+            add(inputs[0], inputs[1], out=out)
 
         return run
 
@@ -271,17 +295,14 @@ class Call(Operation):
         What tells the shape and, without `write`, computes.
     write : callable, optional
         A function of the input and the array for the result, which does the layer's work.
-    function : Activation, optional
-        What the layer does with every number, if that is all it does.
     """
 
     def __init__(
         self,
         layer: Any,
         write: Callable[[Array, Array], object] | None = None,
-        function: Activation | None = None,
     ) -> None:
-        self.layer, self.write, self.function = layer, write, function
+        self.layer, self.write = layer, write
 
     def describe(self, batch: int, *inputs: Shape) -> str:
         """Name the layer."""

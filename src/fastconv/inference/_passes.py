@@ -11,8 +11,8 @@ import numpy as np
 from fastconv._arrays import Array
 from fastconv.inference._graph import Graph, Step
 from fastconv.inference._operations import (
+    Activate,
     Add,
-    Call,
     Concatenate,
     Convolve,
     Multiply,
@@ -72,23 +72,27 @@ def fold_scale_forward(graph: Graph, step: Step) -> None:
 
 
 def fuse_addition(graph: Graph, step: Step) -> None:
-    """Let the convolution that comes last of the two that are added add the other one."""
+    """Let a convolution add the other array, once that is there; the last one if both could."""
     if not isinstance(step.operation, Add):
         return
-    order = {id(other): i for i, other in enumerate(graph.steps)}
-    first, last = sorted(step.inputs, key=lambda source: order[id(source)])
-    operation = last.operation
-    if first is last or not isinstance(operation, Convolve) or operation.activation is not None:
-        return
-    if len(last.inputs) > 1 or len(graph.users(last)) > 1:
-        return
-    last.inputs.append(first)
-    merge(graph, step, last)
+    for source in sorted(step.inputs, key=graph.steps.index, reverse=True):
+        (other,) = [other for other in step.inputs if other is not source] or [source]
+        if source is not other and _can_add(graph, source):
+            source.inputs.append(other)
+            graph.move(source, step)
+            merge(graph, step, source)
+            return
+
+
+def _can_add(graph: Graph, source: Step) -> bool:
+    """Tell whether a step is a convolution that nothing is done to the result of but the sum."""
+    is_plain = isinstance(source.operation, Convolve) and source.operation.activation is None
+    return is_plain and len(source.inputs) == 1 and len(graph.users(source)) == 1
 
 
 def fuse_activation(graph: Graph, step: Step) -> None:
     """Let a convolution apply the function that follows."""
-    if not isinstance(step.operation, Call) or step.operation.function is None:
+    if not isinstance(step.operation, Activate):
         return
     source = step.inputs[0]
     operation = source.operation
@@ -113,8 +117,12 @@ def place_in_concatenation(graph: Graph, step: Step) -> None:
 
 
 def merge(graph: Graph, step: Step, into: Step) -> None:
-    """Take a step away whose work another step does, which then has both names."""
-    into.name = f"{into.name} + {step.name}"
+    """Take a step away whose work another step does, which then has both names.
+
+    The path of the first name is not repeated before the others.
+    """
+    path = into.name.partition(" + ")[0].rpartition(".")[0]
+    into.name += f" + {step.name.removeprefix(f'{path}.')}"
     graph.replace(step, into)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,14 +28,20 @@ class Program:
 
     Attributes
     ----------
+    batch : int
+        Number of inputs.
+    key : object
+        What the caller finds the program by.
     steps : list of Prepared
         The steps in the order in which they are run.
     memory_bytes : int
         Size of the memory of all results but the last.
     """
 
-    def __init__(self, graph: Graph, batch: int, dtype: np.dtype[Any]) -> None:
-        self._graph, self._batch, self._dtype = graph, batch, dtype
+    def __init__(self, graph: Graph, batch: int, key: object = None) -> None:
+        self.key = key
+        dtype = graph.dtype
+        self._graph, self.batch, self._dtype = graph, batch, dtype
         self._plan = MemoryPlan(graph, batch, dtype.itemsize)
         self.memory_bytes = self._plan.size
         self._memory = _aligned(self._plan.size)
@@ -46,7 +52,7 @@ class Program:
         wholes[result] = new_array((batch, *result.shape), dtype)
         self._arrays = [self._plan.view(step, wholes[blocks[step]]) for step in graph.steps]
         self._of_caller = [
-            (i, step, blocks[step] is result)
+            (i, step, blocks[step] is not source)
             for i, step in enumerate(graph.steps)
             if blocks[step] in (source, result)
         ]
@@ -63,7 +69,7 @@ class Program:
         """Return the arrays of all steps, of which those of the caller are new."""
         arrays = list(self._arrays)
         result = self._plan.blocks[self._graph.output]
-        new = new_array((self._batch, *result.shape), self._dtype)
+        new = new_array((self.batch, *result.shape), self._dtype)
         for i, step, is_result in self._of_caller:
             arrays[i] = self._plan.view(step, new if is_result else x)
         return arrays
@@ -82,9 +88,9 @@ class Program:
 
     def _whole(self, block: Block) -> Array:
         """View a block of the memory as an array."""
-        size = self._batch * int(np.prod(block.shape)) * self._dtype.itemsize
+        size = self.batch * int(np.prod(block.shape)) * self._dtype.itemsize
         part = self._memory[block.offset : block.offset + size]
-        return part.view(self._dtype).reshape(self._batch, *block.shape)
+        return part.view(self._dtype).reshape(self.batch, *block.shape)
 
 
 def _aligned(size: int) -> Array:

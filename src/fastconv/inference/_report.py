@@ -23,8 +23,11 @@ def report(network: InferenceNetwork, batch: int) -> str:
     """Run a network on random inputs, and write a table of its steps."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((batch, *network.input_dim), np.float32).astype(network.dtype)
-    program = network.program(batch)
-    seconds = _seconds_by_step(program, x)
+    program = network.take_program(batch)
+    try:
+        seconds = _seconds_by_step(program, x)
+    finally:
+        network.give_back(program)
     rows = []
     for prepared, spent in zip(program.steps, seconds, strict=True):
         step, operation = prepared.step, prepared.step.operation
@@ -41,7 +44,7 @@ def report(network: InferenceNetwork, batch: int) -> str:
             )
         )
     total = sum(seconds)
-    flops = 2 * batch * network.multiply_adds
+    flops = 2 * batch * network.multiply_adds()
     last = ("total", "", "", f"{total * 1e3:.3f}", f"{flops / total / 1e9:.0f}", "")
     heads = ("step", "algorithm", "result", "ms", "GFLOP/s", "MiB")
     memory = (

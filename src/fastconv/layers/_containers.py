@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv._arrays import NUMBERS, Array, Shape, read
+from fastconv._elementwise import add, add_relu
 from fastconv._errors import argument_error
 from fastconv._layer import (
     Base,
@@ -164,7 +165,7 @@ class Residual(Container):
     def forward(self, x: npt.ArrayLike, train_flg: bool = True) -> Any:
         """Compute both ways, and add them."""
         array = read(x, "x", NUMBERS)
-        ways = [run_forward(self.body, array, train_flg)]
+        ways: list[Any] = [run_forward(self.body, array, train_flg)]
         ways.append(
             array if self.shortcut is None else run_forward(self.shortcut, array, train_flg)
         )
@@ -173,7 +174,10 @@ class Residual(Container):
                 ValueError,
                 f"body and shortcut must give one shape, got {ways[0].shape} and {ways[1].shape}",
             )
-        total = ways[0] + ways[1]
+        if type(self.activation) is Relu:
+            total, self.activation.mask = add_relu(ways[0], ways[1], return_mask=True)
+            return total
+        total = add(ways[0], ways[1])
         return total if self.activation is None else run_forward(self.activation, total, train_flg)
 
     def backward(self, dout: npt.ArrayLike) -> Any:
@@ -182,7 +186,7 @@ class Residual(Container):
         if self.activation is not None:
             grads = self.activation.backward(grads)
         way = self.body.backward(grads)
-        return way + (grads if self.shortcut is None else self.shortcut.backward(grads))
+        return add(way, grads if self.shortcut is None else self.shortcut.backward(grads))
 
     def _parts(self) -> list[str]:
         parts = list(map(repr, self.body.children if type(self.body) is Chain else [self.body]))
@@ -262,7 +266,7 @@ class Concatenation(Container):
         total, first = None, 0
         for branch, width in zip(self.children, widths, strict=True):
             way = branch.backward(grads[:, first : first + width])
-            total = way if total is None else total + way
+            total = way if total is None else add(total, way)
             first += width
         return total
 
