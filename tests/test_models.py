@@ -36,6 +36,7 @@ from helpers import (
 from fastconv.layers import (
     Affine,
     BatchNormalization,
+    Chain,
     Convolution,
     Dropout,
     Flatten,
@@ -1130,6 +1131,17 @@ def test_layers_that_are_held_twice() -> None:
     assert list(net.layers) == ["Relu1"]
     torchlike: Any = Noisy()
     assert not Sequential((4,), [torchlike], seed=0).params
+
+
+def test_copies_know_their_own_layers() -> None:
+    relu = Relu()
+    net = Sequential((4,), [Chain(relu)], seed=0)
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        chain: Any = other.layers["Chain1"]
+        with pytest.raises(ValueError, match="a layer can be in a network only once"):
+            other.add(chain.children[0])
+        assert other.add(relu).output_dim == (4,)
+        assert list(other.layers) == ["Chain1", "Relu1"]
 
 
 class Noisy(Noise):

@@ -22,12 +22,17 @@ from fastconv.layers import (
     Dropout,
     Flatten,
     GlobalAveragePooling,
+    HardSigmoid,
+    HardSwish,
     IdentityShortcut,
+    LeakyRelu,
     LocalResponseNormalization,
     Pooling,
     Relu,
+    Relu6,
     Residual,
     Sigmoid,
+    SiLU,
 )
 from fastconv.models import VGG, AlexNet, MobileNet, ResNet, Sequential
 
@@ -111,6 +116,13 @@ def test_perturbations(make: Callable[[], Sequential]) -> None:
             first = offset[axis] + place[axis] * stride[axis]
             seen = changed(net, lines, place)
             assert (seen[0], seen[-1]) == (first, first + size[axis] - 1)
+
+
+@pytest.mark.parametrize(
+    "layer", [HardSigmoid(), HardSwish(), LeakyRelu(), Relu(), Relu6(), Sigmoid(), SiLU()], ids=repr
+)
+def test_activations_see_one_pixel(layer: Any) -> None:
+    assert network().add(layer).receptive_field() == ((1, 1), (1, 1), (0, 0))
 
 
 def test_corners_see_padding() -> None:

@@ -64,8 +64,8 @@ class ChannelShuffle(Base):
     --------
     >>> import numpy as np
     >>> from fastconv.layers import ChannelShuffle
-    >>> ChannelShuffle(2).forward(np.arange(6).reshape(1, 6, 1, 1)).ravel()
-    array([0, 3, 1, 4, 2, 5])
+    >>> ChannelShuffle(2).forward(np.arange(6.0).reshape(1, 6, 1, 1)).ravel()
+    array([0., 3., 1., 4., 2., 5.])
     """
 
     _transient = ("input_shape",)

@@ -34,7 +34,8 @@ class LeNet(Sequential):
     Notes
     -----
     The paper scales sums of pixels where this takes means, connects the second convolution to some
-    of the channels only, and ends in radial basis functions.
+    of the channels only, and ends in radial basis functions. Weights are drawn from
+    ``N(0, 16 / fan_in)``, which keeps the spread of activations: a sigmoid's slope is a quarter.
 
     References
     ----------

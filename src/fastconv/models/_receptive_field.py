@@ -10,7 +10,7 @@ import numpy as np
 from fastconv._arguments import IntPair, Padding, pair, window
 from fastconv._arrays import Shape
 from fastconv._errors import argument_error, shown
-from fastconv._layer import Layer
+from fastconv._layer import Layer, is_chain
 from fastconv._window import Pair
 from fastconv.layers import (
     Affine,
@@ -23,18 +23,24 @@ from fastconv.layers import (
     Dropout,
     Flatten,
     GlobalAveragePooling,
+    HardSigmoid,
+    HardSwish,
     IdentityShortcut,
+    LeakyRelu,
     LocalResponseNormalization,
     Pooling,
     Relu,
+    Relu6,
     Residual,
     Sigmoid,
+    SiLU,
 )
 
 __all__ = ["ReceptiveField", "receptive_field_of"]
 
 POINTWISE = (
-    *(BatchNormalization, ChannelShuffle, Dropout, LocalResponseNormalization, Relu, Sigmoid),
+    *(HardSigmoid, HardSwish, LeakyRelu, Relu, Relu6, Sigmoid, SiLU),
+    *(BatchNormalization, ChannelShuffle, Dropout, LocalResponseNormalization),
 )
 """The layers of which an output depends on one pixel, which is at its own place."""
 
@@ -112,18 +118,13 @@ def _behind(layer: Any, view: _View, name: str) -> _View:
         return total if layer.activation is None else _behind(layer.activation, total, name)
     if isinstance(layer, Concatenation):
         return _union([_behind(branch, view, name) for branch in layer.children], name)
-    if isinstance(layer, Chain) or _is_network(layer):
+    if is_chain(layer):
         for child in layer.children:
             view = _behind(child, view, name)
         return view
     what = type(layer).__name__
     sees = "sees all pixels" if isinstance(layer, GLOBAL) else "may see any pixels"
     raise argument_error(ValueError, f"{name} has no receptive field: {what} {sees}")
-
-
-def _is_network(layer: Any) -> bool:
-    """Tell whether a layer is a `Sequential`, whose module imports this one."""
-    return isinstance(getattr(layer, "layers", None), dict) and hasattr(layer, "last_layer")
 
 
 def _slid(

@@ -100,6 +100,8 @@ class Sequential(Classifier):
     is_chain = True
     _is_held = False
     """Whether another network has taken this one's layers for its own."""
+    _parts: dict[int, Any] | None = None
+    """The network and all layers within it by `id`, None before a layer is added."""
 
     def __init__(
         self,
@@ -147,6 +149,10 @@ class Sequential(Classifier):
             f"{type(self).__name__}(input {self.input_dim}, output {self.output_dim}, "
             f"{len(self.layers)} layers, {count} parameters)"
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out of copies under which `id` the layers are known here."""
+        return {name: value for name, value in vars(self).items() if name != "_parts"}
 
     @property
     def children(self) -> tuple[Layer, ...]:
@@ -203,6 +209,7 @@ class Sequential(Classifier):
         self._shapes |= shapes
         self.output_dim = shapes[name]
         for part in walk(layer):
+            self._known_parts()[id(part)] = part
             if isinstance(part, Base):
                 part.forget()  # What is left is of the try, not of the user's images.
             if isinstance(part, Dropout) and part.rng is None:
@@ -217,14 +224,23 @@ class Sequential(Classifier):
             raise argument_error(
                 ValueError, f"{name}: no layer can be added to a network that another one holds"
             )
-        known = {id(part) for part in walk(self)}
+        known, new = self._known_parts(), set()
         for part in walk(layer):
-            if id(part) in known:
+            if id(part) in known or id(part) in new:
                 which = "" if part is layer else f" and holds {kind(part)} again"
                 raise argument_error(
                     ValueError, f"{name}: a layer can be in a network only once{which}"
                 )
-            known.add(id(part))
+            new.add(id(part))
+
+    def _known_parts(self) -> dict[int, Any]:
+        """Return the network and all layers within it by `id`.
+
+        They are kept: a walk for every new layer would take seconds in a network of a thousand.
+        """
+        if self._parts is None:
+            self._parts = {id(part): part for part in walk(self)}
+        return self._parts
 
     def _name_arrays(self, layer: Layer) -> None:
         """Take what a layer holds itself among the parameters, under the next numbers."""
