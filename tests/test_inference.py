@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -158,7 +159,7 @@ def test_twins_keep_the_dtype(name: str, dtype: str) -> None:
     assert_near(net.optimized().predict(x), net, x)
 
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[[], Sequential]] = {
     "lenet": lambda: LeNet(seed=0),
     "simple": lambda: SimpleConvNet(seed=0),
     "deep": lambda: DeepConvNet(seed=0),
@@ -226,8 +227,8 @@ def test_sums_need_no_step_behind_convolutions() -> None:
 
 def test_branches_write_where_they_are_joined() -> None:
     twin = network("joined").optimized()
-    (join,) = [step for step in twin.graph if isinstance(step.operation, Concatenate)]
-    assert join.operation.placed == {1, 2, 3}
+    (join,) = [step.operation for step in twin.graph if isinstance(step.operation, Concatenate)]
+    assert join.placed == {1, 2, 3}
 
 
 def test_layers_of_others_are_called() -> None:
