@@ -55,12 +55,13 @@
 
 ALWAYS_INLINE void NAMED(multiply_of)(void *to, const void *from, const void *filters,
                                       const void *const *rows, const int32_t *restrict offsets,
-                                      Index steps, Index partial_sums, Index ahead, const int R,
-                                      const int Q, const int V) {
+                                      Index steps, Index partial_sums, const void *soon,
+                                      Index soon_stride, const int R, const int Q, const int V) {
     typedef NAMED(Vec) Vec;
     Vec *sums = (Vec *)to;
     const Vec *restrict packed = (const Vec *)filters;
     const Vec *start = (const Vec *)from;
+    const char *next = (const char *)soon;
     const T *row[TILE_ROWS];
     UNROLL for (int r = 0; r < R; r++) row[r] = (const T *)rows[r];
     for (; partial_sums > 0; partial_sums--) {
@@ -70,7 +71,8 @@ ALWAYS_INLINE void NAMED(multiply_of)(void *to, const void *from, const void *fi
             UNROLL for (int v = 0; v < V; v++) acc[p][v] = (Vec){0};
         for (Index k = 0; k < terms; k++, packed += V) {
             Index at = offsets[k];
-            __builtin_prefetch(row[0] + at + ahead, 0, 2);
+            __builtin_prefetch(next, 0, 2);
+            next += soon_stride;
             UNROLL for (int r = 0; r < R; r++)
                 UNROLL for (int q = 0; q < Q; q++) {
                     T x = row[r][at + q];
@@ -88,27 +90,31 @@ ALWAYS_INLINE void NAMED(multiply_of)(void *to, const void *from, const void *fi
 
 #define TILE_ARGUMENTS                                                                          \
     void *sums, const void *start, const void *packed, const void *const *rows,                 \
-        const int32_t *offsets, Index steps, Index partial_sums, Index ahead
+        const int32_t *offsets, Index steps, Index partial_sums, const void *soon,              \
+        Index soon_stride
 #define DEFINE(R, Q)                                                                            \
     static void NAMED(multiply_##R##_##Q##_1)(TILE_ARGUMENTS) {                                 \
-        NAMED(multiply_of)(sums, start, packed, rows, offsets, steps, partial_sums, ahead, R, Q, 1);  \
+        NAMED(multiply_of)(sums, start, packed, rows, offsets, steps, partial_sums, soon,       \
+                           soon_stride, R, Q, 1);                                               \
     }                                                                                           \
     static void NAMED(multiply_##R##_##Q##_2)(TILE_ARGUMENTS) {                                 \
-        NAMED(multiply_of)(sums, start, packed, rows, offsets, steps, partial_sums, ahead, R, Q, 2);  \
+        NAMED(multiply_of)(sums, start, packed, rows, offsets, steps, partial_sums, soon,       \
+                           soon_stride, R, Q, 2);                                               \
     }
 EACH_TILE(DEFINE)
 #undef DEFINE
 
 static void NAMED(multiply)(void *sums, const void *start, const void *packed,
                             const void *const *rows, const int32_t *offsets, Index steps,
-                            Index terms, Index n_rows, Index pixels, Index vectors, Index ahead) {
+                            Index terms, Index n_rows, Index pixels, Index vectors,
+                            const void *soon, Index soon_stride) {
     static void (*const tiles[TILE_ROWS + 1][TILE_PIXELS + 1][TILE_VECTORS])(TILE_ARGUMENTS) = {
 #define ENTRY(R, Q) [R][Q] = {NAMED(multiply_##R##_##Q##_1), NAMED(multiply_##R##_##Q##_2)},
         EACH_TILE(ENTRY)
 #undef ENTRY
     };
     tiles[n_rows][pixels][vectors - 1](sums, start, packed, rows, offsets, steps,
-                                       ceil_div(steps, terms), ahead);
+                                       ceil_div(steps, terms), soon, soon_stride);
 }
 #undef TILE_ARGUMENTS
 
