@@ -71,6 +71,19 @@ class Case:
     def bias(self) -> Array:
         return self._values((self.workload.filters,), 3, self.normal)
 
+    @cached_property
+    def gamma(self) -> Array:
+        return self._values((self.workload.c,), 4, self.normal)
+
+    @cached_property
+    def beta(self) -> Array:
+        return self._values((self.workload.c,), 5, self.normal)
+
+    @cached_property
+    def normalized(self) -> tuple[Array, Array]:
+        """What the textbook's batch normalisation keeps for its backward pass."""
+        return textbook.normalize(self.image)
+
     def _values(self, shape: tuple[int, ...], seed: int, normal: bool) -> Array:
         rng = np.random.default_rng(seed)
         if normal:
@@ -159,6 +172,9 @@ class Case:
     def _equal(self, got: Array, want: Array) -> bool:
         if self.operation.startswith("avg_"):  # Quotients are rounded.
             return got.shape == want.shape and np.allclose(got, want, rtol=1e-6, atol=1e-6)
+        if self.operation.startswith("batch_norm"):  # So are means, and sums of quotients.
+            scale = float(np.abs(want).max())
+            return got.shape == want.shape and np.allclose(got, want, rtol=0, atol=1e-4 * scale)
         if self.workload.filters:  # Fourier's and Winograd's transforms round.
             return np.array_equal(np.rint(got), want)
         return np.array_equal(got, want)
@@ -181,6 +197,8 @@ class Case:
             "max_unpool2d": (output + indices, image),
             "avg_pool2d": (image, output),
             "avg_pool2d_backward": (output, image),
+            "batch_norm": (image, output),
+            "batch_norm_backward": (output + image, image),
             "conv2d": (image + weight, output),
             "conv2d_backward": (output + image + weight, image + weight),
             "conv_transpose2d": (output + weight, image),
@@ -212,6 +230,10 @@ TEXTBOOK: Calls = {
     "avg_pool2d": lambda c: partial(textbook.avg_pool, c.image, *c.window),
     "avg_pool2d_backward": lambda c: partial(
         textbook.avg_pool_backward, c.grad, c.shape, *c.window
+    ),
+    "batch_norm": lambda c: partial(textbook.batch_normalization, c.image, c.gamma, c.beta),
+    "batch_norm_backward": lambda c: partial(
+        textbook.batch_normalization_backward, c.grad, *c.normalized, c.gamma
     ),
     "conv2d": lambda c: partial(textbook.convolution, c.image, c.weight, c.bias, c.s, c.p),
     "conv2d_backward": lambda c: partial(

@@ -23,7 +23,8 @@ from bench import peers, timing
 from bench.cases import Array, Case, Contender
 from bench.networks import NetworkCase
 from bench.peers import LIMIT
-from bench.shapes import Measurement, NetworkTask
+from bench.shapes import Measurement, NetworkTask, UpdateTask
+from bench.updates import UpdateCase
 
 # These tell the libraries their number of threads before they start. Libraries that ask the system
 # for its number of cores find as many as the affinity leaves them.
@@ -194,8 +195,10 @@ def machine_limits() -> Any:
 # ---- on both sides -----------------------------------------------------------------------------
 
 
-def case_of(measurement: Measurement) -> Case | NetworkCase:
+def case_of(measurement: Measurement) -> Case | NetworkCase | UpdateCase:
     operation, workload = measurement
+    if isinstance(workload, UpdateTask):
+        return UpdateCase(operation, workload)
     if isinstance(workload, NetworkTask):
         return NetworkCase(operation, workload)
     return Case(operation, workload)

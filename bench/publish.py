@@ -22,7 +22,7 @@ from bench.peers import HIGH, LIMIT, OURS
 from bench.plot import SUMMARY, SUMMARY_TITLE, draw
 from bench.report import digits
 from bench.results import CASE, Results, fail, network_totals, results_file
-from bench.shapes import NetworkTask, Workload
+from bench.shapes import NetworkTask, UpdateTask, Workload
 
 ROOT = Path(__file__).resolve().parents[1]
 README, PAGE, CSV, PICTURES = "README.md", "performance.md", "performance.csv", "performance"
@@ -315,6 +315,8 @@ def shape(name: str) -> str:
         return name
     if isinstance(workload, NetworkTask):
         return f"{workload.network}, {workload.dtype}, {workload.batch} images"
+    if isinstance(workload, UpdateTask):
+        return workload.name
     w = workload
     text = f"({w.n}, {w.c}, {w.size})" + (f" to {w.filters}" if w.filters else "")
     text += f", {w.kernel}×{w.kernel}" + (f"/{w.stride}" if w.stride > 1 else "")

@@ -73,9 +73,20 @@ class NetworkTask:
         return f"{self.network} {self.dtype} batch {self.batch}"
 
 
+@dataclass(frozen=True)
+class UpdateTask:
+    """All parameters of a network of `fastconv.models`, in float32, and their gradients."""
+
+    network: str
+
+    @property
+    def name(self) -> str:
+        return f"parameters of {self.network}"
+
+
 class Measurement(NamedTuple):
     operation: str
-    workload: Workload | NetworkTask
+    workload: Workload | NetworkTask | UpdateTask
 
 
 class Section(NamedTuple):
@@ -105,6 +116,8 @@ POOLING = (
     Workload(8, 64, 112, 3, 2, 1),
     Workload(16, 64, 224, 2, 2, 0),
 )
+# Batch normalisation has no window; images are larger than the caches, or not.
+NORMALIZED = (Workload(64, 64, 56, 1, 1, 0), Workload(128, 16, 32, 1, 1, 0))
 LAYERS = (
     Workload(100, 1, 28, 5, 1, 0, filters=30),
     Workload(100, 16, 32, 3, 1, 1, filters=32),
@@ -214,6 +227,7 @@ POOLING_OPERATIONS = (
     "avg_pool2d",
     "avg_pool2d_backward",
 )
+NORMALIZATION_OPERATIONS = ("batch_norm", "batch_norm_backward")
 CONVOLUTION_OPERATIONS = ("conv2d", "conv2d_backward")
 
 SMALL_LAYER = Workload(1, 1, 8, 3, 1, 0, filters=1)
@@ -231,10 +245,11 @@ LARGE_TASKS = (
     NetworkTask("alexnet", "float32", 8),
     NetworkTask("vgg16", "float32", 2),
 )
+UPDATES = (UpdateTask("vgg16"), UpdateTask("deep"))
 
 
 def _each(
-    operations: Iterable[str], workloads: Iterable[Workload | NetworkTask]
+    operations: Iterable[str], workloads: Iterable[Workload | NetworkTask | UpdateTask]
 ) -> tuple[Measurement, ...]:
     return tuple(map(Measurement._make, product(operations, workloads)))
 
@@ -252,6 +267,8 @@ def _sections() -> Iterator[Section]:
     yield Section("columns", _each(COLUMN_OPERATIONS, COLUMNS), _each(COLUMN_OPERATIONS, [few]))
     few = POOLING[0].of(10)
     yield Section("pooling", _each(POOLING_OPERATIONS, POOLING), _each(POOLING_OPERATIONS, [few]))
+    both, few = NORMALIZATION_OPERATIONS, NORMALIZED[1].of(8)
+    yield Section("normalization", _each(both, NORMALIZED), _each(both, [few]))
     both, small = CONVOLUTION_OPERATIONS, (LAYERS[1].of(4), LAYERS[7].of(1))
     yield Section("convolution", _each(both, LAYERS), _each(both, small))
     small_image = replace(IMAGES[0], size=256)
@@ -271,6 +288,9 @@ def _sections() -> Iterator[Section]:
     step, inference = (replace(task, batch=10) for task in TASKS[:2])
     quick = Measurement("network_step", step), Measurement("network_inference", inference)
     yield Section("networks", tasks, quick)
+    few_parameters = UpdateTask("lenet")
+    updates = _each(["adam_update"], UPDATES), _each(["adam_update"], [few_parameters])
+    yield Section("updates of parameters", *updates)
 
 
 SECTIONS = tuple(_sections())

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench import shapes
 from bench.peers import HIGH, OURS, TORCH_LAYOUTS
-from bench.shapes import NetworkTask, Workload
+from bench.shapes import NetworkTask, UpdateTask, Workload
 
 
 class Target(NamedTuple):
@@ -21,7 +21,7 @@ class Target(NamedTuple):
     """
 
     operation: str
-    workloads: tuple[Workload | NetworkTask, ...]
+    workloads: tuple[Workload | NetworkTask | UpdateTask, ...]
     contenders: tuple[str, ...]  # Only those that take part count.
     at_least: float | None  # None: the ratio is shown, but not judged.
     over: str  # "mean": the geometric mean over the workloads; "worst": every one of them
@@ -99,6 +99,11 @@ TARGETS = (
     Target("max_pool2d_indices", shapes.POOLING, ("torch",), 8.0, "mean"),
     Target("max_pool2d_indices", shapes.POOLING, ("onnxruntime, no indices",), 1.0, "worst"),
     Target("max_pool2d_backward", shapes.POOLING, ("torch",), 1.0, "worst"),
+    *(
+        Target(operation, shapes.NORMALIZED, contenders, at_least, "worst")
+        for operation in shapes.NORMALIZATION_OPERATIONS
+        for contenders, at_least in ((TORCH_LAYOUTS, 1.0), ((), 0.6))
+    ),
     Target("conv2d", shapes.LAYERS, ("numpy",), 10.0, "worst"),
     Target("conv2d", shapes.LAYERS, CONV_PEERS, 1.0, "mean"),
     Target("conv2d", shapes.LAYERS, CONV_PEERS, 0.85, "worst"),
@@ -113,6 +118,8 @@ TARGETS = (
     Target("network_step", shapes.TASKS, ("numpy",), 15.0, "worst"),
     Target("network_inference", shapes.TASKS, ("torch",), 1.5, "worst"),
     Target("network_inference", shapes.TASKS, ("numpy",), 15.0, "worst"),
+    Target("adam_update", shapes.UPDATES, ("torch",), 1.0, "worst"),
+    Target("adam_update", shapes.UPDATES[:1], (), 0.6, "worst"),
     *(
         Target(
             "conv2d",

@@ -23,6 +23,7 @@ from fastconv._textbook import (
 
 __all__ = ["col2im", "im2col", "max_pool", "max_pool_backward", "plane_indices"]
 
+EPS = 1e-5  # What batch normalisation adds to the variance, in every library.
 RNG = np.random.default_rng(0)
 
 
@@ -125,6 +126,30 @@ def avg_pool_backward(grad: Array, shape: Shape, kernel: int, stride: int, pad: 
     return col2im(windows.reshape(-1, shape[1] * kernel**2), shape, kernel, stride, pad)
 
 
+def normalize(image: Array) -> tuple[Array, Array]:
+    """Normalise every channel; return the result and the standard deviations."""
+    centered = image - image.mean(axis=(0, 2, 3), keepdims=True)
+    variance = np.mean(centered**2, axis=(0, 2, 3), keepdims=True)
+    std = np.sqrt(variance + EPS)
+    return centered / std, std
+
+
+def batch_normalization(image: Array, gamma: Array, beta: Array) -> Array:
+    normalized, _ = normalize(image)
+    out: Array = gamma[:, None, None] * normalized + beta[:, None, None]
+    return out
+
+
+def batch_normalization_backward(
+    grad: Array, normalized: Array, std: Array, gamma: Array
+) -> tuple[Array, Array, Array]:
+    """Give the gradients of image, scale and shift."""
+    count = grad[:, 0].size
+    grad_beta, grad_gamma = grad.sum(axis=(0, 2, 3)), (grad * normalized).sum(axis=(0, 2, 3))
+    means = (grad_beta[:, None, None] + normalized * grad_gamma[:, None, None]) / count
+    return (grad - means) * gamma[:, None, None] / std, grad_gamma, grad_beta
+
+
 # ---- layers ------------------------------------------------------------------------------------
 # A layer is a function of one of our layers, which has the settings, of the input and of the
 # parameters. It returns the output, and a function from the output's gradient to the gradients of
@@ -216,6 +241,14 @@ def softmax_with_loss(x: Array, t: Array) -> tuple[Any, Array]:
     loss = -np.sum(np.log(y[np.arange(len(t)), t] + 1e-7)) / len(t)
     y[np.arange(len(t)), t] -= 1
     return loss, y / len(t)
+
+
+def adam(param: Array, grad: Array, m: Array, v: Array, step: int) -> None:
+    """Change a parameter and the means of its gradient and of its square, in place."""
+    lr = 0.001 * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+    m += (1 - 0.9) * (grad - m)
+    v += (1 - 0.999) * (grad**2 - v)
+    param -= (lr * m / (np.sqrt(v) + 1e-7)).astype(param.dtype)
 
 
 TRAINING: dict[type, Callable[..., Applied]] = {

@@ -39,7 +39,7 @@ from helpers import LAYOUTS, Array, Shape
 from random_calls import corpus
 
 import fastconv
-from fastconv import _kernels, layers
+from fastconv import _kernels, layers, training
 
 THREADS = (1, 3)
 MOVED = ("im2col(", "into(im2col,", "unfold(", "into(unfold,")
@@ -105,8 +105,16 @@ def passes(layer: Any, inputs: tuple[Array, ...], *grads: Array, **flags: bool) 
     return (*results, *(getattr(layer, name, None) for name in KEPT))
 
 
-NAMES = {**vars(layers), **vars(fastconv), "np": np}
-NAMES |= {function.__name__: function for function in (array, into, high, plan, passes)}
+def updated(rule: training.Optimizer, param: Array, *grads: Array) -> tuple[Any, ...]:
+    """Change a parameter by several gradients; return it and what the rule keeps for it."""
+    param = param.copy(order="K")
+    for grad in grads:
+        rule.update({"W1": param}, {"W1": grad})
+    return (param, *(kept["W1"] for kept in rule.kept.values()))
+
+
+NAMES = {**vars(layers), **vars(training), **vars(fastconv), "np": np}
+NAMES |= {function.__name__: function for function in (array, into, high, plan, passes, updated)}
 
 
 def digest(result: Any, exact: bool) -> str:

@@ -278,6 +278,21 @@ def layer(draw: Draw, name: str) -> Source:
     return Source(f"passes({', '.join([*map(repr, [made, inputs, *grads]), *flags])})")
 
 
+def update(draw: Draw, name: str) -> Source:
+    most = 40 if draw.large else 8
+    shape = tuple(draw.randint(1, most) for _ in range(draw.randint(0, 4)))
+    settings = ["0.1"]
+    if name == "Momentum":
+        settings.append(f"nesterov={draw.chance(0.5)}")
+    if draw.chance(0.5):
+        settings.append(f"weight_decay=0.1, decay_biases={draw.chance(0.5)}")
+    if draw.chance(0.5):
+        settings.append(draw.choice(["clip_norm=1.0", "clip_value=0.5"]))
+    made = Source(f"{name}({', '.join(settings)})")
+    arrays = draw.array(shape, FLOATS), draw.array(shape, FLOATS), draw.array(shape, FLOATS)
+    return Source(f"updated({', '.join(map(repr, [made, *arrays]))})")
+
+
 MAKERS: dict[Callable[[Draw, str], Source], dict[str, int]] = {
     columns: {"im2col": 150, "col2im": 110, "unfold": 120, "fold": 110},
     pooling: {
@@ -294,6 +309,7 @@ MAKERS: dict[Callable[[Draw, str], Source], dict[str, int]] = {
         **{"BatchNormalization": 40, "LocalResponseNormalization": 20, "Dropout": 20},
         **{"SoftmaxWithLoss": 20, "Sigmoid": 15, "Affine": 30, "GlobalAveragePooling": 15},
     },
+    update: {"SGD": 15, "Momentum": 20, "AdaGrad": 15, "RMSprop": 15, "Adam": 20, "AdamW": 15},
 }
 """The number of calls of each function, by the function that draws them."""
 

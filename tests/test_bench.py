@@ -26,7 +26,7 @@ from fastconv.models import VGG, AlexNet, LeNet, Sequential
 pytest.importorskip("bench", reason="bench/ is in no wheel: python -m pytest, in a checkout")
 pytest.importorskip("pandas", reason="pandas is not installed, which makes the benchmark's tables")
 
-from bench import busy, compare, peers, plot, process, publish, report, run
+from bench import busy, compare, peers, plot, process, publish, report, run, updates
 from bench.__main__ import main as bench_main
 from bench.compare import facts
 from bench.machine import Machine
@@ -51,11 +51,13 @@ from bench.shapes import (
     SECTIONS,
     THREADED,
     Measurement,
+    UpdateTask,
     Workload,
     thread_counts,
 )
 from bench.targets import TARGETS, verdicts
 from bench.timing import QUICK, Effort, Timing, is_disturbed
+from bench.updates import UpdateCase
 
 VERSIONS = {"numpy": "2.4.6", "torch": "2.13.0", "onnxruntime": "1.31.0", "jax": "0.8"}
 # Times beside ours, about; "opencv dnn" is of a library that no version is known of.
@@ -211,7 +213,7 @@ def test_a_change_is_found(drift: float) -> None:
     slowed = changes["operation"] == "im2col"
     slower = changes["verdict"] == compare.SLOWER
     assert slower[slowed].all()
-    assert changes["ratio"][slower].between(1.08, 1.32).all()
+    assert changes["ratio"][slowed].between(1.08, 1.32).all()
     assert (slower & ~slowed).sum() <= 3
     assert changes["ratio"].is_monotonic_decreasing
     faster = compare.compare(make(), make(lambda row: 0.8 if is_slowed(row) else 1.0)).changes
@@ -445,7 +447,8 @@ def test_targets_are_checked() -> None:
 
 
 def test_small_calls_are_checked() -> None:
-    name = SECTIONS[-2].measurements[0].workload.name
+    section = next(section for section in SECTIONS if section.title == "small calls")
+    name = section.measurements[0].workload.name
     rows = [row(OURS, seconds, name, op) for op, seconds in (("im2col", 4e-6), ("fold", 6e-6))]
     (found,) = verdicts(table_of(rows), [], []).to_dict("records")
     assert found["target"] == "small calls, us"
@@ -576,6 +579,16 @@ def test_exceptions_come_back_as_text(numpy_process: Process) -> None:
     numpy_process.version()
     with pytest.raises(RuntimeError, match=r"FileNotFoundError: .*nowhere"):
         numpy_process.ask(os.stat, "nowhere")
+
+
+def test_updates_are_compared_with_the_textbooks() -> None:
+    case = UpdateCase("adam_update", UpdateTask("lenet"))
+    changed = tuple(updates.Ours(case).step())
+    assert case.agrees(changed, case.expected)
+    assert not case.agrees(tuple(case.params), case.expected)
+    assert case.for_errors().errors(changed, case.for_errors("float64").expected)[0] < 1e-6
+    count = sum(param.size for param in case.params)
+    assert case.moved == (16 * count, 12 * count)
 
 
 # ---- the networks' layers -----------------------------------------------------------------------

@@ -29,7 +29,7 @@ from helpers import (
 )
 
 import fastconv
-from fastconv import datasets, layers, models, training
+from fastconv import augment, datasets, layers, models, training
 from fastconv.models import Sequential
 
 IMAGES = integer_values((2, 3, 6, 7))
@@ -940,6 +940,10 @@ def above_functions() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         header = b"\0\0\x08\x03" + np.array(digits.shape, ">u4").tobytes()
         Path(f"{part}-images").write_bytes(header + digits.tobytes())
         Path(f"{part}-labels").write_bytes(b"\0\0\x08\x01\0\0\0\x03\0\1\2")
+    Path("cifar").mkdir(exist_ok=True)
+    for name in ("train.bin", "test.bin"):
+        Path("cifar", name).write_bytes(bytes(3074))
+    Path("cifar", "coarse_label_names.txt").write_text("name\n" * 20)
     images = {"x": x, "t": t}
     small = {"input_dim": (1, 8, 8), "output_size": 3, "dtype": "f4", "seed": 0}
     hidden = {**small, "hidden_size": 4}
@@ -947,7 +951,12 @@ def above_functions() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     state = {"fc.weight": np.ones((2, 6)), "fc.bias": np.ones(2)}
     whole = {"network": rows, "x_train": flat, "t_train": t, "x_test": flat, "t_test": t}
     settings = {"epochs": 1, "mini_batch_size": 2, "optimizer": "SGD", "optimizer_param": {}}
-    more = {"evaluate_sample_num_per_epoch": 2, "schedule": "cosine", "checkpoint": "new"}
+    more = {
+        "evaluate_sample_num_per_epoch": 2,
+        "schedule": "cosine",
+        "checkpoint": "new",
+        "augment": None,
+    }
     calls: list[tuple[Callable[..., Any], dict[str, Any]]] = [
         (models.Sequential, {"input_dim": (4,), "layers": [], "dtype": "f4", "seed": 0}),
         (models.SimpleConvNet, {**hidden, "conv_param": {"filter_size": 3}, "weight_init_std": 1}),
@@ -982,8 +991,19 @@ def above_functions() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         (trainer.save_checkpoint, {"path": "checkpoint"}),
         (trainer.load_checkpoint, {"path": "checkpoint"}),
         (trainer.write_history, {"path": "history"}),
+        (augment.RandomShift, {"pixels": 1, "pad_mode": "edge"}),
+        (augment.RandomFlip, {"p": 0.5}),
+        (augment.RandomCrop, {"size": 2, "padding": 1, "pad_mode": "constant", "fill": 1}),
+        (augment.CenterCrop, {"size": 2}),
+        (augment.Pad, {"padding": 1, "pad_mode": "constant", "fill": 1}),
+        (augment.PadTo, {"size": 9, "pad_mode": "constant", "fill": 1}),
+        (augment.Normalize, {"mean": 1, "std": 2}),
+        (augment.Compose, {"transforms": augment.Pad(1)}),
+        (augment.RandomFlip().__call__, {"images": x, "rng": 0}),
         (datasets.load_digits, {"test_fraction": 0.2, "seed": 0}),
         (datasets.load_mnist, {"folder": ".", "test_fraction": 0.2, "seed": 0}),
+        (datasets.load_cifar100, {"path": "cifar", "labels": "coarse"}),
+        (datasets.load_cifar_names, {"path": "cifar", "labels": "coarse"}),
     ]
     return {call.__qualname__: (call, arguments) for call, arguments in calls}
 

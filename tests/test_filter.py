@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 from helpers import PAD_MODES, PEAK, Array, needs_proc, run_python
 
-from fastconv import _commands
+from fastconv import _commands, _pictures
 from fastconv.__main__ import main
-from fastconv._commands import images
 from fastconv._filter_bank import FILTERS
 
 Image: Any = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
@@ -348,11 +347,11 @@ def test_images_that_are_too_large(
 ) -> None:
     usual = Image.MAX_IMAGE_PIXELS
     image = save(tmp_path / "in.png", drawn())
-    monkeypatch.setattr(images, "MOST_PIXELS", limit)
+    monkeypatch.setattr(_pictures, "MOST_PIXELS", limit)
     arguments = [image, "--kernel", "blur", "-o", str(tmp_path / "out.png")]
     words = f"{image}: the image is too large: it has more than {limit} pixels"
     assert_refused(capsys, tmp_path, arguments, words)
-    monkeypatch.setattr(images, "MOST_PIXELS", 63)
+    monkeypatch.setattr(_pictures, "MOST_PIXELS", 63)
     assert main(["filter", *arguments]) == 0
     assert usual == Image.MAX_IMAGE_PIXELS
 

@@ -22,14 +22,24 @@ from fastconv.layers import (
     Affine,
     AveragePooling,
     BatchNormalization,
+    Chain,
+    ChannelShuffle,
+    Concatenation,
     Convolution,
     Dropout,
     Flatten,
     GlobalAveragePooling,
+    HardSigmoid,
+    HardSwish,
+    IdentityShortcut,
+    LeakyRelu,
     LocalResponseNormalization,
     Pooling,
     Relu,
+    Relu6,
+    Residual,
     Sigmoid,
+    SiLU,
     SoftmaxWithLoss,
 )
 
@@ -92,8 +102,16 @@ CASES = {
     "AveragePooling": Case(lambda draw: AveragePooling(2, 2, 2), IMAGES),
     "AveragePooling-overlapping": Case(lambda draw: AveragePooling(3, 2, 1, 1), IMAGES),
     "GlobalAveragePooling": Case(lambda draw: GlobalAveragePooling(), IMAGES),
+    "ChannelShuffle": Case(lambda draw: ChannelShuffle(2), IMAGES),
+    "IdentityShortcut": Case(lambda draw: IdentityShortcut(6, (2, 1)), IMAGES),
+    "Concatenation": Case(lambda draw: Concatenation([], Sigmoid()), IMAGES),
     "Relu": Case(lambda draw: Relu(), (3, 4, 5)),
     "Sigmoid": Case(lambda draw: Sigmoid(), (3, 4, 5)),
+    "LeakyRelu": Case(lambda draw: LeakyRelu(0.1), (3, 4, 5)),
+    "Relu6": Case(lambda draw: Relu6(), (3, 4, 5)),
+    "HardSigmoid": Case(lambda draw: HardSigmoid(), (3, 4, 5)),
+    "HardSwish": Case(lambda draw: HardSwish(), (3, 4, 5)),
+    "SiLU": Case(lambda draw: SiLU(), (3, 4, 5)),
     "Dropout": Case(lambda draw: Dropout(0.4, rng=np.random.default_rng(0)), (3, 4, 5)),
     "Dropout-inverted": Case(
         lambda draw: Dropout(0.4, inverted=True, rng=np.random.default_rng(0)), (3, 4, 5)
@@ -658,7 +676,8 @@ def test_backward_of_the_loss_before_forward() -> None:
 
 def test_every_layer_is_tested() -> None:
     tested = {type(case.layer()).__name__ for case in CASES.values()}
-    assert tested == set(layers.__all__) - {"Layer", "SoftmaxWithLoss"}
+    containers = {"Chain", "Residual"}  # Their errors are those of the layers that they hold.
+    assert tested == set(layers.__all__) - {"Layer", "SoftmaxWithLoss"} - containers
 
 
 COPIES: dict[str, Callable[[Any], Any]] = {
@@ -731,8 +750,19 @@ REPRESENTATIONS: list[tuple[Any, str]] = [
     (GlobalAveragePooling(), "GlobalAveragePooling()"),
     (Relu(), "Relu()"),
     (Sigmoid(), "Sigmoid()"),
+    (LeakyRelu(), "LeakyRelu()"),
+    (LeakyRelu(0.2), "LeakyRelu(0.2)"),
+    (Relu6(), "Relu6()"),
+    (HardSigmoid(), "HardSigmoid()"),
+    (HardSwish(), "HardSwish()"),
+    (SiLU(), "SiLU()"),
     (Flatten(), "Flatten()"),
     (SoftmaxWithLoss(), "SoftmaxWithLoss()"),
+    (Chain(), "Chain()"),
+    (Residual(), "Residual()"),
+    (Concatenation([]), "Concatenation(\n  []\n)"),
+    (ChannelShuffle(2), "ChannelShuffle(2)"),
+    (IdentityShortcut(8, 2), "IdentityShortcut(8, stride=2)"),
     (Dropout(), "Dropout()"),
     (Dropout(0.25), "Dropout(0.25)"),
     (Dropout(inverted=True, rng=np.random.default_rng(0)), "Dropout(inverted=True)"),

@@ -11,6 +11,7 @@ import re
 import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from helpers import (
 from fastconv.layers import (
     Affine,
     BatchNormalization,
+    Chain,
     Convolution,
     Dropout,
     Flatten,
@@ -43,12 +45,17 @@ from fastconv.layers import (
     Sigmoid,
 )
 from fastconv.models import (
+    NIN,
     VGG,
     AlexNet,
     DeepConvNet,
+    GoogLeNet,
     LeNet,
+    MobileNet,
+    ResNet,
     Sequential,
     SimpleConvNet,
+    Xception,
     read_pickle,
 )
 
@@ -144,27 +151,69 @@ def test_summary(rectify: bool, capsys: pytest.CaptureFixture[str]) -> None:
     assert [sizes[name.split(" ")[0]] for name in names] == CHAIN_SIZES[1:]
 
 
-@pytest.mark.parametrize(
-    ("make", "count"),
-    [
-        (LeNet, 61_706),
-        (AlexNet, 60_965_224),
-        (lambda: VGG(11), 132_863_336),
-        (lambda: VGG(13), 133_047_848),
-        (lambda: VGG(19), 143_667_240),
-        (SimpleConvNet, 30 * 26 + 4320 * 100 + 100 + 1010),
-        (DeepConvNet, 123_552),
-    ],
-    ids=["LeNet", "AlexNet", "VGG-11", "VGG-13", "VGG-19", "SimpleConvNet", "DeepConvNet"],
-)
+class Undrawn(np.random.Generator):
+    """Draws arrays whose numbers share one place in memory, so that large networks take none."""
+
+    def standard_normal(self, size: Any = None, *_: Any, **__: Any) -> Any:
+        return np.lib.stride_tricks.as_strided(np.ones(1, "f4"), size, (0,) * len(size))
+
+
+SIZES: dict[str, tuple[Callable[..., Sequential], int, float]] = {
+    "SimpleConvNet": (SimpleConvNet, 30 * 26 + 4320 * 100 + 100 + 1010, 0.9),
+    "DeepConvNet": (DeepConvNet, 123_552, 8.8),
+    "LeNet": (LeNet, 61_706, 0.4),
+    "AlexNet": (AlexNet, 60_965_224, 724),
+    "VGG-11": (partial(VGG, 11), 132_863_336, 7609),
+    "VGG-13": (partial(VGG, 13), 133_047_848, 11308),
+    "VGG-16": (partial(VGG, 16), 138_357_544, 15470),
+    "VGG-19": (partial(VGG, 19), 143_667_240, 19632),
+    "NIN": (NIN, 966_986, 222),
+    "ResNet-20": (partial(ResNet, 20), 269_722, 40.6),
+    "ResNet-32": (partial(ResNet, 32), 464_154, 68.9),
+    "ResNet-44": (partial(ResNet, 44), 658_586, 97.2),
+    "ResNet-56": (partial(ResNet, 56), 853_018, 125),
+    "ResNet-110": (partial(ResNet, 110), 1_727_962, 253),
+    "ResNet-1202": (partial(ResNet, 1202), 19_421_274, 2829),
+    "ResNet-18": (partial(ResNet, 18), 11_689_512, 1814),
+    "ResNet-34": (partial(ResNet, 34), 21_797_672, 3664),
+    "ResNet-50": (ResNet, 25_557_032, 4089),
+    "ResNet-101": (partial(ResNet, 101), 44_549_160, 7801),
+    "ResNet-152": (partial(ResNet, 152), 60_192_808, 11514),
+    "GoogLeNet": (GoogLeNet, 6_998_552, 1583),
+    "Xception": (Xception, 22_855_952, 8357),
+    "MobileNet": (MobileNet, 4_231_976, 569),
+}
+"""Networks, their parameters, and their multiply-adds in millions: one decimal below 100."""
+
+
+@pytest.mark.parametrize(("make", "count", "millions"), SIZES.values(), ids=SIZES.keys())
 def test_numbers_of_parameters(
-    make: Callable[[], Sequential], count: int, capsys: pytest.CaptureFixture[str]
+    make: Callable[..., Sequential],
+    count: int,
+    millions: float,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    net = make()
+    net = make(seed=Undrawn(np.random.PCG64(0)))
     assert sum(array.size for array in net.params.values()) == count
     assert all(array.dtype == np.float32 for array in net.params.values())
     assert str(net).endswith(f"{count} parameters)")
-    assert printed(net, capsys)[-1][5] == str(count)
+    *rows, total = printed(net, capsys)
+    assert total[5:] == [str(count), str(net.multiply_adds())]
+    digits = 1 if millions < 100 else 0
+    assert round(net.multiply_adds() / 1e6, digits) == millions
+    for column in (5, 6):
+        assert sum(int(row[column] or 0) for row in rows) == int(total[column])
+
+
+def test_table_of_networks_in_the_documentation() -> None:
+    path = Path(__file__).parents[1] / "docs" / "networks.md"
+    if not path.exists():
+        pytest.skip("docs/ is in no wheel: python -m pytest, in a checkout")
+    pattern = r"^\| `(\w+)\((\d*)\)` \|(?:[^|]*\|){2} ([\d,]+) \| ([\d.]+) \|"
+    rows = re.findall(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name + (depth and f"-{depth}"): row for name, depth, *row in rows} == {
+        name: [f"{count:,}", str(millions)] for name, (_, count, millions) in SIZES.items()
+    }
 
 
 @needs_proc
@@ -1014,19 +1063,19 @@ def test_summary_of_layers_within_layers(capsys: pytest.CaptureFixture[str]) -> 
     net.summary()
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()[2:]]
     assert [re.sub(r"  +", "|", re.sub(r"^ +", lambda m: "_" * len(m[0]), s)) for s in lines] == [
-        "input|(2, 6, 6)|72|0",
-        "Conv1 + Relu1|4 of 2x3x3|1|(4, 6, 6)|144|76",
-        "Fork1|(4, 6, 6)|144|0",
-        "__Sequential1|(4, 6, 6)|144|0",
-        "____Conv1|4 of 4x3x3|1|(4, 6, 6)|144|148",
-        "____BatchNormalization1 + Relu1 + Dropout1|(4, 6, 6)|144|8",
-        "____Conv2|4 of 4x1x1|0|(4, 6, 6)|144|20",
-        "__Sequential2|(4, 6, 6)|144|0",
-        "____Conv1 + Sigmoid1|4 of 4x1x1|0|(4, 6, 6)|144|20",
-        "Relu2|(4, 6, 6)|144|0",
-        "Pool1|2x2, stride 2|0|(4, 3, 3)|36|0",
-        "Affine1|(3,)|3|111",
-        f"total|{sum(array.size for array in net.params.values())}",
+        "input|(2, 6, 6)|72|0|0",
+        "Conv1 + Relu1|4 of 2x3x3|1|(4, 6, 6)|144|76|2592",
+        "Fork1|(4, 6, 6)|144",
+        "__Sequential1|(4, 6, 6)|144",
+        "____Conv1|4 of 4x3x3|1|(4, 6, 6)|144|148|5184",
+        "____BatchNormalization1 + Relu1 + Dropout1|(4, 6, 6)|144|8|0",
+        "____Conv2|4 of 4x1x1|0|(4, 6, 6)|144|20|576",
+        "__Sequential2|(4, 6, 6)|144",
+        "____Conv1 + Sigmoid1|4 of 4x1x1|0|(4, 6, 6)|144|20|576",
+        "Relu2|(4, 6, 6)|144|0|0",
+        "Pool1|2x2, stride 2|0|(4, 3, 3)|36|0|0",
+        "Affine1|(3,)|3|111|108",
+        "total|383|9036",
     ]
     assert "forward" not in vars(net.layers["Fork1"].children[0])  # type: ignore[attr-defined]
     assert str(net).endswith("6 layers, 383 parameters)")
@@ -1082,6 +1131,17 @@ def test_layers_that_are_held_twice() -> None:
     assert list(net.layers) == ["Relu1"]
     torchlike: Any = Noisy()
     assert not Sequential((4,), [torchlike], seed=0).params
+
+
+def test_copies_know_their_own_layers() -> None:
+    relu = Relu()
+    net = Sequential((4,), [Chain(relu)], seed=0)
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        chain: Any = other.layers["Chain1"]
+        with pytest.raises(ValueError, match="a layer can be in a network only once"):
+            other.add(chain.children[0])
+        assert other.add(relu).output_dim == (4,)
+        assert list(other.layers) == ["Chain1", "Relu1"]
 
 
 class Noisy(Noise):
@@ -1708,6 +1768,12 @@ LARGE_PICKLES = {
     "zeros-in-a-buffer": pickle.dumps(
         {"W1": Evil(FROM_BUFFER, 2**30, np.dtype("u1"), (2**30,), "C")}, 2
     ),
+    # A million arguments, which every call would copy.
+    "arguments": b"\x80\x02}("
+    + b"N" * 10**6
+    + b"tq\x00cnumpy.core.numeric\n_frombuffer\nq\x01"
+    + b"h\x01h\x00R" * 300
+    + b".",
     "nested-list": b"\x80\x02}" + b"U\x01a" + b"]" * 500_000 + b"a" * 499_999 + b"s.",
 }
 

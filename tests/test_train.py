@@ -189,7 +189,7 @@ def test_networks(train: Train, tmp_path: Path, network: str) -> None:
     percent_right(result.out, 12)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adagrad", "rmsprop", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"])
 def test_optimizers(train: Train, tmp_path: Path, optimizer: str) -> None:
     write_data(tmp_path)
     result = train("--data", tmp_path, "--optimizer", optimizer, "--lr", "0.01", *FEW_IMAGES)
@@ -201,8 +201,37 @@ def test_settings_change_the_result(train: Train, tmp_path: Path) -> None:
     common = ["--data", tmp_path, *FEW_IMAGES]
     first = train(*common).err
     assert train(*common).err == first
-    for other in (["--seed", "2"], ["--lr", "0.02"], ["--schedule", "constant"]):
+    for other in (
+        ["--seed", "2"],
+        ["--lr", "0.02"],
+        ["--schedule", "constant"],
+        ["--schedule", "step"],
+        ["--warmup", "0.5"],
+        ["--weight-decay", "0.5"],
+        ["--clip-norm", "0.001"],
+    ):
         assert train(*common, *other).err != first
+    common += ["--optimizer", "momentum"]
+    results = [
+        train(*common, *other).err
+        for other in ([], ["--momentum", "0.9"], ["--momentum", "0.5"], ["--nesterov"])
+    ]
+    assert results[0] == results[1]
+    assert len(set(results)) == 3
+
+
+@pytest.mark.parametrize("option", [["--momentum", "0.5"], ["--nesterov"]])
+def test_momentum_is_for_momentum(train: Train, option: list[str]) -> None:
+    assert_refused(train(*option), "--momentum and --nesterov need --optimizer momentum")
+
+
+@pytest.mark.parametrize("option", ["--momentum", "--weight-decay", "--warmup"])
+@pytest.mark.parametrize("value", ["-0.1", "1", "nan", "much", ""])
+def test_bad_fractions(train: Train, option: str, value: str) -> None:
+    result = train(f"{option}={value}")
+    assert result.code == 2
+    words = f"argument {option}: must be a number from 0 to less than 1, got '{value}'"
+    assert words in result.err
 
 
 def test_threads_do_not_change_the_result(
@@ -668,6 +697,9 @@ def test_resume_needs_a_folder(train: Train) -> None:
         (["--lr", "0.01"], "lr 0.002 instead of 0.01"),
         (["--batch-size", "20"], "mini_batch_size 50 instead of 20"),
         (["--schedule", "constant"], "schedule cosine instead of constant"),
+        (["--warmup", "0.1"], "schedule cosine instead of Cosine(warmup=0.1)"),
+        (["--weight-decay", "0.1"], "weight_decay 0.0 instead of 0.1"),
+        (["--clip-norm", "1"], "clip_norm None instead of 1.0"),
         (["--optimizer", "sgd"], "optimizer Adam instead of SGD"),
         (["--optimizer", "momentum"], "optimizer Adam instead of Momentum"),
         (["--network", "deep"], "is not a checkpoint of this training: "),

@@ -1,4 +1,4 @@
-"""Optimisers and the training loop: the textbook's formulas, and going on bit for bit."""
+"""The training loop: what it visits and reports, and going on bit for bit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, fields
 from itertools import islice
-from math import cos, pi, sqrt
+from math import cos, pi
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +26,20 @@ import numpy as np
 import pytest
 from helpers import (
     FLOATS,
-    LAYOUTS,
     Array,
     DType,
     Shape,
     assert_same,
     memory_bounded,
-    normal_values,
     npy,
     replace_member,
 )
+from test_optimizers import RULES
 
+from fastconv.augment import Compose, RandomFlip, RandomShift
 from fastconv.layers import Affine, Dropout, Pooling, Relu, SoftmaxWithLoss
 from fastconv.models import Sequential
-from fastconv.training import SGD, AdaGrad, Adam, Epoch, Momentum, Optimizer, RMSprop, Trainer
+from fastconv.training import SGD, Constant, Cosine, Epoch, Step, Trainer
 
 SIZE = 6
 CLASSES = 3
@@ -110,195 +110,6 @@ def sigint() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-# --- Optimisers -----------------------------------------------------------------------------
-
-Rule = Callable[[float, int, Array, dict[str, Array]], Array]
-
-EPSILON = 1e-7
-
-
-def _momentum(lr: float, step: int, grad: Array, kept: dict[str, Array]) -> Array:
-    kept["v"] = 0.9 * kept.get("v", 0 * grad) - lr * grad
-    return kept["v"]
-
-
-def _adagrad(lr: float, step: int, grad: Array, kept: dict[str, Array]) -> Array:
-    kept["h"] = kept.get("h", 0 * grad) + grad**2
-    return -lr * grad / (np.sqrt(kept["h"]) + EPSILON)
-
-
-def _rmsprop(lr: float, step: int, grad: Array, kept: dict[str, Array]) -> Array:
-    kept["h"] = 0.99 * kept.get("h", 0 * grad) + 0.01 * grad**2
-    return -lr * grad / (np.sqrt(kept["h"]) + EPSILON)
-
-
-def _adam(lr: float, step: int, grad: Array, kept: dict[str, Array]) -> Array:
-    m = kept["m"] = 0.9 * kept.get("m", 0 * grad) + 0.1 * grad
-    v = kept["v"] = 0.999 * kept.get("v", 0 * grad) + 0.001 * grad**2
-    return -lr * sqrt(1 - 0.999**step) / (1 - 0.9**step) * m / (np.sqrt(v) + EPSILON)
-
-
-RULES: dict[str, tuple[type[Any], Rule]] = {
-    "SGD": (SGD, lambda lr, step, grad, kept: -lr * grad),
-    "Momentum": (Momentum, _momentum),
-    "AdaGrad": (AdaGrad, _adagrad),
-    "RMSprop": (RMSprop, _rmsprop),
-    "Adam": (Adam, _adam),
-}
-PIECE = 16384  # how many numbers are looked at together
-SHAPES: list[Shape] = [
-    (),
-    (0,),
-    (1,),
-    (3, 4),
-    (2, 3, 4, 5),
-    (PIECE - 1,),
-    (PIECE,),
-    (PIECE + 1,),
-    (3, PIECE),
-]
-
-
-def assert_five_steps(
-    name: str, dtype: DType, shape: Shape, layout: Callable[[Array], Array] = np.copy
-) -> None:
-    """Compare with the formula in float64, whose result is rounded to the dtype in every step."""
-    kind, rule = RULES[name]
-    params = {"W1": layout(normal_values(shape, dtype)), "b1": normal_values((5,), dtype, 1)}
-    expected = {key: array.astype(np.float64) for key, array in params.items()}
-    arrays, dtypes = dict(params), {key: array.dtype for key, array in params.items()}
-    kept: dict[str, dict[str, Array]] = {key: {} for key in params}
-    optimizer = kind(lr=0.1)
-    for step in range(1, 6):
-        grads = {
-            key: layout(normal_values(array.shape, dtype, 10 * step + i))
-            for i, (key, array) in enumerate(params.items())
-        }
-        before = bits(grads)
-        optimizer.update(params, grads)
-        assert optimizer.iter == step
-        assert bits(grads) == before
-        for key, array in params.items():
-            change = rule(0.1, step, grads[key].astype(np.float64), kept[key])
-            expected[key] = (expected[key] + change).astype(dtype).astype(np.float64)
-            assert array is arrays[key]
-            assert array.dtype == dtypes[key]
-            scale = max(1.0, float(np.abs(expected[key]).max(initial=0)))
-            tolerance = 8 * float(np.finfo(dtype).eps) * scale
-            np.testing.assert_allclose(
-                array.astype(np.float64), expected[key], rtol=0, atol=tolerance
-            )
-    for variable in optimizer.kept.values():
-        for key, array in variable.items():
-            assert array.shape == params[key].shape
-            assert array.dtype == (np.float64 if dtype == np.float64 else np.float32)
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
-@pytest.mark.parametrize("name", RULES)
-def test_textbooks_formula(name: str, dtype: DType, shape: Shape) -> None:
-    assert_five_steps(name, dtype, shape)
-
-
-@pytest.mark.parametrize("layout", sorted(set(LAYOUTS) - {"read-only"}))
-@pytest.mark.parametrize("name", RULES)
-def test_parameters_and_gradients_in_any_layout(name: str, layout: str) -> None:
-    assert_five_steps(name, np.dtype("f4"), (3, 5, 7, 2), LAYOUTS[layout])
-    assert_five_steps(name, np.dtype("f4"), (PIECE // 8 + 1, 17), LAYOUTS[layout])
-
-
-def test_what_lies_between_strided_parameters_is_left_alone() -> None:
-    spread = np.full((8, 8), 7, np.float32)
-    Adam(lr=0.5).update({"W1": spread[1::2, ::2]}, {"W1": np.ones((4, 4), np.float32)})
-    assert (spread[1::2, ::2] < 7).all()
-    spread[1::2, ::2] = 7
-    assert (spread == 7).all()
-
-
-@pytest.mark.parametrize("name", ["SGD", "Momentum", "AdaGrad", "RMSprop"])
-def test_pytorchs_optimiser(torch: Any, name: str) -> None:
-    optim = torch.optim
-    theirs: Callable[[Any], Any] = {
-        "SGD": lambda p: optim.SGD(p, lr=0.05),
-        "Momentum": lambda p: optim.SGD(p, lr=0.05, momentum=0.9),
-        "AdaGrad": lambda p: optim.Adagrad(p, lr=0.05, eps=EPSILON),
-        "RMSprop": lambda p: optim.RMSprop(p, lr=0.05, alpha=0.99, eps=EPSILON),
-    }[name]
-    params = {"W1": normal_values((3, PIECE), np.float64), "b1": normal_values((7,), np.float64)}
-    tensors = {key: torch.tensor(array, requires_grad=True) for key, array in params.items()}
-    other, optimizer = theirs(list(tensors.values())), RULES[name][0](lr=0.05)
-    for step in range(5):
-        grads = {key: normal_values(array.shape, np.float64, step) for key, array in params.items()}
-        for key, tensor in tensors.items():
-            tensor.grad = torch.tensor(grads[key])
-        other.step()
-        optimizer.update(params, grads)
-        for key, tensor in tensors.items():
-            np.testing.assert_allclose(params[key], tensor.detach().numpy(), rtol=1e-12, atol=1e-14)
-
-
-def test_arguments_of_the_rules() -> None:
-    one, grad = np.array([1.0]), {"W1": np.array([2.0])}
-    params = {"W1": one}
-    momentum = Momentum(0.1, 0.5)
-    for expected in (0.8, 0.5):  # v = -0.2, then -0.1 - 0.2
-        momentum.update(params, grad)
-        assert one[0] == pytest.approx(expected)
-    params["W1"] = one = np.array([1.0])
-    RMSprop(0.1, 0.75).update(params, grad)  # h = 1
-    assert one[0] == pytest.approx(0.8)
-    params["W1"] = one = np.array([1.0])
-    Adam(0.1, 0.0, 0.75).update(params, grad)  # m = 2, v = 1, lr = 0.05
-    assert one[0] == pytest.approx(0.9)
-
-
-@pytest.mark.parametrize("name", RULES)
-@pytest.mark.parametrize("lr", [0, -0.1, float("nan")])
-def test_learning_rate_is_positive(name: str, lr: float) -> None:
-    with pytest.raises(ValueError, match=f"lr must be a positive number, got {lr}"):
-        RULES[name][0](lr=lr)
-
-
-@pytest.mark.parametrize("name", RULES)
-def test_bad_gradients_change_nothing(name: str) -> None:
-    params = {"W1": np.ones((2, 3)), "b1": np.ones(3)}
-    optimizer = RULES[name][0]()
-    message = re.escape("the gradient of b1 must have shape (3,), got (1,)")
-    with pytest.raises(ValueError, match=message):
-        optimizer.update(params, {"W1": np.ones((2, 3)), "b1": np.ones(1)})
-    with pytest.raises(KeyError, match="b1"):
-        optimizer.update(params, {"W1": np.ones((2, 3))})
-    grads: Any = {"W1": np.ones((2, 3)), "b1": [1, 1, 1]}
-    with pytest.raises(TypeError, match=r"gradient of b1 must be an array of numbers, got \[1"):
-        optimizer.update(params, grads)
-    whole = {**params, "b1": np.ones(3, int)}
-    with pytest.raises(TypeError, match=r"b1 must be an array of floats, got array\(\[1"):
-        optimizer.update(whole, {**params})
-    assert optimizer.iter == 0
-    for array in params.values():
-        np.testing.assert_array_equal(array, 1)
-
-
-@pytest.mark.parametrize("kind", [Momentum, AdaGrad, RMSprop, Adam])
-def test_of_another_network_changes_nothing(kind: Callable[[], Optimizer]) -> None:
-    """Even the parameters that have the same shape in both networks stay unchanged."""
-    rule = kind()
-    rule.update({"A1": np.ones(2), "W1": np.ones(3)}, {"A1": np.ones(2), "W1": np.ones(3)})
-    params = {"A1": np.ones(2), "W1": np.ones(4)}
-    message = re.escape("what is kept for W1 must have shape (4,), got (3,)")
-    with pytest.raises(ValueError, match=message):
-        rule.update(params, {"A1": np.ones(2), "W1": np.ones(4)})
-    assert rule.iter == 1
-    for array in params.values():
-        np.testing.assert_array_equal(array, 1)
-
-
-def test_base_class_has_no_rule() -> None:
-    with pytest.raises(TypeError, match="abstract"):
-        Optimizer(0.1)  # type: ignore[abstract]
-
-
 # --- Epochs, steps and lists ----------------------------------------------------------------
 
 
@@ -357,6 +168,46 @@ def test_every_epoch_uses_every_image_once(count: int, batch: int, sizes: list[i
         assert sorted(epoch) == [(i, i * 3 % 100) for i in range(count)]
     if count > 20:
         assert len(set(map(tuple, epochs))) == 4
+
+
+def test_mini_batches_are_augmented() -> None:
+    """The network learns from what augmentation makes of images, and is measured on the images."""
+    seen: list[tuple[list[int], bool]] = []
+
+    def augment(batch: Array, rng: np.random.Generator) -> Array:
+        seen.append((batch[:, 0].astype(int).tolist(), rng is training.rng))
+        batch += 100  # The mini-batch is a copy that may be written to.
+        return batch
+
+    measured: list[Array] = []
+    net = Recorder()
+    accuracy = net.accuracy
+    net.accuracy = lambda x, t: measured.append(x.copy()) or accuracy(x, t)  # type: ignore
+    x = np.arange(10.0)[:, np.newaxis]
+    data = (x, np.arange(10), x + 50, np.arange(10))
+    training = trainer(net, data=data, epochs=1, mini_batch_size=4, augment=augment)
+    training.train()
+    assert [len(batch) for batch, _ in seen] == [4, 4, 2]
+    assert sorted(image for batch, _ in seen for image in batch) == list(range(10))
+    assert all(is_trainers for _, is_trainers in seen)
+    assert [[label + 100 for _, label in batch] for batch in net.seen] == [
+        [image for image, _ in batch] for batch in net.seen
+    ]
+    np.testing.assert_array_equal(training.x_train, np.arange(10.0)[:, np.newaxis])
+    for array, expected in zip(measured, (x + 50, x), strict=True):
+        np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize("result", [lambda x: x[:, :, 1:], lambda x: x[:-1], lambda x: None])
+def test_augmentation_that_changes_the_shape(result: Callable[[Array], Any]) -> None:
+    net = network()
+    before = bits(net.state)
+    training = trainer(net, augment=lambda images, rng: result(images))
+    words = "Trainer: augment must return images of the same shape (8, 1, 6, 6), got ("
+    with pytest.raises(ValueError, match=re.escape(words)):
+        training.train_step()
+    assert bits(net.state) == before
+    assert training.train_loss_list == []
 
 
 def test_accuracies_are_of_as_many_images_as_asked_for() -> None:
@@ -445,13 +296,95 @@ def test_training_that_is_complete_stays_as_it_is() -> None:
     assert everything(training) == before
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_schedule(schedule: str) -> None:
+def _cosine(progress: float) -> float:
+    return (1 + cos(pi * progress)) / 2
+
+
+def halving(progress: float) -> float:
+    """Halve the learning rate again and again: a schedule of a user's."""
+    return float(0.5 ** (4 * progress))
+
+
+SCHEDULED: dict[str, tuple[Any, Callable[[float], float]]] = {
+    "constant": ("constant", lambda p: 1),
+    "cosine": ("cosine", _cosine),
+    "step": ("step", lambda p: 1 if p < 0.5 else 0.1 if p < 0.75 else 0.01),
+    "Constant": (Constant(warmup=0.5), lambda p: min(1, p / 0.5)),
+    "Cosine": (Cosine(warmup=0.5), lambda p: 2 * p if p < 0.5 else _cosine(2 * p - 1)),
+    "Step": (
+        Step([1 / 3, 2 / 3], 0.5, warmup=2 / 9),
+        lambda p: [0, 0.5, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25][round(9 * p)],
+    ),
+    "function": (halving, halving),
+}
+"""Schedules, and the factors that a training of 9 steps has by them."""
+
+
+@pytest.mark.parametrize(("schedule", "factor"), SCHEDULED.values(), ids=SCHEDULED.keys())
+def test_schedule(schedule: Any, factor: Callable[[float], float]) -> None:
     optimizer = RecordingSGD(0.5)
-    trainer(optimizer=optimizer, optimizer_param=None, schedule=schedule).train()
-    expected = [0.5 * (1 + cos(pi * i / 9)) / 2 for i in range(9)]
-    assert optimizer.rates == pytest.approx([0.5] * 9 if schedule == "constant" else expected)
-    assert optimizer.rates[0] == 0.5
+    training = trainer(optimizer=optimizer, optimizer_param=None, schedule=schedule)
+    training.train()
+    assert training.schedule is schedule
+    assert optimizer.rates == pytest.approx([0.5 * factor(i / 9) for i in range(9)])
+    assert optimizer.lr == 0.5
+
+
+def test_milestones_are_met_at_the_first_step_of_an_epoch() -> None:
+    """For any number of epochs and of steps: both quotients are of the same value."""
+    for epochs in (30, 90, 164):
+        for epoch in range(1, epochs):
+            schedule = Step([epoch / epochs])
+            for steps in (1, 3, 391):
+                step = epoch * steps
+                assert schedule((step - 1) / (epochs * steps)) == 1
+                assert schedule(step / (epochs * steps)) == 0.1
+
+
+def test_schedules_by_their_values() -> None:
+    assert Step() == Step((0.5, 0.75), 0.1, 0.0) == Step(np.array([0.5, 0.75]))
+    others: list[Any] = [Constant(), Cosine(0.1), Step()]
+    assert all(other != Cosine() for other in others)
+    assert Cosine(warmup=1 / 4)(1 / 8) == Constant(warmup=1 / 4)(1 / 8) == 0.5
+    assert Cosine()(1.0) == Cosine(0.5)(1.0) == Cosine()(1.5) == 0
+
+
+def refusing(make: Any, *arguments: Any) -> Any:
+    """Call with arguments of types that are not accepted."""
+    return make(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (lambda: Cosine(1), ValueError, "Cosine: warmup must be a fraction of the training, at"),
+        (lambda: Constant(-0.1), ValueError, "at least 0 and less than 1, got -0.1"),
+        (
+            lambda: refusing(Constant, "0"),
+            TypeError,
+            "Constant: warmup must be a fraction of the training",
+        ),
+        (
+            lambda: refusing(Step, 0.5),
+            TypeError,
+            "milestones must be increasing fractions of the training",
+        ),
+        (lambda: Step([0.5, 0.5]), ValueError, "between 0 and 1, got [0.5, 0.5]"),
+        (lambda: Step([30, 60]), ValueError, "between 0 and 1, got [30, 60]"),
+        (lambda: Step([0]), ValueError, "between 0 and 1, got [0]"),
+        (
+            lambda: refusing(Step, ["x"]),
+            TypeError,
+            "milestones must be increasing fractions of the training",
+        ),
+        (lambda: Step(gamma=0), ValueError, "Step: gamma must be a positive number, got 0"),
+        (lambda: trainer(schedule=Cosine), TypeError, "schedule must be one of 'constant', "),
+        (lambda: trainer(schedule=None), TypeError, "a function of progress, got None"),
+    ],
+)
+def test_bad_schedules(make: Callable[[], Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=re.escape(message)):
+        make()
 
 
 @pytest.mark.parametrize("name", [*RULES, "adam", "SGD", "rmsPROP"])
@@ -529,6 +462,71 @@ def test_going_on_from_any_step(tmp_path: Path, name: str, step: int) -> None:
     assert everything(first) == everything(expected)
 
 
+SETTINGS: dict[str, dict[str, Any]] = {
+    "residual networks": {
+        "optimizer": "Momentum",
+        "optimizer_param": {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4},
+        "schedule": Step(milestones=(0.5, 0.75), gamma=0.1, warmup=0.1),
+    },
+    "Nesterov": {"optimizer": "Momentum", "optimizer_param": {"nesterov": True}},
+    "clipped": {"optimizer": "AdamW", "optimizer_param": {"clip_norm": 0.1}},
+    "by value": {"optimizer": "RMSprop", "optimizer_param": {"clip_value": 0.01}},
+    "weights only": {
+        "optimizer": "Adam",
+        "optimizer_param": {"weight_decay": 0.1, "decay_biases": False},
+    },
+    "warm": {"schedule": Cosine(warmup=0.3)},
+    "stepwise": {"schedule": "step"},
+    "of a user": {"schedule": halving},
+}
+
+
+@pytest.mark.parametrize("step", [1, 5])
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+def test_going_on_with_all_settings(tmp_path: Path, settings: dict[str, Any], step: int) -> None:
+    path = tmp_path / "checkpoint"
+    expected, first, plain = trainer(**settings), trainer(**settings), trainer()
+    expected.train()
+    for _ in range(step):
+        first.train_step()
+    first.save_checkpoint(path)
+    assert_goes_on(path, expected, **settings)
+    plain.train()
+    assert plain.train_loss_list != expected.train_loss_list
+    with pytest.raises(ValueError, match="is not a checkpoint of this training: it has "):
+        plain.load_checkpoint(path)
+
+
+def test_names_of_schedules_stand_for_their_defaults(tmp_path: Path) -> None:
+    for name, schedule in (("constant", Constant()), ("cosine", Cosine()), ("step", Step())):
+        trainer(schedule=name).save_checkpoint(tmp_path / "checkpoint")
+        trainer(schedule=schedule).load_checkpoint(tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_checkpoints_from_before_there_were_options(tmp_path: Path, schedule: str) -> None:
+    """They lack what the options are, and are of trainings with the defaults."""
+    path = tmp_path / "checkpoint"
+    settings: dict[str, Any] = {"optimizer": "Momentum", "schedule": schedule}
+    expected, first = trainer(**settings), trainer(**settings)
+    expected.train()
+    for _ in range(4):
+        first.train_step()
+    first.save_checkpoint(path)
+    with np.load(path) as archive:
+        about = json.loads(str(archive["about"]))
+    for name in ("weight_decay", "decay_biases", "clip_norm", "clip_value", "nesterov"):
+        del about[name]
+    replace_member(path, "about.npy", npy(np.array(json.dumps(about))))
+    assert_goes_on(path, expected, **settings)
+    for changes in ({"weight_decay": 0.1}, {"nesterov": True}, {"clip_norm": 1.0}):
+        training = trainer(**settings | {"optimizer_param": {"lr": 0.01, **changes}})
+        with pytest.raises(
+            ValueError, match=r"(weight_decay 0\.0|nesterov False|clip_norm None) in"
+        ):
+            training.load_checkpoint(path)
+
+
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_going_on_in_every_dtype(tmp_path: Path, dtype: DType) -> None:
     expected, first = trainer(network(dtype=dtype)), trainer(network(dtype=dtype))
@@ -602,6 +600,66 @@ def test_dropout_with_a_generator_of_its_own(tmp_path: Path, within: bool) -> No
     resumed.load_checkpoint(tmp_path / "checkpoint")
     resumed.train()
     assert everything(resumed) == everything(expected)
+
+
+@pytest.mark.parametrize("step", [0, 1, 4, 8])
+def test_going_on_with_augmented_images(tmp_path: Path, step: int) -> None:
+    """Augmentation draws from the trainer's generator, whose state is in the checkpoint."""
+    augment = Compose(RandomShift(1), RandomFlip())
+    expected, first = trainer(augment=augment), trainer(augment=augment)
+    expected.train()
+    for _ in range(step):
+        first.train_step()
+    first.save_checkpoint(tmp_path / "checkpoint")
+    assert_goes_on(tmp_path / "checkpoint", expected, augment=Compose(RandomShift(1), RandomFlip()))
+    plain = trainer()
+    plain.train()
+    assert bits(plain.network.params) != bits(expected.network.params)
+
+
+def test_going_on_with_a_function_that_augments(tmp_path: Path) -> None:
+    """What a function is called must be the same, where it lies in memory need not."""
+
+    def augment() -> Any:
+        return Compose(lambda images, rng: images + rng.random(images.shape, np.float32))
+
+    expected, first = trainer(augment=augment()), trainer(augment=augment())
+    assert repr(expected.augment) != repr(first.augment)
+    expected.train()
+    for _ in range(4):
+        first.train_step()
+    first.save_checkpoint(tmp_path / "checkpoint")
+    assert_goes_on(tmp_path / "checkpoint", expected, augment=augment())
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "words"),
+    [
+        (None, RandomShift(1), "it has augment None instead of RandomShift(1)"),
+        (RandomShift(1), None, "it has augment RandomShift(1) instead of None"),
+        (RandomShift(1), RandomShift(2), "augment RandomShift(1) instead of RandomShift(2)"),
+    ],
+)
+def test_going_on_with_another_augmentation(
+    tmp_path: Path, before: Any, now: Any, words: str
+) -> None:
+    trainer(augment=before).save_checkpoint(tmp_path / "checkpoint")
+    resumed = trainer(augment=now)
+    start = everything(resumed)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        resumed.load_checkpoint(tmp_path / "checkpoint")
+    assert everything(resumed) == start
+
+
+def test_checkpoint_of_a_version_without_augmentation(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.npz"
+    trainer().save_checkpoint(path)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    about = json.loads(str(arrays["about"]))
+    assert about.pop("augment") is None
+    np.savez(path, **{**arrays, "about": np.array(json.dumps(about))})
+    trainer().load_checkpoint(path)
 
 
 def test_learning_rates_that_are_numpy_scalars(tmp_path: Path) -> None:
@@ -1204,12 +1262,13 @@ def test_bad_images(kind: type[Exception], x: Any, words: str, part: str) -> Non
         (
             {"schedule": "linear"},
             ValueError,
-            "schedule must be one of 'constant', 'cosine', got 'linear'",
+            "schedule must be one of 'constant', 'cosine', 'step' or a function of progress, "
+            "got 'linear'",
         ),
         (
             {"optimizer": "Newton"},
             ValueError,
-            "optimizer must be one of SGD, Momentum, AdaGrad, RMSprop, Adam, got 'Newton'",
+            "optimizer must be one of SGD, Momentum, AdaGrad, RMSprop, Adam, AdamW, got 'Newton'",
         ),
         (
             {"optimizer": SGD(), "optimizer_param": {"lr": 0.1}},
@@ -1218,6 +1277,11 @@ def test_bad_images(kind: type[Exception], x: Any, words: str, part: str) -> Non
         ),
         ({"optimizer_param": {"lr": -1}}, ValueError, "lr must be a positive number, got -1"),
         ({"optimizer_param": {"speed": 1}}, TypeError, "speed"),
+        (
+            {"augment": "flip"},
+            TypeError,
+            "augment must be a callable of images and rng, got 'flip'",
+        ),
     ],
 )
 def test_bad_arguments(changes: dict[str, Any], kind: type[Exception], message: str) -> None:

@@ -8,9 +8,10 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench import networks
+from bench import networks, updates
 from bench.cases import Array, Call, Calls, Case, Contender, as_tuple
 from bench.networks import NetworkCase
+from bench.updates import UpdateCase
 
 # The name under which users install a library, and its module; reports keep this order.
 MODULES = {
@@ -42,6 +43,7 @@ class Peer:
     version: str
     calls: Calls = {}  # noqa: RUF012 - a mapping is not changed
     network: Callable[[NetworkCase], networks.Network] | None = None
+    update: Callable[[UpdateCase], updates.Update] | None = None
 
     def __init__(self, threads: int) -> None:
         """Leave it to the environment, which told the library its number of threads."""
@@ -50,6 +52,10 @@ class Peer:
         if isinstance(case, NetworkCase):
             if self.network:
                 yield networks.contender(self.name, case, self.network)
+            return
+        if isinstance(case, UpdateCase):
+            if self.update:
+                yield updates.contender(self.name, case, self.update)
             return
         if case.operation in self.calls:
             yield self.contender(case, self.calls[case.operation](case))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from bench import networks, peers
+from bench import networks, peers, updates
 from bench.cases import TEXTBOOK, Array, Case, Contender, as_tuple, from_textbook
 
 View = Callable[[Array, int, int], Array]
@@ -72,6 +72,7 @@ class Peer(peers.Peer):
     """One thread, whatever is asked for, but for products of matrices."""
 
     name, version, calls, network = "numpy", np.__version__, TEXTBOOK, networks.Textbook
+    update = updates.Textbook
 
     def contenders(self, case: Any) -> Iterator[Contender]:
         if case.has_columns:

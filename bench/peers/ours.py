@@ -7,9 +7,26 @@ from typing import Any
 import numpy as np
 
 import fastconv
-from bench import networks, peers
-from bench.cases import Calls, Case, Contender
+from bench import networks, peers, textbook, updates
+from bench.cases import Call, Calls, Case, Contender
 from bench.peers import HIGH, OURS
+from fastconv.layers import BatchNormalization
+
+
+def _layer(c: Case) -> BatchNormalization:
+    return BatchNormalization(c.gamma, c.beta, eps=textbook.EPS)
+
+
+def _batch_norm_backward(c: Case) -> Call:
+    """Give a call that returns the gradients of the layer's input and of its parameters."""
+    layer = _layer(c)
+    layer.forward(c.image)
+
+    def backward() -> Any:
+        return layer.backward(c.grad), layer.dgamma, layer.dbeta
+
+    return backward
+
 
 CALLS: Calls = {
     "im2col": lambda c: partial(fastconv.im2col, c.image, c.k, c.k, c.s, c.p),
@@ -30,6 +47,8 @@ CALLS: Calls = {
     "avg_pool2d_backward": lambda c: partial(
         fastconv.avg_pool2d_backward, c.grad, c.shape, *c.window
     ),
+    "batch_norm": lambda c: partial(_layer(c).forward, c.image),
+    "batch_norm_backward": _batch_norm_backward,
     "conv2d": lambda c: partial(
         fastconv.conv2d, c.image, c.weight, c.bias, c.s, c.p, groups=c.groups
     ),
@@ -46,6 +65,7 @@ WITH_PRECISION = ("conv2d", "conv2d_backward")
 
 class Peer(peers.Peer):
     name, version, calls, network = OURS, fastconv.__version__, CALLS, networks.Ours
+    update = updates.Ours
 
     def __init__(self, threads: int) -> None:
         fastconv.set_num_threads(threads)

@@ -7,16 +7,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from bench import peers
+from bench import peers, textbook
 from bench.cases import Array, Call, Case, Contender, as_tuple, unfolded_to_rows
 from bench.networks import NetworkCase, through, window_of
 from bench.peers import TORCH_LAYOUTS
+from bench.updates import UpdateCase
 from fastconv import layers
 
 aten = torch.ops.aten
 
 LAYOUTS = dict(zip(TORCH_LAYOUTS, (torch.contiguous_format, torch.channels_last), strict=True))
-LAYOUT_MATTERS = ("max_pool2d_indices", "max_pool2d_backward", "conv2d", "conv2d_backward")
+LAYOUT_MATTERS = (
+    *("max_pool2d_indices", "max_pool2d_backward", "batch_norm", "batch_norm_backward"),
+    *("conv2d", "conv2d_backward"),
+)
 
 
 def _conv2d_backward(c: Case, tensor: Callable[[Array], Any]) -> Call:
@@ -36,6 +40,14 @@ def _avg_pool2d_backward(c: Case, tensor: Callable[[Array], Any]) -> Call:
     return partial(aten.avg_pool2d_backward, tensor(c.grad), tensor(c.image), *window)
 
 
+def _batch_norm_backward(c: Case, tensor: Callable[[Array], Any]) -> Call:
+    image, gamma = tensor(c.image), tensor(c.gamma)
+    start = torch.zeros_like(gamma), torch.ones_like(gamma)
+    _, *saved = aten.native_batch_norm(image, gamma, gamma, *start, True, 0.1, textbook.EPS)
+    rest = gamma, *start, *saved, True, textbook.EPS, [True] * 3
+    return partial(aten.native_batch_norm_backward, tensor(c.grad), image, *rest)
+
+
 # The calls of a case, whose arrays become tensors by the function `t`.
 CALLS: Mapping[str, Callable[[Case, Callable[[Array], Any]], Call]] = {
     "im2col": lambda c, t: partial(F.unfold, t(c.image), c.k, 1, c.p, c.s),
@@ -52,6 +64,10 @@ CALLS: Mapping[str, Callable[[Case, Callable[[Array], Any]], Call]] = {
     ),
     "avg_pool2d": lambda c, t: partial(F.avg_pool2d, t(c.image), *c.window),
     "avg_pool2d_backward": _avg_pool2d_backward,
+    "batch_norm": lambda c, t: partial(
+        F.batch_norm, t(c.image), None, None, t(c.gamma), t(c.beta), True, 0.1, textbook.EPS
+    ),
+    "batch_norm_backward": _batch_norm_backward,
     "conv2d": lambda c, t: partial(
         F.conv2d, t(c.image), t(c.weight), t(c.bias), c.s, c.p, 1, c.groups
     ),
@@ -68,7 +84,7 @@ class Peer(peers.Peer):
     def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
         torch.set_grad_enabled(False)
-        self.network = Network
+        self.network, self.update = Network, Update
 
     def contenders(self, case: Any) -> Iterator[Contender]:
         yield from super().contenders(case)
@@ -124,6 +140,20 @@ class Network:
     def scores(self, x: Any) -> Any:
         with torch.no_grad():
             return through(INFERENCE, self.net, self.params, x)
+
+
+class Update:
+    """Adam in one pass over memory."""
+
+    def __init__(self, case: UpdateCase) -> None:
+        self.params = [torch.from_numpy(param.copy()).requires_grad_() for param in case.params]
+        for param, grad in zip(self.params, case.grads, strict=True):
+            param.grad = torch.from_numpy(grad)
+        self.rule = torch.optim.Adam(self.params, eps=1e-7, fused=True)
+
+    def step(self) -> list[Any]:
+        self.rule.step()
+        return [param.detach() for param in self.params]
 
 
 def _parameter(array: Array) -> Any:

@@ -2,6 +2,7 @@
 
 from fastconv._config import show_config
 from fastconv._memory import empty_cache
+from fastconv._plan import plan
 from fastconv._precision import get_precision, precision, set_precision
 from fastconv._threads import get_num_threads, num_threads, set_num_threads
 from fastconv._version import __version__
@@ -37,6 +38,7 @@ __all__ = [
     "max_pool2d_backward",
     "max_unpool2d",
     "num_threads",
+    "plan",
     "plan_conv2d",
     "precision",
     "relu",

@@ -47,8 +47,11 @@ class Algorithm(Protocol):
     def applies(self, problem: Problem, precision: str, asked: bool) -> bool:
         """Whether the algorithm is exact enough or, if it is asked for by name, works at all."""
 
-    def cost(self, problem: Problem) -> float:
-        """Return the expected time, in multiplications of the direct kernel."""
+    def cost(self, problem: Problem, packed: bool = False) -> float:
+        """Return the expected time, in multiplications of the direct kernel.
+
+        `packed` says that nothing is left to be done to the weights.
+        """
 
     def plan(self, problem: Problem, first: Array, second: Array, out: Array) -> tuple[int, int]:
         """Return the bytes that a forward convolution allocates, and the FLOPs of its products."""
@@ -82,7 +85,7 @@ class Direct:
         """Return True: sums are taken in blocks, so that they err no more than NumPy's."""
         return True
 
-    def cost(self, problem: Problem) -> float:
+    def cost(self, problem: Problem, packed: bool = False) -> float:
         """Count the multiplications of 3x3 windows: there are no alternatives for others."""
         h, w = problem.plane
         products = 9.0 * problem.batch * problem.groups * problem.channels * problem.filters * h * w
@@ -161,6 +164,11 @@ _COSTS: dict[Kind, Costs] = {
     "weight_gradient": Costs(_GRADIENT_TILES, 2e6, least=1024, least_high=1, most=math.inf),
 }
 
+NEAR_WEIGHTS = 2 << 20
+"""The largest number of transformed weights that the caches keep from one call to the next."""
+FAR_WEIGHT = 20
+"""The number of additional tiles that cost as much as reading a filter's weights from memory."""
+
 LEAST_FILTERS = 5
 """The direct kernel has another way for fewer filters per group, which tiles do not beat."""
 
@@ -190,15 +198,19 @@ class Winograd:
         least = costs.least_high if high else costs.least
         return asked or (terms >= least and problem.filters >= LEAST_FILTERS)
 
-    def cost(self, problem: Problem) -> float:
-        """Count products and transforms."""
+    def cost(self, problem: Problem, packed: bool = False) -> float:
+        """Count products and transforms; transformed weights are only read."""
         costs = _COSTS[problem.kind]
         cost, (h, w) = costs.tiles[self.tile], problem.plane
         tiles = problem.batch * -(-h // self.tile) * -(-w // self.tile)
         channels, filters = problem.channels, problem.filters
         products = channels * (filters + cost.pixels) + cost.outputs * filters
-        products = tiles * products + cost.weights * channels * filters
         positions = (self.tile + 2) ** 2
+        weights = cost.weights
+        if packed:
+            is_far = positions * problem.groups * channels * filters > NEAR_WEIGHTS
+            weights = FAR_WEIGHT if is_far else 0
+        products = tiles * products + weights * channels * filters
         return cost.product * problem.groups * positions * products + costs.call
 
     def plan(self, problem: Problem, first: Array, second: Array, out: Array) -> tuple[int, int]:
@@ -284,13 +296,17 @@ ALGORITHMS: tuple[Algorithm, ...] = (Winograd(2), Winograd(4), DIRECT)
 NAMES = ("auto", "direct", "winograd")
 
 
-def choose(problem: Problem, name: str) -> Algorithm:
-    """Return the algorithm of a name, or the one that "auto" takes with the precision in use."""
-    return _choose(problem, one_of(name, "algorithm", NAMES), _precision.get_precision())
+def choose(problem: Problem, name: str, packed: bool = False) -> Algorithm:
+    """Return the algorithm of a name, or the one that "auto" takes with the precision in use.
+
+    `packed` says that weights are packed, or transformed, once for many calls, so that this does
+    not count.
+    """
+    return _choose(problem, one_of(name, "algorithm", NAMES), _precision.get_precision(), packed)
 
 
 @lru_cache(maxsize=1024)
-def _choose(problem: Problem, name: str, precision: str) -> Algorithm:
+def _choose(problem: Problem, name: str, precision: str, packed: bool) -> Algorithm:
     named = [one for one in ALGORITHMS if name in ("auto", one.name)]
     fitting = [one for one in named if one.refusal(problem) is None]
     if not fitting:
@@ -298,7 +314,7 @@ def _choose(problem: Problem, name: str, precision: str) -> Algorithm:
     asked = name != "auto"
     return min(
         (one for one in fitting if one.applies(problem, precision, asked)),
-        key=lambda one: one.cost(problem) / (GAIN if one is DIRECT else 1.0),
+        key=lambda one: one.cost(problem, packed) / (GAIN if one is DIRECT else 1.0),
         default=DIRECT,
     )
 

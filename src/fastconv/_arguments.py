@@ -15,10 +15,14 @@ import numpy.typing as npt
 
 from fastconv import _window
 from fastconv._errors import argument_error, shown
-from fastconv._window import PAD_MODES, Pads, Pair, Window
+from fastconv._window import PAD_MODES, Pads, Pair, Pairs, Window
 
 IntPair: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | npt.NDArray[np.integer[Any]]
 Padding: TypeAlias = IntPair | str | Sequence[Sequence[int]]
+
+SIDES = "a non-negative int, a pair (vertical, horizontal), ((top, bottom), (left, right))"
+"""What padding in numbers may be, as errors tell it."""
+SIDES_OR_WORDS = f'{SIDES}, "valid" or "same"'
 
 
 def pair(value: IntPair, name: str) -> Pair:
@@ -60,31 +64,41 @@ def positive(value: SupportsIndex, name: str) -> int:
     return number
 
 
+def not_negative(value: SupportsIndex, name: str) -> int:
+    """Read one int that is not negative."""
+    number = _integer(value, name, "a non-negative int")
+    if number < 0:
+        raise argument_error(ValueError, f"{name} must be a non-negative int, got {shown(value)}")
+    return number
+
+
 def _padding(value: Padding, name: str) -> Pads:
     """Read padding into an int, "valid", "same" or ((top, bottom), (left, right))."""
     if type(value) is int and value >= 0:
         return value
     if is_plain_pair(value) and value[0] >= 0 and value[1] >= 0:
         return (value[0], value[0]), (value[1], value[1])
-    accepted = (
-        "a non-negative int, a pair (vertical, horizontal), ((top, bottom), (left, right)), "
-        '"valid" or "same"'
-    )
     if isinstance(value, str):
         if value not in ("valid", "same"):
-            raise argument_error(ValueError, f"{name} must be {accepted}, got {shown(value)}")
+            message = f"{name} must be {SIDES_OR_WORDS}, got {shown(value)}"
+            raise argument_error(ValueError, message)
         return str(value)
-    sides: list[tuple[int, ...]]
+    return sides(value, name, SIDES_OR_WORDS)
+
+
+def sides(value: Padding, name: str, accepted: str = SIDES) -> Pairs:
+    """Read padding that is told in numbers into ((top, bottom), (left, right))."""
+    found: list[tuple[int, ...]]
     values: Any = value
     if not is_sequence(value):
-        sides = [(_integer(value, name, accepted),) * 2] * 2
+        found = [(_integer(value, name, accepted),) * 2] * 2
     elif any(map(is_sequence, values)):
-        sides = [integers(side, name, accepted) if is_sequence(side) else () for side in values]
+        found = [integers(side, name, accepted) if is_sequence(side) else () for side in values]
     else:
-        sides = [(n, n) for n in integers(value, name, accepted)]
-    if len(sides) != 2 or any(len(side) != 2 or min(side) < 0 for side in sides):
+        found = [(n, n) for n in integers(values, name, accepted)]
+    if len(found) != 2 or any(len(side) != 2 or min(side) < 0 for side in found):
         raise argument_error(ValueError, f"{name} must be {accepted}, got {shown(value)}")
-    (top, bottom), (left, right) = sides
+    (top, bottom), (left, right) = found
     return (top, bottom), (left, right)
 
 

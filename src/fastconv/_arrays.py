@@ -102,6 +102,14 @@ def _hint(shape: Shape, name: str, unbatched: bool) -> str:
     return ""
 
 
+def contiguous(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Return an array that is contiguous, aligned and of a native dtype: itself, or a copy."""
+    flags = array.flags
+    if array.dtype is dtype and flags.c_contiguous and flags.aligned:
+        return array
+    return np.require(array, dtype, ["C", "A"])
+
+
 def native_dtype(array: Array) -> np.dtype[Any]:
     """Return the dtype in native byte order."""
     dtype = array.dtype

@@ -28,6 +28,7 @@ Epilogue: TypeAlias = tuple[Array | None, Array | None, Activation | None]
 
 
 CLIP, LEAKY_RELU, HARD_SIGMOID, HARD_SWISH, SIGMOID, SILU = range(1, 7)
+IDENTITY = Activation(0, 0.0, 0.0)
 
 ACTIVATIONS: dict[str, Activation] = {
     "relu": Activation(CLIP, 0.0, math.inf),

@@ -35,6 +35,8 @@ def named(public: Named) -> Named:
     """
     functions = vars(public).values() if isinstance(public, type) else (public,)
     for function in functions:
+        if isinstance(function, classmethod):
+            function = function.__func__
         if isinstance(function, FunctionType):
             _public[function.__code__] = public
     return public

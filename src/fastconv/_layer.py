@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from functools import lru_cache
+from math import prod
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._arrays import NUMBERS, Array, Shape, computed_dtype, read
-from fastconv._errors import argument_error, named
+from fastconv._arrays import NUMBERS, Array, Shape, batch_shape, computed_dtype, read
+from fastconv._errors import argument_error, named, shown
 
 Saved = TypeVar("Saved")
 
 ARRAYS = ("W", "b", "gamma", "beta", "running_mean", "running_var")
 """The arguments of layers that are arrays of parameters, or of what is kept beside them."""
+
+
+class Layer(Protocol):
+    """What a network needs of a layer.
+
+    ``forward`` may also take ``train_flg``. A layer that holds other layers lists them in an
+    attribute ``children``, a tuple in the order in which they compute, and calls their ``forward``
+    and ``backward`` itself; networks look there for parameters.
+    """
+
+    def forward(self, x: Any) -> Any:
+        """Compute the layer's output."""
+
+    def backward(self, dout: Any) -> Any:
+        """Compute the gradient of the last input from that of its output."""
 
 
 class Base:
@@ -25,6 +43,8 @@ class Base:
     """The attributes that the two passes leave, which belong to one batch: copies lack them."""
     children: tuple[Any, ...] = ()
     """The layers that the layer holds, in the order in which they compute."""
+    is_chain = False
+    """Whether the layer gives what its children give, called one after the other."""
 
     def __init_subclass__(cls) -> None:
         """Let errors of the layer's methods begin with the layer's name."""
@@ -70,6 +90,11 @@ def children_of(layer: object) -> tuple[Any, ...]:
     return children if isinstance(children, tuple) else ()
 
 
+def is_chain(layer: object) -> bool:
+    """Tell whether a layer gives what its children give, called one after the other."""
+    return getattr(layer, "is_chain", False) is True
+
+
 def walk(layer: Any) -> Iterator[Any]:
     """Yield a layer, then what it holds, each layer before those that it holds itself."""
     yield layer
@@ -77,9 +102,44 @@ def walk(layer: Any) -> Iterator[Any]:
         yield from walk(child)
 
 
-def takes_train_flg(layer: Any) -> bool:
+def run_forward(layer: Any, x: Any, train_flg: bool) -> Any:
+    """Call a layer's `forward`, with `train_flg` if the layer does something else in training."""
+    return layer.forward(x, train_flg) if takes_train_flg(layer) else layer.forward(x)
+
+
+def takes_train_flg(layer: object) -> bool:
     """Tell whether a layer does something else in training, so that `forward` takes `train_flg`."""
-    return "train_flg" in inspect.signature(layer.forward).parameters
+    if "forward" in getattr(layer, "__dict__", ()):
+        return "train_flg" in inspect.signature(vars(layer)["forward"]).parameters
+    kind: Any = type(layer)
+    return _class_takes_train_flg(kind)
+
+
+@lru_cache(maxsize=1024)  # To inspect a signature takes as long as some layers' whole work.
+def _class_takes_train_flg(kind: Any) -> bool:
+    return "train_flg" in inspect.signature(kind.forward).parameters
+
+
+def shape_behind(layer: Any, source: Shape, dtype: np.dtype[Any]) -> Shape:
+    """Try which shape a layer gives, for inputs of a shape; both are without the batch.
+
+    The try is one of no inputs or, if a layer cannot have none, of one.
+    """
+    shape: Shape
+    with contextlib.suppress(ValueError):
+        shape = np.shape(run_forward(layer, np.empty((0, *source), dtype), False))
+        return shape[1:]
+    shape = np.shape(run_forward(layer, np.zeros((1, *source), dtype), False))
+    return shape[1:]
+
+
+def check_layer(layer: Any) -> None:
+    """Raise a TypeError if something is no layer."""
+    has_both = all(callable(getattr(layer, name, None)) for name in ("forward", "backward"))
+    if isinstance(layer, type) or not has_both:
+        raise argument_error(
+            TypeError, f"a layer must be an object with forward and backward, got {shown(layer)}"
+        )
 
 
 def saved(value: Saved | None, layer: object) -> Saved:
@@ -149,3 +209,17 @@ def narrowed(array: Array, like: Array) -> Array:
     """Give what was computed in float32 the dtype of what it was computed from."""
     with np.errstate(over="ignore"):
         return array.astype(computed_dtype(like.dtype), copy=False)
+
+
+def images(x: npt.ArrayLike) -> Array:
+    """Read images (N, C, H, W) of native floats."""
+    array = floats(x)
+    batch_shape(array.shape, "x", 4, unbatched=False)
+    return array
+
+
+def rows_of(x: Array) -> Array:
+    """View a batch as rows; its size may be 0."""
+    if x.ndim == 0:
+        raise argument_error(ValueError, "x must be a batch, got a number")
+    return x.reshape(len(x), prod(x.shape[1:]))

@@ -34,13 +34,15 @@ class Window:
         (rounded up with ``ceil_mode``, less a window that would start in the padding behind).
     is_dense_3x3 : bool
         Whether it has 3x3 taps, and stride and dilation are 1.
+    is_plane : bool
+        Whether there is one place, where the window is the whole image and nothing else.
     folds : bool
         Whether padding shows pixels, whose gradients are then added to those of the pixels.
     packed : ndarray of intp, shape (2, 8)
         All numbers of both axes for the kernels, in the order of ``struct Axis`` in ``window.h``.
     """
 
-    __slots__ = ("folds", "is_dense_3x3", "out_h", "out_w", "packed")
+    __slots__ = ("folds", "is_dense_3x3", "is_plane", "out_h", "out_w", "packed")
 
     def __init__(
         self,
@@ -91,6 +93,7 @@ class Window:
         )
         self.packed.flags.writeable = False
         self.folds = pad_mode != "constant"
+        self.is_plane = out == (1, 1) and kernel == span == padded == size
         self.is_dense_3x3 = bool((self.packed[:, 2:5] == (3, 1, 1)).all())
 
 

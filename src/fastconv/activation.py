@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
-from fastconv._arrays import BOOL, FLOATS, Array, native_dtype, read, result
+from fastconv._arrays import BOOL, FLOATS, Array, contiguous, native_dtype, read, result
 from fastconv._errors import argument_error, named
 from fastconv._memory import new_array
 
@@ -67,7 +67,7 @@ def relu(
     array = read(input, "input", FLOATS)
     out = result(out, array.shape, native_dtype(array), (array,))
     mask = new_array(array.shape, MASK) if return_mask else None
-    _kernels.activation.relu(_contiguous(array, out.dtype), mask, out, _threads.count())
+    _kernels.activation.relu(contiguous(array, out.dtype), mask, out, _threads.count())
     return out if mask is None else (out, mask)
 
 
@@ -115,13 +115,6 @@ def relu_backward(
         )
     out = result(out, grads.shape, native_dtype(grads), (grads, masked))
     _kernels.activation.relu_backward(
-        _contiguous(grads, out.dtype), _contiguous(masked, MASK), out, _threads.count()
+        contiguous(grads, out.dtype), contiguous(masked, MASK), out, _threads.count()
     )
     return out
-
-
-def _contiguous(array: Array, dtype: np.dtype[Any]) -> Array:
-    flags = array.flags
-    if array.dtype is dtype and flags.c_contiguous and flags.aligned:
-        return array
-    return np.require(array, dtype, ["C", "A"])

@@ -36,6 +36,7 @@ from fastconv._errors import argument_error, named
 from fastconv._memory import new_array
 from fastconv._window import Window
 
+FLOAT32 = np.dtype(np.float32)
 INT64 = np.dtype(np.int64)
 
 
@@ -146,7 +147,10 @@ def max_pool2d(
     images, maxima, places = array, out, indices
     if array.ndim == 3:
         images, maxima, places = array[None], out[None], None if indices is None else indices[None]
-    _kernels.pooling.max_pool(images, maxima, places, win.packed, _threads.count())
+    if win.is_plane and _is_plain(images):
+        _kernels.global_pooling.maximum(images, maxima, places, _threads.count())
+    else:
+        _kernels.max_pooling.max_pool(images, maxima, places, win.packed, _threads.count())
     return out if indices is None else (out, indices)
 
 
@@ -205,7 +209,7 @@ def max_pool2d_backward(
             ValueError,
             f"input_shape must begin with {array.shape[:-2]} as grad_output does, got {shape}",
         )
-    return _place(_kernels.pooling.max_pool_backward, array, where, shape, out)
+    return _place(_kernels.unpooling.max_pool_backward, array, where, shape, out)
 
 
 @named
@@ -267,7 +271,7 @@ def max_unpool2d(
     batch_shape(array.shape, "input", 4)
     where = _indices(indices, array, "input")
     size = unpooled_size(array.shape, kernel_size, stride, padding, output_size)
-    return _place(_kernels.pooling.max_unpool, array, where, (*array.shape[:-2], *size), None)
+    return _place(_kernels.unpooling.max_unpool, array, where, (*array.shape[:-2], *size), None)
 
 
 @named
@@ -307,7 +311,7 @@ def avg_pool2d(
     -------
     ndarray, shape (N, C, OH, OW) or (C, OH, OW)
         Means. The rows of a window are summed one by one before the sums are added, so that large
-        windows lose few digits.
+        windows lose few digits; those of whole planes are added in float64.
 
     Raises
     ------
@@ -329,7 +333,12 @@ def avg_pool2d(
     win, shape = _geometry(array.shape, kernel_size, stride, padding, 1, ceil_mode)
     out = result(out, shape, computed_dtype(array.dtype), (array,))
     images, means = (array, out) if array.ndim == 4 else (array[None], out[None])
-    _kernels.pooling.avg_pool(images, means, win.packed, count_include_pad, _threads.count())
+    if win.is_plane and array.dtype.kind == "f":
+        _kernels.global_pooling.average(images, means, _threads.count())
+    else:
+        _kernels.average_pooling.avg_pool(
+            images, means, win.packed, count_include_pad, _threads.count()
+        )
     return out
 
 
@@ -392,7 +401,7 @@ def avg_pool2d_backward(
         )
     out = result(out, shape, computed_dtype(array.dtype), (array,))
     grads, images = (array, out) if array.ndim == 4 else (array[None], out[None])
-    _kernels.pooling.avg_pool_backward(
+    _kernels.average_pooling.avg_pool_backward(
         grads, images, win.packed, count_include_pad, _threads.count()
     )
     return out
@@ -433,6 +442,17 @@ def _known_geometry(
     kernel = pair(kernel_size, "kernel_size")
     win = pooling_window((h, w), kernel, stride, padding, dilation, ceil_mode)
     return win, (*shape[:-2], win.out_h, win.out_w)
+
+
+def _is_plain(array: Array) -> bool:
+    """Return whether planes of float32 can be read in place, and 32 bits count their pixels."""
+    flags = array.flags
+    return (
+        array.dtype == FLOAT32
+        and flags.c_contiguous
+        and flags.aligned
+        and array.shape[2] * array.shape[3] < 2**31
+    )
 
 
 def _indices(indices: npt.ArrayLike, array: Array, name: str) -> Array:

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv._commands.images import GRAY_MODES, MOST_PIXELS, read_picture
+from fastconv._commands.images import read_picture
 from fastconv._commands.shared import CommandError, cannot_write, path
 from fastconv._files import replacing
 from fastconv._filter_bank import FILTERS, convolve, is_around_zero, response_as_pixels
+from fastconv._pictures import GRAY_MODES, MOST_PIXELS
 from fastconv._window import PAD_MODES
 
 __all__ = ["add_command"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv import _pictures
 from fastconv._commands.shared import CommandError
 from fastconv._idx import (
     IMAGES,
@@ -23,20 +22,7 @@ from fastconv._idx import (
     read_idx,
 )
 
-__all__ = ["GRAY_MODES", "MOST_PIXELS", "read_images", "read_picture"]
-
-MOST_PIXELS = 1 << 28
-"""The most pixels that an image may have: in colour it then takes 1 GiB once it is decoded."""
-GRAY_MODES = ("1", "L", "LA", "La")
-"""Pillow's modes of grayscale images with at most 8 bits per channel."""
-SIGNATURES = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"GIF8": "GIF",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-}
-"""How image files begin, to tell damaged ones from files of other kinds."""
+__all__ = ["read_images", "read_picture"]
 
 
 class _NotAnImageError(CommandError):
@@ -159,108 +145,35 @@ def _read_idx_file(path: Path) -> NDArray[np.uint8] | None:
 
 
 def _pillow(need: str) -> Any:
-    """Import Pillow, which is untyped here so that mypy needs no Pillow."""
+    """Import Pillow for a command."""
     try:
-        return importlib.import_module("PIL.Image")
-    except ImportError:
-        raise CommandError(f"{need} needs Pillow: pip install 'fastconv[images]'") from None
+        return _pictures.pillow(need)
+    except ImportError as error:
+        raise CommandError(str(error)) from None
 
 
 def _load_picture(path: Path) -> tuple[Any, int]:
-    """Decode a PNG, JPEG, ..., turn it the way up that its EXIF data says, and count its images."""
+    """Decode the first image of a file of another kind than IDX, and count its images."""
     with path.open("rb") as file:
-        start = file.peek(16)[:16]
-        kind = next((name for magic, name in SIGNATURES.items() if start.startswith(magic)), None)
-        what = (
-            f"{path}: not an IDX file (it begins with {hexadecimal(start[:4])}, expected "
-            f"{expected_start(IMAGES)})"
-        )
-        Image = _pillow(
-            f"{what}; reading other image files"
-            if kind is None
-            else f"{path}: reading {kind} files"
-        )
-        try:
-            with _pixels_limited(Image):
-                picture = Image.open(file)
-                picture.load()
-                _turn_upright(picture)
-                return picture, _count(Image, file)
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise CommandError(
-                f"{path}: the image is too large: it has more than {MOST_PIXELS:,} pixels"
-            ) from None
-        except Image.UnidentifiedImageError:
-            if kind is None:
-                raise _NotAnImageError(f"{what}, nor an image that Pillow can read") from None
-            raise CommandError(
-                f"{path}: a damaged {kind} file: it begins as one, but what follows cannot be "
-                "read; make or download it again"
-            ) from None
-        except MemoryError:
-            raise
-        except Exception as error:  # Decoders raise almost anything for damaged data.
-            raise CommandError(f"{path}: {_fault(kind, error)}") from error
-
-
-def _fault(kind: str | None, error: Exception) -> str:
-    """Say what is wrong with a file that Pillow began to decode, and what helps."""
-    text = f"cannot read the {kind or 'image'} file: {error}"
-    words = str(error).lower()
-    if "truncated" in words or isinstance(error, EOFError):
-        return f"{text}; its end is missing: copy or download it again"
-    if "support" in words or "available" in words:
-        return f"{text}; save it in another format, such as PNG"
-    return f"{text}; it is damaged: make or download it again"
-
-
-@contextlib.contextmanager
-def _pixels_limited(Image: Any) -> Iterator[None]:
-    """Put this module's limit in the place of Pillow's, and keep Pillow's warnings to itself.
-
-    Pillow warns on standard error from 89 million pixels on, which large photographs have. Its
-    check also looks at images within images, so that it is set to this limit rather than switched
-    off.
-    """
-    usual = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = MOST_PIXELS
+        start = file.peek(_pictures.START_BYTES)[: _pictures.START_BYTES]
+    what = (
+        f"{path}: not an IDX file (it begins with {hexadecimal(start[:4])}, expected "
+        f"{expected_start(IMAGES)})"
+    )
+    if _pictures.kind_of(start) is None:
+        _pillow(f"{what}; reading other image files")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = usual
-
-
-def _turn_upright(picture: Any) -> None:
-    """Apply the orientation that a camera wrote into the EXIF data, in place to save memory."""
-    exif_transpose = importlib.import_module("PIL.ImageOps").exif_transpose
-    try:
-        exif_transpose(picture, in_place=True)
-    except (MemoryError, TypeError):
-        raise
-    except Exception:
-        return  # Pixels are worth showing even if the EXIF data is damaged.
-
-
-def _count(Image: Any, file: Any) -> int:
-    """Count the images of a file, such as an animation, of which the first has been read."""
-    with contextlib.suppress(Exception):  # The first one is worth showing if others are damaged.
-        file.seek(0)
-        return int(getattr(Image.open(file), "n_frames", 1))
-    return 1
+        return _pictures.read_picture(path)
+    except _pictures.OtherFileError:
+        raise _NotAnImageError(f"{what}, nor an image that Pillow can read") from None
+    except (_pictures.PictureError, ImportError) as error:
+        raise CommandError(str(error)) from error
 
 
 def _pixels_of(path: Path, picture: Any) -> NDArray[Any]:
     """Give a picture as (1, C, H, W): grayscale as one channel, all else as RGB."""
-    if picture.mode[0] in "IF":  # Pixels have more than 8 bits.
-        pixels = np.asarray(picture)
-        whole = pixels.astype(np.uint16)
-        if not np.array_equal(whole, pixels):
-            raise CommandError(f"{path}: only pixels of 8 or 16 bits are read")
-        pixels = whole
-    else:
-        gray = picture.mode in GRAY_MODES
-        pixels = np.asarray(picture.convert("L" if gray else "RGB"))
+    try:
+        pixels = _pictures.pixels_of(path, picture)
+    except _pictures.PictureError as error:
+        raise CommandError(str(error)) from error
     return np.atleast_3d(pixels).transpose(2, 0, 1)[np.newaxis]

@@ -12,7 +12,15 @@ from typing import TextIO
 
 from fastconv._files import check_writable, replacing
 
-__all__ = ["CommandError", "cannot_write", "count_to", "open_report", "path", "positive_number"]
+__all__ = [
+    "CommandError",
+    "cannot_write",
+    "count_to",
+    "fraction",
+    "open_report",
+    "path",
+    "positive_number",
+]
 
 
 class CommandError(Exception):
@@ -51,6 +59,17 @@ def positive_number(text: str) -> float:
         value = math.nan
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return value
+
+
+def fraction(text: str) -> float:
+    """Read an argument that is a number from 0 on, and less than 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to less than 1, got {text!r}")
     return value
 
 

@@ -13,7 +13,14 @@ import numpy as np
 
 import fastconv
 from fastconv._arrays import Array
-from fastconv._commands.shared import CommandError, cannot_write, count_to, path, positive_number
+from fastconv._commands.shared import (
+    CommandError,
+    cannot_write,
+    count_to,
+    fraction,
+    path,
+    positive_number,
+)
 from fastconv._errors import without_name
 from fastconv._files import check_writable, replacing
 from fastconv._text import table
@@ -21,7 +28,7 @@ from fastconv.datasets import load_digits, load_mnist
 from fastconv.models import DeepConvNet, LeNet, Sequential, SimpleConvNet
 from fastconv.training import Trainer
 from fastconv.training._optimizers import OPTIMIZERS
-from fastconv.training._trainer import SCHEDULES
+from fastconv.training._schedules import SCHEDULES
 
 __all__ = ["add_command"]
 
@@ -116,10 +123,41 @@ def _add_rule(parser: argparse.ArgumentParser) -> None:
         help="learning rate (default: %(default)s)",
     )
     parser.add_argument(
+        "--momentum",
+        metavar="X",
+        type=fraction,
+        help="fraction of the velocity that each step keeps, for --optimizer momentum (default: "
+        "0.9)",
+    )
+    parser.add_argument(
+        "--nesterov", action="store_true", help="Nesterov's momentum, for --optimizer momentum"
+    )
+    parser.add_argument(
+        "--weight-decay",
+        metavar="X",
+        type=fraction,
+        help="fraction of each parameter that is added to its gradient, or for adamw subtracted "
+        "from it in proportion to the learning rate (default: 0.01 for adamw, otherwise 0)",
+    )
+    parser.add_argument(
+        "--clip-norm",
+        metavar="X",
+        type=positive_number,
+        help="largest norm of all gradients together (default: none)",
+    )
+    parser.add_argument(
         "--schedule",
         choices=SCHEDULES,
         default="cosine",
-        help="whether the learning rate stays or falls to 0 (default: %(default)s)",
+        help="whether the learning rate stays, falls to 0 as half a cosine, or is divided by 10 "
+        "after a half and again after three quarters of the training (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--warmup",
+        metavar="X",
+        type=fraction,
+        default=0.0,
+        help="fraction of the training in which the learning rate rises from 0 (default: 0)",
     )
     parser.add_argument(
         "--seed",
@@ -146,6 +184,8 @@ def run(args: argparse.Namespace) -> int:
     """Train on as many threads as are wanted; returns the exit code."""
     if args.resume and args.out is None:
         raise CommandError("--resume needs --out DIR")
+    if args.optimizer != "momentum" and (args.nesterov or args.momentum is not None):
+        raise CommandError("--momentum and --nesterov need --optimizer momentum")
     if args.threads is None:
         return _run(args)
     with fastconv.num_threads(args.threads):
@@ -168,8 +208,8 @@ def _run(args: argparse.Namespace) -> int:
             args.epochs or (EPOCHS if args.data else DIGITS_EPOCHS),
             args.batch_size,
             args.optimizer,
-            {"lr": args.lr},
-            schedule=args.schedule,
+            _rule_arguments(args),
+            schedule=SCHEDULES[args.schedule](warmup=args.warmup),
             seed=args.seed,
             checkpoint=folder and folder / CHECKPOINT,
         )
@@ -191,6 +231,13 @@ def _run(args: argparse.Namespace) -> int:
             print(NO_MATPLOTLIB)
         print(f"written to {folder}")
     return 130 if trainer.interrupted else 0
+
+
+def _rule_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Collect the arguments of the update rule that were given; it has defaults of the others."""
+    given = {"momentum": args.momentum, "nesterov": args.nesterov or None}
+    given |= {"weight_decay": args.weight_decay, "clip_norm": args.clip_norm}
+    return {"lr": args.lr} | {name: value for name, value in given.items() if value is not None}
 
 
 def _load(folder: str | None) -> Any:

@@ -11,12 +11,19 @@ from typing import NamedTuple
 KERNELS = (
     "microkernels",  # The largest is the first, so that no processor compiles it alone at the end.
     "activation",
+    "average_pooling",
     "columns",
     "convolution",
+    "global_pooling",
     "gradients",
-    "pooling",
+    "local_response",
+    "loss",
+    "max_pooling",
+    "normalization",
+    "optimizers",
     "product",
     "roofline",
+    "unpooling",
     "winograd",
     "winograd_gradient",
 )

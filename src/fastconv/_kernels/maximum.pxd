@@ -3,9 +3,14 @@
 from fastconv._kernels.number cimport Number
 
 cdef extern from "maximum.h":
+    ctypedef enum MaxStart:
+        FROM_FIRST_TAP
+        FROM_LOWEST
+        FROM_BEST
+
     ctypedef void (*MaxTaps)(
         void *best, void *index, const char **taps, const Py_ssize_t *offsets, Py_ssize_t n_taps,
-        Py_ssize_t count,
+        Py_ssize_t count, MaxStart start,
     ) noexcept nogil
 
     ctypedef struct Maximum:

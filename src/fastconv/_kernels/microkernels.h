@@ -2,8 +2,10 @@
 #ifndef FASTCONV_MICROKERNELS_H
 #define FASTCONV_MICROKERNELS_H
 
+#include "derivatives.h"
 #include "epilogue.h"
 #include "number.h"
+#include "softmax.h"
 #include "sums.h"
 #include "tile.h"
 #include "transforms.h"
@@ -12,6 +14,8 @@
 typedef struct {
     const Tiles *tiles[NUMBERS];
     Finish finish[NUMBERS];
+    Differentiate differentiate[NUMBERS];
+    Softmax softmax[NUMBERS];
     const Sums *sums[NUMBERS];
     const Transforms *transforms[NUMBERS][2]; /* For tiles of 2 x 2 and of 4 x 4 outputs. */
 } Microkernels;
@@ -24,6 +28,10 @@ static inline void use_microkernels(const void *tables) {
 }
 static inline const Tiles *tiles_of(Number number) { return microkernels->tiles[number]; }
 static inline Finish finish_of(Number number) { return microkernels->finish[number]; }
+static inline Differentiate differentiate_of(Number number) {
+    return microkernels->differentiate[number];
+}
+static inline Softmax softmax_of(Number number) { return microkernels->softmax[number]; }
 static inline const Sums *sums_of(Number number) { return microkernels->sums[number]; }
 static inline const Transforms *transforms_of(Number number, Index tile) {
     return microkernels->transforms[number][tile == 4];

@@ -3,18 +3,28 @@
 from cpython.module cimport PyImport_ImportModule
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
-from fastconv._kernels.epilogue cimport Finish
+from fastconv._kernels.epilogue cimport Activation, Finish
 from fastconv._kernels.number cimport Number
 from fastconv._kernels.sums cimport Sums
 from fastconv._kernels.tile cimport Tiles
 from fastconv._kernels.transforms cimport Transforms
 
 cdef extern from "microkernels.h":
+    ctypedef void (*Differentiate)(
+        void *to, const void *grad, const void *saved, Py_ssize_t count,
+        const Activation *activation,
+    ) noexcept nogil
+    ctypedef void (*Softmax)(
+        void *to, const void *x, Py_ssize_t rows, Py_ssize_t count
+    ) noexcept nogil
+
     const char *MICROKERNELS "FASTCONV_MICROKERNELS"  # setup.py defines this name of the module.
 
     void use_microkernels(const void *tables) noexcept
     const Tiles *tiles_of(Number number) noexcept nogil
     Finish finish_of(Number number) noexcept nogil
+    Differentiate differentiate_of(Number number) noexcept nogil
+    Softmax softmax_of(Number number) noexcept nogil
     const Sums *sums_of(Number number) noexcept nogil
     const Transforms *transforms_of(Number number, Py_ssize_t tile) noexcept nogil
 

@@ -1,5 +1,5 @@
-/* Sums of rows, taps and elements: the inner loops of col2im, fold, average pooling and the
- * gradients of both poolings. This file is a template (see number.h).
+/* Sums of rows, taps and elements: the inner loops of col2im, fold and the gradients of both
+ * poolings. This file is a template (see number.h).
  *
  * There are no sums of signed integers, because those of unsigned integers have the same bits, and
  * wrap around on overflow as NumPy's do.
@@ -76,32 +76,6 @@ static void NAMED(add_taps)(void *to, const void *from, Index channels, Index to
         NAMED(add_taps_of)(to, from, channels, to_channel, from_channel, rows, to_row, kernel_w);
 }
 
-static void NAMED(add_sums)(void *restrict to, const char *const *taps, Index n_taps, Index count) {
-    T *restrict sums = (T *)to;
-    T partial[64];
-    if (count < FEW) { /* Windows as large as the image: add in a register, in the same order. */
-        for (Index i = 0; i < count; i++) {
-            T sum = 0;
-            for (Index t = 0; t < n_taps; t++) sum += ((const T *)taps[t])[i];
-            sums[i] += sum;
-        }
-        return;
-    }
-    for (Index i = 0; i < count; i += 64) {
-        Index n = smaller(count - i, 64);
-        memset(partial, 0, sizeof partial);
-        for (Index t = 0; t < n_taps; t++) {
-            const T *restrict tap = (const T *)taps[t] + i;
-            for (Index j = 0; j < n; j++) partial[j] += tap[j];
-        }
-        for (Index j = 0; j < n; j++) sums[i + j] += partial[j];
-    }
-}
-
-static void NAMED(divide)(void *to, Index rows, const Index *columns, Index count) {
-    for (Index i = 0; i < count; i++) ((T *)to)[i] /= (T)(rows * columns[i]);
-}
-
 static void NAMED(interleave_phases)(void *restrict to, const void *restrict from, Index count,
                                      Index first, Index phases, Index phase_length) {
     Index phase = first % phases, at = first / phases;
@@ -115,8 +89,7 @@ static void NAMED(interleave_phases)(void *restrict to, const void *restrict fro
     }
 }
 
-static const Sums NAMED(sums) = {NAMED(add_row),          NAMED(add_element), NAMED(add_at),
-                                 NAMED(add_taps),         NAMED(add_sums),    NAMED(divide),
+static const Sums NAMED(sums) = {NAMED(add_row), NAMED(add_element), NAMED(add_at), NAMED(add_taps),
                                  NAMED(interleave_phases)};
 
 #endif

@@ -17,11 +17,6 @@ typedef struct {
     /* Add the taps (channels, rows, kernel_w) of one pixel to the padded rows they came from. */
     void (*add_taps)(void *to, const void *from, Index channels, Index to_channel,
                      Index from_channel, Index rows, Index to_row, Index kernel_w);
-    /* Add to to[i] the sum over t of taps[t][i], which is formed first, because short sums lose
-     * fewer digits. */
-    void (*add_sums)(void *to, const char *const *taps, Index n_taps, Index count);
-    /* Divide to[i] by rows * columns[i]. */
-    void (*divide)(void *to, Index rows, const Index *columns, Index count);
     /* Copy the positions first, first+1, ... of a row that is stored de-interleaved into `phases`
      * rows. */
     void (*interleave_phases)(void *to, const void *from, Index count, Index first, Index phases,

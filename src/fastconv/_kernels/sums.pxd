@@ -16,12 +16,6 @@ cdef extern from "sums.h":
             void *to, const void *source, Py_ssize_t channels, Py_ssize_t to_channel,
             Py_ssize_t from_channel, Py_ssize_t rows, Py_ssize_t to_row, Py_ssize_t kernel_w,
         ) noexcept nogil
-        void (*add_sums)(
-            void *to, const char **taps, Py_ssize_t n_taps, Py_ssize_t count
-        ) noexcept nogil
-        void (*divide)(
-            void *to, Py_ssize_t rows, const Py_ssize_t *columns, Py_ssize_t count
-        ) noexcept nogil
         void (*interleave_phases)(
             void *to, const void *source, Py_ssize_t count, Py_ssize_t first, Py_ssize_t phases,
             Py_ssize_t phase_length,

@@ -5,7 +5,9 @@
  */
 #include "microkernels.h"
 
+#include "derivatives.c"
 #include "epilogue.c"
+#include "softmax.c"
 #include "sums.c"
 #include "tile.c"
 #include "transforms.c"
@@ -13,6 +15,8 @@
 static const Microkernels tables_of_level = {
     .tiles = {[FLOAT32] = &tiles_float, [FLOAT64] = &tiles_double},
     .finish = {[FLOAT32] = finish_float, [FLOAT64] = finish_double},
+    .differentiate = {[FLOAT32] = differentiate_float, [FLOAT64] = differentiate_double},
+    .softmax = {[FLOAT32] = softmax_float, [FLOAT64] = softmax_double},
     .sums =
         {
             [FLOAT32] = &sums_float,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fastconv._arrays import NUMBERS, Array, Shape, array_of, read
 from fastconv._errors import argument_error, named
-from fastconv.layers import Layer
+from fastconv._layer import Layer
 
 __all__ = ["Parameters", "assign", "check_array", "check_names"]
 

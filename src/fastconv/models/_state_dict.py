@@ -124,9 +124,10 @@ def load_state_dict(
 
 
 def _type(value: object) -> str:
-    """Name a type with its module: PyTorch has a Sequential, too."""
+    """Name a type with its public module: PyTorch has a Sequential, too."""
     kind = type(value)
-    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    module = kind.__module__.partition("._")[0]
+    return kind.__name__ if module == "builtins" else f"{module}.{kind.__name__}"
 
 
 def _modules(state_dict: Mapping[str, npt.ArrayLike]) -> list[dict[str, _Theirs]]:

@@ -9,6 +9,7 @@ steps, states of random generators, and the history.
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
@@ -22,6 +23,7 @@ from fastconv.models._npz import Archive, DamagedFileError, open_npz, write_npz
 from fastconv.training._history import Epoch
 from fastconv.training._network import generators_of, state_of
 from fastconv.training._optimizers import kept_dtype
+from fastconv.training._schedules import identity_of, schedule_of
 
 if TYPE_CHECKING:
     from fastconv.training._trainer import Trainer
@@ -101,15 +103,22 @@ def load_checkpoint(trainer: Trainer, path: str) -> None:
 def _identity(trainer: Trainer) -> dict[str, Any]:
     """Say what must be the same when training goes on."""
     rule = trainer.optimizer
+    schedule = identity_of(schedule_of(trainer.schedule))
     return {
         "images": len(trainer.x_train),
         "checksum": zlib.crc32(np.ascontiguousarray(trainer.x_train).data),
         "mini_batch_size": trainer.batch_size,
-        "schedule": trainer.schedule,
-        **({} if trainer.schedule == "constant" else {"epochs": trainer.epochs}),
+        "schedule": schedule,
+        "augment": None if trainer.augment is None else _description(trainer.augment),
+        **({} if schedule == "constant" else {"epochs": trainer.epochs}),
         "optimizer": type(rule).__name__,
         **{key: value for key, value in vars(rule).items() if key not in ("kept", "iter")},
     }
+
+
+def _description(augment: object) -> str:
+    """Describe a transform without the address of a function, which differs between processes."""
+    return re.sub(" at 0x[0-9a-fA-F]+", "", repr(augment))
 
 
 def _bit_generators(trainer: Trainer) -> list[Any]:
@@ -150,10 +159,16 @@ def _read(trainer: Trainer, archive: Archive) -> _Checkpoint:
 
 
 def _check_identity(trainer: Trainer, about: Mapping[str, Any]) -> None:
-    different = [
-        f"{key} {about.get(key)} instead of {value}"
+    # Checkpoints that lack an option of a rule were written when there was only its default.
+    kind = type(trainer.optimizer)
+    identity = {
+        key: (about.get(key, getattr(kind, key, None)), value)
         for key, value in _identity(trainer).items()
-        if about.get(key) != value
+    }
+    different = [
+        f"{key} {found} instead of {wanted}"
+        for key, (found, wanted) in identity.items()
+        if found != wanted
     ]
     if different:
         raise ValueError(f"it has {', '.join(different)}")

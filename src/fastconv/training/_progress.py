@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from typing import Any
 
+from fastconv._bar import open_bar
 from fastconv.training._history import Epoch
 
 __all__ = ["Progress"]
@@ -26,12 +26,7 @@ class Progress:
 
     def __init__(self, verbose: bool, epochs: int, steps: int, done: int) -> None:
         self.verbose, self.epochs, self.steps = verbose, epochs, steps
-        self.bar: Any = None
-        if verbose and sys.stderr is not None and sys.stderr.isatty():
-            with contextlib.suppress(ImportError):
-                from tqdm import tqdm
-
-                self.bar = tqdm(total=steps, initial=done, unit="step", leave=False)
+        self.bar: Any = open_bar(steps, "step", done) if verbose else None
 
     def step(self, loss: float) -> None:
         """Show that a step was taken, and its loss."""

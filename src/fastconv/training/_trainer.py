@@ -8,32 +8,27 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._arguments import generator, one_of, positive
+from fastconv._arguments import generator, positive
 from fastconv._arrays import Array, array_of
 from fastconv._errors import argument_error, named, reason, shown
 from fastconv._files import check_writable, path_of
-from fastconv.layers import class_indices
+from fastconv.augment import Transform
+from fastconv.layers._loss import class_indices
 from fastconv.training._checkpoint import load_checkpoint, save_checkpoint
 from fastconv.training._history import Epoch, write_history
 from fastconv.training._network import Network, state_of
-from fastconv.training._optimizers import OPTIMIZERS, Optimizer
+from fastconv.training._optimizers import OPTIMIZERS, Optimizer, Options
 from fastconv.training._progress import Progress
+from fastconv.training._schedules import Schedule, schedule_of
 
 # Epoch is defined elsewhere, but pickles of earlier versions look for it here.
-__all__ = ["SCHEDULES", "Epoch", "Trainer"]
-
-
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda progress: 1.0,
-    "cosine": lambda progress: (1 + math.cos(math.pi * min(progress, 1.0))) / 2,
-}
-"""Functions that give the learning rate's factor, for the fraction of the training that is done."""
+__all__ = ["Epoch", "Trainer"]
 
 
 @named
@@ -58,14 +53,17 @@ class Trainer:
     mini_batch_size : int, default 100
         Number of images per step.
     optimizer : str or Optimizer, default "SGD"
-        An update rule, or its name: "SGD", "Momentum", "AdaGrad", "RMSprop" or "Adam".
+        An update rule, or its name: "SGD", "Momentum", "AdaGrad", "RMSprop", "Adam" or "AdamW".
     optimizer_param : mapping, optional
-        Arguments of the rule, for instance ``{"lr": 0.01}``.
+        Arguments of the rule, for instance ``{"lr": 0.01, "weight_decay": 1e-4}``.
     evaluate_sample_num_per_epoch : int, optional
         Number of training images, and of test images, that accuracies are measured on; by default
         all.
-    schedule : {"constant", "cosine"}, default "constant"
-        Whether the learning rate stays, or falls to 0 as half a cosine [1]_ until the last epoch.
+    schedule : {"constant", "cosine", "step"} or function, default "constant"
+        How the learning rate changes: `Constant`, `Cosine`, `Step`, one of these names, or another
+        function from the fraction of the training that is done to the learning rate's factor.
+        Training that goes on from a checkpoint must have the same; functions are told by their
+        names.
     verbose : bool, default True
         Show progress on standard error: a bar if it is a terminal and `tqdm` is installed, or a
         line for every epoch.
@@ -73,6 +71,12 @@ class Trainer:
         For the order of the images.
     checkpoint : path-like, optional
         Where to write the state after every epoch and when interrupted.
+    augment : callable, optional
+        What changes every mini-batch of training images before the network sees it, for instance a
+        transform of `fastconv.augment`: a function of the images and of the trainer's generator of
+        random numbers, whose state is in the checkpoint. It must return images of the same shape.
+        Accuracies are measured without it. What images to test with need as well, another size or
+        scale, is for the data, before training.
 
     Attributes
     ----------
@@ -90,11 +94,6 @@ class Trainer:
     TypeError, ValueError
         If images and labels do not fit each other or the network, or images hold NaN or infinity.
 
-    References
-    ----------
-    .. [1] I. Loshchilov and F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts",
-       ICLR 2017, https://arxiv.org/abs/1608.03983
-
     Examples
     --------
     >>> from fastconv.datasets import load_digits
@@ -109,6 +108,8 @@ class Trainer:
     True
     """
 
+    augment: Transform | None = None  # Pickles of earlier versions hold none.
+
     def __init__(
         self,
         network: Network,
@@ -119,13 +120,14 @@ class Trainer:
         epochs: int = 20,
         mini_batch_size: int = 100,
         optimizer: str | Optimizer = "SGD",
-        optimizer_param: Mapping[str, float] | None = None,
+        optimizer_param: Mapping[str, Any] | None = None,
         evaluate_sample_num_per_epoch: int | None = None,
         verbose: bool = True,
         *,
-        schedule: str = "constant",
+        schedule: str | Schedule = "constant",
         seed: int = 0,
         checkpoint: str | os.PathLike[str] | None = None,
+        augment: Transform | None = None,
     ) -> None:
         needed = ("predict", "gradient", "accuracy")
         if not all(callable(getattr(network, name, None)) for name in needed):
@@ -151,11 +153,17 @@ class Trainer:
             self.evaluated = positive(
                 evaluate_sample_num_per_epoch, "evaluate_sample_num_per_epoch"
             )
-        self.schedule = one_of(schedule, "schedule", tuple(SCHEDULES))
+        schedule_of(schedule)  # It raises an error if this is none.
+        self.schedule = schedule
         self.verbose = verbose
         if checkpoint is not None:
             path_of(checkpoint, "checkpoint")
         self.checkpoint = checkpoint
+        if not (augment is None or callable(augment)):
+            raise argument_error(
+                TypeError, f"augment must be a callable of images and rng, got {shown(augment)}"
+            )
+        self.augment = augment
         self.rng = generator(seed)
         self.order = self.rng.permutation(len(self.x_train))
         """The order in which this epoch visits the images."""
@@ -207,13 +215,15 @@ class Trainer:
         done = len(self.train_loss_list)
         step = done % self.steps_per_epoch
         places = self.order[step * self.batch_size : (step + 1) * self.batch_size]
+        images = self._mini_batch(places)
         rule, lr = self.optimizer, self.optimizer.lr
         with np.errstate(over="ignore", invalid="ignore"):  # The loss is checked.
-            grads = self.network.gradient(self.x_train[places], self.t_train[places])
+            grads = self.network.gradient(images, self.t_train[places])
             loss = float(self.network.last_layer.loss)
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is {loss}")
-            rule.lr = lr * SCHEDULES[self.schedule](done / (self.epochs * self.steps_per_epoch))
+            progress = done / (self.epochs * self.steps_per_epoch)
+            rule.lr = lr * schedule_of(self.schedule)(progress)
             try:
                 rule.update(self.network.params, grads)
             finally:
@@ -222,6 +232,20 @@ class Trainer:
             if step + 1 == self.steps_per_epoch:
                 self._end_epoch()
         return loss
+
+    def _mini_batch(self, places: Array) -> Array:
+        """Take images to learn from, which are augmented."""
+        images = self.x_train[places]
+        if self.augment is None:
+            return images
+        changed = self.augment(images, self.rng)
+        if np.shape(changed) != images.shape:
+            raise argument_error(
+                ValueError,
+                f"augment must return images of the same shape {images.shape}, got "
+                f"{np.shape(changed)}",
+            )
+        return changed
 
     def _end_epoch(self) -> None:
         self._check_finite()
@@ -334,7 +358,7 @@ class Trainer:
         Parameters
         ----------
         path : path-like
-            What it wrote, for a trainer with the same network, images and optimiser.
+            What it wrote, for a trainer with the same network, images, optimiser and schedule.
 
         Raises
         ------
@@ -401,7 +425,7 @@ class Trainer:
         write_history(self.history, path_of(path, "path"))
 
 
-def _optimizer(optimizer: str | Optimizer, param: Mapping[str, float] | None) -> Optimizer:
+def _optimizer(optimizer: str | Optimizer, param: Mapping[str, Any] | None) -> Optimizer:
     if isinstance(optimizer, Optimizer):
         if param:
             raise argument_error(
@@ -416,7 +440,8 @@ def _optimizer(optimizer: str | Optimizer, param: Mapping[str, float] | None) ->
         )
     if not isinstance(param, (Mapping, type(None))):
         raise argument_error(TypeError, f"optimizer_param must be a mapping, got {shown(param)}")
-    accepted = inspect.signature(rule).parameters
+    accepted = dict.fromkeys(inspect.signature(rule).parameters) | Options.__annotations__
+    accepted.pop("options", None)
     if unknown := set(param or ()) - set(accepted):
         raise argument_error(
             TypeError,

@@ -1,0 +1,166 @@
+"""How layers become steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fastconv._arguments import pair, positive
+from fastconv._arrays import Array
+from fastconv._layer import is_chain, spread
+from fastconv._structure import named_children
+from fastconv.inference._graph import Graph, Step
+from fastconv.inference._operations import (
+    Activate,
+    Add,
+    Call,
+    Concatenate,
+    Convolve,
+    Multiply,
+    Reshape,
+    ScaleAndShift,
+)
+from fastconv.layers import (
+    Affine,
+    AveragePooling,
+    BatchNormalization,
+    Concatenation,
+    Convolution,
+    Dropout,
+    Flatten,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    Pooling,
+    Relu,
+    Relu6,
+    Residual,
+    Sigmoid,
+    SiLU,
+)
+from fastconv.pooling import avg_pool2d, max_pool2d
+
+
+def graph_of(network: Any) -> Graph:
+    """Write a network as a graph, with copies of its parameters as they are, in its dtype."""
+    graph = Graph(network.input_dim, network.dtype)
+    lower_all(graph, network, graph.input, "")
+    return graph
+
+
+def lower(graph: Graph, layer: Any, source: Step, path: str) -> Step:
+    """Append the steps of a layer, and return the last one.
+
+    Of a subclass nobody knows what it has changed, so that it is called as any other layer.
+    """
+    lowering = lower_all if is_chain(layer) else LOWERINGS.get(type(layer))
+    step = None if lowering is None else lowering(graph, layer, source, path)
+    return graph.add(path, Call(deepcopy(layer)), source) if step is None else step
+
+
+def lower_all(graph: Graph, layer: Any, source: Step, path: str) -> Step:
+    """Append the steps of the layers that a chain holds."""
+    for name, child in named_children(layer):
+        source = lower(graph, child, source, f"{path}.{name}".lstrip("."))
+    return source
+
+
+def _convolution(graph: Graph, layer: Convolution, source: Step, path: str) -> Step:
+    weight = np.array(layer.W, graph.dtype, order="C")
+    bias = spread(layer.b, weight, axis=0)
+    operation = Convolve(
+        weight,
+        None if bias is None else np.array(bias, graph.dtype),
+        pair(layer.stride, "stride"),
+        layer.pad,
+        pair(layer.dilation, "dilation"),
+        positive(layer.groups, "groups"),
+        layer.pad_mode,
+    )
+    return graph.add(path, operation, source)
+
+
+def _affine(graph: Graph, layer: Affine, source: Step, path: str) -> Step:
+    weight = np.array(layer.W, graph.dtype, order="C")
+    bias = spread(layer.b, weight, axis=1)
+    operation = Multiply(weight, None if bias is None else np.array(bias, graph.dtype))
+    return graph.add(path, operation, source)
+
+
+def _normalization(graph: Graph, layer: BatchNormalization, source: Step, path: str) -> Step | None:
+    """Make a scale and a shift of the running statistics, unless pixels have their own."""
+    if layer.running_mean is None or layer.running_var is None:
+        mean = variance = np.zeros(len(layer.gamma))
+    else:
+        mean, variance = layer.running_mean.astype(float), layer.running_var.astype(float)
+    if source.shape[0] != len(mean):
+        return None
+    scale = layer.gamma / np.sqrt(variance + layer.eps)
+    return graph.add(path, ScaleAndShift(scale, layer.beta - mean * scale), source)
+
+
+def _dropout(graph: Graph, layer: Dropout, source: Step, path: str) -> Step:
+    if layer.inverted or not layer.dropout_ratio:
+        return source
+    scale = np.full(source.shape[0], 1.0 - layer.dropout_ratio)
+    return graph.add(path, ScaleAndShift(scale, np.zeros_like(scale)), source)
+
+
+def _flatten(graph: Graph, layer: Flatten, source: Step, path: str) -> Step:
+    return graph.add(path, Reshape((prod(source.shape),)), source)
+
+
+def _pooling(graph: Graph, layer: Pooling | AveragePooling, source: Step, path: str) -> Step:
+    pool = max_pool2d if type(layer) is Pooling else avg_pool2d
+    window = (layer.pool_h, layer.pool_w), layer.stride, layer.pad
+    return graph.add(path, Call(deepcopy(layer), partial(_pool, pool, window)), source)
+
+
+def _pool(pool: Callable[..., Array], window: tuple[Any, ...], x: Array, out: Array) -> None:
+    pool(x, *window, out=out)
+
+
+def _activation(graph: Graph, layer: Any, source: Step, path: str) -> Step:
+    return graph.add(path, Activate(layer.function), source)
+
+
+def _residual(graph: Graph, layer: Residual, source: Step, path: str) -> Step:
+    """Compute the body, then the shortcut, and add them."""
+    names = [f"{path}.{name}" for name, _ in named_children(layer)]
+    body = lower(graph, layer.body, source, names.pop(0))
+    added = source
+    if layer.shortcut is not None:
+        added = lower(graph, layer.shortcut, source, names.pop(0))
+    total = graph.add(path, Add(), body, added)
+    if layer.activation is None:
+        return total
+    return lower(graph, layer.activation, total, names.pop(0))
+
+
+def _concatenation(graph: Graph, layer: Concatenation, source: Step, path: str) -> Step:
+    branches = [
+        lower(graph, child, source, f"{path}.{name}") for name, child in named_children(layer)
+    ]
+    return graph.add(path, Concatenate(), *branches)
+
+
+LOWERINGS: dict[type, Callable[[Graph, Any, Step, str], Step | None]] = {
+    Affine: _affine,
+    AveragePooling: _pooling,
+    BatchNormalization: _normalization,
+    Concatenation: _concatenation,
+    Convolution: _convolution,
+    Dropout: _dropout,
+    Flatten: _flatten,
+    Pooling: _pooling,
+    Residual: _residual,
+}
+LOWERINGS |= dict.fromkeys(
+    (HardSigmoid, HardSwish, LeakyRelu, Relu, Relu6, Sigmoid, SiLU), _activation
+)
+"""What appends the steps of a layer of exactly this class, or returns None."""

@@ -1,0 +1,338 @@
+"""What the steps of a network for inference do.
+
+An operation is told once which arrays it will read and write, so that everything that shapes decide
+is decided then. What it returns computes, as often as it is called, with arrays of these shapes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fastconv._algorithms import DIRECT, Algorithm, choose
+from fastconv._arguments import Padding
+from fastconv._arrays import Array, Shape
+from fastconv._elementwise import activate, add
+from fastconv._epilogue import Activation
+from fastconv._layer import Base, run_forward, shape_behind, walk
+from fastconv._window import Pair
+from fastconv.convolution import _geometry as geometry
+from fastconv.packing import Packs
+from fastconv.product import matmul
+
+Runner: TypeAlias = Callable[[Sequence[Array], Array], None]
+"""Compute with inputs of the shapes that were announced, and write the result."""
+
+
+def nothing(inputs: Sequence[Array], out: Array) -> None:
+    """Leave a result as it is."""
+
+
+class Operation(ABC):
+    """One step of a network.
+
+    Attributes
+    ----------
+    activation : Activation or None
+        What is applied to the result on its way out; only if `takes_activation`.
+    """
+
+    takes_activation = False
+    writes_views = False
+    """Whether the result may be written to an array with gaps between its images."""
+    activation: Activation | None = None
+
+    @abstractmethod
+    def shape(self, *inputs: Shape) -> Shape:
+        """Return the shape of a result, without the batch, for the inputs' shapes."""
+
+    @abstractmethod
+    def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
+        """Decide how arrays like these are computed."""
+
+    def multiply_adds(self, *inputs: Shape) -> int:
+        """Count the multiply-adds of convolutions and products for one image."""
+        return 0
+
+    def replaces_last(self, batch: int, *inputs: Shape) -> bool:
+        """Tell whether the result may be written over the last input."""
+        return False
+
+    def describe(self, batch: int, *inputs: Shape) -> str:
+        """Name what computes the result."""
+        return type(self).__name__.lower()
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the weights."""
+        return 0
+
+
+class Input(Operation):
+    """Stand for what the caller gives."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.given = shape
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Return the shape that was announced."""
+        return self.given
+
+    def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
+        """Do nothing."""
+        return nothing
+
+
+class Convolve(Operation):
+    """Correlate with filters; add a bias and, if there is a second input, a residual."""
+
+    takes_activation = writes_views = True
+
+    def __init__(
+        self,
+        weight: Array,
+        bias: Array | None,
+        stride: Pair,
+        padding: Padding,
+        dilation: Pair,
+        groups: int,
+        pad_mode: str,
+    ) -> None:
+        self.weight, self.bias = weight, bias
+        self.window = stride, padding, dilation, groups, pad_mode
+        self.activation = None
+        self._packs: Packs | None = None
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Return (F, OH, OW)."""
+        return geometry(inputs[0], self.weight.shape, *self.window).shape
+
+    def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
+        """Choose the algorithm."""
+        problem = geometry(inputs[0].shape, self.weight.shape, *self.window).problem
+        chosen = choose(problem, "auto", packed=True)
+        weight, bias, activation = self.weight, self.bias, self.activation
+        if self._packs is None:  # The weights change no more: nothing is folded into them now.
+            self._packs = Packs()
+        packs = self._packs
+
+        def run(inputs: Sequence[Array], out: Array) -> None:
+            residual = inputs[1] if len(inputs) > 1 else None
+            epilogue = None
+            if not (bias is None and residual is None and activation is None):
+                epilogue = bias, residual, activation
+            chosen.run(problem, inputs[0], weight, out, epilogue, packs)
+
+        return run
+
+    def multiply_adds(self, *inputs: Shape) -> int:
+        """Count those of the definition."""
+        known = geometry((1, *inputs[0]), self.weight.shape, *self.window)
+        return known.problem.definition_flops // 2
+
+    def replaces_last(self, batch: int, *inputs: Shape) -> bool:
+        """Allow it for a residual, but on tiles, which would copy it first."""
+        return len(inputs) > 1 and self._algorithm(batch, inputs[0]) is DIRECT
+
+    def describe(self, batch: int, *inputs: Shape) -> str:
+        """Name the algorithm, and the size of its tiles."""
+        chosen = self._algorithm(batch, inputs[0])
+        return chosen.name if chosen.tile == 1 else f"{chosen.name} {chosen.tile}x{chosen.tile}"
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the filters, of what is packed of them, and of the bias."""
+        packed = 0 if self._packs is None else self._packs.nbytes
+        return self.weight.nbytes + packed + (0 if self.bias is None else self.bias.nbytes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave packed weights out of pickles and copies."""
+        return {**vars(self), "_packs": None}
+
+    def _algorithm(self, batch: int, source: Shape) -> Algorithm:
+        known = geometry((batch, *source), self.weight.shape, *self.window)
+        return choose(known.problem, "auto", packed=True)
+
+
+class Multiply(Operation):
+    """Multiply rows by a matrix, and add a row."""
+
+    def __init__(self, weight: Array, bias: Array | None) -> None:
+        self.weight, self.bias = weight, bias
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Return (M,)."""
+        return self.weight.shape[1:]
+
+    def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
+        """Return the product."""
+        weight, bias = self.weight, self.bias
+
+        def run(inputs: Sequence[Array], out: Array) -> None:
+            (x,) = inputs
+            matmul(x.reshape(len(x), -1), weight, bias, out=out)
+
+        return run
+
+    def multiply_adds(self, *inputs: Shape) -> int:
+        """Count those of the definition."""
+        return self.weight.size
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the matrix and the bias."""
+        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
+
+
+class ScaleAndShift(Operation):
+    """Multiply every channel by a number, and add another."""
+
+    def __init__(self, scale: Array, shift: Array) -> None:
+        self.scale, self.shift = scale, shift
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Return the input's shape."""
+        return inputs[0]
+
+    def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
+        """Give the numbers the shape that fits the channels."""
+        shape = (-1, *[1] * (out.ndim - 2))
+        scale, shift = self.scale.reshape(shape), self.shift.reshape(shape)
+
+        def run(inputs: Sequence[Array], out: Array) -> None:
+            np.multiply(inputs[0], scale, out=out)
+            np.add(out, shift, out=out)
+
+        return run
+
+
+class Activate(Operation):
+    """Apply a function to every number."""
+
+    def __init__(self, function: Activation) -> None:
+        self.function = function
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Return the input's shape."""
+        return inputs[0]
+
+    def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
+        """Return the function."""
+
+        def run(inputs: Sequence[Array], out: Array) -> None:
+            activate(inputs[0], self.function, out=out)
+
+        return run
+
+    def replaces_last(self, batch: int, *inputs: Shape) -> bool:
+        """Allow it: every number is read before it is replaced."""
+        return True
+
+
+class Add(Operation):
+    """Add two arrays."""
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Return the shape of both."""
+        return inputs[0]
+
+    def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
+        """Return the sum."""
+
+        def run(inputs: Sequence[Array], out: Array) -> None:
+            add(inputs[0], inputs[1], out=out)
+
+        return run
+
+    def replaces_last(self, batch: int, *inputs: Shape) -> bool:
+        """Allow it: every number is read before it is replaced."""
+        return True
+
+
+class Concatenate(Operation):
+    """Join arrays along the channels, as far as they have not been written to their places."""
+
+    writes_views = True
+
+    def __init__(self) -> None:
+        self.placed: set[int] = set()
+        """Those inputs, by their positions, that lie in the result already."""
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Return (C1 + C2 + ..., H, W)."""
+        return sum(shape[0] for shape in inputs), *inputs[0][1:]
+
+    def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
+        """Find the places of the inputs."""
+        ends = np.cumsum([array.shape[1] for array in inputs]).tolist()
+        places = [
+            (i, slice(end - array.shape[1], end))
+            for i, (array, end) in enumerate(zip(inputs, ends, strict=True))
+            if i not in self.placed
+        ]
+
+        def run(inputs: Sequence[Array], out: Array) -> None:
+            for i, channels in places:
+                out[:, channels] = inputs[i]
+
+        return run
+
+
+class Reshape(Operation):
+    """Give an array another shape; nothing is moved."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.result = shape
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Return the new shape."""
+        return self.result
+
+    def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
+        """Do nothing, as the result lies in the input's memory."""
+        return nothing
+
+
+class Call(Operation):
+    """Let a layer compute.
+
+    Parameters
+    ----------
+    layer : layer
+        What tells the shape and, without `write`, computes.
+    write : callable, optional
+        A function of the input and the array for the result, which does the layer's work.
+    """
+
+    def __init__(
+        self,
+        layer: Any,
+        write: Callable[[Array, Array], object] | None = None,
+    ) -> None:
+        self.layer, self.write = layer, write
+
+    def describe(self, batch: int, *inputs: Shape) -> str:
+        """Name the layer."""
+        return type(self.layer).__name__
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Return the shape that the layer gives."""
+        return shape_behind(self.layer, inputs[0], np.dtype(np.float32))
+
+    def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
+        """Return what computes; the layer must not keep the images."""
+        write = self.write or self._forward
+
+        def run(inputs: Sequence[Array], out: Array) -> None:
+            write(inputs[0], out)
+
+        return run
+
+    def _forward(self, x: Array, out: Array) -> None:
+        out[...] = run_forward(self.layer, x, False)
+        for part in walk(self.layer):
+            if isinstance(part, Base):
+                part.forget()
