@@ -354,7 +354,7 @@ cdef void multiply_grads(
             plan.tiles.multiply(
                 sums + (i * rows.kernel_w + kw) * steps.vectors * VECTOR_BYTES, NULL,
                 steps.packed, sources, steps.offsets, steps.count, SUM_TERMS, n, end - kw,
-                steps.vectors, 0,
+                steps.vectors, steps.packed, 0,
             )
             kw = end
         i += n

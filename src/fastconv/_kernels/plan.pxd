@@ -68,6 +68,8 @@ cdef enum:
     CHUNK_CHANNELS = 64
     # If the image is read where it lies, register tiles prefetch this number of pixels ahead.
     AHEAD_PIXELS = 56
+    # If packed weights are kept, and have at least this many bytes, they come from beyond L2.
+    FAR_BYTES = 1 << 20
 
 
 cdef enum Source:
@@ -129,7 +131,7 @@ cdef struct Plan:
     Py_ssize_t sums_pitch  # The number of sums from one filter to the next.
     Py_ssize_t run_pixels  # The number of outputs whose source is gathered together.
     Py_ssize_t chunk  # The number of steps that are taken together.
-    Py_ssize_t ahead  # Register tiles prefetch this many numbers ahead of what they read.
+    bint far_filters  # Register tiles prefetch filters, which come from beyond L2, and no pixels.
     Py_ssize_t source_bytes  # Bytes of scratch for the band, or for what is gathered.
     Py_ssize_t image_bytes  # Bytes from one image of an item to the next.
     size_t bias  # The offset of the bias in the tables: padded_filters numbers per group.
@@ -359,10 +361,10 @@ cdef inline void lay_out_source(Plan *plan) noexcept:
     cdef Band *band = &plan.band
     cdef Py_ssize_t bytes = plan.problem.bytes
     lay_out(band)
-    plan.source_bytes, plan.ahead, plan.chunk = 0, 0, ALL_STEPS
+    plan.source_bytes, plan.chunk = 0, ALL_STEPS
     plan.image_bytes = band.source.stride_n
     if plan.reading == IN_PLACE:
-        plan.ahead, plan.chunk = AHEAD_PIXELS, CHUNK_CHANNELS
+        plan.chunk = CHUNK_CHANNELS
     elif plan.reading == IN_BAND:
         plan.image_bytes = band.channels * band.channel_rows * band.pitch * bytes
         # Vectors of pixels are read beyond the last row.
@@ -536,6 +538,11 @@ cdef inline void finish_plan(Plan *plan, int threads) noexcept:
     find_parts(plan)
     lay_out_scratch(plan)
     lay_out_tables(plan)
+    # Several images that are read in place come from beyond L2 themselves.
+    plan.far_filters = (
+        plan.kept.bytes >= FAR_BYTES and has_heavy_weights(plan)
+        and (plan.images == 1 or plan.reading != IN_PLACE)
+    )
 
 
 cdef inline int make_forward(

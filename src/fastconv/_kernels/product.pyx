@@ -189,7 +189,8 @@ cdef inline void add_terms(
             rows[r] = a + r * product.a.row * bytes
         plan.tiles.multiply(
             sums, start, scratch + plan.at.packed, rows, offsets, steps, SUM_TERMS,
-            count if by_rows else 1, 1 if by_rows else count, block.vectors, 0,
+            count if by_rows else 1, 1 if by_rows else count, block.vectors,
+            scratch + plan.at.packed, 0,
         )
         if is_last:
             copy_rows(

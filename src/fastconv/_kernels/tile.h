@@ -39,17 +39,18 @@ typedef struct {
     double low, high;
 } PlaneOutputs;
 
-/* Some of these functions have up to 11 parameters. They are called for as few as some hundred
+/* Some of these functions have up to 12 parameters. They are called for as few as some hundred
  * products, and their callers have most of the arguments in registers, so that filling a structure
  * would only add stores and loads. */
 typedef struct {
     Index lanes; /* The number of lanes of a vector. */
     /* See a. `sums` has [rows*pixels][vectors] vectors and `packed` has [steps][vectors]; both
      * are aligned. Each pixel starts from `start` or, if that is NULL, from the value in `sums`.
-     * Numbers that lie `ahead` of those of the first row are prefetched. */
+     * Each step prefetches a line: the first one that at `soon`, every other one that `soon_stride`
+     * bytes behind the line before. */
     void (*multiply)(void *sums, const void *start, const void *packed, const void *const *rows,
                      const int32_t *offsets, Index steps, Index terms, Index n_rows, Index pixels,
-                     Index vectors, Index ahead);
+                     Index vectors, const void *soon, Index soon_stride);
     /* Set to[lane*pitch + p] = sums[p][lane]. Up to lanes - 1 numbers after `pixels` are
      * overwritten. */
     void (*unpack)(void *to, Index pitch, const void *sums, Index pixels, Index vectors);

@@ -29,7 +29,7 @@ cdef extern from "tile.h":
         void (*multiply)(
             void *sums, const void *start, const void *packed, const void **rows,
             const int32_t *offsets, Py_ssize_t steps, Py_ssize_t terms, Py_ssize_t n_rows,
-            Py_ssize_t pixels, Py_ssize_t vectors, Py_ssize_t ahead,
+            Py_ssize_t pixels, Py_ssize_t vectors, const void *soon, Py_ssize_t soon_stride,
         ) noexcept nogil
         void (*unpack)(
             void *to, Py_ssize_t pitch, const void *sums, Py_ssize_t pixels, Py_ssize_t vectors

@@ -344,7 +344,8 @@ cdef void multiply(
                     scratch + plan.at.pixels + b * plan.pixel_bytes
                     + position * ((last - first) * vectors + 1) * VECTOR_BYTES,
                     row, call.offsets, last - first, plan.terms, 1,
-                    strip_begin(plan, s + 1) - begin, vectors, AHEAD_BYTES // bytes,
+                    strip_begin(plan, s + 1) - begin, vectors,
+                    <const char *>row[0] + AHEAD_BYTES, plan.strip_lanes * bytes,
                 )
 
 

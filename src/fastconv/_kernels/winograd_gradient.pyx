@@ -281,7 +281,7 @@ cdef void multiply_planes(
                     grads + position * plan.grads.position_stride * plan.bytes
                     + v * plan.rectangle_tiles * VECTOR_BYTES,
                     row, call.offsets, tiles, TERMS, 1,
-                    (strip + 1) * channels // strips - c, count, 0,
+                    (strip + 1) * channels // strips - c, count, row[0], 0,
                 )
 
 
