@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from convolutions import Case, check, results_of, rms, textbook
+from convolutions import Case, check, definition, results_of, rms, textbook
 from helpers import (
     INTEGERS,
+    LAYOUTS,
     PAD_MODES,
     Array,
     DType,
@@ -209,6 +210,59 @@ def test_whole_planes(level: str, width: int, dtype: str) -> None:
         shape = [max(size, k - sum(pad)) for size, k, pad in zip((height, width), kernel, sides)]
         filters = 12 * (1 + turn % 3)
         check(Case((2, 12, *shape), filters, kernel, stride, padding, groups=12), dtype)
+
+
+SMALL_WINDOWS: list[tuple[tuple[int, int], Any, Any, int]] = [
+    ((3, 3), 1, 1, 1),
+    ((3, 3), 2, 1, 1),
+    ((3, 3), 2, ((0, 1), (0, 1)), 1),
+    ((5, 5), 1, 2, 1),
+    ((5, 5), 2, 2, 1),
+    ((7, 7), 1, 3, 1),
+    ((3, 3), 1, 2, 2),
+    ((3, 3), 2, 2, 2),
+    ((3, 3), 1, (1, 0), 1),
+    ((1, 3), 1, (0, 1), 1),
+    ((3, 3), (2, 1), 1, 1),
+]
+"""Kernel, stride, padding and dilation."""
+
+
+@both_dtypes
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 2), (7, 7), (14, 14), (13, 10), (21, 28)])
+def test_small_depthwise_planes(level: str, size: tuple[int, int], dtype: str) -> None:
+    """Planes that are read as one row of numbers, with one filter per channel and with several."""
+    for turn, (kernel, stride, padding, dilation) in enumerate(SMALL_WINDOWS):
+        sides = reference.sides(padding)
+        height, width = (
+            max(n, dilation * (k - 1) + 1 - sum(pad)) for n, k, pad in zip(size, kernel, sides)
+        )
+        filters = 16 * (1 + turn % 2)
+        shape = (2, 16, height, width)
+        check(Case(shape, filters, kernel, stride, padding, dilation, groups=16), dtype)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_of_small_depthwise_planes(level: str, layout: str, stride: int) -> None:
+    """More images than are summed in a register, read in place and from a copy."""
+    case = Case((19, 16, 8, 7), 32, (3, 3), stride, 1, groups=16)
+    arrays = case.arrays(integer_values)
+    results = results_of(case, [LAYOUTS[layout](array) for array in arrays])
+    for result, expected in zip(results, results_of(case, [array.copy() for array in arrays])):
+        assert_same(result, expected)
+    output, _, grad_weight, _ = definition(case)
+    assert_same(results[0], output.astype(np.float32))
+    assert_same(results[2], grad_weight.astype(np.float32))
+
+
+@both_dtypes
+@pytest.mark.parametrize("columns", [14, 16, 28, 31, 32, 46, 64, 79, 96])
+def test_short_sums(level: str, columns: int, dtype: str) -> None:
+    """Few channels and long rows, of which vectors are pieces of one, two or three."""
+    for turn, (channels, filters) in enumerate(product((1, 3, 8), (5, 8, 17, 33))):
+        stride = 1 + turn % 2
+        check(Case((2, channels, 5, columns * stride), filters, (3, 3), stride, 1), dtype)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -710,6 +764,9 @@ MARKED = [
     Case((2, 5, 9, 21), 10, (3, 3), 2, 1, groups=5),
     Case((3, 40, 7, 7), 33, (3, 3), 1, 1),
     Case((5, 20, 2, 2), 5, (3, 3), 1, 1),
+    Case((2, 3, 6, 47), 18, (3, 3), 1, 1),
+    Case((2, 16, 7, 6), 16, (3, 3), 1, 1, groups=16),
+    Case((2, 16, 8, 7), 16, (3, 3), 2, 1, groups=16),
     Case((2, 3, 9, 21), 5, (3, 3), 1, 3, pad_mode="reflect"),
 ]
 """The fifth skips pixels, the last shows some of them several times."""
@@ -818,6 +875,9 @@ VARIED = [
     Case((7, 96, 7, 7), 33, (1, 1)),
     Case((3, 8, 41, 40), 24, (3, 3), 2, 1),
     Case((2, 96, 28, 28), 96, (3, 3), 1, 1, groups=96),
+    Case((3, 40, 14, 14), 40, (3, 3), 1, 1, groups=40),
+    Case((3, 40, 14, 14), 40, (3, 3), 2, 1, groups=40),
+    Case((1, 3, 64, 96), 24, (3, 3), 2, 1),
     Case((1, 3, 150, 150), 3, (5, 5), 2, 1, groups=3),
     Case((1, 2, 201, 200), 2, (3, 3), 2, 1, groups=2),
     Case((1, 4, 100, 99), 8, (2, 2), 1, 1, groups=4),

@@ -28,6 +28,12 @@ CASES = {
     "gathered": Case((1, 1, 620, 620), 6, (610, 610), 1, 1, 1),
     "planar": Case((2, 20, 8, 19), 3, (3, 3), 1, 1),
     "planar, strided": Case((2, 3, 8, 70), 2, (3, 3), 2, "same", 1, 1, "reflect"),
+    "long rows": Case((2, 12, 5, 76), 37, (3, 3), 1, 1),
+    "aliased planes": Case((2, 40, 16, 32), 33, (1, 1)),
+    "short sums": Case((2, 3, 9, 47), 21, (3, 3), 1, 1),
+    "short sums, strided": Case((2, 3, 12, 64), 19, (3, 3), 2, 1),
+    "depthwise, small": Case((3, 20, 7, 7), 20, (3, 3), 1, 1, 1, 20),
+    "depthwise, small, strided": Case((3, 20, 14, 13), 40, (3, 3), 2, 1, 1, 20),
     "depthwise": Case((7, 4, 11, 18), 4, (3, 3), 1, 1, 1, 4),
     "depthwise, narrow": Case((7, 4, 5, 3), 8, (3, 3), 1, 1, 1, 4),
     "depthwise, strided": Case((7, 4, 12, 13), 4, (5, 5), 2, 2, 1, 4),
@@ -214,26 +220,29 @@ def test_exponentials_are_exact(level: str, dtype: str) -> None:
     assert error.max() <= 3
 
 
-def test_large_results_are_streamed(level: str, threads: int) -> None:
+STREAMED = [
+    Case((8, 5, 300, 301), 4, (1, 1)),
+    Case((5, 2, 300, 301), 6, (1, 1)),
+    Case((4, 8, 300, 301), 8, (3, 3), 1, 1, 1, 8),
+    Case((60, 256, 14, 14), 256, (3, 3), 1, 1, 1, 256),
+    Case((4, 3, 160, 160), 33, (3, 3), 1, 1),
+    Case((4, 3, 159, 161), 33, (3, 3), 1, 1),
+]
+"""Results of 20 MiB and more, of every way; rows of short sums are aligned or not."""
+
+
+@pytest.mark.parametrize("case", STREAMED, ids=str)
+def test_large_results_are_streamed(level: str, threads: int, case: Case) -> None:
     """Results that leave the caches are finished on their way, in every direct algorithm."""
-    for case in (
-        Case((3, 5, 300, 301), 4, (1, 1)),
-        Case((3, 2, 300, 301), 6, (1, 1)),
-        Case((2, 8, 300, 301), 8, (3, 3), 1, 1, 1, 8),
-    ):
-        images, weight, bias, _ = case.arrays(integer_values)
-        residual = integer_values(case.output, seed=9)
-        plain = fastconv.conv2d(images, weight, bias, **case.window, algorithm="direct")
-        result = fastconv.conv2d(
-            images,
-            weight,
-            bias,
-            **case.window,
-            algorithm="direct",
-            residual=residual,
-            activation="relu",
-        )
-        assert_same(result, np.maximum(plain + residual, 0))
+    images, weight, bias, _ = case.arrays(integer_values, np.float64)
+    residual = integer_values(case.output, np.float64, seed=9)
+    assert residual.nbytes >= 20 << 20
+    window: dict[str, Any] = {**case.window, "algorithm": "direct"}
+    plain = fastconv.conv2d(images, weight, bias, **window)
+    for n in (0, len(images) - 1):  # The results of one image stay in the caches.
+        assert_same(plain[n], fastconv.conv2d(images[n], weight, bias, **window))
+    result = fastconv.conv2d(images, weight, bias, **window, residual=residual, activation="relu")
+    assert_same(result, np.maximum(plain + residual, 0))
 
 
 def test_threads_do_not_change_a_bit(level: str) -> None:

@@ -22,7 +22,10 @@ c. The loops inside an item are over blocks of filters, over rows whose sums fit
    call (packs.pxd) are packed by the first one. The sums of a block of filters for
    some rows lie in scratch as [filter][pixel], and are written in whole rows. A thread keeps its
    band for the next item that needs the same.
-d. Lanes of vectors are filters (direct.pxd) or, for few filters per group, pixels (planar.pxd).
+d. Lanes of vectors are filters (direct.pxd) or, for few filters per group and for short sums,
+   pixels (planar.pxd, written.pxd). Where register tiles can write the outputs themselves, sums
+   need no scratch (written.pxd). Small planes of depthwise convolutions have a plan of their own
+   (depthwise.pxd).
 e. If the padding is not zeros, the adjoint adds the gradient of each padded position to the pixel
    that is shown there. A second pass computes the positions in the padding alone and adds them.
 f. An item owns what it writes, and the shape determines the order of each sum. Therefore results do
@@ -37,6 +40,7 @@ from libc.string cimport memset
 cimport numpy as cnp
 
 from fastconv._kernels.band cimport Band, Phase, Region, load_band
+from fastconv._kernels.depthwise cimport FlatPlan, execute_flat, make_flat
 from fastconv._kernels.direct cimport gather_row, multiply_rows
 from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.microkernels cimport import_microkernels
@@ -59,6 +63,9 @@ from fastconv._kernels.weights cimport PACK_CHANNELS, PACK_TAPS, PackedWeights, 
 from fastconv._kernels.window cimport (
     PAD_CONSTANT, Axis, Window, ceil_div, larger, padded_size, reach, smaller, window_of,
 )
+from fastconv._kernels.written cimport (
+    has_strips, multiply_and_write_rows, multiply_strips, writes_from_tiles,
+)
 
 cnp.import_array()
 import_microkernels()
@@ -76,6 +83,7 @@ cdef struct Call:
     const Plan *plan
     char *tables
     Compute compute
+    bint writes  # `compute` writes the outputs.
 
 
 # ---- packing weights ---------------------------------------------------------------------------
@@ -184,6 +192,10 @@ cdef Compute compute_of(const Plan *plan) noexcept:
         return correlate_rows
     if plan.reading == GATHERED:
         return gather_row
+    if has_strips(plan):
+        return multiply_strips
+    if writes_from_tiles(plan):
+        return multiply_and_write_rows
     return multiply_rows
 
 
@@ -201,7 +213,8 @@ cdef inline void compute_rows(const Call *call, const Rows *rows) noexcept nogil
             )
     if rows.part != NULL:
         call.compute(plan, rows)
-    store_sums(plan, rows)
+    if rows.part == NULL or not call.writes:
+        store_sums(plan, rows)
 
 
 cdef inline void compute_block(
@@ -372,6 +385,7 @@ cdef int execute(Plan *plan, packs) except -1:
     cdef Call call
     cdef object _block = None  # While it is referenced here, another thread may drop it.
     call.plan, call.compute = plan, compute_of(plan)
+    call.writes = call.compute == multiply_strips or call.compute == multiply_and_write_rows
     call.tables = allocate(plan.tables.bytes, "packed weights")
     try:
         fill_tables(plan, call.tables)
@@ -397,6 +411,9 @@ cdef int execute(Plan *plan, packs) except -1:
 
 cdef int run_forward(const Problem *problem, Window window, packs, int threads) except -1:
     cdef Plan plan
+    cdef FlatPlan flat
+    if make_flat(&flat, problem, &window, False, threads):
+        return execute_flat(&flat)
     make_forward(&plan, problem, window, threads)
     try:
         execute(&plan, packs)
@@ -503,7 +520,11 @@ def workspace(
     """Return the bytes that `forward` allocates for arrays of these shapes, which are not read."""
     cdef Problem problem
     cdef Plan plan
+    cdef FlatPlan flat
     describe(&problem, image, weight, out, groups, False, None)
+    if make_flat(&flat, &problem, window_of(window), False, threads):
+        release(flat.memory)
+        return int(flat.tables.bytes + flat.scratch.bytes * flat.threads)
     make_forward(&plan, &problem, window_of(window)[0], threads)
     release(plan.memory)
     return int(plan.tables.bytes + plan.scratch.bytes * plan.threads)
@@ -518,6 +539,7 @@ def transposed(
     `epilogue`, `packs` and `marks` are those of `forward`.
     """
     cdef Problem problem
+    cdef FlatPlan flat
     cdef const Window *win = window_of(window)
     cdef const Axis *h = &win.h
     cdef const Axis *w = &win.w
@@ -532,6 +554,9 @@ def transposed(
         return
     if has_one_window(&problem, win, weight):
         run_one_window(&problem, win, packs, threads)
+        return
+    if make_flat(&flat, &problem, win, True, threads):
+        execute_flat(&flat)
         return
     run_adjoint(
         &problem, win, Rectangle(h.before, h.before + h.size, w.before, w.before + w.size), False,

@@ -22,6 +22,9 @@ from fastconv._kernels.band cimport (
     Band, Phase, Region, Side, band_bytes, column, even_size, has_frame, lay_out, load_band,
     load_inside, plan_forward, stored_row,
 )
+from fastconv._kernels.depthwise_gradient cimport (
+    FlatGradient, execute_flat_gradient, make_flat_gradient,
+)
 from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.microkernels cimport import_microkernels, sums_of, tiles_of
 from fastconv._kernels.number cimport FLOAT32
@@ -661,11 +664,15 @@ def weight_gradient(
 ):
     """Write the gradient of the weight (f, c/groups, kh, kw), given that of the output."""
     cdef Plan plan
+    cdef FlatGradient flat
     cdef Call call
     cdef Phase phases[2]
     cdef char *tables
     if cnp.PyArray_DIM(image, 0) == 0:
         memset(cnp.PyArray_DATA(out), 0, cnp.PyArray_NBYTES(out))
+        return
+    if make_flat_gradient(&flat, grad, image, out, window_of(window), groups):
+        execute_flat_gradient(&flat, threads)
         return
     describe(&plan, grad, image, out, window_of(window), groups)
     plan.moved = cnp.PyArray_NBYTES(grad)

@@ -4,8 +4,10 @@
 
 #include "derivatives.h"
 #include "epilogue.h"
+#include "flat.h"
 #include "number.h"
 #include "softmax.h"
+#include "strip.h"
 #include "sums.h"
 #include "tile.h"
 #include "transforms.h"
@@ -18,6 +20,8 @@ typedef struct {
     Softmax softmax[NUMBERS];
     const Sums *sums[NUMBERS];
     const Transforms *transforms[NUMBERS][2]; /* For tiles of 2 x 2 and of 4 x 4 outputs. */
+    const Flats *flats[NUMBERS];              /* Some levels have none. */
+    MultiplyStrip multiply_strip[NUMBERS];
 } Microkernels;
 
 /* Each module sets its own pointer when it is imported, to the tables of its level. */
@@ -27,6 +31,10 @@ static inline void use_microkernels(const void *tables) {
     microkernels = (const Microkernels *)tables;
 }
 static inline const Tiles *tiles_of(Number number) { return microkernels->tiles[number]; }
+static inline const Flats *flats_of(Number number) { return microkernels->flats[number]; }
+static inline MultiplyStrip multiply_strip_of(Number number) {
+    return microkernels->multiply_strip[number];
+}
 static inline Finish finish_of(Number number) { return microkernels->finish[number]; }
 static inline Differentiate differentiate_of(Number number) {
     return microkernels->differentiate[number];

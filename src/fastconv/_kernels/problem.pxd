@@ -4,10 +4,12 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 
-from fastconv._kernels.microkernels cimport sums_of, tiles_of
+from fastconv._kernels.flat cimport Flats
+from fastconv._kernels.microkernels cimport flats_of, multiply_strip_of, sums_of, tiles_of
 from fastconv._kernels.number cimport Number
 from fastconv._kernels.planes cimport Planes, converted_format, planes_of
 from fastconv._kernels.rows cimport Format, load_row
+from fastconv._kernels.strip cimport MultiplyStrip
 from fastconv._kernels.sums cimport Sums
 from fastconv._kernels.target cimport Target, finish_with, target_of
 from fastconv._kernels.tile cimport Tiles
@@ -32,6 +34,8 @@ cdef struct Problem:
     Py_ssize_t bytes  # Bytes of a number of this type.
     const Tiles *tiles
     const Sums *sums
+    MultiplyStrip multiply_strip
+    const Flats *flats  # NULL if the CPU level has none.
 
 
 cdef inline int describe(
@@ -46,6 +50,7 @@ cdef inline int describe(
     number = problem.target.format.number
     problem.number, problem.bytes = number, problem.target.format.scratch_bytes
     problem.tiles, problem.sums = tiles_of(number), sums_of(number)
+    problem.flats, problem.multiply_strip = flats_of(number), multiply_strip_of(number)
     problem.source = planes_of(source, converted_format(source, number))
     problem.weights = weights_of(weight, groups, adjoint, number, problem.tiles)
     problem.batch, problem.groups = cnp.PyArray_DIM(source, 0), groups

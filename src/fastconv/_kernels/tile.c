@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include "clip.h"
+#include "lanes.h"
 #include "tile.h"
 
 /* All shapes of the register tile: (rows, pixels). */
@@ -130,6 +131,44 @@ static void NAMED(unpack)(void *to, Index pitch, const void *from, Index pixels,
             NAMED(transpose)(rows);
             UNROLL for (int i = 0; i < LANES; i++)
                 *(NAMED(Loose) *)(lane + i * pitch) = rows[i];
+        }
+}
+
+/* Finish and write a square of outputs, whose rows are those of filters. */
+ALWAYS_INLINE void NAMED(write_square)(const TileOutputs *outputs, NAMED(Vec) *rows, T *to,
+                                       const T *residual, Index filters, Index count) {
+    const Index pitch = outputs->pitch;
+    if (residual)
+        UNROLL for (int i = 0; i < LANES; i++)
+            if (i < filters) rows[i] += NAMED(load_some)(residual + i * pitch, count);
+    if (outputs->clips)
+        UNROLL for (int i = 0; i < LANES; i++)
+            rows[i] =
+                NAMED(clip)(rows[i], NAMED(all)(outputs->low), NAMED(all)(outputs->high));
+    if (filters == LANES && count + outputs->spare >= LANES)
+        UNROLL for (int i = 0; i < LANES; i++) *(NAMED(Loose) *)(to + i * pitch) = rows[i];
+    else
+        UNROLL for (int i = 0; i < LANES; i++)
+            if (i < filters) NAMED(store_some)(to + i * pitch, rows[i], count);
+}
+
+static void NAMED(write)(const TileOutputs *outputs, const void *from, Index pixels,
+                         Index vectors) {
+    for (Index v = 0; v < vectors; v++)
+        for (Index p = 0; p < pixels; p += LANES) {
+            const NAMED(Vec) *sums = (const NAMED(Vec) *)from + p * vectors + v;
+            const Index at = v * LANES * outputs->pitch + p, count = smaller(LANES, pixels - p);
+            const T *residual = (const T *)outputs->residual;
+            NAMED(Vec) rows[LANES];
+            if (count == LANES)
+                UNROLL for (int i = 0; i < LANES; i++) rows[i] = sums[i * vectors];
+            else
+                UNROLL for (int i = 0; i < LANES; i++)
+                    rows[i] = i < count ? sums[i * vectors] : (NAMED(Vec)){0};
+            NAMED(transpose)(rows);
+            NAMED(write_square)(outputs, rows, (T *)outputs->to + at,
+                                residual ? residual + at : NULL,
+                                smaller(LANES, outputs->filters - v * LANES), count);
         }
 }
 
@@ -378,6 +417,6 @@ static double NAMED(sum)(const void *from, Index count) {
 
 static const Tiles NAMED(tiles) = {LANES, NAMED(multiply), NAMED(unpack), NAMED(pack),
                                    NAMED(correlate), NAMED(correlate_plane), NAMED(has_plane_tile),
-                                   NAMED(correlate_taps), NAMED(sum)};
+                                   NAMED(correlate_taps), NAMED(sum), NAMED(write)};
 
 #endif

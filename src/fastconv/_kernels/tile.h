@@ -39,6 +39,17 @@ typedef struct {
     double low, high;
 } PlaneOutputs;
 
+/* Where `write` writes the sums of some pixels: those of each filter to a row of a plane, `pitch`
+ * numbers apart. Up to `spare` numbers behind each row may be overwritten. The residual of the same
+ * places is added unless it is NULL, and results are clipped if `clips` is set. */
+typedef struct {
+    void *to;
+    const void *residual;
+    Index pitch, filters, spare;
+    int clips;
+    double low, high;
+} TileOutputs;
+
 /* Some of these functions have up to 12 parameters. They are called for as few as some hundred
  * products, and their callers have most of the arguments in registers, so that filling a structure
  * would only add stores and loads. */
@@ -76,6 +87,8 @@ typedef struct {
                            const int32_t *taps, Index n_taps);
     /* Return the sum of numbers of any alignment: short sums that are added in float64. */
     double (*sum)(const void *numbers, Index count);
+    /* Finish and write sums[p][lane] to the planes of outputs. */
+    void (*write)(const TileOutputs *outputs, const void *sums, Index pixels, Index vectors);
 } Tiles;
 
 #endif

@@ -24,6 +24,13 @@ cdef extern from "tile.h":
         bint clips
         double low, high
 
+    ctypedef struct TileOutputs:
+        void *to
+        const void *residual
+        Py_ssize_t pitch, filters, spare
+        bint clips
+        double low, high
+
     ctypedef struct Tiles:
         Py_ssize_t lanes
         void (*multiply)(
@@ -51,6 +58,9 @@ cdef extern from "tile.h":
             const int32_t *taps, Py_ssize_t n_taps,
         ) noexcept nogil
         double (*sum)(const void *numbers, Py_ssize_t count) noexcept nogil
+        void (*write)(
+            const TileOutputs *outputs, const void *sums, Py_ssize_t pixels, Py_ssize_t vectors
+        ) noexcept nogil
 
 
 cdef enum:
