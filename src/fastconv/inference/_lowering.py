@@ -33,6 +33,7 @@ from fastconv.layers import (
     Convolution,
     Dropout,
     Flatten,
+    GlobalAveragePooling,
     HardSigmoid,
     HardSwish,
     LeakyRelu,
@@ -121,6 +122,10 @@ def _pooling(graph: Graph, layer: Pooling | AveragePooling, source: Step, path: 
     return graph.add(path, Call(deepcopy(layer), partial(_pool, pool, window)), source)
 
 
+def _global_average(graph: Graph, layer: GlobalAveragePooling, source: Step, path: str) -> Step:
+    return graph.add(path, Call(deepcopy(layer), layer.average), source)
+
+
 def _pool(pool: Callable[..., Array], window: tuple[Any, ...], x: Array, out: Array) -> None:
     pool(x, *window, out=out)
 
@@ -157,6 +162,7 @@ LOWERINGS: dict[type, Callable[[Graph, Any, Step, str], Step | None]] = {
     Convolution: _convolution,
     Dropout: _dropout,
     Flatten: _flatten,
+    GlobalAveragePooling: _global_average,
     Pooling: _pooling,
     Residual: _residual,
 }

@@ -113,7 +113,7 @@ class Convolve(Operation):
     def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
         """Choose the algorithm."""
         problem = geometry(inputs[0].shape, self.weight.shape, *self.window).problem
-        chosen = choose(problem, "auto", packed=True)
+        chosen = choose(problem, "auto")
         weight, bias, activation = self.weight, self.bias, self.activation
         if self._packs is None:  # The weights change no more: nothing is folded into them now.
             self._packs = Packs()
@@ -154,7 +154,7 @@ class Convolve(Operation):
 
     def _algorithm(self, batch: int, source: Shape) -> Algorithm:
         known = geometry((batch, *source), self.weight.shape, *self.window)
-        return choose(known.problem, "auto", packed=True)
+        return choose(known.problem, "auto")
 
 
 class Multiply(Operation):

@@ -136,8 +136,13 @@ class GlobalAveragePooling(Base):
         array = images(x)
         self.input_shape = array.shape
         means = new_array(array.shape[:2], array.dtype)
-        _kernels.global_pooling.average(array, means, _threads.count())
+        self.average(array, means)
         return means
+
+    @staticmethod
+    def average(images: Array, means: Array) -> None:
+        """Write the means of the planes of images."""
+        _kernels.global_pooling.average(images, means, _threads.count())
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """Spread the gradients over the planes."""
