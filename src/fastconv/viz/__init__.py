@@ -14,6 +14,7 @@ except ImportError as error:
     raise ImportError("fastconv.viz needs matplotlib: pip install 'fastconv[viz]'") from error
 
 from fastconv.viz._ascent import activation_ascent, maximize_activation
+from fastconv.viz._class_activation import class_activation_map, show_class_activation
 from fastconv.viz._feature_maps import show_feature_maps
 from fastconv.viz._filters import apply_filters, show_filters
 from fastconv.viz._history import show_history
@@ -22,7 +23,9 @@ from fastconv.viz._images import show_images
 __all__ = [
     "activation_ascent",
     "apply_filters",
+    "class_activation_map",
     "maximize_activation",
+    "show_class_activation",
     "show_feature_maps",
     "show_filters",
     "show_history",

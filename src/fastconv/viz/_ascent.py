@@ -13,7 +13,7 @@ from fastconv._arguments import generator, number, positive
 from fastconv._arrays import Array
 from fastconv._errors import argument_error, named
 from fastconv.models import Sequential
-from fastconv.viz._arguments import finite, place_of, up_to
+from fastconv.viz._arguments import check_layer, check_network, finite, place_of, up_to
 from fastconv.viz._tiles import Panel, figure_of, pictures, row_of
 
 __all__ = ["activation_ascent", "maximize_activation"]
@@ -84,6 +84,8 @@ def activation_ascent(
     >>> x.shape, len(activations), activations[-1] > activations[0]
     ((1, 28, 28), 21, True)
     """
+    check_network(network)
+    check_layer(network, layer, network.layers)
     part = up_to(network, layer)
     place = place_of("channel", channel, part.output_dim[0])
     count = positive(steps, "steps")

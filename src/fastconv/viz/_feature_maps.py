@@ -6,9 +6,9 @@ import numpy.typing as npt
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from fastconv._errors import argument_error, named
+from fastconv._errors import named
 from fastconv.models import Sequential
-from fastconv.viz._arguments import finite, up_to
+from fastconv.viz._arguments import check_layer, check_network, finite, images_of, up_to
 from fastconv.viz._tiles import Panel, figure_of, row_of
 
 __all__ = ["show_feature_maps"]
@@ -25,7 +25,8 @@ def show_feature_maps(network: Sequential, image: npt.ArrayLike, layer: str) -> 
     image : array_like, shape input_dim or (1, *input_dim)
         Image that the network is applied to.
     layer : str
-        Name of the layer, such as ``"Conv1"``.
+        Name of the layer, such as ``"Conv1"``, or path to a layer that others hold, such as
+        ``"Residual1.Chain1.Conv2"``.
 
     Returns
     -------
@@ -36,7 +37,7 @@ def show_feature_maps(network: Sequential, image: npt.ArrayLike, layer: str) -> 
     Raises
     ------
     TypeError
-        If `network` is no `Sequential` or the image no array of numbers.
+        If `network` is no `Sequential`, the image no array of numbers, or `layer` no string.
     ValueError
         If the image is of another shape, the network has no such layer, or what it gives is not
         finite.
@@ -50,15 +51,17 @@ def show_feature_maps(network: Sequential, image: npt.ArrayLike, layer: str) -> 
     >>> figure = viz.show_feature_maps(network, np.ones((1, 28, 28)), "Conv1")
     >>> figure.get_suptitle(), len(figure.axes[0].images)
     ('Conv1', 30)
+    >>> from fastconv.models import ResNet
+    >>> layer = "Residual4.Chain1.Conv1"
+    >>> figure = viz.show_feature_maps(ResNet(20, seed=0), np.ones((3, 32, 32)), layer)
+    >>> len(figure.axes[0].images)
+    32
     """
-    part = up_to(network, layer)
-    array = finite("image", image)
-    shapes = network.input_dim, (1, *network.input_dim)
-    if array.shape not in shapes:
-        raise argument_error(
-            ValueError, f"image must have shape {shapes[0]} or {shapes[1]}, got {array.shape}"
-        )
-    output = part.predict(array.reshape(shapes[1]))[0]
+    check_network(network)
+    check_layer(network, layer, network._shapes)
+    images = images_of(network, image)
+    part = up_to(network, layer.partition(".")[0])
+    output = part.activations(images, [layer])[layer][0]
     maps = finite(f"the output of {layer}", output)
     planes = maps.ndim == 3
     panel = Panel(list(maps), range(len(maps))) if planes else Panel([row_of(maps)])
