@@ -22,7 +22,7 @@ from fastconv.layers import (
 )
 from fastconv.models._multiply_adds import multiply_adds
 
-__all__ = ["summary_of"]
+__all__ = ["summary_of", "window_of"]
 
 HEADS = (
     *("layer", "filters", "padding", "activation shape", "activation size"),
@@ -102,13 +102,18 @@ class Rows:
             self._add_way("shortcut", layer.shortcut, names, path, depth)
             self.rows.append(Row("sum", depth, shape=self.shapes.get(path)))
             self.open = True
-            children = [(name, child) for name, child in children if child is layer.activation]
+            # What a residual gives is what its activation gives, which it need not call as such.
+            for name, child in children:
+                if child is layer.activation:
+                    self._add(name, child, _joined(path, name), depth, self.shapes.get(path))
+            children = []
         elif isinstance(layer, Concatenation):
             for index, branch in enumerate(layer.children, 1):
                 self._add_way(f"branch {index}", branch, names, path, depth)
             children = []
         for name, child in children:
-            self._add(name, child, _joined(path, name), depth)
+            inner = _joined(path, name)
+            self._add(name, child, inner, depth, self.shapes.get(inner))
         self.open = False
 
     def _add_way(
@@ -125,11 +130,12 @@ class Rows:
         if is_chain:
             self.add_inside(way, _joined(path, name), depth + 1)
         else:
-            self._add(name, way, _joined(path, name), depth + 1)
+            inner = _joined(path, name)
+            self._add(name, way, inner, depth + 1, self.shapes.get(inner))
 
-    def _add(self, name: str, layer: Any, path: str, depth: int) -> None:
-        """Add a layer, and those within it."""
-        shape, filters = self.shapes.get(path), _window(layer)
+    def _add(self, name: str, layer: Any, path: str, depth: int, shape: Shape | None) -> None:
+        """Add a layer, of which the output's shape may be known, and those within it."""
+        filters = window_of(layer)
         parameters = sum(getattr(layer, attribute).size for attribute in held(layer, self.learned))
         products = None if shape is None else multiply_adds(layer, shape)
         is_plain = not (parameters or products or any(filters) or children_of(layer))
@@ -150,7 +156,7 @@ def _joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _window(layer: Layer) -> tuple[str, str]:
+def window_of(layer: Layer) -> tuple[str, str]:
     """Describe a layer's filters and its padding, as far as it has any."""
     if isinstance(layer, Convolution):
         f, c, h, w = np.shape(layer.W)

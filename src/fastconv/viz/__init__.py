@@ -19,6 +19,7 @@ from fastconv.viz._feature_maps import show_feature_maps
 from fastconv.viz._filters import apply_filters, show_filters
 from fastconv.viz._history import show_history
 from fastconv.viz._images import show_images
+from fastconv.viz._network import show_network
 
 __all__ = [
     "activation_ascent",
@@ -30,4 +31,5 @@ __all__ = [
     "show_filters",
     "show_history",
     "show_images",
+    "show_network",
 ]
