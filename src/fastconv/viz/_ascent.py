@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from fastconv._arguments import generator, number, positive
 from fastconv._arrays import Array
 from fastconv._errors import argument_error, named
+from fastconv._structure import paths, replaced
 from fastconv.models import Sequential
 from fastconv.viz._arguments import check_layer, check_network, finite, place_of, up_to
 from fastconv.viz._tiles import Panel, figure_of, pictures, row_of
@@ -40,7 +41,8 @@ def activation_ascent(
     network : Sequential
         Network. It is only read: its layers also keep what a forward pass left in them.
     layer : str
-        Name of the layer, such as ``"Conv1"``.
+        Name of the layer, such as ``"Conv1"``, or path to a layer that others hold, such as
+        ``"Residual1.Chain1.Conv2"``.
     channel : int, default 0
         Channel whose mean is to grow or, of a layer that gives no planes, the output that is.
     steps : int, default 100
@@ -60,7 +62,7 @@ def activation_ascent(
     Raises
     ------
     TypeError
-        If `network` is no `Sequential`, or numbers are of the wrong type.
+        If `network` is no `Sequential`, `layer` no string, or numbers are of the wrong type.
     ValueError
         If the network has no such layer, the layer no such channel, or `steps` or `lr` are not
         positive.
@@ -85,9 +87,10 @@ def activation_ascent(
     ((1, 28, 28), 21, True)
     """
     check_network(network)
-    check_layer(network, layer, network.layers)
-    part = up_to(network, layer)
-    place = place_of("channel", channel, part.output_dim[0])
+    check_layer(network, layer, network._shapes)
+    part = up_to(network, layer.partition(".")[0])
+    shape = network._shapes[layer]
+    place = place_of("channel", channel, shape[0])
     count = positive(steps, "steps")
     rate = number(lr, "lr", "a positive number")
     if not (rate > 0 and math.isfinite(rate)):
@@ -95,15 +98,23 @@ def activation_ascent(
     # The input is float64, whatever the network computes in: squares of small gradients must not
     # vanish.
     x = START * generator(seed).standard_normal((1, *network.input_dim))
-    goal = np.zeros((1, *part.output_dim), network.dtype)
+    goal = np.zeros((1, *shape), network.dtype)
     goal[:, place] = 1 / goal[:, place].size
+    meant = dict(paths(part))[layer]
+    backward, nothing = meant.backward, np.zeros((1, *part.output_dim), network.dtype)
 
     def activation() -> float:
-        return float(part.predict(x)[:, place].mean(dtype=np.float64))
+        output = part.activations(x, [layer])[layer]
+        return float(output[:, place].mean(dtype=np.float64))
+
+    def gradient() -> Array:
+        # What holds the layer passes gradients on to it: they are 0, and the goal is added there.
+        with replaced(meant, "backward", lambda grads: backward(grads + goal)):
+            return np.asarray(part.backward(nothing), np.float64)
 
     activations = [activation()]
     for _ in range(count):
-        grads: Array = part.backward(goal).astype(np.float64)
+        grads = gradient()
         rms = math.sqrt(np.square(grads).mean())
         if rms > 0:
             x += rate / rms * grads

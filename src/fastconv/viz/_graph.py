@@ -380,7 +380,7 @@ class _Builder:
         if isinstance(layer, Affine):
             detail = "{} to {}".format(*layer.W.shape)
         elif len(inside) > 1:
-            detail = f"{len(inside) - 1} layers"
+            detail = "1 layer" if len(inside) == 2 else f"{len(inside) - 1} layers"
         return Strip(layer, name, shape, detail, f"{parameters:,}" if parameters else "")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
@@ -38,6 +37,7 @@ from fastconv.models import Sequential
 from fastconv.models._sequential import LEARNED
 from fastconv.viz._arguments import check_network
 from fastconv.viz._graph import GAP, LINE, MARGIN, POINTS, SUM_RADIUS, Part, Sketch, graph_of
+from fastconv.viz._tiles import LEAST_INCHES
 
 __all__ = ["show_network"]
 
@@ -126,14 +126,15 @@ def show_network(
     parts, _ = graph_of(network, network.input_dim, network._shapes, LEARNED, levels)
     folded = _folded(parts, most)
     sketch, width, height = _placed(folded)
-    figure = Figure((width, height))
+    beside = max(0.0, LEAST_INCHES - width) / 2
+    figure = Figure((width + 2 * beside, height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    axes.set_xlim(0, width)
+    axes.set_xlim(-beside, width + beside)
     axes.set_ylim(height, 0)
     count = sum(array.size for array in network.params.values())
     title = f"{type(network).__name__}, {count:,} parameters"
-    _write(axes, EDGE, EDGE, title, weight="bold", size=POINTS + 1.5)
+    _write(axes, EDGE - beside, EDGE, title, weight="bold", size=POINTS + 1.5)
     _draw(axes, sketch)
     return figure
 
@@ -155,17 +156,12 @@ def _depth(depth: SupportsIndex | None) -> int | None:
 
 
 def _folded(parts: Sequence[Part], most: int | None) -> list[list[Part]]:
-    """Divide parts among columns such that the page has the proportions that are wanted."""
+    """Divide parts among columns such that a page of the usual proportions can be smallest."""
     count = len(parts)
     limits = {_height(parts[i:j]) for i in range(count) for j in range(i + 1, count + 1)}
-    lowest: dict[int, list[list[Part]]] = {}
-    """The lowest page with each number of columns."""
-    for limit in sorted(limits):
-        columns = _filled(parts, limit)
-        if max(map(_height, columns)) <= limit + ROUNDING:  # Otherwise a part alone is higher.
-            lowest.setdefault(len(columns), columns)
-    allowed = [columns for n, columns in lowest.items() if most is None or n <= most]
-    return min(allowed, key=_disproportion)
+    choices = [_filled(parts, limit) for limit in sorted(limits)]
+    allowed = [columns for columns in choices if most is None or len(columns) <= most]
+    return min(allowed, key=_page_height)
 
 
 def _filled(parts: Sequence[Part], limit: float) -> list[list[Part]]:
@@ -178,10 +174,10 @@ def _filled(parts: Sequence[Part], limit: float) -> list[list[Part]]:
     return columns
 
 
-def _disproportion(columns: Sequence[Sequence[Part]]) -> float:
-    """Tell how far a page is from the proportions that are wanted."""
+def _page_height(columns: Sequence[Sequence[Part]]) -> float:
+    """Return the height of the smallest page of the usual proportions that contains columns."""
     width = sum(map(_width, columns)) + ALLEY * (len(columns) - 1)
-    return abs(math.log(max(map(_height, columns)) / width / PAGE))
+    return max(*map(_height, columns), PAGE * width)
 
 
 def _height(column: Sequence[Part]) -> float:
