@@ -1,8 +1,8 @@
 """Pictures of what a network has learned and of what filters do; needs matplotlib.
 
-Every function whose name does not say otherwise returns a `matplotlib.figure.Figure` that belongs
-to nobody else: a notebook shows it, and ``figure.savefig("name.png")`` writes it. Nothing else of
-matplotlib is touched.
+Every function that draws returns a `matplotlib.figure.Figure` that belongs to nobody else: a
+notebook shows it, and ``figure.savefig("name.png")`` writes it. Nothing else of matplotlib is
+touched.
 
 Pictures show numbers of any range: unless something else is said, the smallest of a picture is
 black and the largest white.
