@@ -100,14 +100,17 @@ def activation_ascent(
     x = START * generator(seed).standard_normal((1, *network.input_dim))
     goal = np.zeros((1, *shape), network.dtype)
     goal[:, place] = 1 / goal[:, place].size
-    meant = dict(paths(part))[layer]
-    backward, nothing = meant.backward, np.zeros((1, *part.output_dim), network.dtype)
+    nothing = np.zeros((1, *part.output_dim), network.dtype)
 
     def activation() -> float:
         output = part.activations(x, [layer])[layer]
         return float(output[:, place].mean(dtype=np.float64))
 
     def gradient() -> Array:
+        if layer in part.layers:
+            return np.asarray(part.backward(goal), np.float64)
+        meant = dict(paths(part))[layer]
+        backward = meant.backward
         # What holds the layer passes gradients on to it: they are 0, and the goal is added there.
         with replaced(meant, "backward", lambda grads: backward(grads + goal)):
             return np.asarray(part.backward(nothing), np.float64)

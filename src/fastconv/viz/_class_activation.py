@@ -268,19 +268,21 @@ def _ends_with_mean(network: Sequential, name: str) -> bool:
 
 def _gradient(network: Sequential, name: str, goal: Array) -> Array:
     """Return the gradient of what a layer gave in the last `forward`, from that of the scores."""
+    outermost, is_inner, _ = name.partition(".")
+    layers = list(network.layers.items())
+    while layers[-1][0] != outermost:
+        goal = layers.pop()[1].backward(goal)
+    if not is_inner:
+        return goal
     layer = dict(paths(network))[name]
-    outermost = name.partition(".")[0]
     backward, caught = layer.backward, []
 
     def catch(grads: Array) -> Array:
         caught.append(grads)
-        return grads if name == outermost else backward(grads)
+        return np.asarray(backward(grads))
 
     with replaced(layer, "backward", catch):
-        for key in reversed(network.layers):
-            goal = network.layers[key].backward(goal)
-            if key == outermost:
-                break
+        layers[-1][1].backward(goal)
     return np.asarray(caught[0])
 
 

@@ -22,7 +22,7 @@ from fastconv._structure import held, named_children
 from fastconv.layers import Affine, Chain, Concatenation, Residual
 from fastconv.models._summary import window_of
 
-__all__ = ["GAP", "LINE", "MARGIN", "POINTS", "SUM_RADIUS", "Part", "Sketch", "Strip", "graph_of"]
+__all__ = ["GAP", "LINE", "MARGIN", "POINTS", "SUM_RADIUS", "Part", "Point", "Sketch", "graph_of"]
 
 Point: TypeAlias = tuple[float, float]
 
@@ -282,8 +282,8 @@ def graph_of(
     shapes: Mapping[str, Shape],
     learned: Sequence[str],
     depth: int | None,
-) -> tuple[list[Part], float]:
-    """Return the parts that follow each other, from the input on, measured, and the boxes' width.
+) -> list[Part]:
+    """Return the parts that follow each other, from the input on, with their sizes measured.
 
     Parameters
     ----------
@@ -304,7 +304,7 @@ def graph_of(
     width = max(strip.width for group in builder.groups for strip in group.strips)
     for part in parts:
         part.measure(width)
-    return parts, width
+    return parts
 
 
 class _Builder:
@@ -380,7 +380,8 @@ class _Builder:
         if isinstance(layer, Affine):
             detail = "{} to {}".format(*layer.W.shape)
         elif len(inside) > 1:
-            detail = "1 layer" if len(inside) == 2 else f"{len(inside) - 1} layers"
+            count = sum(not children_of(part) for part in inside)
+            detail = "1 layer" if count == 1 else f"{count} layers"
         return Strip(layer, name, shape, detail, f"{parameters:,}" if parameters else "")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
+from matplotlib.patches import Circle, Polygon, Rectangle
 
 from fastconv._arguments import positive
 from fastconv._errors import argument_error, named, shown
@@ -36,7 +37,7 @@ from fastconv.layers import (
 from fastconv.models import Sequential
 from fastconv.models._sequential import LEARNED
 from fastconv.viz._arguments import check_network
-from fastconv.viz._graph import GAP, LINE, MARGIN, POINTS, SUM_RADIUS, Part, Sketch, graph_of
+from fastconv.viz._graph import GAP, LINE, MARGIN, POINTS, SUM_RADIUS, Part, Point, Sketch, graph_of
 from fastconv.viz._tiles import LEAST_INCHES
 
 __all__ = ["show_network"]
@@ -59,6 +60,8 @@ INK = "#333333"
 """The colour of lines and of less important text."""
 PAGE = 1.3
 """How many times as high as wide a page should be, if there is a choice of columns."""
+HEAD = 0.055
+"""The length of the head of an arrow, in inches."""
 EDGE = 0.15
 """What is free around the graph, in inches."""
 ROUNDING = 1e-6
@@ -118,12 +121,15 @@ def show_network(
     >>> from fastconv import viz
     >>> from fastconv.models import ResNet
     >>> figure = viz.show_network(ResNet(20, seed=0))
-    >>> [text.get_text() for text in figure.axes[0].texts][:3]
-    ['ResNet, 269,722 parameters', 'input', '(3, 32, 32)']
+    >>> texts = [text.get_text() for text in figure.axes[0].texts]
+    >>> texts[0]
+    'ResNet, 269,722 parameters'
+    >>> texts.count("(64, 8, 8)")  # of 3 frames, and of 10 boxes within
+    13
     """
     check_network(network)
     levels, most = _depth(depth), None if columns is None else positive(columns, "columns")
-    parts, _ = graph_of(network, network.input_dim, network._shapes, LEARNED, levels)
+    parts = graph_of(network, network.input_dim, network._shapes, LEARNED, levels)
     folded = _folded(parts, most)
     sketch, width, height = _placed(folded)
     beside = max(0.0, LEAST_INCHES - width) / 2
@@ -218,19 +224,10 @@ def _draw(axes: Axes, sketch: Sketch) -> None:
     _draw_frames(axes, sketch)
     for corners, arrow in sketch.lines:
         if arrow:
-            head = FancyArrowPatch(
-                corners[-2],
-                corners[-1],
-                arrowstyle="-|>",
-                mutation_scale=6,
-                shrinkA=0,
-                shrinkB=0,
-                color=INK,
-                linewidth=0.8,
-                zorder=2,
-            )
-            axes.add_patch(head)
-            corners = corners[:-1]
+            head = _arrow_head(*corners[-2:])
+            axes.add_patch(Polygon(head, closed=True, facecolor=INK, linewidth=0, zorder=2))
+            end = (head[1][0] + head[2][0]) / 2, (head[1][1] + head[2][1]) / 2
+            corners = [*corners[:-1], end]
         axes.plot(*zip(*corners), color=INK, linewidth=0.8, zorder=2)
     for left, height, right in sketch.bars:
         axes.plot((left, right), (height, height), color=INK, linewidth=2.5, zorder=2)
@@ -242,6 +239,15 @@ def _draw(axes: Axes, sketch: Sketch) -> None:
     for x, y, title in sketch.texts:
         _write(axes, x, y, title, color=INK, style="italic")
     _draw_strips(axes, sketch)
+
+
+def _arrow_head(start: Point, end: Point) -> list[Point]:
+    """Return the corners of a triangle whose first corner is the end of a line."""
+    length = math.dist(start, end)
+    along, down = (end[0] - start[0]) / length, (end[1] - start[1]) / length
+    x, y = end[0] - HEAD * along, end[1] - HEAD * down
+    side = HEAD / 2.5
+    return [end, (x - side * down, y + side * along), (x + side * down, y - side * along)]
 
 
 def _draw_frames(axes: Axes, sketch: Sketch) -> None:
