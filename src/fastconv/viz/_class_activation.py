@@ -211,6 +211,7 @@ def _explanation(
 
 
 def _check_dimensions(network: Sequential) -> None:
+    """Raise a ValueError unless a network makes scores of images."""
     for what, dims, expected, length in (
         ("inputs", network.input_dim, "images (C, H, W)", 3),
         ("outputs", network.output_dim, "scores (classes,)", 1),
