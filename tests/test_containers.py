@@ -558,6 +558,43 @@ def test_pytorch(torch: Any) -> None:
 # --------------------------------------------------------------------------------------- summary
 
 
+def test_outputs_of_layers_within_layers() -> None:
+    """They are what the layers give when they are called by hand, and nothing stays behind."""
+    net, (x, _) = branched(), data()
+    first, residual, joined = (
+        net.layers[name] for name in ("Relu1", "Residual1", "Concatenation1")
+    )
+    body: Any = residual
+    outer = net.activations(x)
+    names = ["Concatenation1.Chain1.Conv1", "Residual1", "Residual1.Chain1.Conv2"]
+    found = net.activations(x, iter(names))
+    assert list(found) == names
+    assert_same(found["Residual1"], outer["Residual1"])
+    assert_same(found["Residual1.Chain1.Conv2"], body.body.forward(outer["Relu1"], False))
+    way: Any = joined.children[1]  # type: ignore[attr-defined]
+    behind = way.children[0].forward(outer["Residual1"])
+    assert_same(found["Concatenation1.Chain1.Conv1"], behind)
+    for layer in (first, *walk(residual), *walk(joined)):
+        assert "forward" not in vars(layer)
+    assert net.activations(x, []) == {}
+
+
+def test_outputs_of_no_layers_are_refused() -> None:
+    net, (x, _) = branched(), data()
+    known = "Residual1.Chain1.Conv1, "
+    for name, message in (
+        ("Conv9", "the network has no layer 'Conv9', only Conv1, BatchNormalization1, Relu1, "),
+        ("Residual1.Conv9", "the network has no layer 'Residual1.Conv9', within Residual1 only "),
+        ("Residual1.Relu1", "the network has no layer 'Residual1.Relu1', within Residual1 only "),
+    ):
+        with pytest.raises(ValueError, match=re.escape(f"Sequential: {message}")) as caught:
+            net.activations(x, [name])
+        assert ("." in name) == (known in str(caught.value))
+    for names, shown in (("Conv1", "'Conv1'"), (3, "3"), ([b"Conv1"], "b'Conv1'")):
+        with pytest.raises(TypeError, match=rf"^Sequential: names must be .*strings, got {shown}$"):
+            net.activations(x, names)  # type: ignore[arg-type]
+
+
 def summary_lines(net: Sequential, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """Return the lines of the summary, with columns divided by bars and steps by underscores."""
     capsys.readouterr()

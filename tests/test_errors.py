@@ -1014,6 +1014,9 @@ PICTURES: dict[str, dict[str, Any]] = {
     "apply_filters": {"image": np.eye(8), "filters": {}, "pad_mode": "edge", "padding": 1},
     "activation_ascent": {"layer": "Conv1", "channel": 0, "steps": 1, "lr": 0.1, "seed": 0},
     "maximize_activation": {"layer": "Conv1", "channel": 0, "steps": 1, "lr": 0.1, "seed": 0},
+    "class_activation_map": {"image": np.eye(8)[None], "class_index": 0, "layer": "Conv1"},
+    "show_class_activation": {"image": np.eye(8)[None], "class_index": 0, "layer": "Conv1"},
+    "show_network": {"depth": 0, "columns": 1},
     "show_images": {"images": np.eye(8)[None], "titles": ["one"]},
     "show_history": {"history": [{"epoch": 1, "train_loss": 1, "train_acc": 1, "test_acc": 1}]},
 }
@@ -1151,8 +1154,13 @@ def test_messages_of_inherited_methods_begin_with_the_name_of_the_class() -> Non
 @pytest.mark.parametrize("name", PICTURES)
 def test_messages_of_pictures_begin_with_the_name(name: str) -> None:
     viz = pytest.importorskip("fastconv.viz", reason="matplotlib is not installed")
-    arguments = dict(PICTURES[name])
-    if "layer" in arguments:
-        net = models.Sequential((1, 8, 8), seed=0).convolution(2, 3)
+    call, arguments = getattr(viz, name), dict(PICTURES[name])
+    if "network" in inspect.signature(call).parameters:
+        net = models.Sequential((1, 8, 8), seed=0).convolution(2, 3).affine(2)
         arguments = {"network": net, **arguments}
-    assert_named(getattr(viz, name), arguments)
+    assert_named(call, arguments)
+
+
+def test_pictures_are_all_tried() -> None:
+    viz = pytest.importorskip("fastconv.viz", reason="matplotlib is not installed")
+    assert set(viz.__all__) == set(PICTURES)

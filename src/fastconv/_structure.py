@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from typing import Any
 
@@ -12,7 +12,16 @@ import numpy as np
 from fastconv._arrays import Shape
 from fastconv._layer import Layer, children_of
 
-__all__ = ["held", "kind", "named_children", "paths", "shapes_seen"]
+__all__ = [
+    "held",
+    "kind",
+    "named_children",
+    "no_such_layer",
+    "outputs_noted",
+    "paths",
+    "replaced",
+    "shapes_seen",
+]
 
 SHORT_NAMES = {"Convolution": "Conv", "Pooling": "Pool"}
 """The classes of layers whose layers have a shorter name in networks, as in the textbook."""
@@ -47,33 +56,63 @@ def paths(layer: Any, outer: str = "") -> Iterator[tuple[str, Any]]:
         yield from paths(child, f"{outer}{name}.")
 
 
+def no_such_layer(name: str, known: Iterable[str]) -> str:
+    """Say that there is no layer of this name, and which there are near what was meant."""
+    outer, dot, _ = name.partition(".")
+    within = [path for path in known if path.startswith(f"{outer}.")]
+    if dot and within:
+        return f"the network has no layer {name!r}, within {outer} only {', '.join(within)}"
+    outermost = [path for path in known if "." not in path]
+    return f"the network has no layer {name!r}, only {', '.join(outermost)}"
+
+
 @contextlib.contextmanager
 def shapes_seen(name: str, layer: Layer) -> Iterator[dict[str, Shape]]:
-    """Collect the shapes of the outputs of all layers within a layer, by their paths.
-
-    Only the layer itself knows how it calls the layers within. So while the block runs, each of
-    them has a `forward` that also notes the shape of its result.
-    """
+    """Collect the shapes of the outputs of all layers within a layer, by their paths."""
     shapes: dict[str, Shape] = {}
-    seen = [(path, part) for path, part in paths(layer, f"{name}.") if hasattr(part, "__dict__")]
-    before = [vars(part).get("forward") for _, part in seen]
-    for path, part in seen:
-        part.forward = _looked_at(part.forward, path, shapes)
-    try:
+
+    def note(path: str, output: Any) -> None:
+        shapes[path] = np.shape(output)[1:]
+
+    with outputs_noted(dict(paths(layer, f"{name}.")), note):
         yield shapes
+
+
+@contextlib.contextmanager
+def outputs_noted(layers: Mapping[str, Any], note: Callable[[str, Any], object]) -> Iterator[None]:
+    """Call ``note(path, output)`` whenever a layer of the mapping has computed its output.
+
+    Only a layer itself knows how it calls those within. So while the block runs, each of the layers
+    has a `forward` that also passes its result on to `note`.
+    """
+    with contextlib.ExitStack() as stack:
+        for path, layer in layers.items():
+            if hasattr(layer, "__dict__"):
+                forward = _looked_at(layer.forward, path, note)
+                stack.enter_context(replaced(layer, "forward", forward))
+        yield
+
+
+@contextlib.contextmanager
+def replaced(layer: Any, method: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Let a layer have another function for a method while the block runs."""
+    own = vars(layer)
+    before = own.get(method)
+    setattr(layer, method, function)
+    try:
+        yield
     finally:
-        for (_, part), forward in zip(seen, before):
-            if forward is None:
-                del part.forward
-            else:
-                part.forward = forward
+        if before is None:
+            delattr(layer, method)
+        else:
+            setattr(layer, method, before)
 
 
-def _looked_at(forward: Any, path: str, shapes: dict[str, Shape]) -> Any:
+def _looked_at(forward: Any, path: str, note: Callable[[str, Any], object]) -> Any:
     @wraps(forward)
     def looking(*args: Any, **kwargs: Any) -> Any:
         result = forward(*args, **kwargs)
-        shapes[path] = np.shape(result)[1:]
+        note(path, result)
         return result
 
     return looking

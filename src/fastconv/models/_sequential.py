@@ -26,7 +26,14 @@ from fastconv._classifier import Classifier
 from fastconv._errors import argument_error, named, reason, shown
 from fastconv._files import path_of
 from fastconv._layer import Base, check_layer, run_forward, walk, widened
-from fastconv._structure import held, kind, paths, shapes_seen
+from fastconv._structure import (
+    held,
+    kind,
+    no_such_layer,
+    outputs_noted,
+    paths,
+    shapes_seen,
+)
 from fastconv.inference import InferenceNetwork
 from fastconv.layers import (
     Affine,
@@ -527,37 +534,74 @@ class Sequential(Classifier):
             dout = layer.backward(dout)
         return dout
 
-    def activations(self, x: npt.ArrayLike) -> dict[str, Array]:
-        """Compute the output of every layer, by its name in `layers`; otherwise as `predict`.
+    def activations(self, x: npt.ArrayLike, names: Iterable[str] | None = None) -> dict[str, Array]:
+        """Compute the outputs of layers, by name; otherwise as `predict`.
 
         Parameters
         ----------
         x : array_like, shape (N, *input_dim)
             Inputs.
+        names : iterable of str, optional
+            The layers: names in `layers`, or paths to layers that others hold, such as
+            ``"Residual1.Chain1.Conv2"``. By default they are all of `layers`.
 
         Returns
         -------
         dict of str to ndarray
-            An output for each of `layers`; of a layer that holds others, what it gives as a whole.
+            An output for each of the names, in their order; of a layer that holds others, what it
+            gives as a whole.
 
         Raises
         ------
-        TypeError, ValueError
-            If the inputs are no numbers or of another shape.
+        TypeError
+            If the inputs are no numbers, or `names` are no strings.
+        ValueError
+            If the inputs are of another shape, or there is no layer of one of the names.
+
+        Notes
+        -----
+        A `Residual` computes its sum and a `Relu` behind it in one step, so that this `Relu` has no
+        path: what it gives is the output of the `Residual`.
 
         Examples
         --------
         >>> import numpy as np
         >>> from fastconv.layers import Relu
-        >>> from fastconv.models import Sequential
+        >>> from fastconv.models import ResNet, Sequential
         >>> net = Sequential((4,), seed=0).affine(3).add(Relu())
         >>> {name: output.shape for name, output in net.activations(np.ones((5, 4))).items()}
         {'Affine1': (5, 3), 'Relu1': (5, 3)}
+        >>> outputs = ResNet(20).activations(np.ones((1, 3, 32, 32)), ["Residual4.Chain1.Conv1"])
+        >>> outputs["Residual4.Chain1.Conv1"].shape
+        (1, 32, 16, 16)
         """
-        array, outputs = self._inputs(x), {}
-        for name, layer in self.layers.items():
-            outputs[name] = array = run_forward(layer, array, False)
-        return outputs
+        array, wanted = self._inputs(x), self._paths_of(names)
+        inner = {path: part for path, part in paths(self) if "." in path and path in wanted}
+        outputs: dict[str, Array] = {}
+        outermost = {path.partition(".")[0] for path in wanted}
+        with outputs_noted(inner, outputs.__setitem__):
+            for name, layer in self.layers.items():
+                if not outermost:
+                    break
+                array = run_forward(layer, array, False)
+                outermost.discard(name)
+                if name in wanted:  # The others need no memory once the next one has computed.
+                    outputs[name] = array
+        return {path: outputs[path] for path in wanted}
+
+    def _paths_of(self, names: Iterable[str] | None) -> list[str]:
+        """Read which layers are meant: by default those of `layers`."""
+        if names is None:
+            return list(self.layers)
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise argument_error(TypeError, f"names must be several strings, got {shown(names)}")
+        wanted = list(names)
+        for name in wanted:
+            if not isinstance(name, str):
+                raise argument_error(TypeError, f"names must be strings, got {shown(name)}")
+            if name not in self._shapes:
+                raise argument_error(ValueError, no_such_layer(name, self._shapes))
+        return wanted
 
     def loss(self, x: npt.ArrayLike, t: npt.ArrayLike, train_flg: bool = True) -> Any:
         """Compute the mean cross entropy of inputs and their labels.

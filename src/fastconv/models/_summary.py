@@ -22,7 +22,7 @@ from fastconv.layers import (
 )
 from fastconv.models._multiply_adds import multiply_adds
 
-__all__ = ["summary_of"]
+__all__ = ["summary_of", "window_of"]
 
 HEADS = (
     *("layer", "filters", "padding", "activation shape", "activation size"),
@@ -135,7 +135,7 @@ class Rows:
 
     def _add(self, name: str, layer: Any, path: str, depth: int, shape: Shape | None) -> None:
         """Add a layer, of which the output's shape may be known, and those within it."""
-        filters = _window(layer)
+        filters = window_of(layer)
         parameters = sum(getattr(layer, attribute).size for attribute in held(layer, self.learned))
         products = None if shape is None else multiply_adds(layer, shape)
         is_plain = not (parameters or products or any(filters) or children_of(layer))
@@ -156,7 +156,7 @@ def _joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _window(layer: Layer) -> tuple[str, str]:
+def window_of(layer: Layer) -> tuple[str, str]:
     """Describe a layer's filters and its padding, as far as it has any."""
     if isinstance(layer, Convolution):
         f, c, h, w = np.shape(layer.W)
