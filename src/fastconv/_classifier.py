@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 from fastconv._arguments import positive
 from fastconv._arrays import NUMBERS, Array, Shape, read
-from fastconv._errors import argument_error
+from fastconv._errors import argument_error, named
 from fastconv.layers._loss import class_indices, softmax
 
 
+@named
 class Classifier:
     """Something with `predict`, which computes scores.
 
