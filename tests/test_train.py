@@ -800,7 +800,8 @@ def test_bad_data(train: Train, tmp_path: Path, spoil: Callable[[Path], None], w
 def test_images_too_small(train: Train, tmp_path: Path, network: str) -> None:
     write_data(tmp_path / "data", size=3)
     args = "--data", tmp_path / "data", "--network", network, "--out", tmp_path / "out"
-    assert_refused(train(*args), "images of 3 x 3 pixels are no input for this network: ")
+    words = f"error: --network {network}: images of 3 x 3 pixels are no input for this network: "
+    assert_refused(train(*args), words)
     assert not (tmp_path / "out").exists()
 
 

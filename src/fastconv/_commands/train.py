@@ -284,7 +284,8 @@ def _network(name: str, shape: tuple[int, ...], classes: int, seed: int) -> Sequ
     except ValueError as error:
         size = "{} x {}".format(*shape[1:])
         raise CommandError(
-            f"images of {size} pixels are no input for this network: {without_name(error)}"
+            f"--network {name}: images of {size} pixels are no input for this network: "
+            f"{without_name(error)}"
         ) from error
 
 
