@@ -178,15 +178,154 @@ def test_digits(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("network", ["simple", "deep", "lenet"])
+NETWORKS = {
+    "simple": "SimpleConvNet(input (1, 28, 28)",
+    "deep": "DeepConvNet(input (1, 28, 28)",
+    "lenet": "LeNet(input (1, 28, 28)",
+    "nin": "NIN(input (1, 32, 32)",
+    "vgg11": "VGG(input (1, 32, 32)",
+    "resnet20": "ResNet(input (1, 32, 32)",
+    "resnet32": "ResNet(input (1, 32, 32)",
+    "resnet44": "ResNet(input (1, 32, 32)",
+    "resnet56": "ResNet(input (1, 32, 32)",
+}
+DEPTHS = {"resnet20": 269_434, "resnet32": 463_866, "resnet44": 658_298, "resnet56": 852_730}
+"""Numbers of parameters, which differ from the paper's by two channels less at the input."""
+
+
+@pytest.mark.parametrize("network", NETWORKS)
 def test_networks(train: Train, tmp_path: Path, network: str) -> None:
-    write_data(tmp_path, size=28)
-    result = train("--data", tmp_path, "--network", network, *FEW_IMAGES)
+    write_data(tmp_path / "data", size=28, count=20)
+    out = tmp_path / "out"
+    args = "--data", tmp_path / "data", "--network", network, "--out", out
+    result = train(*args, "--batch-size", "8", "--epochs", "1", "--augment")
     assert result.code == 0, result
-    kind = {"simple": "SimpleConvNet", "deep": "DeepConvNet", "lenet": "LeNet"}[network]
-    assert f"\n{kind}(input (1, 28, 28), output (10,), " in result.out
-    assert "trained, 10 steps, " in result.out
-    percent_right(result.out, 12)
+    assert f"\n{NETWORKS[network]}, output (10,), " in result.out
+    assert "trained, 2 steps, " in result.out
+    if network in DEPTHS:
+        assert f" {DEPTHS[network]} parameters)" in result.out
+    percent_right(result.out, 4)
+    assert set(RESULTS) <= set(names(out)) <= set(RESULTS + PICTURES)
+    if importlib.util.find_spec("matplotlib"):
+        assert {"filters.png", "learning-curve.png"} < set(names(out))
+    before = (out / "history.csv").read_text()
+    result = train(*args, "--batch-size", "8", "--epochs", "1", "--augment", "--resume")
+    assert result.code == 0, result  # The checkpoint is that of the same network and augmentation.
+    assert (out / "history.csv").read_text() == before
+
+
+class Settings(NamedTuple):
+    """What a trainer was made with."""
+
+    batch_size: int
+    rule: str
+    lr: float
+    weight_decay: float
+    schedule: str
+    augment: str
+    shape: tuple[int, ...]
+
+
+class Seen(Exception):
+    """Carries what the trainer of a command was."""
+
+
+@pytest.fixture
+def settings(train: Train, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
+    """Tell how the command would train, without training."""
+
+    def stop(trainer: Trainer) -> None:
+        raise Seen(trainer)
+
+    monkeypatch.setattr(Trainer, "train", stop)
+
+    def run(*args: str | Path) -> Settings:
+        with pytest.raises(Seen) as seen:
+            train(*args)
+        trainer = seen.value.args[0]
+        rule = trainer.optimizer
+        return Settings(
+            trainer.batch_size,
+            type(rule).__name__,
+            rule.lr,
+            rule.weight_decay,
+            repr(trainer.schedule),
+            repr(trainer.augment),
+            trainer.x_train.shape[1:],
+        )
+
+    return run
+
+
+def test_every_network_has_its_defaults(settings: Callable[..., Settings]) -> None:
+    cosine, warm = "Cosine(warmup=0.0)", "Cosine(warmup=0.1)"
+    adam = Settings(32, "Adam", 0.002, 0.0, cosine, "None", (1, 8, 8))
+    assert settings() == settings("--network", "deep") == adam
+    residual = Settings(128, "Momentum", 0.1, 1e-4, warm, "None", (1, 32, 32))
+    for depth in (20, 32, 44, 56):
+        assert settings("--network", f"resnet{depth}") == residual
+    padded = Settings(128, "Adam", 0.001, 0.0, warm, "None", (1, 32, 32))
+    assert settings("--network", "nin") == padded
+    assert settings("--network", "vgg11") == padded._replace(batch_size=32, lr=0.0003)
+
+
+@pytest.mark.parametrize(
+    ("args", "changes"),
+    [
+        (["--batch-size", "7"], {"batch_size": 7}),
+        (["--lr", "0.05"], {"lr": 0.05}),
+        (["--weight-decay", "0"], {"weight_decay": 0.0}),
+        (["--warmup", "0"], {"schedule": "Cosine(warmup=0.0)"}),
+        (
+            ["--schedule", "step"],
+            {"schedule": "Step(milestones=(0.5, 0.75), gamma=0.1, warmup=0.1)"},
+        ),
+        (["--optimizer", "adam"], {"rule": "Adam", "lr": 0.002, "weight_decay": 0.0}),
+        (["--optimizer", "adamw"], {"rule": "AdamW", "lr": 0.002, "weight_decay": 0.01}),
+        (["--optimizer", "momentum"], {}),
+        (["--momentum", "0.5", "--nesterov"], {}),
+    ],
+)
+def test_defaults_can_be_replaced(
+    settings: Callable[..., Settings], args: list[str], changes: dict[str, Any]
+) -> None:
+    network = "--network", "resnet20"
+    assert settings(*network, *args) == settings(*network)._replace(**changes)
+
+
+def test_larger_images_are_not_padded(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    write_data(tmp_path, size=36)
+    args = "--data", tmp_path, "--network", "resnet20", "--augment"
+    assert settings(*args).shape == (1, 36, 36)
+
+
+@pytest.mark.parametrize(
+    ("args", "size", "pixels"),
+    [([], 28, 2), ([], 8, 1), (["3"], 28, 3), (["7"], 8, 7), ([], 100, 7)],
+)
+def test_augment(
+    settings: Callable[..., Settings], tmp_path: Path, args: list[str], size: int, pixels: int
+) -> None:
+    write_data(tmp_path, size=size)
+    for network in ("simple", "resnet20"):  # The size is that of the images before padding.
+        found = settings("--data", tmp_path, "--network", network, "--augment", *args)
+        assert found.augment == f"RandomShift({pixels})"
+
+
+def test_augment_moves_images(train: Train, tmp_path: Path) -> None:
+    write_data(tmp_path)
+    common = ["--data", tmp_path, *FEW_IMAGES]
+    results = [train(*common, *more).err for more in ([], ["--augment"], ["--augment", "4"])]
+    assert len(set(results)) == 3
+    assert train(*common, "--augment", "1").err == results[1]  # 12 pixels are moved by 1.
+
+
+def test_augment_must_leave_a_part_in_sight(train: Train, tmp_path: Path) -> None:
+    write_data(tmp_path / "data")
+    args = "--data", tmp_path / "data", "--out", tmp_path / "out", "--network", "resnet20"
+    words = "--augment 12 would move images of 12 x 12 pixels out of sight"
+    assert_refused(train(*args, "--augment", "12"), words)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"])
@@ -518,7 +657,7 @@ def test_resume_with_more_epochs(train: Train, tmp_path: Path) -> None:
 def test_results_without_images_to_test_with(tmp_path: Path) -> None:
     """The report, the history and the pictures contain no test accuracies."""
     (x, t), _ = load_digits()
-    network = _commands.train.simple((1, 8, 8), 10, seed=1)
+    network = SimpleConvNet((1, 8, 8), {"filter_size": 3, "pad": 1}, seed=1)
     training = Trainer(network, x[:200], t[:200], epochs=1, verbose=False)
     training.train()
     lines = _commands.train._report(training, network, 1.0).splitlines()
@@ -568,16 +707,19 @@ def test_class_that_only_test_images_show(train: Train, tmp_path: Path) -> None:
 
 
 @pytest.mark.exhaustive
-def test_mnist(train: Train) -> None:
+@pytest.mark.parametrize(
+    ("args", "percent"), [(["deep"], 98), (["resnet20", "--augment"], 99)], ids=["deep", "resnet20"]
+)
+def test_mnist(train: Train, args: list[str], percent: float) -> None:
     folder = os.environ.get("FASTCONV_MNIST")
     if folder is None:
         pytest.skip("FASTCONV_MNIST does not name a folder with t10k-images-idx3-ubyte.gz")
     with fastconv.num_threads(THREADS):
-        result = train("--data", folder, "--network", "deep")
+        result = train("--data", folder, "--network", *args)
     assert result.code == 0, result
     match = re.search(r"^(\d+\.\d\d)% of \d+ test images are right$", result.out, re.MULTILINE)
     assert match is not None
-    assert float(match[1]) >= 98
+    assert float(match[1]) >= percent
 
 
 # --- Errors ---------------------------------------------------------------------------------
@@ -658,7 +800,8 @@ def test_bad_data(train: Train, tmp_path: Path, spoil: Callable[[Path], None], w
 def test_images_too_small(train: Train, tmp_path: Path, network: str) -> None:
     write_data(tmp_path / "data", size=3)
     args = "--data", tmp_path / "data", "--network", network, "--out", tmp_path / "out"
-    assert_refused(train(*args), "images of 3 x 3 pixels are no input for this network: ")
+    words = f"error: --network {network}: images of 3 x 3 pixels are no input for this network: "
+    assert_refused(train(*args), words)
     assert not (tmp_path / "out").exists()
 
 
@@ -703,6 +846,7 @@ def test_resume_needs_a_folder(train: Train) -> None:
         (["--optimizer", "sgd"], "optimizer Adam instead of SGD"),
         (["--optimizer", "momentum"], "optimizer Adam instead of Momentum"),
         (["--network", "deep"], "is not a checkpoint of this training: "),
+        (["--augment", "2"], "augment None instead of RandomShift(2)"),
         (["--data", "DATA"], "images 1438 instead of 48"),
         (["--optimizer", "sgd", "--lr", "0.01"], "lr 0.002 instead of 0.01"),
     ],
@@ -788,7 +932,7 @@ def test_diverging(
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("option", ["--epochs", "--batch-size", "--seed", "--threads"])
+@pytest.mark.parametrize("option", ["--epochs", "--batch-size", "--augment", "--seed", "--threads"])
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "", "1" * 5000])
 def test_bad_numbers(train: Train, option: str, value: str) -> None:
     result = train(option, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 import fastconv
-from fastconv._arrays import Array
+from fastconv._arrays import Array, Shape
+from fastconv._commands.networks import NETWORKS, OTHER_RULE, Choice
 from fastconv._commands.shared import (
     CommandError,
     cannot_write,
@@ -24,8 +25,9 @@ from fastconv._commands.shared import (
 from fastconv._errors import without_name
 from fastconv._files import check_writable, replacing
 from fastconv._text import table
+from fastconv.augment import PadTo, RandomShift
 from fastconv.datasets import load_digits, load_mnist
-from fastconv.models import DeepConvNet, LeNet, Sequential, SimpleConvNet
+from fastconv.models import Sequential
 from fastconv.training import Trainer
 from fastconv.training._optimizers import OPTIMIZERS
 from fastconv.training._schedules import SCHEDULES
@@ -34,6 +36,8 @@ __all__ = ["add_command"]
 
 DIGITS_EPOCHS, EPOCHS = 30, 10
 """The numbers of epochs by default, for the packaged digits and for other images."""
+SHIFT = 0
+"""What stands for the number of pixels that `--augment` moves images by if it is given alone."""
 SHOWN = 40
 """The largest number of misclassified images in the picture."""
 
@@ -42,27 +46,12 @@ PICTURES = CURVE, FILTERS, MISTAKES = "learning-curve.png", "filters.png", "misc
 NO_MATPLOTLIB = "no pictures: they need matplotlib (pip install 'fastconv[train]', then --resume)"
 
 
-def simple(shape: tuple[int, ...], classes: int, seed: int) -> Sequential:
-    """Make the textbook's SimpleConvNet, with a smaller window for small images."""
-    if min(shape[1:]) > 16:
-        return SimpleConvNet(shape, output_size=classes, weight_init_std=0.05, seed=seed)
-    param = {"filter_size": 3, "pad": 1}
-    return SimpleConvNet(shape, param, output_size=classes, weight_init_std=0.1, seed=seed)
-
-
-def deep(shape: tuple[int, ...], classes: int, seed: int) -> Sequential:
-    """Make the textbook's DeepConvNet."""
-    return DeepConvNet(shape, output_size=classes, seed=seed)
-
-
-def lenet(shape: tuple[int, ...], classes: int, seed: int) -> Sequential:
-    """Make LeNet-5."""
-    return LeNet(shape, output_size=classes, seed=seed)
-
-
-NETWORKS: Mapping[str, Callable[[tuple[int, ...], int, int], Sequential]] = {
-    network.__name__: network for network in (simple, deep, lenet)
-}
+def _defaults(describe: Callable[[Choice], object]) -> str:
+    """Say for a help text which default each network has: "A for x, y; B for z"."""
+    names: dict[str, list[str]] = {}
+    for name, choice in NETWORKS.items():
+        names.setdefault(str(describe(choice)), []).append(name)
+    return "; ".join(f"{value} for {', '.join(which)}" for value, which in names.items())
 
 
 # --- The command ----------------------------------------------------------------------------
@@ -94,7 +83,13 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
         help="files in MNIST's format; if there are only train-... or only t10k-... files, a fifth "
         "of the images is for testing (default: the packaged digits)",
     )
-    parser.add_argument("--network", choices=NETWORKS, default="simple", help="(default: simple)")
+    parser.add_argument(
+        "--network",
+        choices=NETWORKS,
+        default="simple",
+        help="(default: simple); smaller images are padded with zeros to 32 x 32 pixels for nin, "
+        "vgg11 and resnet...",
+    )
     parser.add_argument(
         "--epochs",
         metavar="N",
@@ -105,22 +100,33 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
         "--batch-size",
         metavar="N",
         type=count_to(10**6),
-        default=32,
-        help="images in a step (default: %(default)s)",
+        help=f"images in a step (default: {_defaults(lambda choice: choice.batch_size)})",
+    )
+    parser.add_argument(
+        "--augment",
+        metavar="PIXELS",
+        nargs="?",
+        type=count_to(1000),
+        const=SHIFT,
+        help="move every training image up or down and left or right, each time anew, by at most "
+        "PIXELS (default: a fourteenth of the image's size, 2 pixels for MNIST)",
     )
 
 
 def _add_rule(parser: argparse.ArgumentParser) -> None:
     """Add what says how it learns."""
     parser.add_argument(
-        "--optimizer", choices=OPTIMIZERS, default="adam", help="(default: %(default)s)"
+        "--optimizer",
+        choices=OPTIMIZERS,
+        help=f"(default: {_defaults(lambda choice: choice.optimizer)})",
     )
     parser.add_argument(
         "--lr",
         metavar="X",
         type=positive_number,
-        default=0.002,
-        help="learning rate (default: %(default)s)",
+        help="learning rate (default: "
+        f"{_defaults(lambda choice: choice.rule['lr'])}; "
+        f"{OTHER_RULE['lr']} for another optimizer than the network's default)",
     )
     parser.add_argument(
         "--momentum",
@@ -137,7 +143,8 @@ def _add_rule(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         type=fraction,
         help="fraction of each parameter that is added to its gradient, or for adamw subtracted "
-        "from it in proportion to the learning rate (default: 0.01 for adamw, otherwise 0)",
+        "from it in proportion to the learning rate (default: 0.01 for adamw, 1e-4 for resnet... "
+        "with momentum, otherwise 0)",
     )
     parser.add_argument(
         "--clip-norm",
@@ -156,15 +163,15 @@ def _add_rule(parser: argparse.ArgumentParser) -> None:
         "--warmup",
         metavar="X",
         type=fraction,
-        default=0.0,
-        help="fraction of the training in which the learning rate rises from 0 (default: 0)",
+        help="fraction of the training in which the learning rate rises from 0 (default: "
+        f"{_defaults(lambda choice: choice.warmup)})",
     )
     parser.add_argument(
         "--seed",
         metavar="N",
         type=count_to(2**32 - 1),
         default=1,
-        help="for weights, dropout, and the order of images (default: %(default)s)",
+        help="for weights, dropout, --augment, and the order of images (default: %(default)s)",
     )
 
 
@@ -184,7 +191,8 @@ def run(args: argparse.Namespace) -> int:
     """Train on as many threads as are wanted; returns the exit code."""
     if args.resume and args.out is None:
         raise CommandError("--resume needs --out DIR")
-    if args.optimizer != "momentum" and (args.nesterov or args.momentum is not None):
+    optimizer = args.optimizer or NETWORKS[args.network].optimizer
+    if optimizer != "momentum" and (args.nesterov or args.momentum is not None):
         raise CommandError("--momentum and --nesterov need --optimizer momentum")
     if args.threads is None:
         return _run(args)
@@ -193,11 +201,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    choice = NETWORKS[args.network]
     (x_train, t_train), (x_test, t_test) = _load(args.data)
+    augment = _augment(args.augment, x_train.shape)
+    pad = PadTo(choice.padded(x_train.shape))
+    x_train, x_test = pad(x_train), pad(x_test)
     classes = max(10, 1 + int(max(t_train.max(), t_test.max())))
     network = _network(args.network, x_train.shape[1:], classes, args.seed)
     untrained = network.params["W1"].copy()
     folder = None if args.out is None else _folder(Path(args.out), args.resume, args.overwrite)
+    optimizer = args.optimizer or choice.optimizer
+    warmup = choice.warmup if args.warmup is None else args.warmup
     try:
         trainer = Trainer(
             network,
@@ -206,12 +220,13 @@ def _run(args: argparse.Namespace) -> int:
             x_test,
             t_test,
             args.epochs or (EPOCHS if args.data else DIGITS_EPOCHS),
-            args.batch_size,
-            args.optimizer,
-            _rule_arguments(args),
-            schedule=SCHEDULES[args.schedule](warmup=args.warmup),
+            args.batch_size or choice.batch_size,
+            optimizer,
+            {**choice.rule_of(optimizer), **_rule_arguments(args)},
+            schedule=SCHEDULES[args.schedule](warmup=warmup),
             seed=args.seed,
             checkpoint=folder and folder / CHECKPOINT,
+            augment=augment,
         )
         if folder is not None and args.resume:
             _go_on(trainer, folder / CHECKPOINT)
@@ -234,10 +249,22 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _rule_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """Collect the arguments of the update rule that were given; it has defaults of the others."""
-    given = {"momentum": args.momentum, "nesterov": args.nesterov or None}
+    """Collect the arguments of the update rule that were given; the others have defaults."""
+    given = {"lr": args.lr, "momentum": args.momentum, "nesterov": args.nesterov or None}
     given |= {"weight_decay": args.weight_decay, "clip_norm": args.clip_norm}
-    return {"lr": args.lr} | {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _augment(pixels: int | None, shape: Shape) -> RandomShift | None:
+    """Make what `--augment` stands for, None without it; mirror images would be no digits."""
+    if pixels is None:
+        return None
+    size = min(shape[2:])
+    if pixels >= size:
+        raise CommandError(
+            f"--augment {pixels} would move images of {shape[2]} x {shape[3]} pixels out of sight"
+        )
+    return RandomShift(max(1, size // 14) if pixels == SHIFT else pixels)
 
 
 def _load(folder: str | None) -> Any:
@@ -253,11 +280,12 @@ def _load(folder: str | None) -> Any:
 
 def _network(name: str, shape: tuple[int, ...], classes: int, seed: int) -> Sequential:
     try:
-        return NETWORKS[name](shape, classes, seed)
+        return NETWORKS[name].make(shape, classes, seed)
     except ValueError as error:
         size = "{} x {}".format(*shape[1:])
         raise CommandError(
-            f"images of {size} pixels are no input for this network: {without_name(error)}"
+            f"--network {name}: images of {size} pixels are no input for this network: "
+            f"{without_name(error)}"
         ) from error
 
 
