@@ -5,7 +5,6 @@ setting.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import onnxruntime as ort
@@ -29,7 +28,14 @@ class Peer(peers.Peer):
         return ort.InferenceSession(model, self.options, providers=["CPUExecutionProvider"])
 
     def networks(self, case: NetworkCase) -> Mapping[str, MakeNetwork]:
-        return {self.name: partial(Network, self.session)} if case.is_prediction else {}
+        def make(case: NetworkCase) -> Network:
+            return Network(self.session(onnx_networks.model(case.net)), case)
+
+        return {self.name: make} if case.is_prediction else {}
+
+    def loaded(self, file: str, case: NetworkCase) -> "Network":
+        """Give the network of a case from its file."""
+        return Network(self.session(file), case)
 
     def max_pool2d_indices(self, case: Case) -> Iterator[Contender]:
         for name, outputs in (
@@ -66,9 +72,8 @@ class Peer(peers.Peer):
 class Network:
     """A network in use, with the graph that the library optimises when it loads it."""
 
-    def __init__(self, session: Callable[[bytes], Any], case: NetworkCase) -> None:
-        self.session = session(onnx_networks.model(case.net))
-        self.batches = case.batches
+    def __init__(self, session: Any, case: NetworkCase) -> None:
+        self.session, self.batches = session, case.batches
 
     def step(self) -> list[Any]:
         raise NotImplementedError("this network cannot be trained")
