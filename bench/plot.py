@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.peers import OURS, TORCH_LAYOUTS
+from bench.peers import OURS, TORCH_COMPILE, TORCH_LAYOUTS
 from bench.report import digits
 from bench.results import Results, fail, network_totals, results_file
 from bench.shapes import BATCHES, CURVES, LAYERS_OF_NETWORKS, THREADED, Layer, Workload
@@ -46,7 +46,7 @@ COLOURS = {
 }
 # The summary shows the better of these contenders, in the colour of the first.
 PEERS = {
-    "PyTorch": TORCH_LAYOUTS,
+    "PyTorch": (*TORCH_LAYOUTS, TORCH_COMPILE),
     "onnxruntime": ("onnxruntime",),
     "JAX": ("jax",),
     "OpenCV": ("opencv dnn",),

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bench import plot, shapes
-from bench.peers import HIGH, LIMIT, OURS
+from bench.peers import HIGH, LIMIT, OURS, TORCH_COMPILE, TORCH_LAYOUTS
 from bench.plot import SUMMARY, SUMMARY_TITLE, draw
 from bench.report import digits
 from bench.results import CASE, Results, fail, network_totals, results_file
@@ -50,6 +50,10 @@ class Headline(NamedTuple):
 HEADLINES = (
     Headline("SimpleConvNet, loss and gradients of 100 images", "network_step", shapes.TASKS[0]),
     Headline("DeepConvNet, the same", "network_step", shapes.TASKS[2]),
+    Headline("ResNet-50, scores of 16 images", "network_prediction", shapes.PREDICTED[1]),
+    Headline("ResNet-50, scores of 1 image", "network_prediction", shapes.PREDICTED[0]),
+    Headline("MobileNetV1, scores of 16 images", "network_prediction", shapes.PREDICTED[5]),
+    Headline("ResNet-20, a training step of 128 images", "network_training", shapes.TRAINED[0]),
     Headline("VGG-16, all convolutions, 16 images", "conv2d", ("VGG-16", 16)),
     Headline("ResNet-50, all convolutions, 16 images", "conv2d", ("ResNet-50", 16)),
     Headline("ResNet-50, all convolutions, 1 image", "conv2d", ("ResNet-50", 1)),
@@ -66,6 +70,13 @@ HEADLINES = (
     ),
 )
 PASSES = {"forward": ("conv2d",), "forward and backward": shapes.CONVOLUTION_OPERATIONS}
+NETWORK_OPERATIONS = {
+    "network_prediction": "scores",
+    "network_training": "training step",
+    "network_step": "loss and gradients",
+    "network_inference": "scores, not optimized",
+}
+NETWORK_PEERS = (*TORCH_LAYOUTS, TORCH_COMPILE, "onnxruntime", "jax", "numpy")
 # Each column of the tables shows the better of these contenders.
 PEERS = {name: plot.PEERS[name] for name in ("NumPy", "PyTorch", "onnxruntime", "JAX")}
 TOTALS_PEERS = {**PEERS, "OpenCV": ("opencv dnn", "opencv dnn, new engine")}
@@ -80,6 +91,7 @@ def parts(results: Results) -> dict[str, str]:
     of_run = table[table["threads"] == results.machine.threads]
     return {
         "headline": headline(of_run),
+        "networks": networks(results, of_run),
         "totals": totals(of_run),
         "losses": losses(table),
         "targets": targets(results.verdicts()),
@@ -119,6 +131,23 @@ def _headline(table: pd.DataFrame, of: Headline) -> tuple[str, ...] | None:
 
 def _best(times: dict[str, float], names: Sequence[str]) -> float:
     return min((times[name] for name in names if name in times), default=math.inf)
+
+
+def networks(results: Results, table: pd.DataFrame) -> str:
+    """Show networks as a whole, every contender by itself, and their peak memory."""
+    rows = []
+    for operation, what in NETWORK_OPERATIONS.items():
+        tasks = table[table["operation"].eq(operation) & table["mode"].eq("fresh")]
+        for name, of_task in tasks.groupby("workload", sort=False):
+            times = dict(zip(of_task["contender"], of_task["seconds"], strict=True))
+            if OURS in times:
+                beside = [_ratio(times.get(peer, math.inf) / times[OURS]) for peer in NETWORK_PEERS]
+                rows.append((what, shape(str(name)), digits(times[OURS] * 1e3), *beside))
+    text = markdown(pd.DataFrame(rows, columns=["what", "network", "ours, ms", *NETWORK_PEERS]))
+    for row in results.peaks:
+        uses = (f"{name} {peak / 2**20:.0f} MiB" for name, peak in row.peaks.items())
+        text += f"\n\nPeak memory of {shape(row.workload)}, in use: {', '.join(uses)}."
+    return text
 
 
 def totals(table: pd.DataFrame) -> str:
@@ -271,6 +300,12 @@ def everything(results: Results) -> pd.DataFrame:
         {**vars(use), "kind": "memory", "contender": OURS, "value": use.mib_per_thread}
         | {"unit": "MiB a thread", "note": f"at most {use.at_most:g}"}
         for use in results.memory
+    ]
+    others += [
+        {"kind": "peak memory", "operation": "network_prediction", "workload": row.workload}
+        | {"threads": row.threads, "contender": name, "value": peak / 2**20, "unit": "MiB"}
+        for row in results.peaks
+        for name, peak in row.peaks.items()
     ]
     others += [
         {"kind": "error", "operation": row.result, "workload": f"{row.terms} terms"}

@@ -8,7 +8,7 @@ import pandas as pd
 
 from bench.machine import Machine
 from bench.peers import FMA_PEAK, LIMIT, OURS
-from bench.results import AccuracyRow, MemoryRow, Results, Row, table_of
+from bench.results import AccuracyRow, MemoryRow, PeakRow, Results, Row, table_of
 from bench.shapes import Measurement
 from bench.targets import ERROR_BESIDE_NUMPY
 
@@ -112,6 +112,12 @@ def memory(rows: list[MemoryRow]) -> str:
         columns=["operation", "workload", "MiB", "weights", "MiB a thread", "at most", ""],
     )
     return aligned(table.round(2))
+
+
+def peaks(rows: list[PeakRow]) -> str:
+    table = pd.DataFrame([row.peaks for row in rows]) / 2**20
+    table.insert(0, "workload", [row.workload for row in rows])
+    return aligned(table.round(1))
 
 
 def accuracy(rows: list[AccuracyRow]) -> str:

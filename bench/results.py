@@ -69,6 +69,21 @@ class MemoryRow:
 
 
 @dataclass(frozen=True)
+class PeakRow:
+    """The peak memory of a network in use, of everything from the import of a library on."""
+
+    workload: str
+    threads: int
+    peaks: dict[str, int]  # The bytes of every contender.
+
+    @property
+    def ratio(self) -> float:
+        """Of the least peer's peak to ours, not a number if there is no peer."""
+        peers = [peak for name, peak in self.peaks.items() if name != OURS]
+        return min(peers, default=math.nan) / self.peaks[OURS]
+
+
+@dataclass(frozen=True)
 class AccuracyRow:
     result: str
     terms: int
@@ -90,6 +105,7 @@ class Results:
     memory: list[MemoryRow] = field(default_factory=list)
     accuracy: list[AccuracyRow] = field(default_factory=list)
     command: str = ""  # The command that measured them.
+    peaks: list[PeakRow] = field(default_factory=list)
 
     @property
     def wrong(self) -> list[Row]:
@@ -101,7 +117,10 @@ class Results:
 
     def verdicts(self) -> pd.DataFrame:
         return verdicts(
-            self.table().query("threads == @self.machine.threads"), self.memory, self.accuracy
+            self.table().query("threads == @self.machine.threads"),
+            self.memory,
+            self.accuracy,
+            self.peaks,
         )
 
     def replace(self, newer: Self) -> None:
@@ -109,6 +128,7 @@ class Results:
         self.limits = newer.limits or self.limits
         self.rows = _replaced(self.rows, newer.rows, *CASE)
         self.memory = _replaced(self.memory, newer.memory, *CASE)
+        self.peaks = _replaced(self.peaks, newer.peaks, "workload", "threads")
         self.accuracy = _replaced(self.accuracy, newer.accuracy, "result", "terms")
         self.command += f" && {newer.command}"
         if newer.machine.commit not in self.machine.commit.split(", in part "):
@@ -141,6 +161,7 @@ def load(path: Path) -> Results:
         [MemoryRow(**row) for row in data["memory"]],
         [AccuracyRow(**row) for row in data["accuracy"]],
         data["command"],
+        [PeakRow(**row) for row in data.get("peaks", ())],  # Older files have none.
     )
 
 

@@ -18,9 +18,9 @@ import fastconv
 from bench import machine, memory, peers, report, timing
 from bench.peers import OURS
 from bench.process import Offer, Process, ProcessDied, case_of, machine_limits, prepare, save
-from bench.results import AccuracyRow, LimitRow, MemoryRow, Results, Row, load
+from bench.results import AccuracyRow, LimitRow, MemoryRow, PeakRow, Results, Row, load
 from bench.shapes import SECTION_OF_THREADS, SECTIONS, Measurement, Section, thread_counts
-from bench.targets import ACCURACY, MEMORY
+from bench.targets import ACCURACY, MEMORY, PEAK_PEERS, PEAKS, QUICK_PEAKS
 
 ALWAYS = (OURS, "limits")
 # A workload is measured this often at most, if other programs keep the machine busy.
@@ -177,9 +177,11 @@ def main(options: argparse.Namespace) -> int:
             _time_section(results, team, SECTION_OF_THREADS, options)
             team.stop()
     _measure_memory(results, options)
+    _measure_peaks(results, options)
     _save(results, options)
 
-    if not (results.rows or results.memory or results.accuracy or results.limits):
+    measured = results.rows, results.memory, results.peaks, results.accuracy, results.limits
+    if not any(measured):
         print(f"\nnothing is called {' or '.join(options.only)}", file=sys.stderr)
         return 2
     if options.update:
@@ -274,3 +276,19 @@ def _measure_memory(results: Results, options: argparse.Namespace) -> None:
         row = MemoryRow(operation, workload.name, options.threads, extra, weights, at_most)
         results.memory.append(row)
     print(report.memory(results.memory), flush=True)
+
+
+def _measure_peaks(results: Results, options: argparse.Namespace) -> None:
+    tasks = [
+        task
+        for task in (QUICK_PEAKS if options.quick else PEAKS)
+        if _is_chosen(f"memory network_prediction {task.name}", options)
+    ]
+    if not tasks or not memory.STATUS.exists():
+        return
+    names = [OURS, *(name for name in PEAK_PEERS if name in results.machine.versions)]
+    for task in tasks:
+        peaks = {name: memory.peak_bytes(name, task, options.threads) for name in names}
+        results.peaks.append(PeakRow(task.name, options.threads, peaks))
+    print(report.title("peak memory of networks in use, MiB"))
+    print(report.peaks(results.peaks), flush=True)

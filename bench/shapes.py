@@ -245,6 +245,16 @@ LARGE_TASKS = (
     NetworkTask("alexnet", "float32", 8),
     NetworkTask("vgg16", "float32", 2),
 )
+PREDICTED = tuple(
+    NetworkTask(name, "float32", batch)
+    for name in ("resnet50", "googlenet", "mobilenet", "vgg16")
+    for batch in BATCHES
+)
+TRAINED = (
+    NetworkTask("resnet20", "float32", 128),
+    NetworkTask("vgg11", "float32", 16),
+    NetworkTask("googlenet", "float32", 16),
+)
 UPDATES = (UpdateTask("vgg16"), UpdateTask("deep"))
 
 
@@ -288,6 +298,12 @@ def _sections() -> Iterator[Section]:
     step, inference = (replace(task, batch=10) for task in TASKS[:2])
     quick = Measurement("network_step", step), Measurement("network_inference", inference)
     yield Section("networks", tasks, quick)
+    tasks = _each(["network_prediction"], PREDICTED)
+    quick = _each(["network_prediction"], [NetworkTask("resnet20", "float32", 2)])
+    yield Section("networks in use", tasks, quick)
+    tasks = _each(["network_training"], TRAINED)
+    quick = _each(["network_training"], [NetworkTask("resnet20", "float32", 4)])
+    yield Section("networks in training", tasks, quick)
     few_parameters = UpdateTask("lenet")
     updates = _each(["adam_update"], UPDATES), _each(["adam_update"], [few_parameters])
     yield Section("updates of parameters", *updates)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bench import shapes
-from bench.peers import HIGH, OURS, TORCH_LAYOUTS
+from bench.peers import HIGH, OURS, TORCH_COMPILE, TORCH_LAYOUTS
 from bench.shapes import NetworkTask, UpdateTask, Workload
 
 
@@ -61,6 +61,12 @@ MEMORY = (
     Memory(shapes.CONVOLUTION_OPERATIONS, shapes.LAYERS[1:8], 4.0),
 )
 
+# The networks in use whose peak memory is measured, also with --quick. Ours may be at most that of
+# the peers.
+PEAKS = (NetworkTask("resnet50", "float32", 16),)
+QUICK_PEAKS = (NetworkTask("resnet20", "float32", 2),)
+PEAK_PEERS = ("onnxruntime",)
+
 # Results sum about 9 terms per channel, those of gradients of weights one per pixel.
 CHANNELS = (1, 8, 32, 64, 128, 256, 512, 1024, 2222)
 ACCURACY = (
@@ -83,6 +89,7 @@ ERROR_BESIDE_NUMPY = 1.1
 SMALL_CALL_US = {5.0: (*shapes.COLUMN_OPERATIONS, *shapes.POOLING_OPERATIONS), 6.0: ("conv2d",)}
 
 CONV_PEERS = (*TORCH_LAYOUTS, "onnxruntime")
+PREDICTION_PEERS = (*CONV_PEERS, TORCH_COMPILE)
 # (n, c, size, filters) of 3x3 windows, and what is wanted with the default precision and "high".
 WINOGRAD = (
     (((8, 256, 56, 256),), 1.6, 2.2),
@@ -114,10 +121,14 @@ TARGETS = (
     Target("conv2d_backward", shapes.LAYERS, ("torch",), 1.0, "worst"),
     Target("conv2d_backward", shapes.LAYERS, TORCH_LAYOUTS, None, "worst"),
     Target("conv2d_backward", shapes.LAYERS, (), None, "mean"),
-    Target("network_step", shapes.TASKS, ("torch",), 1.5, "worst"),
+    Target("network_step", shapes.TASKS, TORCH_LAYOUTS, 1.5, "worst"),
     Target("network_step", shapes.TASKS, ("numpy",), 15.0, "worst"),
-    Target("network_inference", shapes.TASKS, ("torch",), 1.5, "worst"),
+    Target("network_inference", shapes.TASKS, TORCH_LAYOUTS, 1.5, "worst"),
     Target("network_inference", shapes.TASKS, ("numpy",), 15.0, "worst"),
+    Target("network_prediction", shapes.PREDICTED, PREDICTION_PEERS, 1.2, "mean"),
+    Target("network_prediction", shapes.PREDICTED, PREDICTION_PEERS, 1.0, "worst"),
+    Target("network_training", shapes.TRAINED, TORCH_LAYOUTS, 1.3, "mean"),
+    Target("network_training", shapes.TRAINED, TORCH_LAYOUTS, 1.0, "worst"),
     Target("adam_update", shapes.UPDATES, ("torch",), 1.0, "worst"),
     Target("adam_update", shapes.UPDATES[:1], (), 0.6, "worst"),
     *(
@@ -136,7 +147,12 @@ TARGETS = (
 )
 
 
-def verdicts(table: pd.DataFrame, memory: Sequence[Any], accuracy: Sequence[Any]) -> pd.DataFrame:
+def verdicts(
+    table: pd.DataFrame,
+    memory: Sequence[Any],
+    accuracy: Sequence[Any],
+    peaks: Sequence[Any] = (),
+) -> pd.DataFrame:
     """Say how far every target was reached that was measured.
 
     mean: of ratios the geometric one; worst; wanted: the condition; met; cases: their number.
@@ -153,6 +169,8 @@ def verdicts(table: pd.DataFrame, memory: Sequence[Any], accuracy: Sequence[Any]
     for limit in dict.fromkeys(use.at_most for use in memory):
         uses = [use.mib_per_thread for use in memory if use.at_most == limit]
         found.append(_verdict("extra memory, MiB a thread", uses, limit))
+    beside_peers = f"peak memory of networks beside {'/'.join(PEAK_PEERS)}"
+    found.append(_verdict(beside_peers, [row.ratio for row in peaks], 1.0, sign=">="))
     errors = [row.beside_numpy for row in accuracy]
     found.append(_verdict("error / numpy's error", errors, ERROR_BESIDE_NUMPY))
     columns = ["target", "mean", "worst", "wanted", "met", "cases"]

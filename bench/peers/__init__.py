@@ -5,7 +5,7 @@ ImportError when the library is missing.
 """
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from bench import networks, updates
@@ -31,18 +31,22 @@ LIMIT = "limit"  # Rows in this mode are what the machine can do.
 HIGH = "high"  # Rows in this mode are ours with `fastconv.precision("high")`.
 FMA_PEAK = "FMA peak"
 TORCH_LAYOUTS = ("torch", "torch channels_last")
+TORCH_COMPILE = "torch compile"
+
+MakeNetwork = Callable[[NetworkCase], networks.Network]
 
 
 class Peer:
     """A library, whose `calls` make the call of a case by its operation.
 
-    A method that is called like an operation gives what else the library offers for it.
+    A method that is called like an operation gives what else the library offers for it. `network`
+    makes the networks that the textbook has layers for.
     """
 
     name: str
     version: str
     calls: Calls = {}  # noqa: RUF012 - a mapping is not changed
-    network: Callable[[NetworkCase], networks.Network] | None = None
+    network: MakeNetwork | None = None
     update: Callable[[UpdateCase], updates.Update] | None = None
 
     def __init__(self, threads: int) -> None:
@@ -50,8 +54,8 @@ class Peer:
 
     def contenders(self, case: Any) -> Iterator[Contender]:
         if isinstance(case, NetworkCase):
-            if self.network:
-                yield networks.contender(self.name, case, self.network)
+            for name, network in self.networks(case).items():
+                yield networks.contender(name, case, network)
             return
         if isinstance(case, UpdateCase):
             if self.update:
@@ -61,6 +65,10 @@ class Peer:
             yield self.contender(case, self.calls[case.operation](case))
         if more := getattr(self, case.operation, None):
             yield from more(case)
+
+    def networks(self, case: NetworkCase) -> Mapping[str, MakeNetwork]:
+        """Give what makes the case's network, by the names of contenders."""
+        return {self.name: self.network} if self.network and case.is_of_textbook else {}
 
     def contender(self, case: Case, call: Call, mode: str = "fresh", name: str = "") -> Contender:
         return Contender(

@@ -1,17 +1,18 @@
-"""onnxruntime's MaxPool and Conv, bound to their input.
+"""onnxruntime's MaxPool and Conv, bound to their input, and whole networks in use.
 
 It allocates results from its own arena. Its threads may spin, which is its default and its faster
 setting.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import onnxruntime as ort
 
 from bench import peers
 from bench.cases import Array, Case, Contender
-from bench.peers import models
+from bench.networks import NetworkCase
+from bench.peers import MakeNetwork, models, onnx_networks
 
 
 class Peer(peers.Peer):
@@ -21,6 +22,20 @@ class Peer(peers.Peer):
         self.options = ort.SessionOptions()
         self.options.intra_op_num_threads = threads
         self.options.inter_op_num_threads = 1
+
+    def session(self, model: bytes | str) -> Any:
+        """Load the bytes of a model, or its file."""
+        return ort.InferenceSession(model, self.options, providers=["CPUExecutionProvider"])
+
+    def networks(self, case: NetworkCase) -> Mapping[str, MakeNetwork]:
+        def make(case: NetworkCase) -> Network:
+            return Network(self.session(onnx_networks.model(case.net)), case)
+
+        return {self.name: make} if case.is_prediction else {}
+
+    def loaded(self, file: str, case: NetworkCase) -> "Network":
+        """Give the network of a case from its file."""
+        return Network(self.session(file), case)
 
     def max_pool2d_indices(self, case: Case) -> Iterator[Contender]:
         for name, outputs in (
@@ -35,7 +50,7 @@ class Peer(peers.Peer):
         yield self.contender(case, call)
 
     def _bound(self, model: bytes, image: Array, outputs: list[str]) -> Callable[[], Any]:
-        session = ort.InferenceSession(model, self.options, providers=["CPUExecutionProvider"])
+        session = self.session(model)
         binding = session.io_binding()
         binding.bind_cpu_input("image", image)
 
@@ -52,3 +67,17 @@ class Peer(peers.Peer):
         values, *indices = returned.copy_outputs_to_cpu()
         # ONNX counts through the whole tensor, not through a plane.
         return (values, *(index % case.workload.size**2 for index in indices))
+
+
+class Network:
+    """A network in use, with the graph that the library optimises when it loads it."""
+
+    def __init__(self, session: Any, case: NetworkCase) -> None:
+        self.session, self.batches = session, case.batches
+
+    def step(self) -> list[Any]:
+        raise NotImplementedError("this network cannot be trained")
+
+    def scores(self, x: Any) -> Any:
+        (scores,) = self.session.run(None, {onnx_networks.INPUT: x})
+        return scores

@@ -1,6 +1,6 @@
 """fastconv itself."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -9,7 +9,8 @@ import numpy as np
 import fastconv
 from bench import networks, peers, textbook, updates
 from bench.cases import Call, Calls, Case, Contender
-from bench.peers import HIGH, OURS
+from bench.networks import NetworkCase
+from bench.peers import HIGH, OURS, MakeNetwork
 from fastconv.layers import BatchNormalization
 
 
@@ -64,11 +65,13 @@ WITH_PRECISION = ("conv2d", "conv2d_backward")
 
 
 class Peer(peers.Peer):
-    name, version, calls, network = OURS, fastconv.__version__, CALLS, networks.Ours
-    update = updates.Ours
+    name, version, calls, update = OURS, fastconv.__version__, CALLS, updates.Ours
 
     def __init__(self, threads: int) -> None:
         fastconv.set_num_threads(threads)
+
+    def networks(self, case: NetworkCase) -> Mapping[str, MakeNetwork]:
+        return {self.name: networks.Optimized if case.is_prediction else networks.Ours}
 
     def contenders(self, case: Any) -> Iterator[Contender]:
         yield from super().contenders(case)

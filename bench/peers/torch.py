@@ -1,18 +1,20 @@
 """PyTorch on NCHW tensors, where it matters also on channels_last ones; networks by autograd."""
 
+import signal
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
 
 from bench import peers, textbook
 from bench.cases import Array, Call, Case, Contender, as_tuple, unfolded_to_rows
-from bench.networks import NetworkCase, through, window_of
-from bench.peers import TORCH_LAYOUTS
+from bench.networks import LEARNING_RATE, MOMENTUM, NetworkCase
+from bench.peers import TORCH_COMPILE, TORCH_LAYOUTS, MakeNetwork
+from bench.peers.torch_modules import converted
 from bench.updates import UpdateCase
-from fastconv import layers
 
 aten = torch.ops.aten
 
@@ -84,7 +86,15 @@ class Peer(peers.Peer):
     def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
         torch.set_grad_enabled(False)
-        self.network, self.update = Network, Update
+        self.update = Update
+
+    def networks(self, case: NetworkCase) -> Mapping[str, MakeNetwork]:
+        makers: dict[str, MakeNetwork] = {
+            name: partial(Network, layout) for name, layout in LAYOUTS.items()
+        }
+        if case.is_prediction and not case.plain and case.net.multiply_adds() >= COMPILED_FROM:
+            makers[TORCH_COMPILE] = Compiled
+        return makers
 
     def contenders(self, case: Any) -> Iterator[Contender]:
         yield from super().contenders(case)
@@ -106,40 +116,87 @@ def _tensor(layout: torch.memory_format, array: Array) -> Any:
 
 # ---- networks ----------------------------------------------------------------------------------
 
-FUNCTIONS: dict[type, Callable[..., Any]] = {
-    layers.Convolution: lambda layer, x, weight, bias: F.conv2d(
-        x, weight, bias, layer.stride, layer.pad, groups=layer.groups
-    ),
-    layers.Affine: lambda layer, x, weight, bias: F.linear(x.flatten(1), weight, bias),
-    layers.Pooling: lambda layer, x: F.max_pool2d(x, *window_of(layer)),
-    layers.AveragePooling: lambda layer, x: F.avg_pool2d(x, *window_of(layer)),
-    layers.Relu: lambda layer, x: F.relu(x),
-    layers.Sigmoid: lambda layer, x: F.sigmoid(x),
-    layers.LocalResponseNormalization: lambda layer, x: F.local_response_norm(
-        x, layer.size, layer.alpha, layer.beta, layer.k
-    ),
-}
-TRAINING = FUNCTIONS | {layers.Dropout: lambda layer, x: F.dropout(x, layer.dropout_ratio)}
-INFERENCE = FUNCTIONS | {layers.Dropout: lambda layer, x: x}
+# A network with fewer multiply-adds for an image is not compiled, which takes tens of seconds.
+COMPILED_FROM = 10**8
+COMPILE_SECONDS = 60
 
 
 class Network:
-    def __init__(self, case: NetworkCase) -> None:
-        self.net = case.net
-        self.params = [_parameter(array) for array in case.net.params.values()]
-        self.batches = [torch.from_numpy(batch) for batch in case.batches]
+    """A network in one of the layouts."""
+
+    def __init__(self, layout: torch.memory_format, case: NetworkCase) -> None:
+        self.module, self.params = converted(case.net)
+        self.module.train(not case.is_inference).to(memory_format=layout)
+        self.batches = [_tensor(layout, batch) for batch in case.batches]
         self.labels = torch.from_numpy(case.labels)
+        self.rule: Any = None
+        if case.is_training:
+            settings = {"lr": LEARNING_RATE, "momentum": MOMENTUM}
+            self.rule = torch.optim.SGD(self.params, fused=True, **settings)
 
     def step(self) -> list[Any]:
+        for param in self.params:
+            param.grad = None
         with torch.enable_grad():
-            scores = through(TRAINING, self.net, self.params, self.batches[0])
-            loss = F.cross_entropy(scores, self.labels)
-            gradients = torch.autograd.grad(loss, self.params)
-        return [loss.detach(), *(g.T if g.ndim == 2 else g for g in gradients)]
+            loss = F.cross_entropy(self.module(self.batches[0]), self.labels)
+            loss.backward()
+        results = [loss.detach(), *(_like_ours(param.grad) for param in self.params)]
+        if self.rule:
+            self.rule.step()
+            results += [_like_ours(param.detach()) for param in self.params]
+        return results
 
     def scores(self, x: Any) -> Any:
-        with torch.no_grad():
-            return through(INFERENCE, self.net, self.params, x)
+        with torch.inference_mode():
+            return self.module(x)
+
+
+class Compiled(Network):
+    """A network in use, compiled as a whole with its parameters, which may then be rearranged."""
+
+    def __init__(self, case: NetworkCase) -> None:
+        super().__init__(torch.contiguous_format, case)
+        torch.compiler.reset()  # Otherwise another batch size compiles for all sizes.
+        self.module = torch.compile(self.module, dynamic=False, options={"freezing": True})
+        self.is_compiled = False
+
+    def scores(self, x: Any) -> Any:
+        with nullcontext() if self.is_compiled else limited_to(COMPILE_SECONDS), torch.no_grad():
+            scores = self.module(x)
+        self.is_compiled = True
+        return scores
+
+
+@contextmanager
+def limited_to(seconds: float) -> Iterator[None]:
+    """End the block of the main thread with a TimeoutError when it takes longer than this.
+
+    Whatever the block makes of the error, TimeoutError is what the caller gets.
+    """
+    message = f"took longer than {seconds:g} s"
+    ended = False
+
+    def stop(*_: Any) -> NoReturn:
+        nonlocal ended
+        ended = True
+        raise TimeoutError(message)
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except Exception:
+        if ended:
+            raise TimeoutError(message) from None
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _like_ours(tensor: Any) -> Any:
+    """Give a matrix as we have it: PyTorch's has a row for each output."""
+    return tensor.T if tensor.ndim == 2 else tensor
 
 
 class Update:
@@ -154,9 +211,3 @@ class Update:
     def step(self) -> list[Any]:
         self.rule.step()
         return [param.detach() for param in self.params]
-
-
-def _parameter(array: Array) -> Any:
-    """Give matrices PyTorch's own layout, which is its faster one."""
-    own = array.T.copy() if array.ndim == 2 else array
-    return torch.from_numpy(own).requires_grad_()
