@@ -265,11 +265,18 @@ def _factors(
 def _cut(name: str, matrices: Array, cost: int, precision: float) -> Cut:
     """Decompose matrices, one for each group.
 
-    Values that are as small as the rounding of the weights count as zero. Otherwise weights that
-    were computed with a low rank would have a full one.
+    Values that rounding alone explains count as zero. Otherwise weights that were computed with a
+    low rank would have a full one. Rounding of the weights adds an m x n matrix of random numbers,
+    each at most half of `precision` times a weight. The largest singular value of such a matrix is
+    about its Frobenius norm times 1/sqrt(m) + 1/sqrt(n). The decomposition rounds, too.
     """
     left, values, right = np.linalg.svd(matrices, full_matrices=False)
-    values = np.where(values > values.max() * max(matrices.shape[1:]) * precision, values, 0)
+    m, n = matrices.shape[1:]
+    largest = values[:, :1]
+    norms = np.linalg.norm(values / np.where(largest > 0, largest, 1), axis=1, keepdims=True)
+    of_weights = precision * norms * (m**-0.5 + n**-0.5)
+    of_decomposition = np.finfo(np.float64).eps * max(m, n)
+    values = np.where(values > largest * (of_weights + of_decomposition), values, 0)
     return Cut(name, left, values, right, cost)
 
 
@@ -340,7 +347,7 @@ def _cuttable(network: Sequential) -> Iterator[tuple[str, Factors]]:
     for step in graph_of(network):
         layer: Any = layers.get(step.name)
         sources = [source.shape for source in step.inputs]
-        if type(layer) in (Convolution, Affine):
+        if type(layer) in (Convolution, Affine) and np.size(layer.W):
             cost = step.operation.multiply_adds(*sources)
             yield step.name, _factors(step.name, layer, sources[0], step.shape, cost)
 
