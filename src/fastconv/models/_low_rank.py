@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from fastconv._arguments import IntPair, Padding, number, pair, positive
-from fastconv._arrays import Array, Shape
+from fastconv._arguments import IntPair, Padding, number, pair, positive, sides
+from fastconv._arrays import Array, Shape, computed_dtype
 from fastconv._errors import argument_error, named, shown
 from fastconv._layer import is_chain
 from fastconv._structure import named_children, paths
 from fastconv._text import table
 from fastconv.inference._lowering import graph_of
-from fastconv.layers import Affine, Concatenation, Convolution, Dropout, Layer, Residual
+from fastconv.layers import Affine, Chain, Concatenation, Convolution, Layer, Residual
+from fastconv.layers._containers import chained
 from fastconv.models._sequential import Sequential
 
-STEPS = 40
-"""The number of halvings that find an energy: 2**-40 is below what ranks can tell apart."""
+STEPS = 60
+"""The number of halvings that find a price: it is then known to 16 digits."""
 
 
 @named
@@ -36,34 +36,43 @@ def low_rank(
 
     The weights of a layer are a matrix, of which the terms with the largest singular values are
     kept. A convolution is cut in one of two ways: into a convolution along columns and one along
-    rows [1]_, or into fewer filters of the same size and a 1x1 convolution [2]_; the one that needs
-    fewer multiply-adds is taken. A product becomes two. A layer that would need more than before
-    stays as it is. A short training afterwards wins back most of the accuracy that is lost.
+    rows [1]_, or into fewer filters of the same size and a 1x1 convolution [2]_. A product becomes
+    two. A layer that gains nothing stays as it is. A short training afterwards wins back most of
+    the accuracy that is lost.
 
     Parameters
     ----------
     network : Sequential
         What to begin with; it is not changed.
     ratio : float, default 0.5
-        The fraction of the network's multiply-adds that is left at most. Every layer then keeps the
-        same energy, the largest with which this is so.
+        The fraction of the network's multiply-adds that is left at most. The ranks are those with
+        which the product of the fractions that layers keep of their squared singular values is as
+        large as possible [3]_.
     energy : float, optional
-        The fraction of the sum of squared singular values that every layer keeps at least, from 0
-        to 1, instead of `ratio`.
+        The fraction of the sum of squared singular values that every layer keeps at least, above 0
+        and at most 1, instead of `ratio`. Every layer then gets the cut that needs the fewest
+        multiply-adds.
     verbose : bool, default False
         Whether to print a table of the layers, their ranks and multiply-adds.
 
     Returns
     -------
     Sequential
-        Another network, with copies of the layers that are not cut.
+        Another network, with copies of the layers that are not cut. Where a layer is cut, two stand
+        behind each other.
 
     Raises
     ------
     TypeError
         If an argument is of the wrong type.
     ValueError
-        If `ratio` or `energy` is not between 0 and 1, or no ranks leave so few multiply-adds.
+        If `ratio` or `energy` is not above 0 and at most 1, no ranks leave so few multiply-adds, or
+        weights hold NaN or infinity.
+
+    Notes
+    -----
+    Layers of subclasses, and those within layers of other libraries, are not cut. Chains become
+    `Sequential` or `fastconv.layers.Chain`, whatever their subclass.
 
     References
     ----------
@@ -73,16 +82,18 @@ def low_rank(
        https://arxiv.org/abs/1511.06067, has the decomposition in closed form
     .. [2] E. Denton et al., "Exploiting Linear Structure Within Convolutional Networks for
        Efficient Evaluation", NIPS 2014, https://arxiv.org/abs/1404.0736
+    .. [3] X. Zhang, J. Zou, K. He and J. Sun, "Accelerating Very Deep Convolutional Networks for
+       Classification and Detection", TPAMI 2016, https://arxiv.org/abs/1505.06798
 
     Examples
     --------
-    >>> from fastconv.layers import Relu
-    >>> from fastconv.models import Sequential, low_rank
-    >>> net = Sequential((8, 16, 16), seed=0).convolution(32, 3, pad=1).add(Relu()).affine(10)
-    >>> print(net)
-    Sequential(input (8, 16, 16), output (10,), 3 layers, 84266 parameters)
-    >>> print(low_rank(net, 0.5))
-    Sequential(input (8, 16, 16), output (10,), 5 layers, 50334 parameters)
+    >>> from fastconv.models import DeepConvNet, low_rank
+    >>> net = DeepConvNet(seed=0)
+    >>> small = low_rank(net, 0.4)
+    >>> small.multiply_adds() / net.multiply_adds() <= 0.4
+    True
+    >>> list(net.layers)[:4], list(small.layers)[:4]
+    (['Conv1', 'Relu1', 'Conv2', 'Relu2'], ['Conv1', 'Relu1', 'Conv2', 'Conv3'])
     """
     if not isinstance(network, Sequential):
         raise argument_error(TypeError, f"network must be a Sequential, got {shown(network)}")
@@ -93,11 +104,15 @@ def low_rank(
             )
     layers = dict(_cuttable(network))
     if energy is None:
-        energy = _energy(network, layers, ratio)
+        choices = _within_ratio(network, layers, ratio)
+    else:
+        choices = {path: layer.keeping(energy) for path, layer in layers.items()}
     if verbose:
-        print(_report(layers, energy))
-    parts = _rebuilt(network, "", layers, energy)
-    return Sequential(network.input_dim, parts, dtype=network.dtype, seed=deepcopy(network.rng))
+        print(_report(network, layers, choices))
+    memo: dict[int, Any] = {}  # Layers that share a generator share its copy.
+    (small,) = _rebuilt(network, "", layers, choices, memo)
+    found: Sequential = small
+    return found
 
 
 @dataclass(frozen=True)
@@ -110,8 +125,8 @@ class Cut:
         "spatial", "channel" or "product".
     left, values, right : ndarray
         The singular value decomposition of the weights: for each group a matrix (rows, rank), the
-        values, and a matrix (rank, columns).
-    cost : float
+        values in descending order, and a matrix (rank, columns).
+    cost : int
         Multiply-adds per rank.
     """
 
@@ -119,100 +134,155 @@ class Cut:
     left: Array
     values: Array
     right: Array
-    cost: float
+    cost: int
 
-    def rank(self, energy: float) -> int:
-        """Return the least rank that keeps a part of the squares, in the sum of all groups."""
-        squares = np.square(self.values).sum(axis=0)
-        kept = np.cumsum(squares)
-        return int(np.searchsorted(kept, energy * kept[-1] * (1 - 1e-12))) + 1
+    def lost(self) -> Array:
+        """Return which part of the squared singular values each rank loses, from rank 1 on."""
+        largest = self.values.max()
+        if largest == 0:
+            return np.zeros(self.values.shape[1])
+        # Sums from the smallest value on do not lose it beside the largest.
+        squares = np.square(self.values / largest).sum(axis=0)
+        rests = np.cumsum(squares[::-1])[::-1]
+        lost: Array = np.append(rests[1:], 0) / rests[0]
+        return lost
 
     def halves(self, rank: int) -> tuple[Array, Array]:
-        """Return the two matrices, which share the singular values."""
+        """Return the two matrices, which share the singular values.
+
+        Where a value is zero, as in weights that are all zero, the left vector stays: if both sides
+        were zero, so would be the gradients of both, and they could never learn.
+        """
         roots = np.sqrt(self.values[:, :rank])
-        return self.left[:, :, :rank] * roots[:, None], self.right[:, :rank] * roots[..., None]
+        left = self.left[:, :, :rank] * np.where(roots > 0, roots, 1)[:, None]
+        return left, self.right[:, :rank] * roots[..., None]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What becomes of a layer.
+
+    Attributes
+    ----------
+    cut : Cut or None
+        How it is cut; None if it stays as it is.
+    rank : int
+        How many terms of the cut are kept, in each group.
+    cost : int
+        Multiply-adds that are left.
+    lost : float
+        The part of the squared singular values that is lost.
+    """
+
+    cut: Cut | None
+    rank: int
+    cost: int
+    lost: float
 
 
 class Factors:
-    """A layer's weights, cut in every way that there is.
+    """A layer, and all ways to cut it that need fewer multiply-adds.
 
     Parameters
     ----------
     layer : Convolution or Affine
         The layer.
-    source, target : tuple of int
-        Shapes of its input and output, without the batch.
+    cuts : sequence of Cut
+        Decompositions of its weights.
     multiply_adds : int
         What the layer needs for one input.
     """
 
     def __init__(
-        self, layer: Convolution | Affine, source: Shape, target: Shape, multiply_adds: int
+        self, layer: Convolution | Affine, cuts: Sequence[Cut], multiply_adds: int
     ) -> None:
-        self.layer, self.source, self.target = layer, source, target
-        self.multiply_adds = multiply_adds
+        self.layer, self.multiply_adds = layer, multiply_adds
+        self.choices = [Choice(None, 0, multiply_adds, 0.0)]
+        for cut in cuts:
+            self.choices += [
+                Choice(cut, rank, cut.cost * rank, float(lost))
+                for rank, lost in enumerate(cut.lost(), 1)
+                if cut.cost * rank < multiply_adds
+            ]
+        self.choices.sort(key=lambda choice: choice.cost)  # Of equal losses the cheapest is first.
+        self._costs = np.array([choice.cost for choice in self.choices], float)
+        self._lost = np.array([choice.lost for choice in self.choices])
+        self._losses = -np.log1p(-self._lost)
 
-    @cached_property
-    def cuts(self) -> list[Cut]:
-        """The ways to cut the weights."""
-        layer = self.layer
-        W = np.asarray(layer.W, np.float64)
-        if isinstance(layer, Affine):
-            return [_cut("product", W[None], sum(W.shape))]
-        groups, (f, c, kh, kw) = positive(layer.groups, "groups"), W.shape
-        _, height, width = self.target
-        grouped = W.reshape(groups, f // groups, c, kh, kw)
-        rows = grouped.transpose(0, 2, 3, 4, 1).reshape(groups, c * kh * kw, f // groups)
-        cuts = [_cut("channel", rows, height * width * (c * kh * kw * groups + f))]
-        if kh > 1 and kw > 1:
-            columns = grouped.transpose(0, 2, 3, 4, 1).reshape(groups, c * kh, kw * (f // groups))
-            # The first convolution leaves the columns as they are.
-            wide = self.source[2]
-            cost = height * (wide * c * kh * groups + width * kw * f)
-            cuts.append(_cut("spatial", columns, cost))
-        return cuts
+    def keeping(self, energy: float) -> Choice:
+        """Choose what needs the fewest multiply-adds of all that keep an energy."""
+        return self.choices[int((self._lost <= 1 - energy).argmax())]
 
-    def best(self, energy: float) -> tuple[Cut, int] | None:
-        """Return the cheapest cut that keeps an energy, with its rank; None if none is cheaper."""
-        ranked = [(cut, cut.rank(energy)) for cut in self.cuts]
-        cut, rank = min(ranked, key=lambda pair: pair[0].cost * pair[1])
-        return (cut, rank) if cut.cost * rank < self.multiply_adds else None
+    def at(self, price: float) -> Choice:
+        """Choose what loses least, if a multiply-add costs as much as a loss of `price`."""
+        return self.choices[int((self._losses + price * self._costs).argmin())]
 
-    def cost(self, energy: float) -> float:
-        """Return the multiply-adds that are left."""
-        found = self.best(energy)
-        return self.multiply_adds if found is None else found[0].cost * found[1]
+    def within(self, cost: float) -> Choice:
+        """Choose what loses least of all that need so many multiply-adds at most."""
+        return self.choices[int(np.where(self._costs <= cost, self._lost, np.inf).argmin())]
 
-    def layers(self, energy: float) -> list[Layer]:
+    def least(self) -> int:
+        """Return the fewest multiply-adds that can be left."""
+        return self.choices[0].cost
+
+    def layers(self, choice: Choice, memo: dict[int, Any]) -> list[Layer]:
         """Make the layers that take the place of this one."""
-        found = self.best(energy)
-        if found is None:
-            return [deepcopy(self.layer)]
-        cut, rank = found
-        left, right = cut.halves(rank)
+        if choice.cut is None:
+            return [deepcopy(self.layer, memo)]
+        left, right = choice.cut.halves(choice.rank)
         if isinstance(self.layer, Affine):
-            dtype, b = self.layer.W.dtype, deepcopy(self.layer.b)
+            dtype = _dtype(self.layer)
+            b = deepcopy(self.layer.b)
             return [Affine(left[0].astype(dtype), None), Affine(right[0].astype(dtype), b)]
-        make = _spatial if cut.name == "spatial" else _channel
+        make = _spatial if choice.cut.name == "spatial" else _channel
         return make(self.layer, left, right)
 
 
-def _cut(name: str, matrices: Array, cost: float) -> Cut:
+def _factors(
+    path: str, layer: Convolution | Affine, source: Shape, target: Shape, multiply_adds: int
+) -> Factors:
+    """Decompose a layer's weights, for the shapes of its input and output without the batch."""
+    W = np.asarray(layer.W, np.float64)
+    if not np.isfinite(W).all():
+        raise argument_error(ValueError, f"network: the weights of {path} hold NaN or infinity")
+    precision = float(np.finfo(_dtype(layer)).eps)
+    if isinstance(layer, Affine):
+        return Factors(layer, [_cut("product", W[None], sum(W.shape), precision)], multiply_adds)
+    groups, (f, c, kh, kw) = positive(layer.groups, "groups"), W.shape
+    _, height, width = target
+    grouped = W.reshape(groups, f // groups, c, kh, kw).transpose(0, 2, 3, 4, 1)
+    rows = grouped.reshape(groups, c * kh * kw, f // groups)
+    cost = height * width * (c * kh * kw * groups + f)
+    cuts = [_cut("channel", rows, cost, precision)]
+    if kh > 1 and kw > 1:
+        columns = grouped.reshape(groups, c * kh, kw * (f // groups))
+        # The first convolution gives images of the output's height and the input's width.
+        cost = height * (source[2] * c * kh * groups + width * kw * f)
+        cuts.append(_cut("spatial", columns, cost, precision))
+    return Factors(layer, cuts, multiply_adds)
+
+
+def _cut(name: str, matrices: Array, cost: int, precision: float) -> Cut:
     """Decompose matrices, one for each group.
 
-    The singular vectors of the shorter side are the eigenvectors of a product of the matrix with
-    itself, which takes a tenth of the time of LAPACK's decomposition of long matrices. What float64
-    loses in the product is less than the rounding of float32 weights.
+    Values that rounding alone explains count as zero. Otherwise weights that were computed with a
+    low rank would have a full one. Rounding of the weights adds an m x n matrix of random numbers,
+    each at most half of `precision` times a weight. The largest singular value of such a matrix is
+    about its Frobenius norm times 1/sqrt(m) + 1/sqrt(n). The decomposition rounds, too.
     """
-    tall = matrices.shape[1] >= matrices.shape[2]
-    long = matrices if tall else matrices.swapaxes(1, 2)
-    squares, vectors = np.linalg.eigh(long.swapaxes(1, 2) @ long)
-    values = np.sqrt(np.maximum(squares[:, ::-1], 0))
-    vectors = vectors[:, :, ::-1]
-    others = long @ vectors / np.maximum(values, np.finfo(float).tiny)[:, None]
-    if tall:
-        return Cut(name, others, values, vectors.swapaxes(1, 2), cost)
-    return Cut(name, vectors, values, others.swapaxes(1, 2), cost)
+    left, values, right = np.linalg.svd(matrices, full_matrices=False)
+    m, n = matrices.shape[1:]
+    largest = values[:, :1]
+    norms = np.linalg.norm(values / np.where(largest > 0, largest, 1), axis=1, keepdims=True)
+    of_weights = precision * norms * (m**-0.5 + n**-0.5)
+    of_decomposition = np.finfo(np.float64).eps * max(m, n)
+    values = np.where(values > largest * (of_weights + of_decomposition), values, 0)
+    return Cut(name, left, values, right, cost)
+
+
+def _dtype(layer: Convolution | Affine) -> np.dtype[Any]:
+    """Return the dtype of a layer's new weights: integers have no room for them."""
+    return computed_dtype(np.asarray(layer.W).dtype)
 
 
 def _channel(layer: Convolution, left: Array, right: Array) -> list[Layer]:
@@ -249,7 +319,7 @@ def _like(
 ) -> Convolution:
     """Make a convolution of a layer's dtype, groups and kind of padding."""
     return Convolution(
-        weight.astype(layer.W.dtype),
+        weight.astype(_dtype(layer)),
         deepcopy(b),
         stride,
         pad,
@@ -263,77 +333,105 @@ def _padding_by_axis(pad: Padding) -> tuple[Padding, Padding]:
     """Cut padding into that of the top and bottom, and that of the sides."""
     if isinstance(pad, str):  # An axis of one tap has none.
         return pad, pad
-    if isinstance(pad, (int, np.integer)):
-        pad = (int(pad), int(pad))
-    vertical, horizontal = np.broadcast_to(np.array(pad).reshape(2, -1), (2, 2)).tolist()
+    vertical, horizontal = sides(pad, "pad")
     return (vertical, (0, 0)), ((0, 0), horizontal)
 
 
 def _cuttable(network: Sequential) -> Iterator[tuple[str, Factors]]:
-    """Yield the layers that can be cut, by their paths."""
+    """Yield the layers that can be cut, by their paths.
+
+    Of a subclass nobody knows what it has changed, so that it is none of them. Neither is what
+    another layer than those of the library holds.
+    """
     layers = dict(paths(network))
     for step in graph_of(network):
-        layer, sources = layers.get(step.name), [source.shape for source in step.inputs]
-        if isinstance(layer, (Convolution, Affine)) and type(layer) in (Convolution, Affine):
+        layer: Any = layers.get(step.name)
+        sources = [source.shape for source in step.inputs]
+        if type(layer) in (Convolution, Affine) and np.size(layer.W):
             cost = step.operation.multiply_adds(*sources)
-            yield step.name, Factors(layer, sources[0], step.shape, cost)
+            yield step.name, _factors(step.name, layer, sources[0], step.shape, cost)
 
 
-def _energy(network: Sequential, layers: dict[str, Factors], ratio: float) -> float:
-    """Find the largest energy with which the multiply-adds are few enough."""
-    whole = sum(layer.multiply_adds for layer in layers.values())
+def _within_ratio(
+    network: Sequential, layers: dict[str, Factors], ratio: float
+) -> dict[str, Choice]:
+    """Choose so that the multiply-adds are few enough, and the product of kept energies is largest.
 
-    def left(energy: float) -> float:
-        return sum(layer.cost(energy) for layer in layers.values())
+    That is the method of Lagrange: with one price of a multiply-add for all layers, each can choose
+    by itself. As a layer's choices are few, some multiply-adds are then to spare. Layers that can
+    use them get them, those that lose most first.
 
-    least, most = 0.0, 1.0
-    if left(most) <= ratio * whole:
-        return most
-    if left(least) > ratio * whole:
+    The product spares layers that would lose nearly everything. With the sum of lost fractions
+    instead, they are given up where that is cheap; with the same energy for all layers, small ones,
+    which save little, lose as much as large ones. docs/low-rank.md compares the accuracies.
+    """
+    whole = network.multiply_adds()
+    fixed = whole - sum(layer.multiply_adds for layer in layers.values())
+    least = fixed + sum(layer.least() for layer in layers.values())
+    if least > ratio * whole:
         raise argument_error(
             ValueError,
-            f"ratio {ratio} is too small: with ranks of 1 {left(least) / whole:.3f} are left",
+            f"ratio must be at least {least / whole:.4g} for this network, which is left with "
+            f"ranks of 1, got {shown(ratio)}",
         )
+    low, high = -100.0, 100.0  # Powers of 2: at the first all cuts are too dear, at the last none.
+    choices: dict[str, Choice] = {}
     for _ in range(STEPS):
-        middle = (least + most) / 2
-        if left(middle) <= ratio * whole:
-            least = middle
+        middle = (low + high) / 2
+        found = {path: layer.at(2.0**middle) for path, layer in layers.items()}
+        if fixed + sum(choice.cost for choice in found.values()) <= ratio * whole:
+            high, choices = middle, found
         else:
-            most = middle
-    return least
+            low = middle
+    spare = ratio * whole - fixed - sum(choice.cost for choice in choices.values())
+    for path in sorted(choices, key=lambda path: -choices[path].lost):
+        better = layers[path].within(choices[path].cost + spare)
+        spare += choices[path].cost - better.cost
+        choices[path] = better
+    return choices
 
 
-def _report(layers: dict[str, Factors], energy: float) -> str:
+def _report(network: Sequential, layers: dict[str, Factors], choices: dict[str, Choice]) -> str:
     """Write a table of what is cut."""
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for path, layer in layers.items():
-        found = layer.best(energy)
-        how = ("", "") if found is None else (found[0].name, found[1])
-        full = "" if found is None else found[0].values.shape[1]
-        rows.append((path, *how, full, layer.multiply_adds, round(layer.cost(energy))))
-    before, after = (sum(row[i] for row in rows) for i in (4, 5))
-    heads = ("layer", "cut", "rank", "of", "multiply-adds", "after")
-    last = (f"total, energy {energy:.4f}", "", "", "", before, after)
-    return table(heads, [*rows, last], left=2)
+        choice = choices[path]
+        how: tuple[Any, ...] = ("", "", "")
+        if choice.cut is not None:
+            how = (choice.cut.name, choice.rank, choice.cut.values.shape[1])
+        rows.append((path, *how, f"{1 - choice.lost:.4f}", layer.multiply_adds, choice.cost))
+    before = network.multiply_adds()
+    after = before + sum(row[-1] - row[-2] for row in rows)
+    heads = ("layer", "cut", "rank", "of", "energy", "multiply-adds", "after")
+    return table(heads, [*rows, ("total", "", "", "", "", before, after)], left=2)
 
 
-def _rebuilt(layer: Any, path: str, factors: dict[str, Factors], energy: float) -> list[Any]:
+def _rebuilt(
+    layer: Any,
+    path: str,
+    factors: dict[str, Factors],
+    choices: dict[str, Choice],
+    memo: dict[int, Any],
+) -> list[Any]:
     """Make what takes the place of a layer: it is cut, or what it holds is, or it is copied."""
     if path in factors:
-        return factors[path].layers(energy)
+        return factors[path].layers(choices[path], memo)
+    if not is_chain(layer) and type(layer) not in (Residual, Concatenation):
+        return [deepcopy(layer, memo)]
     parts = [
-        _rebuilt(child, f"{path}.{name}".lstrip("."), factors, energy)
+        _rebuilt(child, f"{path}.{name}".lstrip("."), factors, choices, memo)
         for name, child in named_children(layer)
     ]
-    if is_chain(layer):
-        return [part for some in parts for part in some]
     if type(layer) is Residual:
-        shortcut = None if layer.shortcut is None else parts[1]
-        activation = None if layer.activation is None else parts[-1][0]
+        activation = None if layer.activation is None else chained(parts.pop())
+        shortcut = None if layer.shortcut is None else parts.pop()
         return [Residual(*parts[0], shortcut=shortcut, activation=activation)]
     if type(layer) is Concatenation:
         return [Concatenation(*parts)]
-    copy = deepcopy(layer)
-    if isinstance(copy, Dropout):
-        copy.rng = None  # The new network gives it its own generator.
-    return [copy]
+    together = [part for some in parts for part in some]
+    if not isinstance(layer, Sequential):
+        return [Chain(*together)]
+    rng = deepcopy(layer.rng, memo)
+    network = Sequential(layer.input_dim, together, dtype=layer.dtype, seed=rng)
+    network.last_layer = deepcopy(layer.last_layer, memo)
+    return [network]
