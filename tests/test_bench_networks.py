@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,12 +38,16 @@ from fastconv.models import ResNet, Sequential
 pytest.importorskip("bench", reason="bench/ is in no wheel: python -m pytest, in a checkout")
 pytest.importorskip("pandas", reason="pandas is not installed, which makes the benchmark's tables")
 
-from bench import memory, networks, shapes
+from bench import memory, networks, publish, shapes
+from bench.machine import Machine
 from bench.networks import KINDS, NetworkCase
 from bench.peers import TORCH_LAYOUTS, ours
-from bench.results import PeakRow, table_of
+from bench.results import PeakRow, Results, Row, load, table_of
 from bench.shapes import NetworkTask, Section
 from bench.targets import QUICK_PEAKS, verdicts
+from bench.timing import QUICK, Timing
+
+MACHINE = Machine("CPU", 2, 0.1, "Linux", "3.11", {}, {}, "0123abc", "2026-11-29", 2)
 
 SIZE = (7, 8)  # One odd and one even number of pixels: "same" padding differs.
 
@@ -308,6 +314,51 @@ def test_peaks_are_measured() -> None:
         return
     assert onnx.__version__
     assert memory.peak_bytes("onnxruntime", task, 1) > weights
+
+
+def test_networks_are_published() -> None:
+    task = shapes.PREDICTED[0]
+    of_task = ("network_prediction", task.name, 2)
+    rows = [
+        Row(
+            *of_task,
+            name,
+            "fresh",
+            0,
+            0,
+            Timing(seconds, seconds, seconds, seconds, 1, [seconds]),
+            [],
+        )
+        for name, seconds in (("fastconv", 0.01), ("torch compile", 0.02), ("onnxruntime", 0.009))
+    ]
+    peaks = [PeakRow(task.name, 2, {"fastconv": 3 << 20, "onnxruntime": 4 << 20})]
+    made = Results(MACHINE, QUICK, {}, rows=rows, peaks=peaks)
+    text = publish.networks(made, made.table())
+    (line,) = (line for line in text.splitlines() if "resnet50, float32, 1 images |" in line)
+    cells = [cell.strip() for cell in line.split("|")]
+    assert [cells[i] for i in (1, 3, 6, 7)] == ["scores", "10.0", "2.0", "**0.90**"]
+    assert text.endswith("in use: fastconv 3 MiB, onnxruntime 4 MiB.")
+    table = publish.everything(made)
+    assert table[table["kind"] == "peak memory"]["value"].to_list() == [3.0, 4.0]
+    verdicts = made.verdicts()
+    beside = verdicts[verdicts["target"].str.contains("torch compile")]
+    assert beside["worst"].to_list() == [pytest.approx(0.9)] * 2
+    assert not beside["met"].any()
+
+
+def test_peaks_come_back_from_a_file(tmp_path: Path) -> None:
+    peaks = [PeakRow("w", 2, {"fastconv": 100})]
+    file = tmp_path / "results.json"
+    Results(MACHINE, QUICK, {}, peaks=peaks).save(file)
+    assert load(file).peaks == peaks
+    older = json.loads(file.read_text())
+    del older["peaks"]
+    file.write_text(json.dumps(older))
+    assert load(file).peaks == []
+    newer = Results(MACHINE, QUICK, {}, peaks=[PeakRow("w", 2, {"fastconv": 90})])
+    made = load(file)
+    made.replace(newer)
+    assert made.peaks == newer.peaks
 
 
 def test_peaks_are_judged() -> None:
