@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,7 +42,7 @@ pytest.importorskip("pandas", reason="pandas is not installed, which makes the b
 from bench import memory, networks, publish, shapes
 from bench.machine import Machine
 from bench.networks import KINDS, NetworkCase
-from bench.peers import TORCH_LAYOUTS, ours
+from bench.peers import TORCH_COMPILE, TORCH_LAYOUTS, ours
 from bench.results import PeakRow, Results, Row, load, table_of
 from bench.shapes import NetworkTask, Section
 from bench.targets import QUICK_PEAKS, verdicts
@@ -277,6 +278,31 @@ def test_networks_have_sections() -> None:
         assert isinstance(quick.workload, NetworkTask)
         assert quick.workload.network == "resnet20"
     assert {task.network for task in (*shapes.PREDICTED, *shapes.TRAINED)} <= set(KINDS)
+
+
+def test_large_networks_are_compiled() -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    from bench.peers import torch
+
+    peer, prediction = torch.Peer(1), "network_prediction"
+    large = NetworkCase(prediction, NetworkTask("mobilenet", "float32", 1))
+    assert list(peer.networks(large)) == [*TORCH_LAYOUTS, TORCH_COMPILE]
+    assert list(peer.networks(large.for_errors())) == list(TORCH_LAYOUTS)
+    small = NetworkCase(prediction, TASKS[prediction])
+    assert list(peer.networks(small)) == list(TORCH_LAYOUTS)
+
+
+@pytest.mark.exhaustive  # A compiler takes half a minute.
+@pytest.mark.filterwarnings("ignore")  # PyTorch's modules use what they have deprecated.
+@pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler")
+def test_a_compiled_network_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    from bench.peers import torch
+
+    monkeypatch.setattr(torch, "COMPILE_SECONDS", 600)
+    case = NetworkCase("network_prediction", NetworkTask("lenet", "float32", 2))
+    made = networks.contender(TORCH_COMPILE, case, torch.Compiled)
+    assert case.agrees(made.results(made.call()), case.expected)
 
 
 def test_a_block_that_takes_too_long_is_ended() -> None:
