@@ -68,7 +68,7 @@ def _measure(operation: str, workload: Workload, threads: int) -> int:
     return extra
 
 
-def _network(what: str, name: str, threads: int, task: NetworkTask, file: str) -> int:
+def _network(what: str, name: str, threads: int, task: NetworkTask, file: str = "") -> int:
     """Measure a network, or write its file and return the number of its bytes."""
     peer: Any = peers.start(name, threads)
     case = NetworkCase("network_prediction", task)
@@ -111,9 +111,9 @@ def _high_water() -> int:
 if __name__ == "__main__":
     asked, *rest = sys.argv[1:]
     if asked in (NETWORK, MODEL):
-        peer_name, thread_count, network, dtype, batch, *files = rest
-        of_network = NetworkTask(network, dtype, int(batch))
-        print(_network(asked, peer_name, int(thread_count), of_network, "".join(files)))
+        peer_name, thread_count, of_network, of_dtype, batch, *files = rest
+        asked_task = NetworkTask(of_network, of_dtype, int(batch))
+        print(_network(asked, peer_name, int(thread_count), asked_task, *files))
     else:
         thread_number, *numbers = map(int, rest)
         print(_measure(asked, Workload(*numbers), thread_number))

@@ -270,7 +270,7 @@ def readme_part(results: Results, page_part: str) -> str:
     return (
         f"{page_part}\n\n![{SUMMARY_TITLE}](docs/{PICTURES}/{SUMMARY})\n\n"
         f"Float32, medians on {results.machine.threads} threads of {results.machine.cpu}; "
-        f"{_versions(results)}. PyTorch in the better of its two layouts. "
+        f"{_versions(results)}. PyTorch in the better of its two layouts, or compiled. "
         f"[Everything, and what we lose](docs/{PAGE})."
     )
 

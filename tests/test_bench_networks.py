@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,12 +39,16 @@ from fastconv.models import ResNet, Sequential
 pytest.importorskip("bench", reason="bench/ is in no wheel: python -m pytest, in a checkout")
 pytest.importorskip("pandas", reason="pandas is not installed, which makes the benchmark's tables")
 
-from bench import memory, networks, shapes
+from bench import memory, networks, publish, shapes
+from bench.machine import Machine
 from bench.networks import KINDS, NetworkCase
-from bench.peers import TORCH_LAYOUTS, ours
-from bench.results import PeakRow, table_of
+from bench.peers import TORCH_COMPILE, TORCH_LAYOUTS, ours
+from bench.results import PeakRow, Results, Row, load, table_of
 from bench.shapes import NetworkTask, Section
 from bench.targets import QUICK_PEAKS, verdicts
+from bench.timing import QUICK, Timing
+
+MACHINE = Machine("CPU", 2, 0.1, "Linux", "3.11", {}, {}, "0123abc", "2026-11-29", 2)
 
 SIZE = (7, 8)  # One odd and one even number of pixels: "same" padding differs.
 
@@ -273,6 +280,31 @@ def test_networks_have_sections() -> None:
     assert {task.network for task in (*shapes.PREDICTED, *shapes.TRAINED)} <= set(KINDS)
 
 
+def test_large_networks_are_compiled() -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    from bench.peers import torch
+
+    peer, prediction = torch.Peer(1), "network_prediction"
+    large = NetworkCase(prediction, NetworkTask("mobilenet", "float32", 1))
+    assert list(peer.networks(large)) == [*TORCH_LAYOUTS, TORCH_COMPILE]
+    assert list(peer.networks(large.for_errors())) == list(TORCH_LAYOUTS)
+    small = NetworkCase(prediction, TASKS[prediction])
+    assert list(peer.networks(small)) == list(TORCH_LAYOUTS)
+
+
+@pytest.mark.exhaustive  # A compiler takes half a minute.
+@pytest.mark.filterwarnings("ignore")  # PyTorch's modules use what they have deprecated.
+@pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler")
+def test_a_compiled_network_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    from bench.peers import torch
+
+    monkeypatch.setattr(torch, "COMPILE_SECONDS", 600)
+    case = NetworkCase("network_prediction", NetworkTask("lenet", "float32", 2))
+    made = networks.contender(TORCH_COMPILE, case, torch.Compiled)
+    assert case.agrees(made.results(made.call()), case.expected)
+
+
 def test_a_block_that_takes_too_long_is_ended() -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed")
     from bench.peers.torch import limited_to
@@ -308,6 +340,51 @@ def test_peaks_are_measured() -> None:
         return
     assert onnx.__version__
     assert memory.peak_bytes("onnxruntime", task, 1) > weights
+
+
+def test_networks_are_published() -> None:
+    task = shapes.PREDICTED[0]
+    of_task = ("network_prediction", task.name, 2)
+    rows = [
+        Row(
+            *of_task,
+            name,
+            "fresh",
+            0,
+            0,
+            Timing(seconds, seconds, seconds, seconds, 1, [seconds]),
+            [],
+        )
+        for name, seconds in (("fastconv", 0.01), ("torch compile", 0.02), ("onnxruntime", 0.009))
+    ]
+    peaks = [PeakRow(task.name, 2, {"fastconv": 3 << 20, "onnxruntime": 4 << 20})]
+    made = Results(MACHINE, QUICK, {}, rows=rows, peaks=peaks)
+    text = publish.networks(made, made.table())
+    (line,) = (line for line in text.splitlines() if "resnet50, float32, 1 images |" in line)
+    cells = [cell.strip() for cell in line.split("|")]
+    assert [cells[i] for i in (1, 3, 6, 7)] == ["scores", "10.0", "2.0", "**0.90**"]
+    assert text.endswith("in use: fastconv 3 MiB, onnxruntime 4 MiB.")
+    table = publish.everything(made)
+    assert table[table["kind"] == "peak memory"]["value"].to_list() == [3.0, 4.0]
+    verdicts = made.verdicts()
+    beside = verdicts[verdicts["target"].str.contains("torch compile")]
+    assert beside["worst"].to_list() == [pytest.approx(0.9)] * 2
+    assert not beside["met"].any()
+
+
+def test_peaks_come_back_from_a_file(tmp_path: Path) -> None:
+    peaks = [PeakRow("w", 2, {"fastconv": 100})]
+    file = tmp_path / "results.json"
+    Results(MACHINE, QUICK, {}, peaks=peaks).save(file)
+    assert load(file).peaks == peaks
+    older = json.loads(file.read_text())
+    del older["peaks"]
+    file.write_text(json.dumps(older))
+    assert load(file).peaks == []
+    newer = Results(MACHINE, QUICK, {}, peaks=[PeakRow("w", 2, {"fastconv": 90})])
+    made = load(file)
+    made.replace(newer)
+    assert made.peaks == newer.peaks
 
 
 def test_peaks_are_judged() -> None:

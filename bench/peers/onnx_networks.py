@@ -99,8 +99,20 @@ def _batch_normalization(to: _Writer, layer: Any, x: str, shape: Shape) -> str:
 
 
 def _local_response(to: _Writer, layer: Any, x: str, shape: Shape) -> str:
-    settings = {"alpha": layer.alpha, "beta": layer.beta, "bias": layer.k}
-    return to.add("LRN", x, size=layer.size, **settings)
+    """Write the formula instead of the operator LRN, which onnxruntime computes more slowly.
+
+    On 2 threads it took 259 ms for GoogLeNet on 16 images with the operator, 224 with what
+    PyTorch's exporter writes, and takes 170 with this.
+    """
+    before, behind = layer.size // 2, (layer.size - 1) // 2
+    axis = to.integers(1)
+    pads = [before, 0, 0, behind, 0, 0]
+    squares = to.add("Unsqueeze", to.add("Mul", x, x), axis)
+    size = [layer.size, 1, 1]
+    means = to.add("AveragePool", squares, count_include_pad=1, kernel_shape=size, pads=pads)
+    scaled = to.add("Mul", to.add("Squeeze", means, axis), to.constant(layer.alpha))
+    base = to.add("Add", scaled, to.constant(layer.k))
+    return to.add("Div", x, to.add("Pow", base, to.constant(layer.beta)))
 
 
 def _pooling(to: _Writer, layer: Any, x: str, shape: Shape) -> str:
