@@ -85,7 +85,7 @@ NETWORKS: Mapping[str, Choice] = {
     "simple": Choice(simple),
     "deep": Choice(deep),
     "lenet": Choice(lenet),
-    "nin": Choice(nin, smallest=32, batch_size=128, rule={"lr": 0.001}, warmup=0.1),
+    "nin": Choice(nin, smallest=32, rule={"lr": 0.0003}, warmup=0.1),
     "vgg11": Choice(vgg11, smallest=32, rule={"lr": 0.0003}, warmup=0.1),
     **{f"resnet{depth}": resnet(depth) for depth in (20, 32, 44, 56)},
 }
