@@ -366,6 +366,17 @@ def test_results_in_use_at_the_same_time_lie_apart() -> None:
                 assert apart or not block.overlaps(other)
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_convolutions_do_not_overwrite_their_images(size: int) -> None:
+    """The body is one convolution, so that what it reads is also what is added to its result."""
+    rng = np.random.default_rng(0)
+    bodies = [[conv(rng, 40, 40, size), norm(rng, 40)], [conv(rng, 40, 40, size)]]
+    layers = [conv(rng, 40, 4), *(Residual(*body) for body in bodies), Flatten()]
+    net = Sequential((4, 8, 8), layers, dtype="float64")
+    x = images(net)
+    assert_near(net.optimized().predict(x), net, x)
+
+
 def test_plan_prints_a_line_for_every_step(capsys: pytest.CaptureFixture[str]) -> None:
     net = network("joined")
     fastconv.plan(net, 2)

@@ -90,14 +90,20 @@ class MemoryPlan:
         return self.blocks[step]
 
     def _take_over(self, step: Step, now: int, batch: int, source: Block) -> None:
-        """Let a result take the place of what is added to it, if that is read for the last time."""
+        """Let a result take the place of what is added to it, if that is read for the last time.
+
+        A convolution must not overwrite its images, which are also what is added where a single
+        convolution is the body of a residual connection.
+        """
         shapes = [source.shape for source in step.inputs]
         if not step.operation.replaces_last(batch, *shapes):
             return
-        added = step.inputs[-1]
+        *others, added = step.inputs
         old, new = self.blocks[added], self.blocks[step]
         is_whole = added not in self._places and prod(old.shape) == prod(new.shape)
         if not is_whole or old is new or old is source or old.last != now:
+            return
+        if any(self.blocks[other] is old for other in others):
             return
         old.include(new.first, new.last)
         for other, block in self.blocks.items():
