@@ -386,6 +386,11 @@ def test_plan_prints_a_line_for_every_step(capsys: pytest.CaptureFixture[str]) -
     assert lines[-2].startswith("total")
 
 
+def test_plan_of_a_network_without_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    fastconv.plan(Sequential((4, 8, 8)))
+    assert capsys.readouterr().out.splitlines()[2].split() == ["total", "0.000"]
+
+
 @pytest.mark.parametrize("wrong", [None, Relu(), "net"])
 def test_plan_refuses_what_is_no_network(wrong: Any) -> None:
     with pytest.raises(TypeError, match="plan: network must be a Sequential or an Inference"):

@@ -45,7 +45,8 @@ def report(network: InferenceNetwork, batch: int) -> str:
         )
     total = sum(seconds)
     flops = 2 * batch * network.multiply_adds()
-    last = ("total", "", "", f"{total * 1e3:.3f}", f"{flops / total / 1e9:.0f}", "")
+    speed = f"{flops / total / 1e9:.0f}" if flops else ""
+    last = ("total", "", "", f"{total * 1e3:.3f}", speed, "")
     heads = ("step", "algorithm", "result", "ms", "GFLOP/s", "MiB")
     memory = (
         f"Results share {program.memory_bytes / 2**20:.1f} MiB; "
