@@ -215,6 +215,28 @@ def test_normalisation_and_activation_need_no_step() -> None:
     assert operations(network("twice").optimized()).count(ScaleAndShift) == 0
 
 
+@pytest.mark.parametrize(("dtype", "mean"), [("float32", 1e4), ("float16", 6e4)])
+def test_normalisation_by_itself_is_exact_far_from_zero(dtype: str, mean: float) -> None:
+    layer = BatchNormalization(np.full(4, 1.5), np.ones(4), 0.9, np.full(4, mean), np.ones(4))
+    for attribute in ("gamma", "beta"):
+        setattr(layer, attribute, getattr(layer, attribute).astype(dtype))
+    net = Sequential((4, 8, 8), [layer], dtype=dtype)
+    x = (images(net) + mean).astype(dtype)
+    with np.errstate(all="raise"):
+        np.testing.assert_array_equal(net.optimized().predict(x), net.predict(x))
+
+
+def test_an_infinite_scale_is_not_part_of_weights() -> None:
+    rng = np.random.default_rng(0)
+    layer = BatchNormalization(np.ones(6), np.zeros(6), 0.9, np.zeros(6), np.zeros(6), eps=0)
+    net = Sequential((4, 8, 8), [conv(rng, 6, 4), layer], dtype="float64")
+    x = images(net)
+    with np.errstate(all="raise"):
+        found = net.optimized().predict(x)
+    assert np.isinf(found).all()
+    np.testing.assert_array_equal(found, net.predict(x))
+
+
 def test_dropout_needs_no_step_between_products() -> None:
     assert operations(network("dropped").optimized()) == [Convolve, Convolve]
     assert operations(network("dropped first").optimized()) == [Convolve]

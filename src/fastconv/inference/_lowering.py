@@ -94,22 +94,30 @@ def _affine(graph: Graph, layer: Affine, source: Step, path: str) -> Step:
 
 
 def _normalization(graph: Graph, layer: BatchNormalization, source: Step, path: str) -> Step | None:
-    """Make a scale and a shift of the running statistics, unless pixels have their own."""
+    """Make a scale and a shift of the running statistics, unless pixels have their own.
+
+    A variance of 0 makes an infinite scale if `eps` is 0. Weights could not include that: their
+    products would be infinite, of either sign, and their sum NaN.
+    """
     if layer.running_mean is None or layer.running_var is None:
         mean = variance = np.zeros(len(layer.gamma))
     else:
         mean, variance = layer.running_mean.astype(float), layer.running_var.astype(float)
     if source.shape[0] != len(mean):
         return None
-    scale = layer.gamma / np.sqrt(variance + layer.eps)
-    return graph.add(path, ScaleAndShift(scale, layer.beta - mean * scale), source)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = layer.gamma / np.sqrt(variance + layer.eps)
+    if not np.isfinite(scale).all():
+        return None
+    return graph.add(path, ScaleAndShift(mean, scale, layer.beta.astype(float)), source)
 
 
 def _dropout(graph: Graph, layer: Dropout, source: Step, path: str) -> Step:
     if layer.inverted or not layer.dropout_ratio:
         return source
     scale = np.full(source.shape[0], 1.0 - layer.dropout_ratio)
-    return graph.add(path, ScaleAndShift(scale, np.zeros_like(scale)), source)
+    nothing = np.zeros_like(scale)
+    return graph.add(path, ScaleAndShift(nothing, scale, nothing), source)
 
 
 def _flatten(graph: Graph, layer: Flatten, source: Step, path: str) -> Step:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from fastconv import _kernels, _threads
 from fastconv._algorithms import DIRECT, Algorithm, choose
 from fastconv._arguments import Padding
 from fastconv._arrays import Array, Shape
@@ -188,23 +190,41 @@ class Multiply(Operation):
 
 
 class ScaleAndShift(Operation):
-    """Multiply every channel by a number, and add another."""
+    """Subtract a number from every channel, multiply by another, and add a third.
 
-    def __init__(self, scale: Array, shift: Array) -> None:
-        self.scale, self.shift = scale, shift
+    The sum of what is subtracted and added is not taken beforehand: where images are far from 0,
+    their product would be rounded before the large shift brings it near 0.
+
+    Attributes
+    ----------
+    center, scale, offset : ndarray of float64, shape (C,)
+        What is subtracted, multiplied by, and added.
+    """
+
+    def __init__(self, center: Array, scale: Array, offset: Array) -> None:
+        self.center, self.scale, self.offset = center, scale, offset
+
+    @property
+    def shift(self) -> Array:
+        """What is added to the product with the scale, for weights that include both."""
+        return np.asarray(self.offset - self.center * self.scale)
 
     def shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""
         return inputs[0]
 
     def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
-        """Give the numbers the shape that fits the channels."""
-        shape = (-1, *[1] * (out.ndim - 2))
-        scale, shift = self.scale.reshape(shape), self.shift.reshape(shape)
+        """Let the kernel of batch normalisation compute, with deviations of 1."""
+        shape = len(out), len(self.scale), prod(out.shape[2:])
+        parameters = np.array([self.scale, self.offset], np.float64)
+        ones = np.ones_like(self.scale)
+        statistics = np.array([self.center, ones, ones], np.float64)
 
         def run(inputs: Sequence[Array], out: Array) -> None:
-            np.multiply(inputs[0], scale, out=out)
-            np.add(out, shift, out=out)
+            x, y = inputs[0].reshape(shape), out.reshape(shape)
+            _kernels.normalization.forward(
+                x, parameters, statistics, 0.0, False, y, _threads.count()
+            )
 
         return run
 
