@@ -348,6 +348,37 @@ def test_threads_share_a_twin() -> None:
     assert len(twin._idle) <= 4
 
 
+def test_threads_share_no_layer() -> None:
+    """One thread's batch is within the layer while the other one's comes and goes."""
+    inside, other_done = threading.Event(), threading.Event()
+
+    class Slow:
+        """Keeps its input, as layers do, and reads it again."""
+
+        def __deepcopy__(self, memo: Any) -> Slow:
+            return Slow()
+
+        def forward(self, x: Any) -> Any:
+            self.x = x
+            if len(x) == 2:
+                inside.set()
+                assert other_done.wait(10)
+            return 2 * self.x
+
+        def backward(self, dout: Any) -> Any:
+            return 2 * dout
+
+    net = Sequential((3,), dtype="float64").add(Slow())
+    twin, found = net.optimized(), []
+    worker = threading.Thread(target=lambda: found.append(twin.predict(np.ones((2, 3)))))
+    worker.start()
+    assert inside.wait(10)
+    twin.predict(np.zeros((1, 3)))
+    other_done.set()
+    worker.join()
+    np.testing.assert_array_equal(found, [np.full((2, 3), 2.0)])
+
+
 def test_the_precision_and_the_level_in_use_decide() -> None:
     net = Sequential((32, 32, 32), seed=0).convolution(32, 3, pad=1)
     twin, x = net.optimized(), images(net)

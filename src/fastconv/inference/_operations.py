@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from functools import partial
 from math import prod
 from typing import Any, TypeAlias
 
@@ -343,16 +345,22 @@ class Call(Operation):
         return shape_behind(self.layer, inputs[0], np.dtype(np.float32))
 
     def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
-        """Return what computes; the layer must not keep the images."""
-        write = self.write or self._forward
+        """Return what computes.
+
+        Layers leave in their attributes what `backward` needs, and may read it again in `forward`.
+        So each program has a copy of the layer, because threads run several programs at once.
+        """
+        write = self.write or partial(_call, deepcopy(self.layer))
 
         def run(inputs: Sequence[Array], out: Array) -> None:
             write(inputs[0], out)
 
         return run
 
-    def _forward(self, x: Array, out: Array) -> None:
-        out[...] = run_forward(self.layer, x, False)
-        for part in walk(self.layer):
-            if isinstance(part, Base):
-                part.forget()
+
+def _call(layer: Any, x: Array, out: Array) -> None:
+    """Write what a layer computes; the layer must not keep the images."""
+    out[...] = run_forward(layer, x, False)
+    for part in walk(layer):
+        if isinstance(part, Base):
+            part.forget()
