@@ -19,6 +19,7 @@ from fastconv.inference._operations import Add, Call, Concatenate, Convolve, Sca
 from fastconv.layers import (
     AveragePooling,
     BatchNormalization,
+    Chain,
     ChannelShuffle,
     Concatenation,
     Convolution,
@@ -264,6 +265,24 @@ def test_layers_of_others_are_called() -> None:
     twin, x = net.optimized(), images(net)
     assert operations(twin) == [Convolve, Call]
     assert_near(twin.predict(x), net, x)
+
+
+def test_chains_that_do_more_are_called() -> None:
+    class Doubled(Chain):
+        def forward(self, x: Any, train_flg: bool = True) -> Any:
+            return 2 * super().forward(x, train_flg)
+
+    class Halved(Sequential):
+        def predict(self, x: Any, train_flg: bool = False) -> Any:
+            return super().predict(x, train_flg) / 2
+
+    rng = np.random.default_rng(0)
+    inner = Halved((4, 8, 8), [conv(rng, 4, 4), Relu()], dtype="float64")
+    net = Sequential((4, 8, 8), [Doubled(conv(rng, 4, 4), Relu()), inner], dtype="float64")
+    assert operations(net.optimized()) == [Call, Call]
+    for whole in (net, inner):
+        x = images(whole)
+        assert_near(whole.optimized().predict(x), whole, x)
 
 
 def test_what_is_learned_later_does_not_reach_the_twin() -> None:

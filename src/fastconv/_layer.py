@@ -91,8 +91,17 @@ def children_of(layer: object) -> tuple[Any, ...]:
 
 
 def is_chain(layer: object) -> bool:
-    """Tell whether a layer gives what its children give, called one after the other."""
-    return getattr(layer, "is_chain", False) is True
+    """Tell whether a layer gives what its children give, called one after the other.
+
+    A subclass of a chain with a `forward` or `predict` of its own may do more than that, and is one
+    only if it says so itself.
+    """
+    for kind in type(layer).__mro__:
+        if "is_chain" in vars(kind):
+            return vars(kind)["is_chain"] is True
+        if "forward" in vars(kind) or "predict" in vars(kind):
+            return False
+    return False
 
 
 def walk(layer: Any) -> Iterator[Any]:

@@ -50,7 +50,10 @@ from fastconv.pooling import avg_pool2d, max_pool2d
 def graph_of(network: Any) -> Graph:
     """Write a network as a graph, with copies of its parameters as they are, in its dtype."""
     graph = Graph(network.input_dim, network.dtype)
-    lower_all(graph, network, graph.input, "")
+    if is_chain(network):
+        lower_all(graph, network, graph.input, "")
+    else:
+        graph.add(type(network).__name__, Call(deepcopy(network)), graph.input)
     return graph
 
 
