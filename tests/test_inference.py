@@ -252,6 +252,9 @@ def test_branches_write_where_they_are_joined() -> None:
     twin = network("joined").optimized()
     (join,) = [step.operation for step in twin.graph if isinstance(step.operation, Concatenate)]
     assert join.placed == {1, 2, 3}
+    twin = network("joined twice").optimized()
+    joins = [step.operation for step in twin.graph if isinstance(step.operation, Concatenate)]
+    assert [join.placed for join in joins] == [{0}, {0}]
 
 
 def test_layers_of_others_are_called() -> None:
@@ -442,8 +445,8 @@ def test_results_in_use_at_the_same_time_lie_apart() -> None:
 def test_convolutions_do_not_overwrite_their_images(size: int) -> None:
     """The body is one convolution, so that what it reads is also what is added to its result."""
     rng = np.random.default_rng(0)
-    bodies = [[conv(rng, 40, 40, size), norm(rng, 40)], [conv(rng, 40, 40, size)]]
-    layers = [conv(rng, 40, 4), *(Residual(*body) for body in bodies), Flatten()]
+    first = Residual(conv(rng, 40, 40, size), norm(rng, 40))
+    layers = [conv(rng, 40, 4), first, Residual(conv(rng, 40, 40, size)), Flatten()]
     net = Sequential((4, 8, 8), layers, dtype="float64")
     x = images(net)
     assert_near(net.optimized().predict(x), net, x)

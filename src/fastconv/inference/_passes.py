@@ -104,15 +104,17 @@ def fuse_activation(graph: Graph, step: Step) -> None:
 
 
 def place_in_concatenation(graph: Graph, step: Step) -> None:
-    """Let steps write what is joined where it is joined.
+    """Let steps write their results to their places in what they are joined to.
 
-    A residual must lie in memory as the result does, so that a convolution that adds one cannot.
+    A convolution that adds a residual cannot: its kernel reads the residual at the places that it
+    writes to, so that both must be laid out alike.
     """
     if not isinstance(step.operation, Concatenate):
         return
     for i, source in enumerate(step.inputs):
-        writes = source.operation.writes_views and len(source.inputs) == 1
-        if writes and len(graph.users(source)) == step.inputs.count(source) == 1:
+        adds = isinstance(source.operation, Convolve) and len(source.inputs) > 1
+        can_place = source.operation.writes_views and not adds
+        if can_place and len(graph.users(source)) == step.inputs.count(source) == 1:
             step.operation.placed.add(i)
 
 
