@@ -446,7 +446,7 @@ def test_convolutions_do_not_overwrite_their_images(size: int) -> None:
     """The body is one convolution, so that what it reads is also what is added to its result."""
     rng = np.random.default_rng(0)
     first = Residual(conv(rng, 40, 40, size), norm(rng, 40))
-    layers = [conv(rng, 40, 4), first, Residual(conv(rng, 40, 40, size)), Flatten()]
+    layers: list[Any] = [conv(rng, 40, 4), first, Residual(conv(rng, 40, 40, size)), Flatten()]
     net = Sequential((4, 8, 8), layers, dtype="float64")
     x = images(net)
     assert_near(net.optimized().predict(x), net, x)
