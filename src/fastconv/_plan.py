@@ -17,9 +17,9 @@ def plan(network: Sequential | InferenceNetwork, batch: SupportsIndex = 1) -> No
     """Run a network's optimised twin, and print what each of its steps costs.
 
     The columns are the layers that a step computes, its algorithm, the shape of its result for one
-    input, the median of some runs' times in ms, the speed that these times and the operations of
-    the definition make, and the size of the result in MiB. The threads and the precision are those
-    in use.
+    input, the median time of some runs in ms, the speed (twice the multiply-adds of the definition,
+    divided by that time), and the size of the result in MiB. The threads and the precision are
+    those in use.
 
     Parameters
     ----------

@@ -35,12 +35,12 @@ class Graph:
 
     @property
     def input(self) -> Step:
-        """What is computed from."""
+        """The step that stands for the caller's inputs."""
         return self.steps[0]
 
     @property
     def output(self) -> Step:
-        """What is computed."""
+        """The step whose result is that of the graph."""
         return self.steps[-1]
 
     def add(self, name: str, operation: Operation, *inputs: Step) -> Step:
@@ -60,7 +60,7 @@ class Graph:
         self.steps.insert(self.steps.index(before), step)
 
     def replace(self, step: Step, by: Step) -> None:
-        """Take a step away; who read its result reads that of another step."""
+        """Take a step away; the steps that read its result read that of another step instead."""
         for other in self.steps:
             other.inputs = [by if source is step else source for source in other.inputs]
         self.steps.remove(step)

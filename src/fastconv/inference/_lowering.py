@@ -60,7 +60,8 @@ def graph_of(network: Any) -> Graph:
 def lower(graph: Graph, layer: Any, source: Step, path: str) -> Step:
     """Append the steps of a layer, and return the last one.
 
-    Of a subclass nobody knows what it has changed, so that it is called as any other layer.
+    A subclass may compute something else than its base, so it is called like a layer that is not
+    known here.
     """
     lowering = lower_all if is_chain(layer) else LOWERINGS.get(type(layer))
     step = None if lowering is None else lowering(graph, layer, source, path)

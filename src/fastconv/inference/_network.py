@@ -33,7 +33,7 @@ class InferenceNetwork(Classifier):
     Parameters
     ----------
     network : Sequential
-        What it does the work of.
+        The network whose scores it computes.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class InferenceNetwork(Classifier):
         return Program(self.graph, batch, key)
 
     def give_back(self, program: Program) -> None:
-        """Keep a program for the next batch of its size, and forget the one used least lately."""
+        """Keep a program for the next batch of its size, and forget the one used least recently."""
         with self._lock:
             self._idle.append(program)
             del self._idle[:-KEPT_PROGRAMS]

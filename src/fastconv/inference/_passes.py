@@ -50,7 +50,7 @@ def fold_scale_back(graph: Graph, step: Step) -> None:
 
 
 def fold_scale_forward(graph: Graph, step: Step) -> None:
-    """Let the weights behind include a scale without a shift: that of dropout."""
+    """Let the weights of the next step include a scale without a shift, which dropout makes."""
     if not isinstance(step.operation, ScaleAndShift) or step.operation.shift.any():
         return
     users = graph.users(step)
@@ -72,7 +72,11 @@ def fold_scale_forward(graph: Graph, step: Step) -> None:
 
 
 def fuse_addition(graph: Graph, step: Step) -> None:
-    """Let a convolution add the other array, once that is there; the last one if both could."""
+    """Let a convolution add the other array to its result.
+
+    The convolution is computed once that array is there. Where both arrays are results of
+    convolutions, the later one adds.
+    """
     if not isinstance(step.operation, Add):
         return
     for source in sorted(step.inputs, key=graph.steps.index, reverse=True):
@@ -85,13 +89,13 @@ def fuse_addition(graph: Graph, step: Step) -> None:
 
 
 def _can_add(graph: Graph, source: Step) -> bool:
-    """Tell whether a step is a convolution that nothing is done to the result of but the sum."""
+    """Tell whether a step is a convolution whose plain result only the sum reads."""
     is_plain = isinstance(source.operation, Convolve) and source.operation.activation is None
     return is_plain and len(source.inputs) == 1 and len(graph.users(source)) == 1
 
 
 def fuse_activation(graph: Graph, step: Step) -> None:
-    """Let a convolution apply the function that follows."""
+    """Let a convolution apply the activation that follows."""
     if not isinstance(step.operation, Activate):
         return
     source = step.inputs[0]

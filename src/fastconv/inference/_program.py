@@ -31,7 +31,7 @@ class Program:
     batch : int
         Number of inputs.
     key : object
-        What the caller finds the program by.
+        What the caller looks for when it needs a program.
     steps : list of Prepared
         The steps in the order in which they are run.
     memory_bytes : int
@@ -75,7 +75,7 @@ class Program:
         return arrays
 
     def result(self, arrays: list[Array], x: Array) -> Array:
-        """Return the last array; what has no step but reshapes must not be the caller's input."""
+        """Return the last array, or a copy if it is a view of the input: nothing but reshaped."""
         last = arrays[-1]
         return last.copy() if np.may_share_memory(last, x) else last
 
