@@ -270,6 +270,14 @@ def test_layers_of_others_are_called() -> None:
     assert_near(twin.predict(x), net, x)
 
 
+def test_layers_with_functions_of_their_own_are_called() -> None:
+    layer: Any = Relu()
+    layer.forward = lambda x: 3 * x
+    net = Sequential((4, 8, 8), [Residual(layer)])
+    x = images(net)
+    assert_near(net.optimized().predict(x), net, x)
+
+
 def test_chains_that_do_more_are_called() -> None:
     class Doubled(Chain):
         def forward(self, x: Any, train_flg: bool = True) -> Any:

@@ -61,9 +61,11 @@ def lower(graph: Graph, layer: Any, source: Step, path: str) -> Step:
     """Append the steps of a layer, and return the last one.
 
     A subclass may compute something else than its base, so it is called like a layer that is not
-    known here.
+    known here. So is a layer that was given a function of its own for `forward`.
     """
     lowering = lower_all if is_chain(layer) else LOWERINGS.get(type(layer))
+    if "forward" in getattr(layer, "__dict__", ()):
+        lowering = None
     step = None if lowering is None else lowering(graph, layer, source, path)
     return graph.add(path, Call(deepcopy(layer)), source) if step is None else step
 
