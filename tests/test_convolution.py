@@ -256,6 +256,23 @@ def test_layouts_of_small_depthwise_planes(level: str, layout: str, stride: int)
     assert_same(results[2], grad_weight.astype(np.float32))
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dilation", [1001, 1 << 31, 1 << 32, (1 << 32) + 2, 1 << 38])
+def test_taps_far_from_small_depthwise_planes(level: str, dilation: int, stride: int) -> None:
+    """All taps but the middle one lie in the padding, at positions that 32 bits may not hold."""
+    case = Case((2, 16, 6, 7), 16, (3, 3), stride, 1, groups=16)
+    images, weight, bias, grad = case.arrays(integer_values)
+    middle = weight[..., 1:2, 1:2]
+    output = reference.conv2d(images, middle, bias, stride, groups=16)
+    far: Any = {"stride": stride, "padding": dilation, "dilation": dilation, "groups": 16}
+    assert_same(fastconv.conv2d(images, weight, bias, **far), output.astype("f4"))
+    results: Any = fastconv.conv2d_backward(grad, images, weight, **far)
+    expected = reference.conv2d_backward(grad, images, middle, stride, groups=16)
+    assert_same(results[0], expected[0].astype("f4"))
+    assert_same(results[1][..., 1:2, 1:2], expected[1].astype("f4"))
+    assert np.count_nonzero(results[1]) == np.count_nonzero(expected[1])
+
+
 @both_dtypes
 @pytest.mark.parametrize("columns", [14, 16, 28, 31, 32, 46, 64, 79, 96])
 def test_short_sums(level: str, columns: int, dtype: str) -> None:

@@ -151,6 +151,12 @@ cdef inline Py_ssize_t residue_of(Py_ssize_t position, Py_ssize_t stride) noexce
     return (position % stride + stride) % stride
 
 
+cdef inline Py_ssize_t near_plane(Py_ssize_t position) noexcept nogil:
+    """Return a position as a number of 32 bits; a far one is moved to where no output reads either.
+    """
+    return larger(-SPLIT_PIXELS, smaller(position, SPLIT_PIXELS))
+
+
 cdef inline void fill_flat_taps(
     const Flat *flat, const Phase *h, const Phase *w, FlatTap *taps
 ) noexcept nogil:
@@ -160,7 +166,8 @@ cdef inline void fill_flat_taps(
         for j in range(w.taps):
             y, x = tap_source(&flat.h, h, i), tap_source(&flat.w, w, j)
             rest_y, rest_x = residue_of(y, flat.stride), residue_of(x, flat.stride)
-            y, x = (y - rest_y) // flat.stride, (x - rest_x) // flat.stride
+            y = near_plane((y - rest_y) // flat.stride)
+            x = near_plane((x - rest_x) // flat.stride)
             taps[n].offset = <int32_t>(
                 (rest_y * flat.stride + rest_x) * flat.plane_numbers + y * flat.pitch + x
             )
