@@ -133,6 +133,14 @@ def _interior(array: Array) -> Array:
     return view
 
 
+def _in_records(array: Array) -> Array:
+    """Put a byte behind each item of the first axis, so that most items are not aligned."""
+    record = np.dtype([("values", array.dtype, array.shape[1:]), ("label", np.uint8)])
+    view: Array = np.zeros(len(array), record)["values"]
+    view[...] = array
+    return view
+
+
 def _read_only(array: Array) -> Array:
     copy = array.copy()
     copy.flags.writeable = False
@@ -151,6 +159,7 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
     "every-other": _every_other,
     "interior": _interior,
     "unaligned": _unaligned,
+    "in-records": _in_records,
     "read-only": _read_only,
     "byte-swapped": lambda array: array.astype(array.dtype.newbyteorder("S")),
     "unaligned-swapped": lambda array: _unaligned(array.astype(array.dtype.newbyteorder("S"))),

@@ -65,6 +65,11 @@ cdef inline bint make_flat_gradient(
     plan.planes = larger(
         1, smaller(PLANES, SUM_TERMS // ceil_div(plan.pixels * flat.bytes, VECTOR_BYTES))
     )
+    if (
+        plan.grad.stride_n % plan.grad.format.bytes != 0
+        or plan.source.stride_n % plan.source.format.bytes != 0
+    ):
+        plan.planes = 1  # If one image is aligned, and read in place, others are not.
     plan.source_numbers = ceil_div(<Py_ssize_t>flat_bytes(flat), flat.bytes)
     plan.sums = take(&plan.scratch, flat.taps * sizeof(double))
     plan.rounded = take(&plan.scratch, flat.taps * flat.bytes)
@@ -100,9 +105,9 @@ cdef inline void sum_planes(
     cdef char *sources = scratch + plan.sources
     cdef const char *grad = load_flat_grad(plan, n, f, grads)
     cdef const char *source = load_flat(&plan.flat, &plan.source, n, f // plan.per_group, sources)
-    if grad == grads or grad_stride % bytes != 0:
+    if grad == grads:
         grad_stride = plan.pixels * bytes
-    if source == sources or source_stride % bytes != 0:
+    if source == sources:
         source_stride = plan.source_numbers * bytes
     for i in range(1, planes):
         if grad == grads:
