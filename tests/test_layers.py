@@ -1186,3 +1186,24 @@ def test_refused_sizes() -> None:
         refused(ValueError, f"size must be .*got {size}", LocalResponseNormalization, size)
     for other in (1.0, None, "5", True):
         refused(TypeError, f"size must be .*got {other!r}", LocalResponseNormalization, other)
+
+
+def test_labels_and_probabilities_may_be_replaced() -> None:
+    """The attributes are the textbook's; a gradient of what they now are, or an error, follows."""
+    layer = SoftmaxWithLoss()
+    scores = normal_values((4, 3))
+    layer.forward(scores, [0, 1, 2, 0])
+    expected = layer.backward()
+    layer.t = np.eye(3)[[0, 1, 2, 0]]
+    assert layer.y is not None
+    layer.y = np.asfortranarray(layer.y)
+    assert_same(layer.backward(), expected)
+    for labels in (np.full(4, 1 << 40), np.array([0, 1, 2, -1])):
+        layer.t = labels
+        refused(ValueError, "^labels in t must be from 0 to 2, got ", layer.backward)
+    layer.t, layer.y = np.zeros(4, np.intp), layer.y[:3]
+    refused(ValueError, r"^t must have shape \(3,\)", layer.backward)
+    layer.y = layer.y[0]
+    refused(
+        ValueError, r"^y must have shape \(N, classes\) and numbers, got \(3,\)$", layer.backward
+    )

@@ -66,11 +66,7 @@ class SoftmaxWithLoss(Base):
             If the shapes do not match, a label is no class, a row is not one-hot, or there are no
             scores.
         """
-        scores = floats(x)
-        if scores.ndim != 2 or not scores.size:
-            raise argument_error(
-                ValueError, f"x must have shape (N, classes) and numbers, got {scores.shape}"
-            )
+        scores = _rows(x, "x")
         labels = class_indices(t, *scores.shape)
         self.dtype = scores.dtype
         self.t = labels
@@ -81,7 +77,10 @@ class SoftmaxWithLoss(Base):
 
     def backward(self, dout: float = 1) -> Array:
         """Return the gradient of the scores."""
-        y, labels = saved(self.y, self), saved(self.t, self)
+        # Both attributes may have been replaced, and the kernel does not check labels.
+        y = widened(_rows(saved(self.y, self), "y"))
+        y = contiguous(y, y.dtype)
+        labels = class_indices(saved(self.t, self), *y.shape)
         read(dout, "dout", NUMBERS)
         grads = new_array(y.shape, y.dtype)
         is_number = np.ndim(dout) == 0
@@ -90,6 +89,16 @@ class SoftmaxWithLoss(Base):
         if not is_number:
             grads *= dout
         return grads.astype(self.dtype, copy=False)
+
+
+def _rows(value: npt.ArrayLike, name: str) -> Array:
+    """Read rows of numbers, one for each class."""
+    array = floats(value, name)
+    if array.ndim != 2 or not array.size:
+        raise argument_error(
+            ValueError, f"{name} must have shape (N, classes) and numbers, got {array.shape}"
+        )
+    return array
 
 
 def softmax(scores: Array) -> Array:
