@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastconv
 from fastconv.layers import (
     AveragePooling,
     Chain,
@@ -47,6 +49,19 @@ from bench.results import PeakRow, Results, Row, load, table_of
 from bench.shapes import NetworkTask, Section
 from bench.targets import QUICK_PEAKS, verdicts
 from bench.timing import QUICK, Timing
+
+
+@pytest.fixture(autouse=True)
+def own_settings() -> Iterator[None]:
+    """Undo what peers set, who have a process of their own: threads, and PyTorch's gradients."""
+    threads = fastconv.get_num_threads()
+    yield
+    fastconv.set_num_threads(threads)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_grad_enabled(True)
+        torch.set_num_threads(threads)
+
 
 MACHINE = Machine("CPU", 2, 0.1, "Linux", "3.11", {}, {}, "0123abc", "2026-11-29", 2)
 
