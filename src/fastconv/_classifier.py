@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -14,7 +15,7 @@ from fastconv.layers._loss import class_indices, softmax
 
 
 @named
-class Classifier:
+class Classifier(ABC):
     """Something with `predict`, which computes scores.
 
     Attributes
@@ -29,9 +30,9 @@ class Classifier:
     output_dim: Shape
     dtype: np.dtype[Any]
 
+    @abstractmethod
     def predict(self, x: npt.ArrayLike) -> Array:
         """Compute the scores of inputs."""
-        raise NotImplementedError
 
     def predict_proba(self, x: npt.ArrayLike) -> Array:
         """Compute how likely each class is: the softmax of what `predict` gives.
