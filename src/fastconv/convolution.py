@@ -155,7 +155,7 @@ def conv2d(
     """
     array, filters = read(input, "input", NUMBERS), read(weight, "weight", NUMBERS)
     packs = None if filters is weight else packs_of(weight)
-    known = _geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
+    known = geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
     dtype = computed_dtype(array.dtype, filters.dtype)
     epilogue, apart = NOTHING
     if not (bias is residual is activation is None):
@@ -245,7 +245,7 @@ def plan_conv2d(
     """
     array = read(_placeholder(input_shape, "input_shape", dtype), "input", NUMBERS)
     filters = read(_placeholder(weight_shape, "weight_shape", dtype), "weight", NUMBERS)
-    known = _geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
+    known = geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
     problem, images = known.problem, array if array.ndim == 4 else array[None]
     chosen = choose(problem, algorithm)
     if not len(images):
@@ -331,7 +331,7 @@ def conv2d_backward(
     """
     array, grad_array = read(input, "input", NUMBERS), read(grad_output, "grad_output", NUMBERS)
     filters = read(weight, "weight", NUMBERS)
-    known = _geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
+    known = geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
     if grad_array.shape != known.shape:
         batch_shape(grad_array.shape, "grad_output", 4)
         raise argument_error(
@@ -476,7 +476,7 @@ class Geometry(NamedTuple):
     """Shape of the result, without a batch if the input has none."""
 
 
-def _geometry(
+def geometry(
     shape: Shape,
     weight: Shape,
     stride: IntPair,

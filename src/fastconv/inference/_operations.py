@@ -23,7 +23,7 @@ from fastconv._elementwise import activate, add
 from fastconv._epilogue import Activation
 from fastconv._layer import Base, run_forward, shape_behind, walk
 from fastconv._window import Pair
-from fastconv.convolution import _geometry as geometry
+from fastconv.convolution import geometry
 from fastconv.packing import Packs
 from fastconv.product import matmul
 

@@ -288,9 +288,9 @@ def _row(array: Array, dtype: np.dtype[Any]) -> Array:
 class _Compiled(Optimizer):
     """A rule whose formula is in the kernel."""
 
+    @abstractmethod
     def _formula(self) -> tuple[str, float, float, float]:
         """Return the formula's name, the learning rate, and the fractions that variables keep."""
-        raise NotImplementedError
 
     def _change(
         self,
