@@ -1,0 +1,11 @@
+"""SciPy's filters of n-dimensional arrays, on compiled kernels and all threads.
+
+The functions have the names, signatures and results of `scipy.ndimage`, so that one changed import
+makes code faster::
+
+    from fastconv import ndimage
+"""
+
+from __future__ import annotations
+
+__all__: list[str] = []
