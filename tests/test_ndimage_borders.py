@@ -19,7 +19,7 @@ NUMPY_MODES = {
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (1, 0), (0, 2), (3, 4), (20, 17)])
 @pytest.mark.parametrize("mode", NUMPY_MODES)
 def test_borders_show_what_numpy_pads(mode: str, before: int, after: int, length: int) -> None:
-    expected = np.pad(np.arange(length), (before, after), mode=NUMPY_MODES[mode])
+    expected = np.pad(np.arange(length), (before, after), mode=NUMPY_MODES[mode])  # type: ignore[call-overload]
     assert source_indices(length, before, after, mode).tolist() == expected.tolist()
 
 
