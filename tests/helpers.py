@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -197,6 +197,23 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
         timeout=120,
         check=False,
     )
+
+
+class CommandResult(NamedTuple):
+    """What a command has returned and printed."""
+
+    code: int
+    out: str
+    err: str
+
+    def assert_refused(self, name: str, *words: str) -> None:
+        """Check that there is one line on standard error, none on standard output, and code 2."""
+        assert self.code == 2, self
+        assert self.out == ""
+        assert self.err.startswith(f"fastconv {name}: error: ")
+        assert self.err.count("\n") == 1
+        for word in words:
+            assert word in self.err
 
 
 PEAK = """
