@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -519,3 +519,16 @@ def _each(operations: list[Operation]) -> pytest.MarkDecorator:
 each_operation = _each(list(OPERATIONS.values()))
 each_with_out = _each([operation for operation in OPERATIONS.values() if operation.out])
 each_unbatched = _each([operation for operation in OPERATIONS.values() if operation.unbatched])
+
+
+@cache
+def known_case(name: str, shape: Shape) -> tuple[list[Array], Array]:
+    """Make arguments of an operation, of small integers, and its result, once for all tests.
+
+    The loops of the definition take longer on large images than everything else in a test.
+    """
+    arrays = OPERATIONS[name].arrays(shape)
+    expected = OPERATIONS[name].expected(arrays, shape)
+    for array in (*arrays, expected):
+        array.flags.writeable = False
+    return arrays, expected

@@ -172,7 +172,14 @@ DEPTHS = {"resnet20": 269_434, "resnet32": 463_866, "resnet44": 658_298, "resnet
 """Numbers of parameters, which differ from the paper's by two channels less at the input."""
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    "network",
+    [
+        # Networks of depths between two others run nothing else.
+        pytest.param(name, marks=[pytest.mark.exhaustive] * (name in ("resnet32", "resnet44")))
+        for name in NETWORKS
+    ],
+)
 def test_networks(train: Train, tmp_path: Path, network: str) -> None:
     write_data(tmp_path / "data", size=28, count=20)
     out = tmp_path / "out"
