@@ -115,6 +115,10 @@ def correlate(
         job.rows = correlate_rows_float if in_float32 else correlate_rows_double
         if job.vertical.load != NULL or lines_first:
             job.rows_together = CONVERTED_ROWS
+        while lines_first and job.rows_together > ROWS_TOGETHER and not passes_fit(
+            job.width * job.step, bytes_of(FLOAT64), job.rows_together + down.size - 1
+        ):
+            job.rows_together //= 2
     if horizontal is not None:
         describe(
             &job.horizontal, &along, horizontal,
@@ -128,10 +132,20 @@ def correlate(
         filter_planes(&job, threads)
 
 
-def fits(
-    Py_ssize_t columns, Py_ssize_t taps, Py_ssize_t bytes, bint lines_first, bint in_float32
-):
-    """Tell whether both passes can run at once on rows of so many elements of a size in bytes."""
+def fits(Py_ssize_t columns, Py_ssize_t taps, Py_ssize_t bytes, bint lines_first):
+    """Tell whether both passes can run at once on rows of so many elements.
+
+    Parameters
+    ----------
+    columns : int
+        The number of elements of a row.
+    taps : int
+        The number of taps of the second pass.
+    bytes : int
+        The size of an element of the output.
+    lines_first : bool
+        The horizontal one is the first.
+    """
     if lines_first:
-        return passes_fit(columns, 4 if in_float32 else 8, CONVERTED_ROWS + taps - 1)
+        return passes_fit(columns, bytes_of(FLOAT64), ROWS_TOGETHER + taps - 1)
     return passes_fit(columns, bytes, CONVERTED_ROWS)
