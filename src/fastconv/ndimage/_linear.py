@@ -489,8 +489,8 @@ def _over_axes(
     cval: complex,
     squared: bool = False,
 ) -> None:
-    """Write the sum of what several lists of passes result in, or the root of their squares'
-    sum.""" if not parts:
+    """Write the sum of what lists of passes result in, or the root of the sum of their squares."""
+    if not parts:
         out[...] = array
         return
     if len(parts) > 1 and np.may_share_memory(array, out):
