@@ -114,8 +114,8 @@ static void store_uint64_t_double(void *to, const void *from, Index count) {
     const double half = 9223372036854775808.0; /* 2 ** 63 */
     for (Index i = 0; i < count; i++) {
         double x = ((const double *)from)[i];
-        ((uint64_t *)to)[i] =
-            x >= half ? (uint64_t)(int64_t)(x - half) ^ 1ull << 63 : (uint64_t)(int64_t)x;
+        ((uint64_t *)to)[i] = x >= half ? (uint64_t)(int64_t)(x - half) ^ 1ull << 63
+                                        : (uint64_t)(int64_t)x;
     }
 }
 
@@ -131,8 +131,8 @@ typedef struct {
 
 /* Return what computes in float32, float64, or modulo 2 ** 16 or 2 ** 32. */
 static inline const Lanes *lanes_of(Number number) {
-    static const Lanes of_float = {sizeof(float), correlate_rows_float, correlate_line_float,
-                                   {NULL}, {NULL}};
+    static const Lanes of_float = {
+        sizeof(float), correlate_rows_float, correlate_line_float, {NULL}, {NULL}};
     static const Lanes of_double = {
         sizeof(double),
         correlate_rows_double,
@@ -179,7 +179,7 @@ static inline const Lanes *lanes_of(Number number) {
         },
         {NULL},
     };
-    return number == FLOAT32   ? &of_float
+    return number == FLOAT32  ? &of_float
            : number == UINT16 ? &of_16_bits
            : number == UINT32 ? &of_32_bits
                               : &of_double;

@@ -21,12 +21,10 @@ VECTOR_BYTES = 64
 LONGEST_IN_FLOAT32 = 65
 """Sums of more products in float32 may differ from SciPy's by more than 1e-6."""
 LARGEST = float(1 << 31)
-"""Integers of this magnitude do not wrap around, but are out of the range of SciPy's
-conversions.""" CANCELLING = 1.5
+"""SciPy's conversions to integers of up to 32 bits keep the lower bits of smaller magnitudes."""
+CANCELLING = 1.5
 """Weights cancel if the sum of their magnitudes exceeds the magnitude of their sum so many
 times."""
-
-
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 UINT16, UINT32 = np.dtype(np.uint16), np.dtype(np.uint32)
 
@@ -185,8 +183,7 @@ def _float32_suffices(lines: Sequence[Line]) -> bool:
     allows.
     """
     return all(
-        line.taps.is_short
-        and (not line.taps.cancels or (i == 0 and line.taps.symmetry == -1))
+        line.taps.is_short and (not line.taps.cancels or (i == 0 and line.taps.symmetry == -1))
         for i, line in enumerate(lines)
     )
 
