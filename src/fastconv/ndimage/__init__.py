@@ -8,4 +8,6 @@ makes code faster::
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from fastconv.ndimage._rank import median_filter, percentile_filter, rank_filter
+
+__all__ = ["median_filter", "percentile_filter", "rank_filter"]
