@@ -351,6 +351,37 @@ cdef const Py_ssize_t *offsets_of(cnp.ndarray offsets) noexcept:
     return <const Py_ssize_t *>cnp.PyArray_DATA(offsets)
 
 
+cdef cnp.ndarray place_taps(const Plan *plan, cnp.ndarray taps):
+    """Return the distances of taps from the first position of a window in a block."""
+    cdef cnp.npy_intp count = cnp.PyArray_DIM(taps, 0)
+    cdef cnp.ndarray offsets = cnp.PyArray_SimpleNew(1, &count, cnp.NPY_INTP)
+    cdef Py_ssize_t *offset = <Py_ssize_t *>cnp.PyArray_DATA(offsets)
+    cdef const Py_ssize_t *position = <const Py_ssize_t *>cnp.PyArray_DATA(taps)
+    cdef Py_ssize_t t
+    cdef int a
+    for t in range(count):
+        offset[t] = 0
+        for a in range(plan.n_axes):
+            offset[t] += position[a] * plan.axes[a].step
+        position += plan.n_axes
+    return offsets
+
+
+cdef void place_moves(Plan *plan, tuple moves, list kept) except *:
+    """Describe how a window moves; `kept` gets the arrays that this refers to."""
+    cdef Move *move
+    cdef int a, axis
+    for a in range(plan.n_axes):
+        axis, back, front = moves[a]
+        kept += [place_taps(plan, back), place_taps(plan, front)]
+        move = &plan.moves[a]
+        move.back, move.front, move.count = (
+            offsets_of(kept[2 * a + 1]), offsets_of(kept[2 * a + 2]), len(kept[2 * a + 1])
+        )
+        move.step, move.out_step = plan.axes[axis].step, plan.axes[axis].stride
+        plan.moved_axes[a] = axis
+
+
 cdef RankRow row_kernel(const RankKernels *kernels, str method):
     """Return the kernel of a method that computes rows, or NULL."""
     if method == "median_of_3":
@@ -420,18 +451,11 @@ def filter(
         axis = &plan.axes[plan.n_axes - 1]
         axis.block = smaller(axis.length, ROW_BYTES // plan.bytes)
         lay_out(&plan, <double>BLOCK_BYTES / plan.bytes, threads)
-    steps = [plan.axes[a].step for a in range(plan.n_axes)]
-    offsets = geometry.taps.dot(steps)
-    plan.neighbours.offsets, plan.neighbours.taps = offsets_of(offsets), len(offsets)
+    kept = [place_taps(&plan, geometry.taps)]
+    plan.neighbours.offsets, plan.neighbours.taps = offsets_of(kept[0]), len(kept[0])
     plan.neighbours.rank = geometry.rank
-    kept = []
-    for a, (moved_axis, back, front) in enumerate(geometry.moves):
-        kept.append((back.dot(steps), front.dot(steps)))
-        plan.moved_axes[a] = moved_axis
-        plan.moves[a].back, plan.moves[a].front = offsets_of(kept[a][0]), offsets_of(kept[a][1])
-        plan.moves[a].count = len(back)
-        plan.moves[a].step = plan.axes[<int>moved_axis].step
-        plan.moves[a].out_step = plan.axes[<int>moved_axis].stride
+    if plan.row == NULL:
+        place_moves(&plan, geometry.moves, kept)
     for_each(
         <Task>filter_sorted if plan.row == NULL else <Task>filter_rows, &plan,
         <Py_ssize_t>block_count(&plan), <size_t>plan.scratch.bytes, moved, threads,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from functools import lru_cache
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,51 +54,63 @@ class Geometry(NamedTuple):
     not have."""
 
 
-@lru_cache(maxsize=32)
+class _Axis(NamedTuple):
+    length: int
+    before: int
+    size: int
+    ends: npt.NDArray[np.intp]
+
+
+@lru_cache(maxsize=64)
 def _geometry(
     shape: tuple[int, ...],
-    footprint_shape: tuple[int, ...],
-    footprint_bytes: bytes,
+    sizes: tuple[int, ...],
+    footprint: bytes | None,
     befores: tuple[int, ...],
     modes: tuple[str, ...],
     rank: int,
 ) -> Geometry:
-    """Describe a filter with as few axes as possible: neighbours that are not filtered are one."""
-    footprint = np.frombuffer(footprint_bytes, bool).reshape(footprint_shape)
-    lengths: list[int] = []
-    windows: list[tuple[int, npt.NDArray[np.intp]]] = []
-    sizes: list[int] = []
-    is_filtered = True
-    for length, size, before, mode in zip(shape, footprint_shape, befores, modes, strict=True):
-        if size == 1 and not is_filtered:
-            lengths[-1] *= length
-            continue
-        is_filtered = size > 1
-        lengths.append(length)
-        windows.append((before, end_indices(length, before, size - 1 - before, mode)))
-        sizes.append(size)
-    if not is_filtered and len(sizes) > 1 and lengths[-1] < FEW_COLUMNS:
-        columns = lengths.pop()
-        windows.pop()
-        sizes.pop()
-        before, ends = windows[-1]
-        spread = np.where(ends < 0, ends, ends * columns)[:, None] + np.arange(columns)
-        spread[ends < 0] = -1
-        windows[-1] = before * columns, spread.ravel()
-        lengths[-1] *= columns
-        compact = footprint.reshape(sizes)
-        sizes[-1] = (sizes[-1] - 1) * columns + 1
-        footprint = np.zeros(sizes, bool)
-        footprint[..., ::columns] = compact
-    footprint = footprint.reshape(sizes)
+    """Describe a filter with as few axes as possible: neighbours that are not filtered are one.
+
+    The footprint is that of a box if it is None.
+    """
+    window = np.ones(sizes, bool) if footprint is None else np.frombuffer(footprint, bool)
+    axes: list[_Axis] = []
+    for length, size, before, mode in zip(shape, sizes, befores, modes, strict=True):
+        if size == 1 and axes and axes[-1].size == 1:
+            axes[-1] = axes[-1]._replace(length=axes[-1].length * length)
+        else:
+            ends = end_indices(length, before, size - 1 - before, mode)
+            axes.append(_Axis(length, before, size, ends))
+    window = window.reshape([axis.size for axis in axes])
+    if len(axes) > 1 and axes[-1].size == 1 and axes[-1].length < FEW_COLUMNS:
+        columns = axes.pop().length
+        axes[-1] = _interleaved(axes[-1], columns)
+        compact = window[..., 0]
+        window = np.zeros([axis.size for axis in axes], bool)
+        window[..., ::columns] = compact
     return Geometry(
-        tuple(lengths),
-        tuple(before for before, _ in windows),
-        tuple(sizes),
-        tuple(np.ascontiguousarray(ends) for _, ends in windows),
-        np.argwhere(footprint),
+        tuple(axis.length for axis in axes),
+        tuple(axis.before for axis in axes),
+        tuple(axis.size for axis in axes),
+        tuple(axis.ends for axis in axes),
+        _positions(window),
         rank,
-        _moves(footprint),
+        _moves(window),
+    )
+
+
+def _positions(window: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Return the positions that are looked at, a row for each."""
+    return np.ascontiguousarray(np.argwhere(window), np.intp)
+
+
+def _interleaved(axis: _Axis, columns: int) -> _Axis:
+    """Return an axis whose elements are rows of `columns` elements, as one axis."""
+    ends = axis.ends[:, None]
+    spread = np.where(ends < 0, ends, ends * columns + np.arange(columns)).ravel()
+    return _Axis(
+        axis.length * columns, axis.before * columns, (axis.size - 1) * columns + 1, spread
     )
 
 
@@ -111,7 +124,7 @@ def _moves(
         is_back, is_front = inner.copy(), inner.copy()
         is_back[1:] &= ~inner[:-1]
         is_front[:-1] &= ~inner[1:]
-        back, front = (np.argwhere(np.moveaxis(each, 0, axis)) for each in (is_back, is_front))
+        back, front = (_positions(np.moveaxis(each, 0, axis)) for each in (is_back, is_front))
         moves.append((axis, back, front))
     return tuple(sorted(moves, key=lambda move: len(move[1])))
 
@@ -158,17 +171,26 @@ def _compute(
         and not np.may_share_memory(source, output)
     )
     result = output if is_direct else new_array(source.shape, dtype)
+    method = _method(geometry, dtype.itemsize)
+    fill = _element(constant, dtype)
+    _kernels.rank.filter(source, result, fill, geometry, method, _threads.count())
+    if is_direct:
+        return
     with np.errstate(all="ignore"):
-        fill = np.full(1, constant).astype(dtype)
-        method = _method(geometry, dtype.itemsize)
-        _kernels.rank.filter(source, result, fill, geometry, method, _threads.count())
-        if not is_direct and result.dtype.kind == "f" and output.dtype.kind == "u":
+        if dtype.kind == "f" and output.dtype.kind == "u":
             # Numbers below zero wrap around, as they do in SciPy; NumPy's conversion does not say.
             wrapped = result.astype(np.int64).astype(np.uint64)
             np.copyto(output, wrapped, casting="unsafe", where=result < 0)
             np.copyto(output, result, casting="unsafe", where=~(result < 0))
-        elif not is_direct:
+        else:
             np.copyto(output, result, casting="unsafe")
+
+
+@lru_cache(maxsize=16)
+def _element(number: float, dtype: np.dtype[Any]) -> Array:
+    """Return an array of one number."""
+    with np.errstate(all="ignore"):
+        return np.full(1, number).astype(dtype)
 
 
 def _computed_dtype(input: Array, output: Array, constant: float) -> np.dtype[Any]:
@@ -184,11 +206,73 @@ def _computed_dtype(input: Array, output: Array, constant: float) -> np.dtype[An
     if dtype.kind == "f":
         is_exact = constant != constant or dtype.type(constant) == constant
         return dtype if is_exact or output.dtype == dtype or input.ndim == 1 else np.dtype(float)
+    if constant == 0.0:
+        return dtype
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     if low <= constant <= high and (constant == int(constant) or output.dtype == dtype):
         return dtype
     is_wide = not -(2.0**63) <= constant < 2.0**63
     return np.dtype(float if input.ndim > 1 or is_wide or dtype.char in "LQ" else np.int64)
+
+
+class _Window(NamedTuple):
+    """The neighbours of an element, along all axes of an array."""
+
+    sizes: tuple[int, ...]
+    befores: tuple[int, ...]
+    """How many elements the window covers before its centre."""
+    footprint: bytes | None
+    """None for a box."""
+    taps: int
+
+
+def _read_window(
+    size: Ints | None, footprint: Any, origin: Ints, filtered: tuple[int, ...], ndim: int
+) -> _Window:
+    """Read the neighbours.
+
+    As in SciPy, the dimensions of a footprint belong to the filtered axes in ascending order.
+    """
+    content = None
+    count = len(filtered)
+    if footprint is None and size is not None:
+        sizes = [operator.index(each) for each in per_axis(size, "size", count)]
+        taps = prod(sizes)
+    else:
+        if footprint is not None and not np.any(footprint):
+            raise argument_error(RuntimeError, "footprint must not be all zero")
+        neighbours, is_box = read_footprint(size, footprint, count)
+        sizes, taps = list(neighbours.shape), int(np.count_nonzero(neighbours))
+        content = None if is_box else neighbours.tobytes()
+    if sizes and min(sizes) < 1:
+        raise argument_error(RuntimeError, f"size must be positive, got {shown(size)}")
+    origins = per_axis(origin, "origin", count)
+    if count < ndim:
+        by_axis = dict(zip(filtered, origins, strict=True))
+        origins = [by_axis.get(axis, 0) for axis in range(ndim)]
+        each = iter(sizes)
+        sizes = [next(each) if axis in by_axis else 1 for axis in range(ndim)]
+    befores = tuple(
+        extents(length, check_origin(at, length))[0]
+        for length, at in zip(sizes, origins, strict=True)
+    )
+    return _Window(tuple(sizes), befores, content, taps)
+
+
+def _read_all_modes(
+    mode: Modes, filtered: tuple[int, ...], ndim: int, takes_several: bool
+) -> tuple[str, ...]:
+    """Read the modes of all axes."""
+    if isinstance(mode, str) or not np.iterable(mode):
+        return tuple(read_modes(mode, 1)) * ndim
+    if not takes_several:
+        raise argument_error(
+            RuntimeError,
+            "mode must be the same for all axes unless the smallest or largest of a box is taken, "
+            f"got {shown(mode)}",
+        )
+    by_axis = dict(zip(filtered, read_modes(mode, len(filtered)), strict=True))
+    return tuple(by_axis.get(axis, "reflect") for axis in range(ndim))
 
 
 def _filter(
@@ -202,37 +286,15 @@ def _filter(
     origin: Ints,
     axes: Axes,
 ) -> Array:
-    """Read the arguments, in SciPy's order, and compute.
-
-    As in SciPy, the dimensions of a footprint belong to the filtered axes in ascending order.
-    """
+    """Read the arguments, in SciPy's order, and compute."""
     array = np.asarray(input)
     if array.dtype.kind == "c":
         raise argument_error(TypeError, f"input must be real, got {array.dtype}")
     filtered = read_axes(axes, array.ndim)
-    if footprint is not None and not np.any(footprint):
-        raise argument_error(RuntimeError, "footprint must not be all zero")
-    window, is_box = read_footprint(size, footprint, len(filtered))
-    if 0 in window.shape:
-        raise argument_error(RuntimeError, f"size must be positive, got {shown(size)}")
-    origins = per_axis(origin, "origin", len(filtered))
-    if len(filtered) < array.ndim:
-        by_axis = dict(zip(filtered, origins, strict=True))
-        window = np.expand_dims(window, [a for a in range(array.ndim) if a not in by_axis])
-        origins = [by_axis.get(axis, 0) for axis in range(array.ndim)]
-    origins = [check_origin(*each) for each in zip(origins, window.shape, strict=True)]
-    rank = rank_of(int(window.sum()))
-    is_extreme = rank in (0, int(window.sum()) - 1)
-    if not isinstance(mode, str) and np.iterable(mode):
-        if not (is_extreme and is_box):
-            raise argument_error(
-                RuntimeError,
-                "mode must be the same for all axes unless the smallest or largest of a box is "
-                f"taken, got {shown(mode)}",
-            )
-        modes = dict(zip(filtered, read_modes(mode, len(filtered)), strict=True))
-    else:
-        modes = dict.fromkeys(range(array.ndim), *read_modes(mode, 1))
+    window = _read_window(size, footprint, origin, filtered, array.ndim)
+    rank = rank_of(window.taps)
+    is_separable = window.footprint is None and rank in (0, window.taps - 1)
+    modes = _read_all_modes(mode, filtered, array.ndim, is_separable)
     if array.dtype.char not in COMPUTED and not (array.dtype.char == "e" and array.ndim == 1):
         raise argument_error(
             RuntimeError, f"input must be of integers, bool, float32 or float64, got {array.dtype}"
@@ -240,19 +302,15 @@ def _filter(
     result = make_output(output, array)
     if result.dtype.kind not in "biuf":
         raise argument_error(RuntimeError, f"output must have a real dtype, got {result.dtype}")
-    geometry = _geometry(
-        array.shape,
-        window.shape,
-        window.tobytes(),
-        tuple(extents(n, at)[0] for n, at in zip(window.shape, origins, strict=True)),
-        tuple(modes.get(axis, "constant") for axis in range(array.ndim)),
-        rank,
-    )
-    constant = float(cval) if "constant" in modes.values() else 0.0
+    constant = float(cval) if "constant" in modes else 0.0
     if array.ndim == 0:
         result[...] = array
     elif array.size:
-        _compute(array, constant, result, geometry, _computed_dtype(array, result, constant))
+        dtype = _computed_dtype(array, result, constant)
+        geometry = _geometry(
+            array.shape, window.sizes, window.footprint, window.befores, modes, rank
+        )
+        _compute(array, constant, result, geometry, dtype)
     return result
 
 
