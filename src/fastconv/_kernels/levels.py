@@ -22,6 +22,7 @@ KERNELS = (
     "normalization",
     "optimizers",
     "product",
+    "rank",
     "roofline",
     "separable",
     "unpooling",

@@ -19,6 +19,7 @@ from fastconv.ndimage._linear import (
     prewitt,
     sobel,
 )
+from fastconv.ndimage._rank import median_filter, percentile_filter, rank_filter
 
 __all__ = [
     "convolve1d",
@@ -28,6 +29,9 @@ __all__ = [
     "gaussian_gradient_magnitude",
     "gaussian_laplace",
     "laplace",
+    "median_filter",
+    "percentile_filter",
     "prewitt",
+    "rank_filter",
     "sobel",
 ]
