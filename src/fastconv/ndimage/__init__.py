@@ -8,4 +8,6 @@ makes code faster::
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from fastconv.ndimage._dense import convolve, correlate
+
+__all__ = ["convolve", "correlate"]
