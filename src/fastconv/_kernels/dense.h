@@ -63,7 +63,8 @@ typedef uint64_t Loose_integer
     __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(uint64_t)), may_alias));
 
 #define ADD_FUSED(sum, x, w) (sum) += (x) * (w)
-/* The empty instruction hides from the compiler that a product is added, which it would fuse. */
+/* An empty instruction that may change a vector. So the compiler cannot fuse a product and its sum,
+ * and does not load a vector again for each of its uses. */
 #if defined(__x86_64__)
 #define HIDE(product) __asm__("" : "+v"(product))
 #elif defined(__aarch64__)

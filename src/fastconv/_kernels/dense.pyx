@@ -31,6 +31,7 @@ from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.number cimport FLOAT32, FLOAT64, Number
 from fastconv._kernels.parallel cimport for_each, useful_threads, wanted_items
 from fastconv._kernels.planes cimport number_of
+from fastconv._kernels.rows cimport fill_row
 from fastconv._kernels.scratch cimport Layout, allocate, release, take
 from fastconv._kernels.stream cimport LINE_BYTES, STREAM_FROM_BYTES, stream_copy, stream_fence
 from fastconv._kernels.vectors cimport VECTOR_BYTES
@@ -337,28 +338,26 @@ cdef inline bint lies_ready(
     )
 
 
-cdef void load_band(const Plan *plan, Band *band) noexcept nogil:
-    """Fill in where the rows of an item's inputs are, and copy those that do not lie ready."""
-    cdef Py_ssize_t bytes = plan.bytes, count = band.width + plan.reach, o, i, row, plane, p
-    cdef char *constants = band.scratch + plan.at.constant
-    cdef char *to = band.scratch + plan.at.band
+cdef void load_rows(
+    const Plan *plan, Band *band, Py_ssize_t first, Py_ssize_t last
+) noexcept nogil:
+    """Fill in where some rows of an item's inputs are, and copy those that do not lie ready."""
+    cdef Py_ssize_t bytes = plan.bytes, count = band.width + plan.reach, o, i, row, plane
+    cdef char *to
     cdef const char *source
-    for p in range(count):
-        memcpy(constants + p * bytes, plan.constant, bytes)
     for o in range(plan.kernel.outer):
         plane = plan.lead[band.plane * plan.kernel.outer + o]
-        for i in range(band.height + plan.kernel.height - 1):
+        for i in range(first, last):
             row = plan.rows[band.y + i]
-            if plane < 0 or row < 0:
-                band.rows[o * plan.band_rows + i] = constants
-                continue
+            to = band.scratch + plan.at.band + (o * plan.band_rows + i) * plan.pitch * bytes
             source = plan.input + (plane * plan.in_h + row) * plan.in_w * plan.in_bytes
-            if lies_ready(plan, source, band.x, count):
-                band.rows[o * plan.band_rows + i] = source + (band.x - plan.before) * bytes
-                continue
-            load_padded(plan, to, source, band.x, count)
+            if plane < 0 or row < 0:
+                to = band.scratch + plan.at.constant
+            elif lies_ready(plan, source, band.x, count):
+                to = <char *>source + (band.x - plan.before) * bytes
+            else:
+                load_padded(plan, to, source, band.x, count)
             band.rows[o * plan.band_rows + i] = to
-            to += plan.pitch * bytes
 
 
 cdef void add_tile(
@@ -480,7 +479,7 @@ cdef void correlate_rows(
 cdef void correlate_band(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     """Compute an item."""
     cdef const Plan *plan = <const Plan *>data
-    cdef Py_ssize_t y = 0, split = item % plan.column_splits
+    cdef Py_ssize_t y = 0, split = item % plan.column_splits, loaded = 0, last
     cdef Band band
     item //= plan.column_splits
     band.scratch, band.rows = scratch, <const void **>(scratch + plan.at.rows)
@@ -488,8 +487,14 @@ cdef void correlate_band(const void *data, Py_ssize_t item, char *scratch) noexc
     band.height = smaller(plan.band_height, plan.out_h - band.y)
     band.x = split * plan.strip
     band.width = smaller(plan.strip, plan.out_w - band.x)
-    load_band(plan, &band)
+    fill_row(
+        scratch + plan.at.constant, plan.constant, band.width + plan.reach, plan.bytes
+    )
     while y < band.height:
+        # Rows are copied just before the tiles that read them first, which find them in L1.
+        last = smaller(y + TILE_HEIGHT, band.height) + plan.kernel.height - 1
+        load_rows(plan, &band, loaded, last)
+        loaded = last
         correlate_rows(plan, &band, y, <int>smaller(TILE_HEIGHT, band.height - y))
         y += TILE_HEIGHT
     if plan.past_caches:

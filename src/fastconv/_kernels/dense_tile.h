@@ -6,10 +6,12 @@
     case RANGE(a, b):                                                          \
         for (; count > 0; count--, x += step, w += (b) - (a)) {                \
             VECTOR in[TILE_WIDTH];                                              \
-            UNROLL for (int v = 0; v < vectors; v++)                           \
+            UNROLL for (int v = 0; v < vectors; v++) {                         \
                 in[v] = *(const LOOSE *)(x + v * lanes);                       \
+                HIDE(in[v]);                                                   \
+            }                                                                  \
             UNROLL for (int r = (a); r < (b); r++) {                           \
-                VECTOR weight = (VECTOR){0} + w[r - (a)];                      \
+                VECTOR weight = w[r - (a)] - (VECTOR){0};                      \
                 UNROLL for (int v = 0; v < vectors; v++)                       \
                     ADD_PRODUCT(sums[r][v], in[v], weight);                    \
             }                                                                  \
