@@ -227,8 +227,8 @@ def _expanded(
     if kernel.ndim != len(axes) or 0 in kernel.shape:
         raise argument_error(
             RuntimeError,
-            f"weights must have {len(axes)} dimensions, one for each axis, and elements, "
-            f"got shape {kernel.shape}",
+            f"weights.ndim ({np.count_nonzero(kernel.shape)}) must match len(axes) ({len(axes)}), "
+            f"not counting empty dimensions, got weights of shape {kernel.shape}",
         )
     if len(axes) == array.ndim:
         return kernel, origins
