@@ -14,6 +14,7 @@ KERNELS = (
     "average_pooling",
     "columns",
     "convolution",
+    "dense",
     "global_pooling",
     "gradients",
     "local_response",

@@ -8,6 +8,7 @@ makes code faster::
 
 from __future__ import annotations
 
+from fastconv.ndimage._dense import convolve, correlate
 from fastconv.ndimage._linear import (
     convolve1d,
     correlate1d,
@@ -22,7 +23,9 @@ from fastconv.ndimage._linear import (
 from fastconv.ndimage._rank import median_filter, percentile_filter, rank_filter
 
 __all__ = [
+    "convolve",
     "convolve1d",
+    "correlate",
     "correlate1d",
     "gaussian_filter",
     "gaussian_filter1d",
