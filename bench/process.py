@@ -21,9 +21,10 @@ import numpy as np
 
 from bench import peers, timing
 from bench.cases import Array, Case, Contender
+from bench.filters import FilterCase
 from bench.networks import NetworkCase
 from bench.peers import LIMIT
-from bench.shapes import Measurement, NetworkTask, UpdateTask
+from bench.shapes import FilterTask, Measurement, NetworkTask, UpdateTask
 from bench.updates import UpdateCase
 
 # These tell the libraries their number of threads before they start. Libraries that ask the system
@@ -195,10 +196,12 @@ def machine_limits() -> Any:
 # ---- on both sides -----------------------------------------------------------------------------
 
 
-def case_of(measurement: Measurement) -> Case | NetworkCase | UpdateCase:
+def case_of(measurement: Measurement) -> Case | NetworkCase | UpdateCase | FilterCase:
     operation, workload = measurement
     if isinstance(workload, UpdateTask):
         return UpdateCase(operation, workload)
+    if isinstance(workload, FilterTask):
+        return FilterCase(operation, workload)
     if isinstance(workload, NetworkTask):
         return NetworkCase(operation, workload)
     return Case(operation, workload)

@@ -22,7 +22,7 @@ from bench.peers import HIGH, LIMIT, OURS, TORCH_COMPILE, TORCH_LAYOUTS
 from bench.plot import SUMMARY, SUMMARY_TITLE, draw
 from bench.report import digits
 from bench.results import CASE, Results, fail, network_totals, results_file
-from bench.shapes import NetworkTask, UpdateTask, Workload
+from bench.shapes import FilterTask, NetworkTask, UpdateTask, Workload
 
 ROOT = Path(__file__).resolve().parents[1]
 README, PAGE, CSV, PICTURES = "README.md", "performance.md", "performance.csv", "performance"
@@ -350,7 +350,7 @@ def shape(name: str) -> str:
         return name
     if isinstance(workload, NetworkTask):
         return f"{workload.network}, {workload.dtype}, {workload.batch} images"
-    if isinstance(workload, UpdateTask):
+    if isinstance(workload, (UpdateTask, FilterTask)):
         return workload.name
     w = workload
     text = f"({w.n}, {w.c}, {w.size})" + (f" to {w.filters}" if w.filters else "")

@@ -84,9 +84,25 @@ class UpdateTask:
         return f"parameters of {self.network}"
 
 
+@dataclass(frozen=True)
+class FilterTask:
+    """An image or a volume, and the size of a filter along each of its axes."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        return f"{'x'.join(map(str, self.shape))} {self.dtype} size {self.size}"
+
+
+Task = Workload | NetworkTask | UpdateTask | FilterTask
+
+
 class Measurement(NamedTuple):
     operation: str
-    workload: Workload | NetworkTask | UpdateTask
+    workload: Task
 
 
 class Section(NamedTuple):
@@ -256,12 +272,40 @@ TRAINED = (
     NetworkTask("googlenet", "float32", 16),
 )
 UPDATES = (UpdateTask("vgg16"), UpdateTask("deep"))
+FILTER_SIZES = {
+    "gaussian_filter": (9, 25),
+    "uniform_filter": (3, 9, 31),
+    "maximum_filter": (3, 9, 31),
+    "median_filter": (3, 5, 21),
+    "sobel": (3,),
+    "correlate": (3, 5, 9, 15),
+    "convolve2d": (3, 9, 31, 63),
+}
+PLANES = tuple((side, side) for side in (512, 1024, 4096))
+VOLUME = (128, 128, 128)
+FILTERED_DTYPES = ("uint8", "float32", "float64")
+MOST_TAPS = 32
+"""Filters of a volume that are not separable cover at most this many pixels."""
 
 
-def _each(
-    operations: Iterable[str], workloads: Iterable[Workload | NetworkTask | UpdateTask]
-) -> tuple[Measurement, ...]:
+def _each(operations: Iterable[str], workloads: Iterable[Task]) -> tuple[Measurement, ...]:
     return tuple(map(Measurement._make, product(operations, workloads)))
+
+
+def _filters() -> Iterator[Measurement]:
+    """Give the filters of planes, and those of a volume that take a reasonable time in SciPy."""
+    for operation, sizes in FILTER_SIZES.items():
+        for shape, dtype, size in product(PLANES, FILTERED_DTYPES, sizes):
+            is_dense = operation in ("correlate", "convolve2d", "median_filter")
+            if is_dense and shape == PLANES[-1] and size > 9:
+                continue  # SciPy would take minutes.
+            if operation == "convolve2d" and dtype == "uint8":
+                continue  # Its sums wrap around.
+            yield Measurement(operation, FilterTask(shape, dtype, size))
+        for dtype, size in product(FILTERED_DTYPES, sizes):
+            if operation == "convolve2d" or (is_dense and size**3 > MOST_TAPS):
+                continue
+            yield Measurement(operation, FilterTask(VOLUME, dtype, size))
 
 
 def _network_layers(batch: int, *names: str) -> tuple[Measurement, ...]:
@@ -307,6 +351,9 @@ def _sections() -> Iterator[Section]:
     few_parameters = UpdateTask("lenet")
     updates = _each(["adam_update"], UPDATES), _each(["adam_update"], [few_parameters])
     yield Section("updates of parameters", *updates)
+    few = FilterTask((64, 64), "uint8", 3), FilterTask((64, 64), "float32", 3)
+    quick = _each(FILTER_SIZES, few[1:]) + _each(["median_filter", "maximum_filter"], few[:1])
+    yield Section("filters", tuple(_filters()), quick)
 
 
 SECTIONS = tuple(_sections())

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench import shapes
 from bench.peers import HIGH, OURS, TORCH_COMPILE, TORCH_LAYOUTS
-from bench.shapes import NetworkTask, UpdateTask, Workload
+from bench.shapes import NetworkTask, Task, Workload
 
 
 class Target(NamedTuple):
@@ -21,7 +21,7 @@ class Target(NamedTuple):
     """
 
     operation: str
-    workloads: tuple[Workload | NetworkTask | UpdateTask, ...]
+    workloads: tuple[Task, ...]
     contenders: tuple[str, ...]  # Only those that take part count.
     at_least: float | None  # None: the ratio is shown, but not judged.
     over: str  # "mean": the geometric mean over the workloads; "worst": every one of them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,18 +18,26 @@ from fastconv import _commands, _pictures
 from fastconv.__main__ import main
 from fastconv._filter_bank import FILTERS
 
+ndimage: Any = pytest.importorskip("scipy.ndimage", reason="SciPy is not installed")
 Image: Any = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 
+SCIPY_MODES = {
+    "constant": "constant",
+    "edge": "nearest",
+    "reflect": "mirror",
+    "symmetric": "reflect",
+    "wrap": "wrap",
+}
 AROUND_GRAY = ["horizontal-edges", "vertical-edges", "laplacian"]
 
 
 def naive(plane: Array, kernel: Array, pad_mode: Any) -> Array:
-    """Correlate one plane with a 3x3 filter, pixel by pixel."""
+    """Correlate one plane with a 3x3 filter, pixel by pixel; zeros do not meet NaN."""
     padded = np.pad(plane.astype(float), 1, pad_mode)
     result = np.empty(plane.shape)
     for h in range(plane.shape[0]):
         for w in range(plane.shape[1]):
-            result[h, w] = (padded[h : h + 3, w : w + 3] * kernel).sum()
+            result[h, w] = (padded[h : h + 3, w : w + 3] * kernel)[kernel != 0].sum()
     return result
 
 
@@ -98,8 +107,9 @@ def test_pixels(
     assert load(out).dtype == np.uint8
     captured = capsys.readouterr()
     assert captured.err == ""
+    mode = SCIPY_MODES[pad_mode]
     assert captured.out == (
-        f"{out}: 9 x 7 pixels, channels: {channels}, kernel: {kernel}, pad mode: {pad_mode}\n"
+        f"{out}: 9 x 7 pixels, channels: {channels}, kernel: {kernel}, mode: {mode}\n"
     )
 
 
@@ -114,7 +124,7 @@ def test_process(tmp_path: Path) -> None:
         check=False,
     )
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.endswith("kernel: blur, pad mode: constant\n")
+    assert result.stdout.endswith("kernel: blur, mode: constant\n")
     np.testing.assert_array_equal(load(out), expected(pixels, "blur", "constant"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "out.png"]
 
@@ -206,6 +216,174 @@ def test_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: str, pad
         np.testing.assert_array_equal(load(out), expected(pixels, kernel, pad_mode))
 
 
+# --- SciPy's filters, and kernels of the user's ----------------------------------------------
+
+
+def clipped(response: Array) -> Array:
+    """Draw a response that is pixels."""
+    result: Array = np.rint(np.clip(response, 0, 255)).astype(np.uint8)
+    return result
+
+
+def gradient(plane: Array, mode: str) -> Array:
+    """Draw the magnitude of the gradient from black to white."""
+    magnitude = np.hypot(*(ndimage.sobel(plane.astype(float), i, mode=mode) for i in (0, 1)))
+    return clipped(magnitude * (255 / magnitude.max()))
+
+
+NAMED: dict[str, tuple[list[str], Callable[[Array, str], Array]]] = {
+    "gaussian, sigma 1": (
+        ["gaussian"],
+        lambda plane, mode: clipped(ndimage.gaussian_filter(plane.astype(float), 1, mode=mode)),
+    ),
+    "gaussian, sigma 2.5": (
+        ["gaussian", "--sigma", "2.5"],
+        lambda plane, mode: clipped(ndimage.gaussian_filter(plane.astype(float), 2.5, mode=mode)),
+    ),
+    "median, size 3": (["median"], lambda plane, mode: ndimage.median_filter(plane, 3, mode=mode)),
+    "median, size 4": (
+        ["median", "--size", "4"],
+        lambda plane, mode: ndimage.median_filter(plane, 4, mode=mode),
+    ),
+    "maximum, size 5": (
+        ["maximum", "--size", "5"],
+        lambda plane, mode: ndimage.maximum_filter(plane, 5, mode=mode),
+    ),
+    "minimum, size 3": (
+        ["minimum", "--size", "3"],
+        lambda plane, mode: ndimage.minimum_filter(plane, 3, mode=mode),
+    ),
+    "sobel": (["sobel"], gradient),
+    "0,1,0;1,-4.5,1": (
+        ["0,1,0;1,-4.5,1"],
+        lambda plane, mode: clipped(
+            ndimage.correlate(plane.astype(float), [[0, 1, 0], [1, -4.5, 1]], mode=mode)
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3], ids=["gray", "colour"])
+@pytest.mark.parametrize("mode", SCIPY_MODES.values())
+@pytest.mark.parametrize("name", NAMED)
+def test_named_filters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, mode: str, channels: int
+) -> None:
+    arguments, filtered = NAMED[name]
+    pixels, out = drawn(13, 11, channels), tmp_path / "out.png"
+    image = save(tmp_path / "in.png", pixels)
+    command = ["filter", image, "-o", str(out), "--mode", mode, "--kernel", *arguments]
+    assert main(command) == 0
+    known = [filtered(pixels[..., c], mode) for c in range(channels)]
+    if name == "sobel" and channels == 3:  # One scale for all channels.
+        assert load(out).max() == 255
+    else:
+        np.testing.assert_array_equal(load(out), np.stack(known, -1))
+    assert capsys.readouterr().out.endswith(f"kernel: {name}, mode: {mode}\n")
+
+
+def test_filters_reflect_and_kernels_have_zeros_around(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, out = save(tmp_path / "in.png", drawn()), tmp_path / "out.png"
+    for kernel, mode in [("median", "reflect"), ("blur", "constant"), ("1", "constant")]:
+        assert main(["filter", image, "-o", str(out), "--kernel", kernel]) == 0
+        assert capsys.readouterr().out.endswith(f"mode: {mode}\n")
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int16, np.uint8, np.bool_])
+def test_kernel_of_a_file(tmp_path: Path, dtype: Any) -> None:
+    kernel = np.array([[0, 1], [1, 0], [1, 1]], dtype)
+    np.save(tmp_path / "kernel.npy", kernel)
+    pixels, out = drawn(channels=1), tmp_path / "out.png"
+    image = save(tmp_path / "in.png", pixels)
+    path = str(tmp_path / "kernel.npy")
+    assert main(["filter", image, "-o", str(out), "--kernel", path, "--mode", "wrap"]) == 0
+    response = ndimage.correlate(pixels[..., 0].astype(float), kernel.astype(float), mode="wrap")
+    np.testing.assert_array_equal(load(out)[..., 0], clipped(response))
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.ones(3), "a kernel has rows and columns, this has shape (3,)"),
+        (np.ones((0, 3)), "a kernel has rows and columns, this has shape (0, 3)"),
+        (np.ones((1, 1025)), "at most 1024 rows and columns, this has shape (1, 1025)"),
+        (np.array([[1, np.nan]]), "the numbers of a kernel must be finite"),
+        (np.ones((2, 2), complex), "a kernel holds real numbers, this is complex128"),
+        (np.array([[None]]), "not an .npy file that numpy.load reads"),
+    ],
+)
+def test_arrays_that_are_no_kernels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], array: Array, words: str
+) -> None:
+    path = str(tmp_path / "kernel.npy")
+    np.save(path, array)
+    arguments = [save(tmp_path / "in.png", drawn()), "-o", str(tmp_path / "out.png")]
+    assert_refused(capsys, tmp_path, [*arguments, "--kernel", path], path, words)
+
+
+@pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY\x01\x00\x06"])
+def test_files_that_are_no_kernels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    path = tmp_path / "kernel.npy"
+    path.write_bytes(content)
+    arguments = [save(tmp_path / "in.png", drawn()), "-o", str(tmp_path / "out.png")]
+    words = "kernel.npy: not an .npy file that numpy.load reads"
+    assert_refused(capsys, tmp_path, [*arguments, "--kernel", str(path)], words)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--kernel", "nothing.npy"], "nothing.npy: No such file or directory"),
+        (["--kernel", "blurred"], "--kernel must be one of horizontal-edges, "),
+        (["--kernel", ""], "--kernel must be one of horizontal-edges, "),
+        (["--kernel", "1,2;3"], "all rows must have as many numbers"),
+        (["--kernel", "1,inf"], "the numbers of a kernel must be finite"),
+        (["--kernel", "blur", "--sigma", "2"], "--sigma belongs to --kernel gaussian, not to blur"),
+        (["--kernel", "gaussian", "--size", "3"], "--size belongs to --kernel median, maximum"),
+        (["--kernel", "gaussian", "--sigma", "1001"], "--sigma must be at most 1000, got 1001"),
+    ],
+)
+def test_options_that_do_not_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    arguments = [save(tmp_path / "in.png", drawn()), "-o", str(tmp_path / "out.png")]
+    assert_refused(capsys, tmp_path, [*arguments, *options], words)
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "median", "sobel", "emboss"])
+def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str], kernel: str) -> None:
+    """Times are those of this machine; that the results are the same is not."""
+    image, out, plain = save(tmp_path / "in.png", drawn()), tmp_path / "a.png", tmp_path / "b.png"
+    command = ["filter", image, "--kernel", kernel]
+    assert main([*command, "-o", str(plain)]) == 0
+    capsys.readouterr()
+    assert main([*command, "-o", str(out), "--compare"]) == 0
+    assert out.read_bytes() == plain.read_bytes()
+    _, line = capsys.readouterr().out.splitlines()
+    found = re.fullmatch(
+        r"fastconv [\d.]+ ms on \d+ threads?, SciPy [\d.]+ ms: [\d.]+ times as fast; "
+        r"largest difference ([-\d.e]+)",
+        line,
+    )
+    assert found is not None
+    assert float(found[1]) < 1e-9
+
+
+def test_wide_filters_in_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, out = drawn(23, 9, 1), tmp_path / "out.png"
+    image = save(tmp_path / "in.png", pixels)
+    monkeypatch.setattr(_commands.filter, "BAND_PIXELS", 1)
+    for mode in SCIPY_MODES.values():
+        command = ["filter", image, "-o", str(out), "--kernel", "median", "--size", "5"]
+        assert main([*command, "--mode", mode]) == 0
+        known = ndimage.median_filter(pixels[..., 0], 5, mode=mode)
+        np.testing.assert_array_equal(load(out)[..., 0], known)
+
+
 # --- Orientation, transparency, size --------------------------------------------------------
 
 # How each of EXIF's orientations turns what is stored, as pixels (H, W, C), into what is seen.
@@ -281,7 +459,7 @@ def test_transparency_is_kept(
     result = load(out)
     np.testing.assert_array_equal(result[..., -1], pixels[..., -1])
     np.testing.assert_array_equal(result[..., :-1], expected(pixels[..., :-1], kernel, "constant"))
-    words = f"channels: {channels - 1} and transparency, kernel: {kernel}, pad mode: constant\n"
+    words = f"channels: {channels - 1} and transparency, kernel: {kernel}, mode: constant\n"
     assert capsys.readouterr().out.endswith(words)
 
 
@@ -313,7 +491,7 @@ def test_formats_without_transparency(
     with Image.open(out) as picture:
         assert picture.mode == mode
         assert not picture.has_transparency_data
-    words = f"pad mode: constant (transparency is left out: {target} does not hold it)\n"
+    words = f"mode: constant (transparency is left out: {target} does not hold it)\n"
     assert capsys.readouterr().out.endswith(words)
 
 
@@ -380,7 +558,7 @@ def test_first_image_of_an_idx_file(tmp_path: Path, capsys: pytest.CaptureFixtur
     path.write_bytes(gzip.compress(header + pixels.tobytes()))
     assert main(["filter", str(path), "--kernel", "emboss", "-o", str(out)]) == 0
     np.testing.assert_array_equal(load(out), expected(pixels[0, ..., None], "emboss", "constant"))
-    assert "pad mode: constant (the first of 5 images)\n" in capsys.readouterr().out
+    assert "mode: constant (the first of 5 images)\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("extension", ["gif", "tiff"])
@@ -397,7 +575,7 @@ def test_first_image_of_several(
         pixels = np.asarray(picture.convert("RGB" if extension == "gif" else "L"))
     known = expected(np.atleast_3d(pixels), "blur", "constant")
     np.testing.assert_array_equal(load(out), known)
-    assert "pad mode: constant (the first of 3 images)\n" in capsys.readouterr().out
+    assert "mode: constant (the first of 3 images)\n" in capsys.readouterr().out
     path.write_bytes(path.read_bytes()[:-20])
     assert main(arguments) == 0
     np.testing.assert_array_equal(load(out), known)
@@ -555,6 +733,18 @@ def test_missing_pillow(
         (
             ["a", "--kernel", "blur", "-o", "b.png", "--pad-mode", "zeros"],
             "argument --pad-mode: invalid choice: 'zeros'",
+        ),
+        (
+            ["a", "--kernel", "median", "--size", "0", "-o", "b.png"],
+            "argument --size: must be a whole number from 1 to 1024, got '0'",
+        ),
+        (
+            ["a", "--kernel", "gaussian", "--sigma", "nan", "-o", "b.png"],
+            "argument --sigma: must be a number above 0, got 'nan'",
+        ),
+        (
+            ["a", "--kernel", "blur", "-o", "b.png", "--mode", "wrap", "--pad-mode", "wrap"],
+            "argument --pad-mode: not allowed with argument --mode",
         ),
         (["", "--kernel", "blur", "-o", "b.png"], "argument IMAGE: the path is empty"),
         (["a", "--kernel", "blur", "-o", ""], "argument -o/--output: the path is empty"),

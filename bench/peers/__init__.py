@@ -10,6 +10,7 @@ from typing import Any
 
 from bench import networks, updates
 from bench.cases import Array, Call, Calls, Case, Contender, as_tuple
+from bench.filters import FilterCase
 from bench.networks import NetworkCase
 from bench.updates import UpdateCase
 
@@ -57,6 +58,10 @@ class Peer:
             for name, network in self.networks(case).items():
                 yield networks.contender(name, case, network)
             return
+        if isinstance(case, FilterCase):
+            for name, call in self.filters(case):
+                yield self.contender(case, call, name=name)
+            return
         if isinstance(case, UpdateCase):
             if self.update:
                 yield updates.contender(self.name, case, self.update)
@@ -70,7 +75,11 @@ class Peer:
         """Give what makes the case's network, by the names of contenders."""
         return {self.name: self.network} if self.network and case.is_of_textbook else {}
 
-    def contender(self, case: Case, call: Call, mode: str = "fresh", name: str = "") -> Contender:
+    def filters(self, case: FilterCase) -> Iterator[tuple[str, Call]]:
+        """Give the names of contenders that filter the case's image, and their calls."""
+        yield from ()
+
+    def contender(self, case: Any, call: Call, mode: str = "fresh", name: str = "") -> Contender:
         return Contender(
             name or self.name, mode, call, lambda returned: self.results(case, returned)
         )

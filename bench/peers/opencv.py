@@ -15,8 +15,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bench import peers
-from bench.cases import Array, Case, Contender
+from bench import filters, peers
+from bench.cases import Array, Call, Case, Contender
+from bench.filters import FilterCase
 from bench.peers import is_image_filter, models
 
 ENGINES = {
@@ -30,6 +31,9 @@ class Peer(peers.Peer):
 
     def __init__(self, threads: int) -> None:
         cv2.setNumThreads(threads)
+
+    def filters(self, case: FilterCase) -> Iterator[tuple[str, Call]]:
+        return filters.opencv(case)
 
     def max_pool2d(self, case: Case) -> Iterator[Contender]:
         return self._networks(case, models.max_pool(case, ["values"]))
@@ -54,5 +58,7 @@ class Peer(peers.Peer):
             network.setInput(case.image)
             yield self.contender(case, network.forward, name=name)
 
-    def results(self, case: Case, returned: Any) -> tuple[Array, ...]:
+    def results(self, case: Any, returned: Any) -> tuple[Array, ...]:
+        if isinstance(case, FilterCase):
+            return (returned,)
         return (returned.reshape(case.workload.output_shape),)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 import fastconv
-from bench import networks, peers, textbook, updates
+from bench import filters, networks, peers, textbook, updates
 from bench.cases import Call, Calls, Case, Contender
+from bench.filters import FilterCase
 from bench.networks import NetworkCase
 from bench.peers import HIGH, OURS, MakeNetwork
 from fastconv.layers import BatchNormalization
@@ -72,6 +73,9 @@ class Peer(peers.Peer):
 
     def networks(self, case: NetworkCase) -> Mapping[str, MakeNetwork]:
         return {self.name: networks.Optimized if case.is_prediction else networks.Ours}
+
+    def filters(self, case: FilterCase) -> Iterator[tuple[str, Call]]:
+        return filters.ours(case)
 
     def contenders(self, case: Any) -> Iterator[Contender]:
         yield from super().contenders(case)

@@ -9,8 +9,9 @@ import numpy as np
 import scipy
 from scipy import fft, ndimage, signal
 
-from bench import peers
-from bench.cases import Array, Case, Contender
+from bench import filters, peers
+from bench.cases import Array, Call, Case, Contender
+from bench.filters import FilterCase
 from bench.peers import is_image_filter
 
 PART = 256  # The first rows of the image are enough to warm up.
@@ -23,6 +24,9 @@ class Peer(peers.Peer):
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
+
+    def filters(self, case: FilterCase) -> Iterator[tuple[str, Call]]:
+        return filters.scipy(case, self.threads)
 
     def conv2d(self, case: Case) -> Iterator[Contender]:
         if not is_image_filter(case):
@@ -58,5 +62,7 @@ class Peer(peers.Peer):
         warm_up = partial(filtered, image[:PART])
         return replace(self.contender(case, call, mode, name), warm_up=warm_up)
 
-    def results(self, case: Case, returned: Any) -> tuple[Array, ...]:
+    def results(self, case: Any, returned: Any) -> tuple[Array, ...]:
+        if isinstance(case, FilterCase):
+            return (returned,)
         return (returned.reshape(case.workload.output_shape),)

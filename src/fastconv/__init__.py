@@ -1,5 +1,6 @@
 """The convolution kernels NumPy never had."""
 
+from fastconv._accelerate import accelerate, patch_scipy, unpatch_scipy
 from fastconv._config import show_config
 from fastconv._memory import empty_cache
 from fastconv._plan import plan
@@ -22,6 +23,7 @@ from fastconv.product import matmul
 __all__ = [
     "PackedWeight",
     "__version__",
+    "accelerate",
     "avg_pool2d",
     "avg_pool2d_backward",
     "col2im",
@@ -38,6 +40,7 @@ __all__ = [
     "max_pool2d_backward",
     "max_unpool2d",
     "num_threads",
+    "patch_scipy",
     "plan",
     "plan_conv2d",
     "precision",
@@ -47,4 +50,5 @@ __all__ = [
     "set_precision",
     "show_config",
     "unfold",
+    "unpatch_scipy",
 ]

@@ -10,7 +10,14 @@ from numpy.typing import DTypeLike, NDArray
 from fastconv._arguments import Padding
 from fastconv.convolution import conv2d
 
-__all__ = ["FILTERS", "as_pixels", "convolve", "is_around_zero", "response_as_pixels"]
+__all__ = [
+    "FILTERS",
+    "around_gray",
+    "as_pixels",
+    "convolve",
+    "is_around_zero",
+    "response_as_pixels",
+]
 
 Array = NDArray[Any]
 
@@ -44,22 +51,22 @@ def as_pixels(pixels: Array, low: float, high: float, dtype: DTypeLike = np.uint
     return np.rint(np.clip((pixels - low) * scale, 0, largest)).astype(dtype)
 
 
-def response_as_pixels(
-    response: Array,
-    kernel: Array,
-    low: float,
-    high: float,
-    dtype: DTypeLike = np.uint8,
-    magnitude: float | None = None,
-) -> Array:
+def response_as_pixels(response: Array, kernel: Array, low: float, high: float) -> Array:
     """Make visible what a filter gave for an image with pixels from `low` to `high`.
 
-    Filters whose weights sum to 0 give as much below 0 as above: 0 becomes a mid-gray, 128 in 8
-    bits, and `magnitude` (by default the largest of the response) 255 or 1. What all others give
-    is pixels again.
+    Filters whose weights sum to 0 give as much below 0 as above, see `around_gray`. What all others
+    give is pixels again.
     """
-    if not is_around_zero(kernel):
-        return as_pixels(response, low, high, dtype)
+    return around_gray(response) if is_around_zero(kernel) else as_pixels(response, low, high)
+
+
+def around_gray(
+    response: Array, magnitude: float | None = None, dtype: DTypeLike = np.uint8
+) -> Array:
+    """Draw 0 as a mid-gray, 128 in 8 bits, and the largest magnitude as 0 or 255.
+
+    The magnitude is by default that of the response itself, and it is given for a part of one.
+    """
     largest = np.iinfo(dtype).max
     gray = (largest + 1) // 2
     magnitude = float(np.abs(response).max()) if magnitude is None else magnitude

@@ -17,7 +17,7 @@ from fastconv._errors import argument_error, named, shown
 from fastconv._memory import new_array
 from fastconv.ndimage import _correlation
 from fastconv.ndimage._borders import source_indices
-from fastconv.ndimage._handover import scipy_function
+from fastconv._scipy import scipy_function
 
 __all__ = ["convolve2d", "correlate2d"]
 

@@ -1,4 +1,4 @@
-"""``fastconv filter``: an image, convolved with a well-known filter.
+"""``fastconv filter``: an image, filtered with a kernel or one of SciPy's filters.
 
 The image stays in Pillow's hands and is filtered in bands of rows, so that the arrays of a large
 photograph never lie beside it as a whole: 90 megapixels in colour take 0.8 GB, most of it for
@@ -20,12 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv import ndimage
 from fastconv._commands.images import read_picture
-from fastconv._commands.shared import CommandError, cannot_write, path
+from fastconv._commands.operations import LARGEST_KERNEL, NAMES, Clock, Operation, read_operation
+from fastconv._commands.shared import CommandError, cannot_write, count_to, path, positive_number
 from fastconv._files import replacing
-from fastconv._filter_bank import FILTERS, convolve, is_around_zero, response_as_pixels
+from fastconv._filter_bank import around_gray, as_pixels
 from fastconv._pictures import GRAY_MODES, MOST_PIXELS
 from fastconv._window import PAD_MODES
+from fastconv.ndimage._borders import CONSTANT, source_indices
 
 __all__ = ["add_command"]
 
@@ -45,6 +48,8 @@ OUTPUT_MODES = {
 that the format holds is taken, or else the last."""
 DTYPES = {"I;16": np.uint16, "F": np.float32}
 """The dtypes of pixels that do not have 8 bits, by mode."""
+MODES = dict(zip(PAD_MODES, ("constant", "nearest", "mirror", "reflect", "wrap")))
+"""What numpy.pad's modes are called in SciPy."""
 PROFILED_MODES = ("L", "LA", "P", "PA", "RGB", "RGBA", "I;16")
 """The modes whose numbers mean the same colours in the result, as an ICC profile says."""
 
@@ -53,12 +58,12 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     """Add ``filter`` to the command line."""
     parser = subparsers.add_parser(
         "filter",
-        help="convolve an image with a well-known filter",
-        description="Convolve every channel of an image with a 3x3 filter and write an image of "
-        "the same size. Photographs are turned upright as their EXIF data says; transparency and "
-        "colour profiles are kept as they are. Filters that look for edges are shown around a "
-        "mid-gray, scaled to the largest response; what the others give is clipped to the range of "
-        "pixels.",
+        help="filter an image: blur, sharpen, find edges, take medians",
+        description="Filter every channel of an image and write an image of the same size. "
+        "Photographs are turned upright as their EXIF data says; transparency and colour profiles "
+        "are kept as they are. Kernels that look for edges are shown around a mid-gray, and sobel, "
+        "the magnitude of the gradient, from black to white, both scaled to the largest response; "
+        "what the others give is clipped to the range of pixels.",
         epilog="The result has 8 bits a channel. Of grayscale images with 16 bits it has 16 in "
         "formats that hold them (PNG, TIFF). Of float images (TIFF) it is the response itself, as "
         "floats, in a TIFF file; in other formats the smallest pixel of the image is black and "
@@ -73,7 +78,21 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         "or .gz); of several images in a file, the first is taken",
     )
     parser.add_argument(
-        "--kernel", required=True, choices=FILTERS, help="what to convolve the image with"
+        "--kernel",
+        required=True,
+        metavar="KERNEL",
+        help=f"what to do: {', '.join(NAMES)}; an .npy file with a kernel of two dimensions; or "
+        'its rows as text, such as "0,1,0;1,-4,1;0,1,0". Kernels are not flipped',
+    )
+    parser.add_argument(
+        "--sigma",
+        type=positive_number,
+        help="the standard deviation of gaussian in pixels (default: 1)",
+    )
+    parser.add_argument(
+        "--size",
+        type=count_to(LARGEST_KERNEL),
+        help="the rows and columns of the window of median, maximum and minimum (default: 3)",
     )
     parser.add_argument(
         "-o",
@@ -84,11 +103,22 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         help="where to write; the extension says in which format (needs Pillow: "
         "pip install 'fastconv[images]')",
     )
-    parser.add_argument(
+    borders = parser.add_mutually_exclusive_group()
+    borders.add_argument(
+        "--mode",
+        choices=MODES.values(),
+        help="what lies around the image, in SciPy's words (default: constant, which is 0, for "
+        "kernels, and reflect for gaussian, median, maximum, minimum and sobel)",
+    )
+    borders.add_argument(
         "--pad-mode",
-        default=PAD_MODES[0],
         choices=PAD_MODES,
-        help="what lies around the image, as in numpy.pad (default: %(default)s, which is 0)",
+        help="the same in the words of numpy.pad, where symmetric is SciPy's reflect",
+    )
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="also filter with SciPy, and print both times and the largest difference",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the image if OUT is IMAGE itself"
@@ -98,6 +128,8 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def run(args: argparse.Namespace) -> int:
     """Filter one image; returns the exit code."""
+    operation = read_operation(args.kernel, args.sigma, args.size)
+    clock = Clock(operation) if args.compare else None
     image_format = _format(args.output)
     if Path(args.image).is_dir():
         raise CommandError(f"{args.image}: a folder, not an image")
@@ -107,10 +139,11 @@ def run(args: argparse.Namespace) -> int:
             "file"
         )
     picture, count = read_picture(args.image)
-    source = _Source(args.image, picture, _mode(args.image, picture), args.pad_mode)
+    border = args.mode or MODES.get(args.pad_mode, operation.mode)
+    source = _Source(args.image, picture, _mode(args.image, picture), operation, border)
     modes = OUTPUT_MODES[source.mode]
     mode = next((mode for mode in modes if _holds(image_format, mode)), modes[-1])
-    result = _filtered(source, np.array(FILTERS[args.kernel]), mode)
+    result = _filtered(source, mode, clock)
     width, height = picture.size
     channels = f"{source.colours}{' and transparency' * source.has_alpha}"
     notes = [f"the first of {count} images"] * (count > 1)
@@ -120,9 +153,11 @@ def run(args: argparse.Namespace) -> int:
     del source, picture  # Encoding takes as much memory as the image did.
     _write(result, args.output, image_format, profile)
     print(
-        f"{args.output}: {width} x {height} pixels, channels: {channels}, kernel: {args.kernel}, "
-        f"pad mode: {args.pad_mode}" + "".join(f" ({note})" for note in notes)
+        f"{args.output}: {width} x {height} pixels, channels: {channels}, "
+        f"kernel: {operation.name}, mode: {border}" + "".join(f" ({note})" for note in notes)
     )
+    if clock is not None:
+        print(clock.report())
     return 0
 
 
@@ -145,7 +180,9 @@ class _Source:
     picture: Any
     mode: str
     """The mode in which the picture is read: one of the keys of OUTPUT_MODES."""
-    pad_mode: str
+    operation: Operation
+    border: str
+    """How the image continues beyond its borders, as SciPy's modes say it."""
 
     @property
     def has_alpha(self) -> bool:
@@ -168,27 +205,25 @@ class _Source:
         return pixels.astype(self.dtype, copy=False)
 
     def bands(self) -> Iterator[tuple[int, Array]]:
-        """Yield the first row of each band, and its pixels with a row more above and below."""
+        """Yield the first row of each band, and its pixels with the rows that it depends on."""
         width, height = self.picture.size
-        step = max(1, BAND_PIXELS // width)
-        before, behind = _rows_around(height, self.pad_mode)
+        above, below = self.operation.rows_above, self.operation.rows_below
+        sources = source_indices(height, above, below, self.border)
+        # At most half of what is filtered are rows around a band.
+        step = max(1, BAND_PIXELS // width, above + below)
         for top in range(0, height, step):
             bottom = min(top + step, height)
-            above = self._row(top - 1 if top > 0 else before)
-            below = self._row(bottom if bottom < height else behind)
-            yield top, np.concatenate([above, self.rows(top, bottom), below], axis=1)
+            before = [self._row(row) for row in sources[top : top + above]]
+            behind = [self._row(row) for row in sources[above + bottom : above + bottom + below]]
+            yield top, np.concatenate([*before, self.rows(top, bottom), *behind], axis=1)
 
-    def _row(self, row: int | None) -> Array:
-        """Read one row, or zeros for None."""
-        return np.zeros_like(self.rows(0, 1)) if row is None else self.rows(row, row + 1)
+    def inner(self, pixels: Array) -> Array:
+        """Return the rows of a band without those that lie around it."""
+        return pixels[:, self.operation.rows_above : pixels.shape[1] - self.operation.rows_below]
 
-
-def _rows_around(height: int, pad_mode: Any) -> tuple[int | None, int | None]:
-    """Return which rows padding shows above and below the image, None for zeros."""
-    if pad_mode == "constant":
-        return None, None
-    before, *_, behind = np.pad(np.arange(height), 1, pad_mode).tolist()
-    return before, behind
+    def _row(self, row: int) -> Array:
+        """Read one row, or zeros beyond the borders."""
+        return np.zeros_like(self.rows(0, 1)) if row == CONSTANT else self.rows(row, row + 1)
 
 
 def _mode(name: str, picture: Any) -> str:
@@ -213,59 +248,60 @@ def _mode(name: str, picture: Any) -> str:
     return chosen
 
 
-def _filtered(source: _Source, kernel: Array, mode: str) -> Any:
+def _filtered(source: _Source, mode: str, clock: Clock | None) -> Any:
     """Filter a picture to one of another mode."""
     Image = importlib.import_module("PIL.Image")
-    if source.mode == "F":
-        kernel = kernel.astype(np.float32)
-    shown = None if mode == "F" else _Shown(source, kernel, DTYPES.get(mode, np.uint8))
+    shown = None if mode == "F" else _Shown(source, DTYPES.get(mode, np.uint8))
     result = Image.new(mode, source.picture.size)
     for top, pixels in source.bands():
-        response = _response(source, pixels, kernel)
+        response = _response(source, pixels, clock)
         if shown is not None:
             response = shown.pixels(response)
         if source.has_alpha:
-            response = np.concatenate([response, pixels[-1:, 1:-1]])
+            response = np.concatenate([response, source.inner(pixels)[-1:]])
         rows = np.ascontiguousarray(response.transpose(1, 2, 0))
         band = Image.fromarray(rows[..., 0] if rows.shape[-1] == 1 else rows)
         result.paste(band if band.mode == mode else band.convert(mode), (0, top))
     return result
 
 
-def _response(source: _Source, pixels: Array, kernel: Array) -> Array:
-    """Convolve the colours of a band, which brings its rows of padding along."""
-    padding = (0, 0), (1, 1)
-    return convolve(pixels[: source.colours], kernel, padding, source.pad_mode)
+def _response(source: _Source, pixels: Array, clock: Clock | None = None) -> Array:
+    """Filter the colours of a band, which brings the rows around it along."""
+    colours = pixels[: source.colours]
+    if clock is None:
+        response = source.operation.apply(ndimage, colours, source.border)
+    else:
+        response = clock.run(colours, source.border)
+    return source.inner(response)
 
 
 class _Shown:
     """How responses become integer pixels, which depends on the image as a whole."""
 
-    def __init__(self, source: _Source, kernel: Array, dtype: type[Any]) -> None:
-        self.kernel, self.dtype = kernel, dtype
+    def __init__(self, source: _Source, dtype: type[Any]) -> None:
+        self.shown, self.dtype = source.operation.shown, dtype
         self.low, self.high = 0.0, 0.0
-        self.magnitude = 0.0
         if source.mode == "F":
             self.low, self.high = _range_of_floats(source)
         else:
             self.high = float(np.iinfo(source.dtype).max)
-        if is_around_zero(kernel):
-            self.magnitude = max(
-                float(np.abs(_response(source, pixels, kernel)).max())
-                for _, pixels in source.bands()
+        if self.shown != "pixels":
+            self.low, self.high = (
+                0.0,
+                max(float(np.abs(_response(source, pixels)).max()) for _, pixels in source.bands()),
             )
 
     def pixels(self, response: Array) -> Array:
         """Map a part of the response."""
-        return response_as_pixels(
-            response, self.kernel, self.low, self.high, self.dtype, self.magnitude
-        )
+        if self.shown == "around gray":
+            return around_gray(response, self.high, self.dtype)
+        return as_pixels(response, self.low, self.high, self.dtype)
 
 
 def _range_of_floats(source: _Source) -> tuple[float, float]:
     low, high = math.inf, -math.inf
     for _, pixels in source.bands():
-        inner = pixels[:, 1:-1]  # The first and the last row are padding.
+        inner = source.inner(pixels)
         if not np.isfinite(inner).all():
             raise CommandError(
                 f"{source.name}: it holds NaN or infinity, which only a TIFF file can show"

@@ -13,7 +13,7 @@ from fastconv._memory import new_array
 from fastconv.ndimage import _arguments, _correlation
 from fastconv.ndimage._arguments import Axes, Ints, Modes, Output
 from fastconv.ndimage._borders import CONSTANT, source_indices
-from fastconv.ndimage._handover import scipy_function
+from fastconv._scipy import scipy_function
 
 Array = npt.NDArray[Any]
 
