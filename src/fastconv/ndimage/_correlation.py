@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
+from fastconv.ndimage import _fourier
 from fastconv.ndimage._borders import CONSTANT
 
 Array = npt.NDArray[Any]
@@ -44,7 +45,6 @@ class Arithmetic(NamedTuple):
 
 
 _DTYPES = {"float": np.float32, "double": np.float64, "order": np.float64, "integer": np.uint64}
-_RESULTS = {"?": np.uint8}
 
 
 def correlate(
@@ -97,26 +97,83 @@ def correlate(
     if len(shape) == 1:
         shape, out_shape, weights = [1, *shape], [1, *out_shape], weights[None]
         axes = [Axis(np.zeros(1, np.intp), 0), *axes]
-    lead = _planes_of(axes[:-2], shape[:-2], out_shape[:-2], weights.shape[:-2])
-    dtype = _DTYPES[arithmetic.name]
-    cast = weights.astype(dtype, order="C", copy=False)
-    _kernels.dense.correlate(
+    problem = Problem(
         array.reshape(-1, *shape[-2:]),
         out.reshape(-1, *out_shape[-2:]),
-        lead,
-        np.ascontiguousarray(axes[-2].sources),
-        np.ascontiguousarray(axes[-1].sources),
-        axes[-1].before,
-        cast.reshape(-1, *weights.shape[-2:]),
-        weights.astype(np.float64, order="C", copy=False).reshape(-1, *weights.shape[-2:]),
+        _planes_of(axes[:-2], shape[:-2], out_shape[:-2], weights.shape[:-2]),
+        axes[-2],
+        axes[-1],
+        weights.reshape(-1, *weights.shape[-2:]),
         step,
-        np.array([constant]).astype(dtype),
-        arithmetic.name,
+        constant,
+        arithmetic,
         skips_zeros,
         wraps,
-        arithmetic.checked,
+    )
+    tile = _fourier.tile_for(problem)
+    if tile is None:
+        _direct(problem)
+        return
+    for plane, y, x in _fourier.correlate(problem, tile):
+        _direct_part(problem, plane, y, x)
+
+
+class Problem(NamedTuple):
+    """A correlation of planes, as the kernels compute it (see `dense.pyx`)."""
+
+    array: Array
+    """The input (planes, h, w)."""
+    out: Array
+    """The result (planes, h, w)."""
+    lead: Array
+    """The plane of the input that each plane of the result sees through one of the kernel."""
+    rows: Axis
+    columns: Axis
+    weights: Array
+    """The kernel (planes, h, w)."""
+    step: int
+    """The distance of columns of the input that neighbouring columns of the kernel see."""
+    constant: Any
+    arithmetic: Arithmetic
+    skips_zeros: bool
+    wraps: bool
+
+
+def _direct(problem: Problem) -> None:
+    """Compute all products."""
+    dtype = _DTYPES[problem.arithmetic.name]
+    weights = problem.weights
+    _kernels.dense.correlate(
+        problem.array,
+        problem.out,
+        problem.lead,
+        np.ascontiguousarray(problem.rows.sources),
+        np.ascontiguousarray(problem.columns.sources),
+        problem.columns.before,
+        weights.astype(dtype, order="C", copy=False),
+        weights.astype(np.float64, order="C", copy=False),
+        problem.step,
+        np.array([problem.constant]).astype(dtype),
+        problem.arithmetic.name,
+        problem.skips_zeros,
+        problem.wraps,
+        problem.arithmetic.checked,
         _threads.count(),
     )
+
+
+def _direct_part(problem: Problem, plane: int, y: slice, x: slice) -> None:
+    """Compute a part of a plane of the result."""
+    _, height, width = problem.weights.shape
+    rows = Axis(problem.rows.sources[y.start : y.stop + height - 1], problem.rows.before - y.start)
+    reach = (width - 1) * problem.step
+    columns = Axis(
+        problem.columns.sources[x.start : x.stop + reach], problem.columns.before - x.start
+    )
+    result = np.empty((1, y.stop - y.start, x.stop - x.start), problem.out.dtype)
+    lead = problem.lead[plane : plane + 1]
+    _direct(problem._replace(out=result, lead=lead, rows=rows, columns=columns))
+    problem.out[plane, y, x] = result[0]
 
 
 def _interleaved(axis: Axis, width: int) -> Axis:
