@@ -201,8 +201,7 @@ def _read_fill(fillvalue: Any, dtype: np.dtype[Any]) -> Any:
     if np.size(fillvalue) != 1:
         raise argument_error(
             ValueError,
-            "`fillvalue` must be scalar or an array with one element, "
-            f"got {shown(fillvalue)}",
+            f"`fillvalue` must be scalar or an array with one element, got {shown(fillvalue)}",
         )
     try:
         if isinstance(fillvalue, np.ndarray):

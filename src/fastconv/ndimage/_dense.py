@@ -292,14 +292,12 @@ def compute(
         return
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
     weights = np.where(np.abs(kernel) > LEAST_WEIGHT, kernel, 0.0)
-    if array.ndim == 0:
-        array, weights, result, origins = array[None], weights[None], result[None], [0]
+    if result.ndim == 0:
+        array, weights, result, origins = array.reshape(1), weights[None], result[None], [0]
     axes = []
     for length, size, origin in zip(array.shape, weights.shape, origins):
         before, after = _arguments.extents(size, origin)
         axes.append(_correlation.Axis(source_indices(length, before, after, mode), before))
     sees_constant = any((axis.sources == CONSTANT).any() for axis in axes)
-    arithmetic = _correlation.choose(
-        array, result.dtype, weights, cval if sees_constant else None
-    )
+    arithmetic = _correlation.choose(array, result.dtype, weights, cval if sees_constant else None)
     _correlation.correlate(array, weights, axes, cval, result, arithmetic, skips_zeros=True)

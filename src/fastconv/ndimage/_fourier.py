@@ -66,7 +66,7 @@ def _cost(problem: Problem, h: int, w: int) -> float:
 def _is_safe(problem: Problem, tile: tuple[int, int]) -> bool:
     """Tell whether errors are small enough, for all inputs that are not reported."""
     weights = problem.weights
-    if not np.abs(weights).max() < LARGEST or not abs(problem.constant) < LARGEST:
+    if not np.abs(weights).max() < LARGEST or not abs(float(problem.constant)) < LARGEST:
         return False
     if problem.out.dtype.kind == "f":
         return True
@@ -108,9 +108,7 @@ def _error(problem: Problem, tile: tuple[int, int]) -> float:
     return 1.01 * (error + added)
 
 
-def correlate(
-    problem: Problem, tile: tuple[int, int]
-) -> Iterator[tuple[int, slice, slice]]:
+def correlate(problem: Problem, tile: tuple[int, int]) -> Iterator[tuple[int, slice, slice]]:
     """Correlate by tiles, and return the planes, rows and columns that have to be done directly."""
     _, height, width = problem.weights.shape
     planes, out_h, out_w = problem.out.shape
