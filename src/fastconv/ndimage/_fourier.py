@@ -27,8 +27,10 @@ N. J. Higham, "Accuracy and Stability of Numerical Algorithms", theorem 24.2, ha
 unity that are rounded correctly."""
 PRODUCTS = {"float": 18.0, "double": 10.0, "order": 5.0, "integer": 3.0}
 """How many products of a direct correlation take the time that is the unit of `_cost`."""
+LEAST_STEPS = 10
 TRANSFORMED = 0.75
-"""How much of that time a number of a tile takes for each step of radix 2."""
+"""How much of that time a number of a tile takes for each step of radix 2, of which the smallest
+tile has LEAST_STEPS."""
 LARGEST = 1e100
 """Larger weights are not transformed."""
 
@@ -36,7 +38,10 @@ LARGEST = 1e100
 def tile_for(problem: Problem) -> tuple[int, int] | None:
     """Return the height and width of tiles, or None for what is better computed directly."""
     planes, height, width = problem.weights.shape
-    if problem.step != 1 or min(height, width) < 2:
+    products = planes * height * width / PRODUCTS[problem.arithmetic.name]
+    # No number takes fewer than LEAST_STEPS, half in each direction and two tiles at once.
+    least = (planes + 1) / 2 * LEAST_STEPS * TRANSFORMED
+    if problem.step != 1 or min(height, width) < 2 or products <= least:
         return None
     tile = min(
         ((h, w) for h in SIZES for w in SIZES if h >= height and w >= width),
@@ -45,9 +50,7 @@ def tile_for(problem: Problem) -> tuple[int, int] | None:
     )
     if tile is None:
         return None
-    products = planes * height * width / PRODUCTS[problem.arithmetic.name]
-    direct = products * problem.out.size
-    if _cost(problem, *tile) >= direct or not _is_safe(problem, tile):
+    if _cost(problem, *tile) >= products * problem.out.size or not _is_safe(problem, tile):
         return None
     return tile
 
