@@ -103,6 +103,7 @@ cdef struct Kernel:
 cdef struct Scratch:
     size_t rows  # Pointers to the rows of the band.
     size_t band  # The rows.
+    size_t edges  # What tiles at both ends of each row see.
     size_t sums  # A tile of sums.
     size_t stored  # A row of a tile, of the output's type.
     size_t double_rows, double_band, double_sums  # The same of a tile in float64.
@@ -122,7 +123,8 @@ cdef struct Plan:
     const Py_ssize_t *rest_parts
     Py_ssize_t full_count, rest_count
     double bound  # The error of a sum that is checked, or 0 if none is.
-    Py_ssize_t band_height, strip, row_splits, column_splits, band_rows, pitch
+    Py_ssize_t band_height, strip, row_splits, column_splits, band_rows, pitch, edge_pitch
+    Py_ssize_t tile  # Columns of a wide tile.
     bint stores_in_place, past_caches, may_read_in_place
     Tile tiles[2]
     Tile tiles_in_order[2]
@@ -290,38 +292,62 @@ cdef struct Band:
     # Rows y and columns x of a plane of outputs, which an item computes.
     Py_ssize_t plane, y, height, x, width
     const void **rows
+    # For tiles at the ends of rows.
+    const void **left
+    const void **right
+    bint reads_in_place
     char *scratch
 
 
-cdef inline bint lies_ready(
-    const Plan *plan, const char *row, Py_ssize_t x, Py_ssize_t count
+cdef void load_edges(
+    const Plan *plan, Band *band, Py_ssize_t i, const char *row
 ) noexcept nogil:
-    """Whether tiles may read a part of a row where it is."""
-    cdef const Extended *view = &plan.view
-    return (
-        plan.may_read_in_place and row != NULL
-        and x >= view.before and x + count <= view.before + view.w
-        and view.end - row >= (x - view.before + plan.pitch) * view.bytes
-    )
+    """Copy what tiles at the ends of row i see, where that is more than the row itself."""
+    cdef Py_ssize_t bytes = plan.bytes, width = larger(band.width - 2 * plan.tile, 0)
+    cdef Py_ssize_t end = plan.view.before + plan.view.w - band.x
+    cdef char *to = band.scratch + plan.at.edges + 2 * i * plan.edge_pitch * bytes
+    band.left[i] = band.right[i] = band.rows[i]
+    if band.x < plan.view.before:
+        load_extended(&plan.view, to, row, band.x, smaller(2 * plan.tile, band.width) + plan.reach)
+        band.left[i] = to
+    if band.width + plan.reach > end:
+        to += plan.edge_pitch * bytes
+        load_extended(
+            &plan.view, to, row, band.x + width, band.width - width + plan.reach
+        )
+        band.right[i] = to - width * bytes
 
 
 cdef void load_rows(
     const Plan *plan, Band *band, Py_ssize_t first, Py_ssize_t last
 ) noexcept nogil:
-    """Fill in where some rows of an item's inputs are, and copy those that do not lie ready."""
-    cdef Py_ssize_t bytes = plan.bytes, count = band.width + plan.reach, o, i, plane
+    """Fill in where some rows of an item's inputs are, and copy what does not lie ready."""
+    cdef Py_ssize_t bytes = plan.bytes, o, i, at, plane
     cdef char *to
     cdef const char *row
     for o in range(plan.kernel.outer):
         plane = plan.lead[band.plane * plan.kernel.outer + o]
         for i in range(first, last):
             row = extended_row(&plan.view, plane, band.y + i)
-            to = band.scratch + plan.at.band + (o * plan.band_rows + i) * plan.pitch * bytes
-            if lies_ready(plan, row, band.x, count):
-                band.rows[o * plan.band_rows + i] = row + (band.x - plan.view.before) * bytes
+            at = o * plan.band_rows + i
+            if band.reads_in_place and row != NULL:
+                band.rows[at] = row + (band.x - plan.view.before) * bytes
+                load_edges(plan, band, at, row)
                 continue
-            load_extended(&plan.view, to, row, band.x, count)
-            band.rows[o * plan.band_rows + i] = to
+            to = band.scratch + plan.at.band + at * plan.pitch * bytes
+            load_extended(&plan.view, to, row, band.x, band.width + plan.reach)
+            band.rows[at] = band.left[at] = band.right[at] = to
+
+
+cdef inline const void **rows_of_tile(
+    const Plan *plan, const Band *band, Py_ssize_t x
+) noexcept nogil:
+    """Return where the rows of an item are for a tile at a column."""
+    if x < plan.view.before - band.x:
+        return band.left
+    if x + plan.tile + plan.reach > plan.view.before + plan.view.w - band.x:
+        return band.right
+    return band.rows
 
 
 cdef void add_tile(
@@ -332,10 +358,11 @@ cdef void add_tile(
     cdef bint is_full = height == TILE_HEIGHT
     cdef const Schedule *schedule = &plan.full if is_full else &plan.rest
     cdef const Py_ssize_t *parts = plan.full_parts if is_full else plan.rest_parts
+    cdef const void **rows = rows_of_tile(plan, band, x)
     cdef Py_ssize_t i, first = 0, count = plan.full_count if is_full else plan.rest_count
     for i in range(count):
         plan.tiles[is_wide](
-            schedule, first, parts[i], band.rows + y, x, sums, pitch, height, i > 0
+            schedule, first, parts[i], rows + y, x, sums, pitch, height, i > 0
         )
         first = parts[i]
 
@@ -447,10 +474,13 @@ cdef void correlate_band(const void *data, Py_ssize_t item, char *scratch) noexc
     cdef Band band
     item //= plan.column_splits
     band.scratch, band.rows = scratch, <const void **>(scratch + plan.at.rows)
+    band.left = band.rows + plan.kernel.outer * plan.band_rows
+    band.right = band.left + plan.kernel.outer * plan.band_rows
     band.plane, band.y = item // plan.row_splits, item % plan.row_splits * plan.band_height
     band.height = smaller(plan.band_height, plan.out_h - band.y)
     band.x = split * plan.strip
     band.width = smaller(plan.strip, plan.out_w - band.x)
+    band.reads_in_place = plan.may_read_in_place and band.width >= plan.tile >= plan.reach
     while y < band.height:
         # Rows are copied just before the tiles that read them first, which find them in L1.
         last = smaller(y + TILE_HEIGHT, band.height) + plan.kernel.height - 1
@@ -473,6 +503,7 @@ cdef void cut(Plan *plan, int threads) noexcept:
     """Cut the work into items."""
     cdef const Kernel *kernel = &plan.kernel
     cdef Py_ssize_t tile = TILE_WIDTH * VECTOR_BYTES // plan.bytes, most, rows
+    plan.tile = tile
     plan.band_height = larger(BAND_HEIGHT, kernel.height)
     rows = plan.planes * plan.out_h // (wanted_items(threads) if threads > 1 else 1)
     plan.band_height = larger(smaller(plan.band_height, rows), 1)
@@ -487,6 +518,7 @@ cdef void cut(Plan *plan, int threads) noexcept:
     plan.row_splits = ceil_div(plan.out_h, plan.band_height)
     # A tile that is wider than its band reads behind it.
     plan.pitch = odd_lines(larger(plan.strip, tile) + plan.reach, plan.bytes)
+    plan.edge_pitch = odd_lines(2 * tile + plan.reach, plan.bytes)
 
 
 cdef void lay_out(Plan *plan) noexcept:
@@ -495,10 +527,12 @@ cdef void lay_out(Plan *plan) noexcept:
     cdef double pitch_bytes = plan.pitch * plan.bytes
     cdef double tile_bytes = TILE_HEIGHT * TILE_WIDTH * VECTOR_BYTES
     cdef double columns = TILE_WIDTH * VECTOR_BYTES // sizeof(float) + plan.reach
-    plan.at.rows = take(&plan.scratch, rows * sizeof(void *))
+    plan.at.rows = take(&plan.scratch, 3 * rows * sizeof(void *))
     plan.at.sums = take(&plan.scratch, tile_bytes)
     plan.at.stored = take(&plan.scratch, TILE_WIDTH * VECTOR_BYTES * sizeof(double))
     plan.at.band = take(&plan.scratch, rows * pitch_bytes)
+    if plan.may_read_in_place:
+        plan.at.edges = take(&plan.scratch, 2 * rows * plan.edge_pitch * plan.bytes)
     if plan.bound > 0:
         plan.at.double_rows = take(&plan.scratch, rows * sizeof(void *))
         plan.at.double_sums = take(&plan.scratch, tile_bytes)
