@@ -303,19 +303,21 @@ cdef void load_edges(
     const Plan *plan, Band *band, Py_ssize_t i, const char *row
 ) noexcept nogil:
     """Copy what tiles at the ends of row i see, where that is more than the row itself."""
-    cdef Py_ssize_t bytes = plan.bytes, width = larger(band.width - 2 * plan.tile, 0)
+    cdef Py_ssize_t bytes = plan.bytes, rest = band.width % plan.tile, first
     cdef Py_ssize_t end = plan.view.before + plan.view.w - band.x
     cdef char *to = band.scratch + plan.at.edges + 2 * i * plan.edge_pitch * bytes
     band.left[i] = band.right[i] = band.rows[i]
     if band.x < plan.view.before:
-        load_extended(&plan.view, to, row, band.x, smaller(2 * plan.tile, band.width) + plan.reach)
+        # The second tile begins there, too, if it is the last one and overlaps the first.
+        first = rest if band.width < 2 * plan.tile else 0
+        load_extended(&plan.view, to, row, band.x, first + plan.tile + plan.reach)
         band.left[i] = to
     if band.width + plan.reach > end:
+        # The last tile but one may also reach beyond the end.
+        first = band.width - plan.tile - (rest if rest < plan.reach else 0)
         to += plan.edge_pitch * bytes
-        load_extended(
-            &plan.view, to, row, band.x + width, band.width - width + plan.reach
-        )
-        band.right[i] = to - width * bytes
+        load_extended(&plan.view, to, row, band.x + first, band.width - first + plan.reach)
+        band.right[i] = to - first * bytes
 
 
 cdef void load_rows(

@@ -26,6 +26,9 @@ MODERATE = 1e30
 """Weights up to this size are far from the limits of float32."""
 
 
+ONE_PLANE = np.zeros((1, 1), np.intp)
+
+
 class Axis(NamedTuple):
     """An axis with its borders."""
 
@@ -150,10 +153,10 @@ def _direct(problem: Problem) -> None:
         np.ascontiguousarray(problem.rows.sources),
         np.ascontiguousarray(problem.columns.sources),
         problem.columns.before,
-        weights.astype(dtype, order="C", copy=False),
-        weights.astype(np.float64, order="C", copy=False),
+        np.ascontiguousarray(weights, dtype),
+        np.ascontiguousarray(weights, np.float64),
         problem.step,
-        np.array([problem.constant]).astype(dtype),
+        np.asarray([problem.constant]).astype(dtype),
         problem.arithmetic.name,
         problem.skips_zeros,
         problem.wraps,
@@ -193,7 +196,7 @@ def _planes_of(
     ndarray of intp, shape (planes of outputs, planes of the kernel)
         Numbers of planes, or `CONSTANT`.
     """
-    planes = np.zeros((1, 1), np.intp)
+    planes = ONE_PLANE
     for axis, length, outputs, taps in zip(axes, shape, out_shape, kernel, strict=True):
         seen = axis.sources[np.arange(outputs)[:, None] + np.arange(taps)]
         both = planes[:, None, :, None] * length + seen[None, :, None, :]
@@ -223,10 +226,12 @@ def choose(array: Array, out: np.dtype[Any], weights: Array, constant: float | N
     if array.dtype.kind == "f":
         if out.kind != "f":
             return Arithmetic("order")
-        one_sign = bool((weights >= 0).all() or (weights <= 0).all())
-        moderate = float(np.abs(weights).max(initial=0)) < MODERATE
-        small = array.dtype == out == np.float32 and one_sign and moderate
-        return Arithmetic("float" if small else "double")
+        if not array.dtype == out == np.float32:
+            return Arithmetic("double")
+        least, most = float(weights.min()), float(weights.max())
+        has_one_sign = least >= 0 or most <= 0
+        is_moderate = max(-least, most) < MODERATE
+        return Arithmetic("float" if has_one_sign and is_moderate else "double")
     if out.kind == "f":
         return Arithmetic("double")
     largest = largest_of(array.dtype)

@@ -12,7 +12,7 @@ from fastconv._errors import argument_error, named, shown
 from fastconv._memory import new_array
 from fastconv.ndimage import _arguments, _correlation
 from fastconv.ndimage._arguments import Axes, Ints, Modes, Output
-from fastconv.ndimage._borders import CONSTANT, source_indices
+from fastconv.ndimage._borders import source_indices
 from fastconv.ndimage._handover import scipy_function
 
 Array = npt.NDArray[Any]
@@ -250,7 +250,7 @@ def _real_number(cval: complex) -> float:
 def _dtype_of(output: Output, array: Array) -> np.dtype[Any]:
     """Return the dtype of the result."""
     if output is None:
-        return np.dtype(array.dtype.name) if array.dtype.kind in "biuf" else array.dtype
+        return array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
     if isinstance(output, (type, np.dtype, str)):
         return np.dtype(output)
     return np.asarray(output).dtype
@@ -298,6 +298,6 @@ def compute(
     for length, size, origin in zip(array.shape, weights.shape, origins):
         before, after = _arguments.extents(size, origin)
         axes.append(_correlation.Axis(source_indices(length, before, after, mode), before))
-    sees_constant = any((axis.sources == CONSTANT).any() for axis in axes)
+    sees_constant = mode == "constant" and any(size > 1 for size in weights.shape)
     arithmetic = _correlation.choose(array, result.dtype, weights, cval if sees_constant else None)
     _correlation.correlate(array, weights, axes, cval, result, arithmetic, skips_zeros=True)
