@@ -31,11 +31,11 @@ enum { TILE_HEIGHT = 4 };
 #define RANGE(a, b) ((a) * (TILE_HEIGHT + 1) + (b))
 
 typedef struct {
-    int32_t row;     /* Which of the rows that the tile is given. */
-    int32_t count;   /* The number of neighbouring columns of the kernel. */
-    int32_t range;   /* The rows of outputs, as RANGE. */
-    Index column;    /* Where the first column of the kernel is in the row of inputs. */
-    Index weights;   /* Where the weights are: [count][rows of outputs]. */
+    int32_t row;   /* Which of the rows that the tile is given. */
+    int32_t count; /* The number of neighbouring columns of the kernel. */
+    int32_t range; /* The rows of outputs, as RANGE. */
+    Index column;  /* Where the first column of the kernel is in the row of inputs. */
+    Index weights; /* Where the weights are: [count][rows of outputs]. */
 } Run;
 
 typedef struct {

@@ -124,12 +124,12 @@ static void invert_columns(double *re, double *im, Index rows, Index pitch, Inde
 }
 
 /* Write the transpose of a matrix whose dimensions are multiples of a vector's lanes. */
-static void transpose_matrix(double *to, Index to_pitch, const double *from, Index pitch, Index rows,
-                             Index columns) {
+static void transpose_matrix(double *to, Index to_pitch, const double *from, Index pitch,
+                             Index rows, Index columns) {
     Vec square[COLUMNS];
     for (Index r = 0; r < rows; r += COLUMNS)
         for (Index c = 0; c < columns; c += COLUMNS) {
-            UNROLL for (int i = 0; i < COLUMNS; i++)
+    UNROLL for (int i = 0; i < COLUMNS; i++)
                 square[i] = *(const Loose *)(from + (r + i) * pitch + c);
             transpose_double(square);
             UNROLL for (int i = 0; i < COLUMNS; i++)

@@ -10,15 +10,21 @@ import numpy.typing as npt
 
 from fastconv._errors import argument_error, named, shown
 from fastconv._memory import new_array
-from fastconv.ndimage import _arguments, _correlation
+from fastconv.ndimage import _arguments, _correlation, _passes
 from fastconv.ndimage._arguments import Axes, Ints, Modes, Output
 from fastconv.ndimage._borders import source_indices
-from fastconv.ndimage._handover import scipy_function
+from fastconv.ndimage._passes import Line, Taps
 
 Array = npt.NDArray[Any]
 
 LEAST_WEIGHT = float(np.finfo(np.float64).eps)
 """Weights up to this size count as zero, as in SciPy."""
+
+
+LEAST_OF_RANK_ONE = 25
+"""Kernels of fewer elements take no longer than two passes."""
+RANK_ERROR = 2.0**-51
+"""How far products of a column and a row may be from weights, relative to each weight."""
 
 
 @named
@@ -211,10 +217,9 @@ def _filter_real(
     known = _arguments.read_mode(mode)
     value = _real_number(cval)
     dtype = _dtype_of(output, array)
-    if not {array.dtype.char, dtype.char} <= _arguments.COMPUTED:
-        filter = scipy_function("correlate", f"an array of dtype {array.dtype} or {dtype}")
-        result: Array = filter(array, kernel, output, mode, cval, origins)
-        return result
+    for used in (array.dtype, dtype):
+        if used.char not in _arguments.COMPUTED:
+            raise argument_error(RuntimeError, f"array type {used!r} not supported")
     return _run(array, kernel, output, dtype, known, value, origins)
 
 
@@ -292,6 +297,10 @@ def compute(
         return
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
     weights = np.where(np.abs(kernel) > LEAST_WEIGHT, kernel, 0.0)
+    lines = _lines_of(weights, array.dtype, result.dtype, mode, cval, origins)
+    if lines:
+        _passes.run(array, result, lines, cval)
+        return
     if result.ndim == 0:
         array, weights, result, origins = array.reshape(1), weights[None], result[None], [0]
     axes = []
@@ -301,3 +310,37 @@ def compute(
     sees_constant = mode == "constant" and any(size > 1 for size in weights.shape)
     arithmetic = _correlation.choose(array, result.dtype, weights, cval if sees_constant else None)
     _correlation.correlate(array, weights, axes, cval, result, arithmetic, skips_zeros=True)
+
+
+def _lines_of(
+    weights: Array,
+    dtype: np.dtype[Any],
+    out: np.dtype[Any],
+    mode: str,
+    cval: float,
+    origins: list[int],
+) -> list[Line]:
+    """Return passes along two axes that together are the kernel, if they are faster.
+
+    A kernel of rank one is the outer product of a column and a row. Only floats are correlated this
+    way, because SciPy's integers show in which order it adds. The column and the row are those of
+    the largest weight, and their products differ from the weights by rounding errors at most; so
+    this needs no singular values, of which the smaller ones would have to be 0. float32 is rounded
+    between the passes, so that weights must not cancel.
+    """
+    axes = [axis for axis, size in enumerate(weights.shape) if size > 1]
+    if dtype != out or dtype.kind != "f" or len(axes) != 2 or (mode == "constant" and cval != 0):
+        return []
+    flat = weights.reshape([weights.shape[axis] for axis in axes])
+    if flat.size < LEAST_OF_RANK_ONE or not np.isfinite(flat).all():
+        return []
+    least, most = float(flat.min()), float(flat.max())
+    if dtype == np.float32 and least < 0 < most:
+        return []
+    i, j = divmod(int(np.abs(flat).argmax()), flat.shape[1])
+    if flat[i, j] == 0:
+        return []
+    column, row = flat[:, j], flat[i] / flat[i, j]
+    if (np.abs(np.multiply.outer(column, row) - flat) > RANK_ERROR * np.abs(flat)).any():
+        return []
+    return [Line(Taps(part), axis, mode, origins[axis]) for part, axis in zip((column, row), axes)]

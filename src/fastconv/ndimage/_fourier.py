@@ -63,7 +63,7 @@ def _cost(problem: Problem, h: int, w: int) -> float:
     # Two tiles are transformed at once; the kernel's planes are transformed, too.
     transforms = ceil(tiles / 2) * (count + 1) + count
     slow = 1.0 if h * w <= 128 * 128 else 1.1  # Larger tiles do not stay in L2.
-    return transforms * h * w * log2(h * w) * TRANSFORMED * slow
+    return float(transforms * h * w * log2(h * w) * TRANSFORMED * slow)
 
 
 def _is_safe(problem: Problem, tile: tuple[int, int]) -> bool:
