@@ -247,23 +247,25 @@ def _correlate_complex(
     dtype: np.dtype[Any],
 ) -> Array:
     """Correlate real and imaginary parts, as far as there are any."""
-    result = np.zeros(shape, dtype)
     real = np.dtype(np.float32 if dtype == np.complex64 else np.float64)
-    images = [(image.real, fill.real, 0)]
+    images = [(np.ascontiguousarray(image.real, real), fill.real)]
     if image.dtype.kind == "c" or fill.imag != 0:
-        images.append((image.imag, fill.imag, 1))
-    kernels = [(kernel.real, 0)]
-    if kernel.dtype.kind == "c":
-        kernels.append((kernel.imag, 1))
-    for part, beyond, i in images:
-        for taps, j in kernels:
+        images.append((np.ascontiguousarray(image.imag, real), fill.imag))
+    kernels = [kernel.real] if kernel.dtype.kind != "c" else [kernel.real, kernel.imag]
+    parts: list[Array | None] = [None, None]
+    for i, (part, beyond) in enumerate(images):
+        for j, taps in enumerate(kernels):
             product = _correlate_real(part, taps, axes, beyond, shape, real)
-            if i and j:
-                result.real -= product
-            elif i or j:
-                result.imag += product
+            sums = parts[(i + j) % 2]
+            if sums is None:
+                parts[(i + j) % 2] = product
+            elif i and j:
+                sums -= product
             else:
-                result.real += product
+                sums += product
+    result = new_array(shape, dtype)
+    result.real = parts[0]
+    result.imag = 0 if parts[1] is None else parts[1]
     return result
 
 

@@ -10,6 +10,16 @@
 
 #include "number.h"
 
+/* An empty instruction that may change a vector. So the compiler cannot fuse a product and its sum,
+ * and does not load a vector again for each of its uses. */
+#if defined(__x86_64__)
+#define HIDE(product) __asm__("" : "+v"(product))
+#elif defined(__aarch64__)
+#define HIDE(product) __asm__("" : "+w"(product))
+#else
+#define HIDE(product) __asm__("" : "+m"(product))
+#endif
+
 typedef enum {
     IN_FLOAT,   /* float32, with fused multiply-adds. */
     IN_DOUBLE,  /* float64, with fused multiply-adds. */

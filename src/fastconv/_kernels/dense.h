@@ -55,15 +55,6 @@ typedef uint64_t Loose_integer
     __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(uint64_t)), may_alias));
 
 #define ADD_FUSED(sum, x, w) (sum) += (x) * (w)
-/* An empty instruction that may change a vector. So the compiler cannot fuse a product and its sum,
- * and does not load a vector again for each of its uses. */
-#if defined(__x86_64__)
-#define HIDE(product) __asm__("" : "+v"(product))
-#elif defined(__aarch64__)
-#define HIDE(product) __asm__("" : "+w"(product))
-#else
-#define HIDE(product) __asm__("" : "+m"(product))
-#endif
 #define ADD_ROUNDED(sum, x, w)     \
     do {                           \
         Vec_double product = (x) * (w); \

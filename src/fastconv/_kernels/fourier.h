@@ -16,6 +16,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "conversions.h"
 #include "vectors.h"
 
 #define TEMPLATE "transpose.h"
@@ -164,12 +165,29 @@ static void round_row(double *row, Index count) {
     for (Index i = 0; i < count; i++) row[i] = rint(row[i]);
 }
 
-/* Whether any number is within `bound` of an integer but 0. */
-static int has_near_integer(const double *row, Index count, double bound) {
-    int near = 0;
-    for (Index i = 0; i < count; i++)
-        near |= (fabs(row[i] - rint(row[i])) <= bound) & (fabs(row[i]) > 0.5);
-    return near;
+/* Return the place of the first number from `first` on that is within `bound` of an integer but 0, or
+ * `count`. */
+static Index find_near_integer(const double *row, Index first, Index count, double bound) {
+    for (; first < count; first += COLUMNS) {
+        Index end = smaller(first + COLUMNS, count);
+        int near = 0;
+        for (Index i = first; i < end; i++)
+            near |= (fabs(row[i] - rint(row[i])) <= bound) & (fabs(row[i]) > 0.5);
+        if (!near) continue;
+        for (Index i = first; i < end; i++)
+            if (fabs(row[i] - rint(row[i])) <= bound && fabs(row[i]) > 0.5) return i;
+    }
+    return count;
+}
+
+/* Add products one after the other to a sum, each product and each sum rounded, as SciPy does. */
+static double add_in_order(double sum, const double *x, const double *w, Index count) {
+    for (Index i = 0; i < count; i++) {
+        double product = x[i] * w[i];
+        HIDE(product);
+        sum += product;
+    }
+    return sum;
 }
 
 #endif

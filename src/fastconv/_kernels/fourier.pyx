@@ -13,10 +13,10 @@ b. Two tiles are transformed at once, as the real and the imaginary part of one 
 c. An item is such a pair. It transforms the columns, transposes, and transforms the columns again
    (fourier.h). So tiles lie in L2, and memory beyond the result's is a tile a thread.
 d. Everything is computed in float64. Results of integers are rounded to the nearest, if they are
-   integral, and the caller has made sure that errors are less than 1/2. Else they are truncated,
-   unless one is within the error's bound of an integer. Such tiles, and those with infinities, NaNs
-   or huge numbers, which would spread over the whole tile, are reported: the caller computes them
-   in another way.
+   integral, and the caller has made sure that errors are less than 1/2. Else they are truncated;
+   those within the error's bound of an integer are computed again, in SciPy's order. Tiles with
+   many of them, and those with infinities, NaNs or huge numbers, which would spread over the whole
+   tile, are reported: the caller computes them in another way.
 """
 
 from libc.stdint cimport uint8_t
@@ -59,7 +59,16 @@ cdef extern from "fourier.h":
     ) noexcept nogil
     bint is_moderate(const double *row, Py_ssize_t count, double limit) noexcept nogil
     void round_row(double *row, Py_ssize_t count) noexcept nogil
-    bint has_near_integer(const double *row, Py_ssize_t count, double bound) noexcept nogil
+    Py_ssize_t find_near_integer(
+        const double *row, Py_ssize_t first, Py_ssize_t count, double bound
+    ) noexcept nogil
+    double add_in_order(
+        double sum, const double *x, const double *w, Py_ssize_t count
+    ) noexcept nogil
+
+cdef enum:
+    # As many pixels of a tile are computed again one by one.
+    FEW_PIXELS = 64
 
 # Larger inputs are not transformed, because the sums of their products might overflow.
 cdef double MODERATE = 1e100
@@ -188,19 +197,52 @@ cdef void load_tile(
             memset(row, 0, columns * sizeof(double))
 
 
-cdef void store_tile(
-    const Plan *plan, const Tile *tile, double *sums, Py_ssize_t pitch
+cdef double sum_in_order(
+    const Plan *plan, const Tile *tile, Py_ssize_t y, Py_ssize_t x, double *row
 ) noexcept nogil:
-    """Write the outputs of a tile."""
+    """Compute an output as SciPy does. `row` has room for a row of the kernel."""
+    cdef double total = 0
+    cdef const double *weights = plan.weights
+    cdef Py_ssize_t o, kh, plane
+    for o in range(plan.lead_count):
+        plane = plan.lead[tile.plane * plan.lead_count + o]
+        for kh in range(plan.kernel_h):
+            load_extended(
+                &plan.view, <char *>row, extended_row(&plan.view, plane, tile.y + y + kh),
+                tile.x + x, plan.kernel_w,
+            )
+            total = add_in_order(total, row, weights, plan.kernel_w)
+            weights += plan.kernel_w
+    return total
+
+
+cdef void check_row(
+    const Plan *plan, const Tile *tile, Py_ssize_t y, double *sums, double *row, int *count
+) noexcept nogil:
+    """Compute outputs again as SciPy does that may be truncated to another integer."""
+    cdef Py_ssize_t x = find_near_integer(sums, 0, tile.columns, plan.bound)
+    while x < tile.columns and count[0] < FEW_PIXELS:
+        sums[x] = sum_in_order(plan, tile, y, x, row)
+        count[0] += 1
+        x = find_near_integer(sums, x + 1, tile.columns, plan.bound)
+    if x < tile.columns:
+        plan.failed[tile.number] = True
+
+
+cdef void store_tile(
+    const Plan *plan, const Tile *tile, double *sums, Py_ssize_t pitch, double *row
+) noexcept nogil:
+    """Write the outputs of a tile. `row` has room for a row of the kernel."""
     cdef Py_ssize_t y
+    cdef int checked = 0
     cdef char *to = plan.out + (
         (tile.plane * plan.out_h + tile.y) * plan.out_w + tile.x
     ) * plan.out_bytes
     for y in range(tile.rows):
         if plan.rounds:
             round_row(sums + y * pitch, tile.columns)
-        elif plan.bound > 0 and has_near_integer(sums + y * pitch, tile.columns, plan.bound):
-            plan.failed[tile.number] = True
+        elif plan.bound > 0 and not plan.failed[tile.number]:
+            check_row(plan, tile, y, sums + y * pitch, row, &checked)
         plan.store(to + y * plan.out_w * plan.out_bytes, sums + y * pitch, tile.columns)
 
 
@@ -223,8 +265,8 @@ cdef void correlate_tiles(const void *data, Py_ssize_t item, char *scratch) noex
             spectrum + plan.h * plan.w, plan.w, plan.h, o > 0,
         )
     invert(plan, &sums, &tile)
-    store_tile(plan, &first, tile.re, tile.pitch)
-    store_tile(plan, &second, tile.im, tile.pitch)
+    store_tile(plan, &first, tile.re, tile.pitch, turned.re)
+    store_tile(plan, &second, tile.im, tile.pitch, turned.re)
 
 
 cdef void lay_out(Plan *plan) noexcept:

@@ -21,7 +21,7 @@ LEAST_WEIGHT = float(np.finfo(np.float64).eps)
 """Weights up to this size count as zero, as in SciPy."""
 
 
-LEAST_OF_RANK_ONE = 25
+LEAST_OF_RANK_ONE = 49
 """Kernels of fewer elements take no longer than two passes."""
 RANK_ERROR = 2.0**-51
 """How far products of a column and a row may be from weights, relative to each weight."""

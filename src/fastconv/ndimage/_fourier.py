@@ -19,6 +19,9 @@ Array = npt.NDArray[Any]
 
 SIZES = (32, 64, 128, 256, 512, 1024)
 """The heights and widths of tiles."""
+LARGEST_CHECKED = 256
+"""The largest height and width of tiles of integers, if the kernel is at most half as large: the
+bound of the error grows with a tile's size, and with it the number of pixels to compute again."""
 ROUNDING = 2.0**-53
 STEP_ERROR = 10.0
 """The most units of rounding that a step of radix 2 adds to the 2-norm of a transform.
@@ -43,8 +46,11 @@ def tile_for(problem: Problem) -> tuple[int, int] | None:
     least = (planes + 1) / 2 * LEAST_STEPS * TRANSFORMED
     if problem.step != 1 or min(height, width) < 2 or products <= least:
         return None
+    sizes = SIZES
+    if problem.out.dtype.kind != "f" and max(height, width) <= LARGEST_CHECKED // 2:
+        sizes = tuple(size for size in SIZES if size <= LARGEST_CHECKED)
     tile = min(
-        ((h, w) for h in SIZES for w in SIZES if h >= height and w >= width),
+        ((h, w) for h in sizes for w in sizes if h >= height and w >= width),
         key=lambda tile: _cost(problem, *tile),
         default=None,
     )
@@ -107,7 +113,7 @@ def _error(problem: Problem, tile: tuple[int, int]) -> float:
     # Both tiles of a pair are parts of one complex tile.
     inputs = largest * sqrt(2 * numbers)
     error = inputs * steps * ROUNDING * (2 * one_norm + sqrt(numbers) * two_norms)
-    added = (weights.size + len(weights)) * ROUNDING * one_norm * inputs
+    added = (weights.size + len(weights)) * ROUNDING * one_norm * largest
     return 1.01 * (error + added)
 
 
