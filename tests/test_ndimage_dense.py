@@ -14,7 +14,7 @@ from scipy import ndimage as scipy_ndimage
 
 import fastconv
 from fastconv import ndimage
-from fastconv.ndimage import _correlation, _fourier
+from fastconv.ndimage import _correlation, _fourier, _passes
 
 Array = NDArray[Any]
 REAL = "?bBhHiIlLfd"
@@ -151,6 +151,36 @@ def test_volumes(level: str, threads: int, dtype: str) -> None:
     for mode in MODES:
         expected = scipy_ndimage.convolve(array, weights, mode=mode)
         assert_as_scipys(ndimage.convolve(array, weights, mode=mode), expected)
+
+
+@pytest.mark.parametrize("dtype", ["f", "d"])
+def test_kernels_of_rank_one(level: str, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    """Kernels that are products of a column and a row take two passes, unless weights cancel."""
+    passes: list[int] = []
+    original = _passes.run
+
+    def run(array: Array, result: Array, lines: Any, cval: float) -> None:
+        passes.append(len(lines))
+        original(array, result, lines, cval)
+
+    monkeypatch.setattr(_passes, "run", run)
+    array = values((6, 50, 70), dtype, 33)
+    array[1, 20, 30] = np.inf
+    column, row = np.random.default_rng(34).random((2, 8))
+    weights = np.multiply.outer(column, row)
+    for mode in ("reflect", "wrap", "constant"):
+        expected = scipy_ndimage.correlate(array, weights, mode=mode, axes=(0, 2), origin=(1, -2))
+        actual = ndimage.correlate(array, weights, mode=mode, axes=(0, 2), origin=(1, -2))
+        assert_as_scipys(actual, expected)
+    assert passes == [2, 2, 2]
+    nearly = weights.copy()
+    nearly[3, 4] *= 1 + 1e-9
+    for other, cval in ((nearly, 0), (weights, 1.5)):
+        expected = scipy_ndimage.correlate(array[0], other, mode="constant", cval=cval)
+        actual = ndimage.correlate(array[0], other, mode="constant", cval=cval)
+        assert_as_scipys(actual, expected)
+    ndimage.correlate(array[0], np.multiply.outer(column - 0.5, row))
+    assert passes == [2, 2, 2] + [2] * (dtype == "d")
 
 
 # --------------------------------------------------------------------------------- large kernels

@@ -185,11 +185,12 @@ def _correlate(
         _axis(length, size, outputs, start, BOUNDARIES[boundary])
         for length, size, outputs, start in zip(image.shape, kernel.shape, shape, starts)
     ]
+    planes = _correlation.geometry(image.shape, shape, kernel.shape, axes)
     if name == "convolve2d":
         kernel = kernel[::-1, ::-1]
     if dtype.kind == "c":
-        return _correlate_complex(image, kernel, axes, fill, shape, dtype)
-    return _correlate_real(image, kernel, axes, fill, shape, dtype)
+        return _correlate_complex(image, kernel, planes, fill, shape, dtype)
+    return _correlate_real(image, kernel, planes, fill, shape, dtype)
 
 
 def _read_fill(fillvalue: Any, dtype: np.dtype[Any]) -> Any:
@@ -241,7 +242,7 @@ def _axis(length: int, size: int, outputs: int, start: int, mode: str) -> _corre
 def _correlate_complex(
     image: Array,
     kernel: Array,
-    axes: list[_correlation.Axis],
+    planes: _correlation.Geometry,
     fill: Any,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
@@ -255,7 +256,7 @@ def _correlate_complex(
     parts: list[Array | None] = [None, None]
     for i, (part, beyond) in enumerate(images):
         for j, taps in enumerate(kernels):
-            product = _correlate_real(part, taps, axes, beyond, shape, real)
+            product = _correlate_real(part, taps, planes, beyond, shape, real)
             sums = parts[(i + j) % 2]
             if sums is None:
                 parts[(i + j) % 2] = product
@@ -264,15 +265,15 @@ def _correlate_complex(
             else:
                 sums += product
     result = new_array(shape, dtype)
-    result.real = parts[0]
-    result.imag = 0 if parts[1] is None else parts[1]
+    for to, sums in zip((result.real, result.imag), parts):
+        to[...] = 0 if sums is None else sums
     return result
 
 
 def _correlate_real(
     image: Array,
     kernel: Array,
-    axes: list[_correlation.Axis],
+    planes: _correlation.Geometry,
     fill: Any,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
@@ -289,7 +290,7 @@ def _correlate_real(
     _correlation.correlate(
         image,
         weights,
-        axes,
+        planes,
         fill,
         result,
         arithmetic,

@@ -50,10 +50,59 @@ class Arithmetic(NamedTuple):
 _DTYPES = {"float": np.float32, "double": np.float64, "order": np.float64, "integer": np.uint64}
 
 
+class Geometry(NamedTuple):
+    """Arrays as planes of the last two axes, with the tables of `dense.pyx`."""
+
+    shape: tuple[int, int, int]
+    out_shape: tuple[int, int, int]
+    kernel: tuple[int, int, int]
+    lead: Array
+    """The plane of the input that each plane of the result sees through one of the kernel."""
+    rows: Axis
+    columns: Axis
+    step: int
+    """The distance of columns of the input that neighbouring columns of the kernel see."""
+
+
+def geometry(
+    shape: tuple[int, ...], out_shape: tuple[int, ...], kernel: tuple[int, ...], axes: list[Axis]
+) -> Geometry:
+    """Return the planes of a correlation.
+
+    Parameters
+    ----------
+    shape, out_shape, kernel : tuple of int
+        The shapes of the input, the result and the kernel, with the same number of dimensions.
+    axes : list of Axis
+        The axes of the input. Each shows as many positions as the output's axis has elements, plus
+        the kernel's elements minus one.
+    """
+    step = 1
+    sizes, outputs, taps, axes = list(shape), list(out_shape), list(kernel), list(axes)
+    while len(sizes) > 1 and taps[-1] == 1 and sizes[-1] < NARROW:
+        # The elements of the last axis are independent, so they are neighbouring lanes.
+        step = sizes.pop()
+        outputs.pop(), taps.pop(), axes.pop()
+        axes[-1] = _interleaved(axes[-1], step)
+        sizes[-1], outputs[-1] = sizes[-1] * step, outputs[-1] * step
+    while len(sizes) < 2:
+        sizes, outputs, taps = [1, *sizes], [1, *outputs], [1, *taps]
+        axes = [Axis(np.zeros(1, np.intp), 0), *axes]
+    return Geometry(
+        (prod(sizes[:-2]), sizes[-2], sizes[-1]),
+        (prod(outputs[:-2]), outputs[-2], outputs[-1]),
+        (prod(taps[:-2]), taps[-2], taps[-1]),
+        _planes_of(axes[:-2], sizes[:-2], outputs[:-2], taps[:-2]),
+        axes[-2],
+        axes[-1],
+        step,
+    )
+
+
 def correlate(
     array: Array,
     weights: Array,
-    axes: list[Axis],
+    planes: Geometry,
     constant: Any,
     out: Array,
     arithmetic: Arithmetic,
@@ -61,7 +110,7 @@ def correlate(
     skips_zeros: bool,
     wraps: bool = False,
 ) -> None:
-    """Correlate an array with a kernel of the same number of dimensions, at least 1.
+    """Correlate an array with a kernel.
 
     Parameters
     ----------
@@ -70,9 +119,8 @@ def correlate(
         `_arguments.COMPUTED`.
     weights : ndarray of float64, or of an integer dtype
         The kernel.
-    axes : list of Axis
-        The axes of the input. Each shows as many positions as the output's axis has elements, plus
-        the kernel's elements minus one.
+    planes : Geometry
+        What `geometry` has returned for the shapes of these arrays.
     constant : number
         What the positions show that show no element.
     arithmetic : Arithmetic
@@ -87,27 +135,14 @@ def correlate(
         array = array.view(np.uint8)
     if out.dtype.kind == "b":
         out = out.view(np.uint8)
-    step = 1
-    shape, out_shape, kernel = list(array.shape), list(out.shape), list(weights.shape)
-    axes = list(axes)
-    while len(shape) > 1 and kernel[-1] == 1 and shape[-1] < NARROW:
-        # The elements of the last axis are independent, so they are neighbouring lanes.
-        width = shape.pop()
-        out_shape.pop(), kernel.pop(), axes.pop()
-        axes[-1] = _interleaved(axes[-1], width)
-        shape[-1], out_shape[-1], step = shape[-1] * width, out_shape[-1] * width, width
-    weights = weights.reshape(kernel)
-    if len(shape) == 1:
-        shape, out_shape, weights = [1, *shape], [1, *out_shape], weights[None]
-        axes = [Axis(np.zeros(1, np.intp), 0), *axes]
     problem = Problem(
-        array.reshape(-1, *shape[-2:]),
-        out.reshape(-1, *out_shape[-2:]),
-        _planes_of(axes[:-2], shape[:-2], out_shape[:-2], weights.shape[:-2]),
-        axes[-2],
-        axes[-1],
-        weights.reshape(-1, *weights.shape[-2:]),
-        step,
+        array.reshape(planes.shape),
+        out.reshape(planes.out_shape),
+        planes.lead,
+        planes.rows,
+        planes.columns,
+        weights.reshape(planes.kernel),
+        planes.step,
         constant,
         arithmetic,
         skips_zeros,
@@ -187,7 +222,7 @@ def _interleaved(axis: Axis, width: int) -> Axis:
 
 
 def _planes_of(
-    axes: list[Axis], shape: list[int], out_shape: list[int], kernel: tuple[int, ...]
+    axes: list[Axis], shape: list[int], out_shape: list[int], kernel: list[int]
 ) -> Array:
     """List the plane of inputs that each plane of outputs sees through each plane of the kernel.
 

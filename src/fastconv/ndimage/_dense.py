@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -303,13 +304,22 @@ def compute(
         return
     if result.ndim == 0:
         array, weights, result, origins = array.reshape(1), weights[None], result[None], [0]
+    planes = _planes(array.shape, weights.shape, tuple(map(int, origins)), mode)
+    sees_constant = mode == "constant" and weights.size > 1
+    arithmetic = _correlation.choose(array, result.dtype, weights, cval if sees_constant else None)
+    _correlation.correlate(array, weights, planes, cval, result, arithmetic, skips_zeros=True)
+
+
+@lru_cache(maxsize=16)
+def _planes(
+    shape: tuple[int, ...], kernel: tuple[int, ...], origins: tuple[int, ...], mode: str
+) -> _correlation.Geometry:
+    """Return the planes of an array and of a result of its shape."""
     axes = []
-    for length, size, origin in zip(array.shape, weights.shape, origins):
+    for length, size, origin in zip(shape, kernel, origins):
         before, after = _arguments.extents(size, origin)
         axes.append(_correlation.Axis(source_indices(length, before, after, mode), before))
-    sees_constant = mode == "constant" and any(size > 1 for size in weights.shape)
-    arithmetic = _correlation.choose(array, result.dtype, weights, cval if sees_constant else None)
-    _correlation.correlate(array, weights, axes, cval, result, arithmetic, skips_zeros=True)
+    return _correlation.geometry(shape, shape, kernel, axes)
 
 
 def _lines_of(

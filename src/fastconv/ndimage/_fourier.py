@@ -46,7 +46,7 @@ def tile_for(problem: Problem) -> tuple[int, int] | None:
     least = (planes + 1) / 2 * LEAST_STEPS * TRANSFORMED
     if problem.step != 1 or min(height, width) < 2 or products <= least:
         return None
-    sizes = SIZES
+    sizes: tuple[int, ...] = SIZES
     if problem.out.dtype.kind != "f" and max(height, width) <= LARGEST_CHECKED // 2:
         sizes = tuple(size for size in SIZES if size <= LARGEST_CHECKED)
     tile = min(
