@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from fastconv._errors import argument_error, named, shown
 from fastconv._memory import new_array
+from fastconv._scipy import scipy_function
 from fastconv.ndimage import _correlation
 from fastconv.ndimage._borders import source_indices
-from fastconv._scipy import scipy_function
 
 __all__ = ["convolve2d", "correlate2d"]
 
@@ -185,11 +185,12 @@ def _correlate(
         _axis(length, size, outputs, start, BOUNDARIES[boundary])
         for length, size, outputs, start in zip(image.shape, kernel.shape, shape, starts)
     ]
+    planes = _correlation.geometry(image.shape, shape, kernel.shape, axes)
     if name == "convolve2d":
         kernel = kernel[::-1, ::-1]
     if dtype.kind == "c":
-        return _correlate_complex(image, kernel, axes, fill, shape, dtype)
-    return _correlate_real(image, kernel, axes, fill, shape, dtype)
+        return _correlate_complex(image, kernel, planes, fill, shape, dtype)
+    return _correlate_real(image, kernel, planes, fill, shape, dtype)
 
 
 def _read_fill(fillvalue: Any, dtype: np.dtype[Any]) -> Any:
@@ -201,8 +202,7 @@ def _read_fill(fillvalue: Any, dtype: np.dtype[Any]) -> Any:
     if np.size(fillvalue) != 1:
         raise argument_error(
             ValueError,
-            "`fillvalue` must be scalar or an array with one element, "
-            f"got {shown(fillvalue)}",
+            f"`fillvalue` must be scalar or an array with one element, got {shown(fillvalue)}",
         )
     try:
         if isinstance(fillvalue, np.ndarray):
@@ -242,36 +242,38 @@ def _axis(length: int, size: int, outputs: int, start: int, mode: str) -> _corre
 def _correlate_complex(
     image: Array,
     kernel: Array,
-    axes: list[_correlation.Axis],
+    planes: _correlation.Geometry,
     fill: Any,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
 ) -> Array:
     """Correlate real and imaginary parts, as far as there are any."""
-    result = np.zeros(shape, dtype)
     real = np.dtype(np.float32 if dtype == np.complex64 else np.float64)
-    images = [(image.real, fill.real, 0)]
+    images = [(np.ascontiguousarray(image.real, real), fill.real)]
     if image.dtype.kind == "c" or fill.imag != 0:
-        images.append((image.imag, fill.imag, 1))
-    kernels = [(kernel.real, 0)]
-    if kernel.dtype.kind == "c":
-        kernels.append((kernel.imag, 1))
-    for part, beyond, i in images:
-        for taps, j in kernels:
-            product = _correlate_real(part, taps, axes, beyond, shape, real)
-            if i and j:
-                result.real -= product
-            elif i or j:
-                result.imag += product
+        images.append((np.ascontiguousarray(image.imag, real), fill.imag))
+    kernels = [kernel.real] if kernel.dtype.kind != "c" else [kernel.real, kernel.imag]
+    parts: list[Array | None] = [None, None]
+    for i, (part, beyond) in enumerate(images):
+        for j, taps in enumerate(kernels):
+            product = _correlate_real(part, taps, planes, beyond, shape, real)
+            sums = parts[(i + j) % 2]
+            if sums is None:
+                parts[(i + j) % 2] = product
+            elif i and j:
+                sums -= product
             else:
-                result.real += product
+                sums += product
+    result = new_array(shape, dtype)
+    for to, sums in zip((result.real, result.imag), parts):
+        to[...] = 0 if sums is None else sums
     return result
 
 
 def _correlate_real(
     image: Array,
     kernel: Array,
-    axes: list[_correlation.Axis],
+    planes: _correlation.Geometry,
     fill: Any,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
@@ -288,7 +290,7 @@ def _correlate_real(
     _correlation.correlate(
         image,
         weights,
-        axes,
+        planes,
         fill,
         result,
         arithmetic,

@@ -15,7 +15,7 @@
 #include <math.h>
 #include <stdint.h>
 
-#include "number.h"
+#include "conversions.h"
 #include "vectors.h"
 
 /* Sixteen vectors of sums leave the other half of AVX-512's registers to inputs and weights; eight
@@ -30,20 +30,12 @@ enum { TILE_HEIGHT = 4 };
 /* The number of a range of rows of a tile. */
 #define RANGE(a, b) ((a) * (TILE_HEIGHT + 1) + (b))
 
-typedef enum {
-    IN_FLOAT,   /* float32, with fused multiply-adds. */
-    IN_DOUBLE,  /* float64, with fused multiply-adds. */
-    IN_ORDER,   /* float64, each product and each sum rounded, as SciPy computes. */
-    IN_INTEGER, /* Integers modulo 2^64. */
-    ARITHMETICS,
-} Arithmetic;
-
 typedef struct {
-    int32_t row;     /* Which of the rows that the tile is given. */
-    int32_t count;   /* The number of neighbouring columns of the kernel. */
-    int32_t range;   /* The rows of outputs, as RANGE. */
-    Index column;    /* Where the first column of the kernel is in the row of inputs. */
-    Index weights;   /* Where the weights are: [count][rows of outputs]. */
+    int32_t row;   /* Which of the rows that the tile is given. */
+    int32_t count; /* The number of neighbouring columns of the kernel. */
+    int32_t range; /* The rows of outputs, as RANGE. */
+    Index column;  /* Where the first column of the kernel is in the row of inputs. */
+    Index weights; /* Where the weights are: [count][rows of outputs]. */
 } Run;
 
 typedef struct {
@@ -63,15 +55,6 @@ typedef uint64_t Loose_integer
     __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(uint64_t)), may_alias));
 
 #define ADD_FUSED(sum, x, w) (sum) += (x) * (w)
-/* An empty instruction that may change a vector. So the compiler cannot fuse a product and its sum,
- * and does not load a vector again for each of its uses. */
-#if defined(__x86_64__)
-#define HIDE(product) __asm__("" : "+v"(product))
-#elif defined(__aarch64__)
-#define HIDE(product) __asm__("" : "+w"(product))
-#else
-#define HIDE(product) __asm__("" : "+m"(product))
-#endif
 #define ADD_ROUNDED(sum, x, w)     \
     do {                           \
         Vec_double product = (x) * (w); \
@@ -117,10 +100,6 @@ static Tile tile_of(Arithmetic arithmetic, int is_wide) {
     return tiles[arithmetic][is_wide];
 }
 
-static Index bytes_in(Arithmetic arithmetic) {
-    return arithmetic == IN_FLOAT ? sizeof(float) : sizeof(double);
-}
-
 /* The largest relative rounding error of float32. */
 #define FLOAT_ROUNDING 0x1p-24
 
@@ -161,73 +140,6 @@ static double sum_in_order(const Schedule *schedule, const void *const *rows, In
         }
     }
     return sum;
-}
-
-/* Conversions of rows from and to the types that tiles compute with. */
-typedef void (*Conversion)(void *to, const void *from, Index count);
-
-/* C's conversions of float64 as x86-64 computes them, also out of range, where C leaves it open. */
-static inline int64_t to_int64(double x) { return (int64_t)x; }
-static inline uint64_t to_uint64(double x) {
-    const double half = 9223372036854775808.0;
-    double size = fabs(x);
-    uint64_t whole = size >= half ? (uint64_t)to_int64(size - half) ^ (uint64_t)1 << 63
-                                  : (uint64_t)to_int64(size);
-    return x < 0 ? -whole : whole; /* As SciPy does: the negative of what -x becomes. */
-}
-
-#define CAST_float(x) (float)(x)
-#define CAST_double(x) (x)
-#define CAST_int8_t(x) (int8_t)(int32_t)(x)
-#define CAST_int16_t(x) (int16_t)(int32_t)(x)
-#define CAST_int32_t(x) (int32_t)(x)
-#define CAST_int64_t(x) to_int64(x)
-#define CAST_uint8_t(x) (uint8_t)(int32_t)(x)
-#define CAST_uint16_t(x) (uint16_t)(int32_t)(x)
-#define CAST_uint32_t(x) (uint32_t)to_int64(x)
-#define CAST_uint64_t(x) to_uint64(x)
-/* Small sums in float32 are within the range of int32_t. */
-#define SHORT_float(x) (x)
-#define SHORT_double(x) (double)(x)
-#define SHORT_int8_t(x) (int8_t)(int32_t)(x)
-#define SHORT_int16_t(x) (int16_t)(int32_t)(x)
-#define SHORT_int32_t(x) (int32_t)(x)
-#define SHORT_int64_t(x) (int64_t)(int32_t)(x)
-#define SHORT_uint8_t(x) (uint8_t)(int32_t)(x)
-#define SHORT_uint16_t(x) (uint16_t)(int32_t)(x)
-#define SHORT_uint32_t(x) (uint32_t)(int32_t)(x)
-#define SHORT_uint64_t(x) (uint64_t)(int64_t)(int32_t)(x)
-
-#define WITH_UNSIGNED
-#define WITH_SIGNED
-#define TEMPLATE "dense_rows.h"
-#include "number.h"
-
-#define FOR_EACH_TYPE(name)                                                                     \
-    {[FLOAT32] = name##_float,   [FLOAT64] = name##_double,  [INT8] = name##_int8_t,            \
-     [INT16] = name##_int16_t,   [INT32] = name##_int32_t,   [INT64] = name##_int64_t,          \
-     [UINT8] = name##_uint8_t,   [UINT16] = name##_uint16_t, [UINT32] = name##_uint32_t,        \
-     [UINT64] = name##_uint64_t}
-
-static Conversion loader_of(Arithmetic arithmetic, Number number) {
-    static const Conversion floats[NUMBERS] = FOR_EACH_TYPE(load_float),
-                            doubles[NUMBERS] = FOR_EACH_TYPE(load_double),
-                            integers[NUMBERS] = FOR_EACH_TYPE(load_integer);
-    return arithmetic == IN_FLOAT     ? floats[number]
-           : arithmetic == IN_INTEGER ? integers[number]
-                                      : doubles[number];
-}
-
-/* With `wraps`, integral sums in float64 are taken modulo 2^64, and else as C converts them. */
-static Conversion storer_of(Arithmetic arithmetic, Number number, int wraps) {
-    static const Conversion floats[NUMBERS] = FOR_EACH_TYPE(store_float),
-                            doubles[NUMBERS] = FOR_EACH_TYPE(store_double),
-                            wrapping[NUMBERS] = FOR_EACH_TYPE(store_wrapped),
-                            integers[NUMBERS] = FOR_EACH_TYPE(store_integer);
-    return arithmetic == IN_FLOAT     ? floats[number]
-           : arithmetic == IN_INTEGER ? integers[number]
-           : wraps                    ? wrapping[number]
-                                      : doubles[number];
 }
 
 #endif

@@ -27,11 +27,14 @@ from libc.string cimport memcpy, memset
 cimport numpy as cnp
 from cpython.pyport cimport PY_SSIZE_T_MAX
 
+from fastconv._kernels.extended cimport (
+    IN_DOUBLE, IN_FLOAT, IN_INTEGER, IN_ORDER, Arithmetic, Conversion, Extended, bytes_in, extended,
+    extended_row, load_extended, storer_of,
+)
 from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.number cimport FLOAT32, FLOAT64, Number
 from fastconv._kernels.parallel cimport for_each, useful_threads, wanted_items
 from fastconv._kernels.planes cimport number_of
-from fastconv._kernels.rows cimport fill_row
 from fastconv._kernels.scratch cimport Layout, allocate, release, take
 from fastconv._kernels.stream cimport LINE_BYTES, STREAM_FROM_BYTES, stream_copy, stream_fence
 from fastconv._kernels.vectors cimport VECTOR_BYTES
@@ -45,12 +48,6 @@ cdef extern from "dense.h":
     enum:
         TILE_HEIGHT
         TILE_WIDTH
-
-    ctypedef enum Arithmetic:
-        IN_FLOAT
-        IN_DOUBLE
-        IN_ORDER
-        IN_INTEGER
 
     const double FLOAT_ROUNDING
 
@@ -68,13 +65,9 @@ cdef extern from "dense.h":
         const Schedule *schedule, Py_ssize_t first, Py_ssize_t last, const void *const *rows,
         Py_ssize_t column, void *result, Py_ssize_t pitch, int height, int adds,
     ) noexcept nogil
-    ctypedef void (*Conversion)(void *to, const void *source, Py_ssize_t count) noexcept nogil
 
     int RANGE(int a, int b) noexcept nogil
     Tile tile_of(Arithmetic arithmetic, int is_wide) noexcept nogil
-    Py_ssize_t bytes_in(Arithmetic arithmetic) noexcept nogil
-    Conversion loader_of(Arithmetic arithmetic, Number number) noexcept nogil
-    Conversion storer_of(Arithmetic arithmetic, Number number, int wraps) noexcept nogil
     int find_near_integers(
         const float *sums, Py_ssize_t count, float bound, int32_t *found, int most
     ) noexcept nogil
@@ -110,33 +103,28 @@ cdef struct Kernel:
 cdef struct Scratch:
     size_t rows  # Pointers to the rows of the band.
     size_t band  # The rows.
-    size_t constant  # A row of the constant.
+    size_t edges  # What tiles at both ends of each row see.
     size_t sums  # A tile of sums.
     size_t stored  # A row of a tile, of the output's type.
     size_t double_rows, double_band, double_sums  # The same of a tile in float64.
 
 
 cdef struct Plan:
-    const char *input
-    const char *input_end
+    Extended view
     char *out
-    Number in_number, out_number
-    Py_ssize_t in_bytes, out_bytes, bytes
-    Py_ssize_t in_h, in_w, planes, out_h, out_w
+    Number out_number
+    Py_ssize_t out_bytes, bytes, planes, out_h, out_w
     const Py_ssize_t *lead
-    const Py_ssize_t *rows
-    const Py_ssize_t *columns
-    Py_ssize_t before  # The position in `columns` of element 0.
     Kernel kernel
     Py_ssize_t reach  # How many inputs the kernel covers, minus one.
-    const char *constant
-    Conversion load, store
+    Conversion store
     Schedule full, rest, full_in_order, rest_in_order
     const Py_ssize_t *full_parts  # Where the parts of a schedule end, and how many they are.
     const Py_ssize_t *rest_parts
     Py_ssize_t full_count, rest_count
     double bound  # The error of a sum that is checked, or 0 if none is.
-    Py_ssize_t band_height, strip, row_splits, column_splits, band_rows, pitch
+    Py_ssize_t band_height, strip, row_splits, column_splits, band_rows, pitch, edge_pitch
+    Py_ssize_t tile  # Columns of a wide tile.
     bint stores_in_place, past_caches, may_read_in_place
     Tile tiles[2]
     Tile tiles_in_order[2]
@@ -304,60 +292,64 @@ cdef struct Band:
     # Rows y and columns x of a plane of outputs, which an item computes.
     Py_ssize_t plane, y, height, x, width
     const void **rows
+    # For tiles at the ends of rows.
+    const void **left
+    const void **right
+    bint reads_in_place
     char *scratch
 
 
-cdef void load_padded(
-    const Plan *plan, char *to, const char *source, Py_ssize_t x, Py_ssize_t count
+cdef void load_edges(
+    const Plan *plan, Band *band, Py_ssize_t i, const char *row
 ) noexcept nogil:
-    """Copy and convert a part of a row of the extended input, from position x on."""
-    cdef Py_ssize_t bytes = plan.bytes, column, p = 0
-    cdef Py_ssize_t first = smaller(larger(plan.before - x, 0), count)
-    cdef Py_ssize_t last = larger(smaller(plan.before + plan.in_w - x, count), first)
-    plan.load(to + first * bytes, source + (x + first - plan.before) * plan.in_bytes, last - first)
-    while p < count:
-        if p == first:
-            p = last
-            if last == count:
-                break
-        column = plan.columns[x + p]
-        if column >= 0:
-            plan.load(to + p * bytes, source + column * plan.in_bytes, 1)
-        else:
-            memcpy(to + p * bytes, plan.constant, bytes)
-        p += 1
-
-
-cdef inline bint lies_ready(
-    const Plan *plan, const char *source, Py_ssize_t x, Py_ssize_t count
-) noexcept nogil:
-    """Whether tiles may read a part of a row where it is."""
-    return (
-        plan.may_read_in_place and x >= plan.before and x + count <= plan.before + plan.in_w
-        and plan.input_end - source >= (x - plan.before + plan.pitch) * plan.in_bytes
-    )
+    """Copy what tiles at the ends of row i see, where that is more than the row itself."""
+    cdef Py_ssize_t bytes = plan.bytes, rest = band.width % plan.tile, first
+    cdef Py_ssize_t end = plan.view.before + plan.view.w - band.x
+    cdef char *to = band.scratch + plan.at.edges + 2 * i * plan.edge_pitch * bytes
+    band.left[i] = band.right[i] = band.rows[i]
+    if band.x < plan.view.before:
+        # The second tile begins there, too, if it is the last one and overlaps the first.
+        first = rest if band.width < 2 * plan.tile else 0
+        load_extended(&plan.view, to, row, band.x, first + plan.tile + plan.reach)
+        band.left[i] = to
+    if band.width + plan.reach > end:
+        # The last tile but one may also reach beyond the end.
+        first = band.width - plan.tile - (rest if rest < plan.reach else 0)
+        to += plan.edge_pitch * bytes
+        load_extended(&plan.view, to, row, band.x + first, band.width - first + plan.reach)
+        band.right[i] = to - first * bytes
 
 
 cdef void load_rows(
     const Plan *plan, Band *band, Py_ssize_t first, Py_ssize_t last
 ) noexcept nogil:
-    """Fill in where some rows of an item's inputs are, and copy those that do not lie ready."""
-    cdef Py_ssize_t bytes = plan.bytes, count = band.width + plan.reach, o, i, row, plane
+    """Fill in where some rows of an item's inputs are, and copy what does not lie ready."""
+    cdef Py_ssize_t bytes = plan.bytes, o, i, at, plane
     cdef char *to
-    cdef const char *source
+    cdef const char *row
     for o in range(plan.kernel.outer):
         plane = plan.lead[band.plane * plan.kernel.outer + o]
         for i in range(first, last):
-            row = plan.rows[band.y + i]
-            to = band.scratch + plan.at.band + (o * plan.band_rows + i) * plan.pitch * bytes
-            source = plan.input + (plane * plan.in_h + row) * plan.in_w * plan.in_bytes
-            if plane < 0 or row < 0:
-                to = band.scratch + plan.at.constant
-            elif lies_ready(plan, source, band.x, count):
-                to = <char *>source + (band.x - plan.before) * bytes
-            else:
-                load_padded(plan, to, source, band.x, count)
-            band.rows[o * plan.band_rows + i] = to
+            row = extended_row(&plan.view, plane, band.y + i)
+            at = o * plan.band_rows + i
+            if band.reads_in_place and row != NULL:
+                band.rows[at] = row + (band.x - plan.view.before) * bytes
+                load_edges(plan, band, at, row)
+                continue
+            to = band.scratch + plan.at.band + at * plan.pitch * bytes
+            load_extended(&plan.view, to, row, band.x, band.width + plan.reach)
+            band.rows[at] = band.left[at] = band.right[at] = to
+
+
+cdef inline const void **rows_of_tile(
+    const Plan *plan, const Band *band, Py_ssize_t x
+) noexcept nogil:
+    """Return where the rows of an item are for a tile at a column."""
+    if x < plan.view.before - band.x:
+        return band.left
+    if x + plan.tile + plan.reach > plan.view.before + plan.view.w - band.x:
+        return band.right
+    return band.rows
 
 
 cdef void add_tile(
@@ -368,10 +360,11 @@ cdef void add_tile(
     cdef bint is_full = height == TILE_HEIGHT
     cdef const Schedule *schedule = &plan.full if is_full else &plan.rest
     cdef const Py_ssize_t *parts = plan.full_parts if is_full else plan.rest_parts
+    cdef const void **rows = rows_of_tile(plan, band, x)
     cdef Py_ssize_t i, first = 0, count = plan.full_count if is_full else plan.rest_count
     for i in range(count):
         plan.tiles[is_wide](
-            schedule, first, parts[i], band.rows + y, x, sums, pitch, height, i > 0
+            schedule, first, parts[i], rows + y, x, sums, pitch, height, i > 0
         )
         first = parts[i]
 
@@ -483,13 +476,13 @@ cdef void correlate_band(const void *data, Py_ssize_t item, char *scratch) noexc
     cdef Band band
     item //= plan.column_splits
     band.scratch, band.rows = scratch, <const void **>(scratch + plan.at.rows)
+    band.left = band.rows + plan.kernel.outer * plan.band_rows
+    band.right = band.left + plan.kernel.outer * plan.band_rows
     band.plane, band.y = item // plan.row_splits, item % plan.row_splits * plan.band_height
     band.height = smaller(plan.band_height, plan.out_h - band.y)
     band.x = split * plan.strip
     band.width = smaller(plan.strip, plan.out_w - band.x)
-    fill_row(
-        scratch + plan.at.constant, plan.constant, band.width + plan.reach, plan.bytes
-    )
+    band.reads_in_place = plan.may_read_in_place and band.width >= plan.tile >= plan.reach
     while y < band.height:
         # Rows are copied just before the tiles that read them first, which find them in L1.
         last = smaller(y + TILE_HEIGHT, band.height) + plan.kernel.height - 1
@@ -512,6 +505,7 @@ cdef void cut(Plan *plan, int threads) noexcept:
     """Cut the work into items."""
     cdef const Kernel *kernel = &plan.kernel
     cdef Py_ssize_t tile = TILE_WIDTH * VECTOR_BYTES // plan.bytes, most, rows
+    plan.tile = tile
     plan.band_height = larger(BAND_HEIGHT, kernel.height)
     rows = plan.planes * plan.out_h // (wanted_items(threads) if threads > 1 else 1)
     plan.band_height = larger(smaller(plan.band_height, rows), 1)
@@ -526,6 +520,7 @@ cdef void cut(Plan *plan, int threads) noexcept:
     plan.row_splits = ceil_div(plan.out_h, plan.band_height)
     # A tile that is wider than its band reads behind it.
     plan.pitch = odd_lines(larger(plan.strip, tile) + plan.reach, plan.bytes)
+    plan.edge_pitch = odd_lines(2 * tile + plan.reach, plan.bytes)
 
 
 cdef void lay_out(Plan *plan) noexcept:
@@ -534,11 +529,12 @@ cdef void lay_out(Plan *plan) noexcept:
     cdef double pitch_bytes = plan.pitch * plan.bytes
     cdef double tile_bytes = TILE_HEIGHT * TILE_WIDTH * VECTOR_BYTES
     cdef double columns = TILE_WIDTH * VECTOR_BYTES // sizeof(float) + plan.reach
-    plan.at.rows = take(&plan.scratch, rows * sizeof(void *))
-    plan.at.constant = take(&plan.scratch, pitch_bytes)
+    plan.at.rows = take(&plan.scratch, 3 * rows * sizeof(void *))
     plan.at.sums = take(&plan.scratch, tile_bytes)
     plan.at.stored = take(&plan.scratch, TILE_WIDTH * VECTOR_BYTES * sizeof(double))
     plan.at.band = take(&plan.scratch, rows * pitch_bytes)
+    if plan.may_read_in_place:
+        plan.at.edges = take(&plan.scratch, 2 * rows * plan.edge_pitch * plan.bytes)
     if plan.bound > 0:
         plan.at.double_rows = take(&plan.scratch, rows * sizeof(void *))
         plan.at.double_sums = take(&plan.scratch, tile_bytes)
@@ -548,32 +544,12 @@ cdef void lay_out(Plan *plan) noexcept:
         )
 
 
-cdef void fill_plan(
-    Plan *plan, cnp.ndarray input, cnp.ndarray out, cnp.ndarray lead, cnp.ndarray rows,
-    cnp.ndarray columns, cnp.ndarray constant,
-) noexcept:
-    """Fill in the arrays of a call."""
-    plan.input = <const char *>cnp.PyArray_DATA(input)
-    plan.input_end = plan.input + cnp.PyArray_NBYTES(input)
-    plan.in_h, plan.in_w = cnp.PyArray_DIM(input, 1), cnp.PyArray_DIM(input, 2)
-    plan.in_number, plan.in_bytes = number_of(input), cnp.PyArray_ITEMSIZE(input)
-    plan.out = <char *>cnp.PyArray_DATA(out)
-    plan.planes = cnp.PyArray_DIM(out, 0)
-    plan.out_h, plan.out_w = cnp.PyArray_DIM(out, 1), cnp.PyArray_DIM(out, 2)
-    plan.out_number, plan.out_bytes = number_of(out), cnp.PyArray_ITEMSIZE(out)
-    plan.lead = <const Py_ssize_t *>cnp.PyArray_DATA(lead)
-    plan.rows = <const Py_ssize_t *>cnp.PyArray_DATA(rows)
-    plan.columns = <const Py_ssize_t *>cnp.PyArray_DATA(columns)
-    plan.constant = <const char *>cnp.PyArray_DATA(constant)
-
-
 cdef void choose(Plan *plan, bint wraps) noexcept:
     """Choose the functions of the types, and what is read and written in place."""
     cdef Arithmetic arithmetic = plan.kernel.arithmetic
     cdef Number number = FLOAT32 if arithmetic == IN_FLOAT else FLOAT64
     cdef bint is_float = arithmetic != IN_INTEGER
     cdef double out_bytes = <double>plan.planes * plan.out_h * plan.out_w * plan.out_bytes
-    plan.load = loader_of(arithmetic, plan.in_number)
     plan.store = storer_of(arithmetic, plan.out_number, wraps)
     plan.tiles[0], plan.tiles[1] = tile_of(arithmetic, False), tile_of(arithmetic, True)
     plan.tiles_in_order[0] = tile_of(IN_ORDER, False)
@@ -581,7 +557,7 @@ cdef void choose(Plan *plan, bint wraps) noexcept:
     plan.past_caches = out_bytes >= STREAM_FROM_BYTES
     plan.stores_in_place = is_float and plan.out_number == number and not plan.past_caches
     plan.may_read_in_place = (
-        is_float and plan.in_number == number
+        is_float and plan.view.number == number
         and plan.kernel.outer * (plan.kernel.height + TILE_HEIGHT - 1) <= MOST_IN_PLACE
     )
 
@@ -621,10 +597,13 @@ def correlate(
     memset(&rest, 0, sizeof(rest))
     memset(&full_in_order, 0, sizeof(full_in_order))
     memset(&rest_in_order, 0, sizeof(rest_in_order))
-    fill_plan(&plan, input, out, lead, rows, columns, constant)
-    plan.before = before
     plan.kernel = kernel_of(weights, ARITHMETICS[arithmetic], step, skips_zeros)
-    plan.bytes = bytes_in(plan.kernel.arithmetic)
+    plan.view = extended(input, rows, columns, before, constant, plan.kernel.arithmetic)
+    plan.bytes = plan.view.bytes
+    plan.out, plan.planes = <char *>cnp.PyArray_DATA(out), cnp.PyArray_DIM(out, 0)
+    plan.out_h, plan.out_w = cnp.PyArray_DIM(out, 1), cnp.PyArray_DIM(out, 2)
+    plan.out_number, plan.out_bytes = number_of(out), cnp.PyArray_ITEMSIZE(out)
+    plan.lead = <const Py_ssize_t *>cnp.PyArray_DATA(lead)
     plan.reach = (plan.kernel.width - 1) * step
     choose(&plan, wraps)
     moved = (

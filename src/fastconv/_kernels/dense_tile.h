@@ -19,8 +19,8 @@
         break;
 
 ALWAYS_INLINE void NAMED_TILE(any)(const Schedule *schedule, Index first, Index last,
-                                   const void *const *rows, Index column, void *result,
-                                   Index pitch, int height, int adds, const int vectors) {
+                                   const void *const *rows, Index column, void *result, Index pitch,
+                                   int height, int adds, const int vectors) {
     const Index lanes = VECTOR_BYTES / (Index)sizeof(T), step = schedule->step;
     T *to = result;
     VECTOR sums[TILE_HEIGHT][TILE_WIDTH];

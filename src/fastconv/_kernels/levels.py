@@ -15,6 +15,7 @@ KERNELS = (
     "columns",
     "convolution",
     "dense",
+    "fourier",
     "global_pooling",
     "gradients",
     "local_response",

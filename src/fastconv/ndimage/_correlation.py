@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
+from fastconv.ndimage import _fourier
 from fastconv.ndimage._borders import CONSTANT
 
 Array = npt.NDArray[Any]
@@ -23,6 +24,9 @@ CHECKED_RANGE = 2.0**12
 """Sums in float32 up to this size are near an integer rarely enough to be checked."""
 MODERATE = 1e30
 """Weights up to this size are far from the limits of float32."""
+
+
+ONE_PLANE = np.zeros((1, 1), np.intp)
 
 
 class Axis(NamedTuple):
@@ -44,13 +48,61 @@ class Arithmetic(NamedTuple):
 
 
 _DTYPES = {"float": np.float32, "double": np.float64, "order": np.float64, "integer": np.uint64}
-_RESULTS = {"?": np.uint8}
+
+
+class Geometry(NamedTuple):
+    """Arrays as planes of the last two axes, with the tables of `dense.pyx`."""
+
+    shape: tuple[int, int, int]
+    out_shape: tuple[int, int, int]
+    kernel: tuple[int, int, int]
+    lead: Array
+    """The plane of the input that each plane of the result sees through one of the kernel."""
+    rows: Axis
+    columns: Axis
+    step: int
+    """The distance of columns of the input that neighbouring columns of the kernel see."""
+
+
+def geometry(
+    shape: tuple[int, ...], out_shape: tuple[int, ...], kernel: tuple[int, ...], axes: list[Axis]
+) -> Geometry:
+    """Return the planes of a correlation.
+
+    Parameters
+    ----------
+    shape, out_shape, kernel : tuple of int
+        The shapes of the input, the result and the kernel, with the same number of dimensions.
+    axes : list of Axis
+        The axes of the input. Each shows as many positions as the output's axis has elements, plus
+        the kernel's elements minus one.
+    """
+    step = 1
+    sizes, outputs, taps, axes = list(shape), list(out_shape), list(kernel), list(axes)
+    while len(sizes) > 1 and taps[-1] == 1 and sizes[-1] < NARROW:
+        # The elements of the last axis are independent, so they are neighbouring lanes.
+        step = sizes.pop()
+        outputs.pop(), taps.pop(), axes.pop()
+        axes[-1] = _interleaved(axes[-1], step)
+        sizes[-1], outputs[-1] = sizes[-1] * step, outputs[-1] * step
+    while len(sizes) < 2:
+        sizes, outputs, taps = [1, *sizes], [1, *outputs], [1, *taps]
+        axes = [Axis(np.zeros(1, np.intp), 0), *axes]
+    return Geometry(
+        (prod(sizes[:-2]), sizes[-2], sizes[-1]),
+        (prod(outputs[:-2]), outputs[-2], outputs[-1]),
+        (prod(taps[:-2]), taps[-2], taps[-1]),
+        _planes_of(axes[:-2], sizes[:-2], outputs[:-2], taps[:-2]),
+        axes[-2],
+        axes[-1],
+        step,
+    )
 
 
 def correlate(
     array: Array,
     weights: Array,
-    axes: list[Axis],
+    planes: Geometry,
     constant: Any,
     out: Array,
     arithmetic: Arithmetic,
@@ -58,7 +110,7 @@ def correlate(
     skips_zeros: bool,
     wraps: bool = False,
 ) -> None:
-    """Correlate an array with a kernel of the same number of dimensions, at least 1.
+    """Correlate an array with a kernel.
 
     Parameters
     ----------
@@ -67,9 +119,8 @@ def correlate(
         `_arguments.COMPUTED`.
     weights : ndarray of float64, or of an integer dtype
         The kernel.
-    axes : list of Axis
-        The axes of the input. Each shows as many positions as the output's axis has elements, plus
-        the kernel's elements minus one.
+    planes : Geometry
+        What `geometry` has returned for the shapes of these arrays.
     constant : number
         What the positions show that show no element.
     arithmetic : Arithmetic
@@ -84,39 +135,83 @@ def correlate(
         array = array.view(np.uint8)
     if out.dtype.kind == "b":
         out = out.view(np.uint8)
-    step = 1
-    shape, out_shape, kernel = list(array.shape), list(out.shape), list(weights.shape)
-    axes = list(axes)
-    while len(shape) > 1 and kernel[-1] == 1 and shape[-1] < NARROW:
-        # The elements of the last axis are independent, so they are neighbouring lanes.
-        width = shape.pop()
-        out_shape.pop(), kernel.pop(), axes.pop()
-        axes[-1] = _interleaved(axes[-1], width)
-        shape[-1], out_shape[-1], step = shape[-1] * width, out_shape[-1] * width, width
-    weights = weights.reshape(kernel)
-    if len(shape) == 1:
-        shape, out_shape, weights = [1, *shape], [1, *out_shape], weights[None]
-        axes = [Axis(np.zeros(1, np.intp), 0), *axes]
-    lead = _planes_of(axes[:-2], shape[:-2], out_shape[:-2], weights.shape[:-2])
-    dtype = _DTYPES[arithmetic.name]
-    cast = weights.astype(dtype, order="C", copy=False)
-    _kernels.dense.correlate(
-        array.reshape(-1, *shape[-2:]),
-        out.reshape(-1, *out_shape[-2:]),
-        lead,
-        np.ascontiguousarray(axes[-2].sources),
-        np.ascontiguousarray(axes[-1].sources),
-        axes[-1].before,
-        cast.reshape(-1, *weights.shape[-2:]),
-        weights.astype(np.float64, order="C", copy=False).reshape(-1, *weights.shape[-2:]),
-        step,
-        np.array([constant]).astype(dtype),
-        arithmetic.name,
+    problem = Problem(
+        array.reshape(planes.shape),
+        out.reshape(planes.out_shape),
+        planes.lead,
+        planes.rows,
+        planes.columns,
+        weights.reshape(planes.kernel),
+        planes.step,
+        constant,
+        arithmetic,
         skips_zeros,
         wraps,
-        arithmetic.checked,
+    )
+    tile = _fourier.tile_for(problem)
+    if tile is None:
+        _direct(problem)
+        return
+    for plane, y, x in _fourier.correlate(problem, tile):
+        _direct_part(problem, plane, y, x)
+
+
+class Problem(NamedTuple):
+    """A correlation of planes, as the kernels compute it (see `dense.pyx`)."""
+
+    array: Array
+    """The input (planes, h, w)."""
+    out: Array
+    """The result (planes, h, w)."""
+    lead: Array
+    """The plane of the input that each plane of the result sees through one of the kernel."""
+    rows: Axis
+    columns: Axis
+    weights: Array
+    """The kernel (planes, h, w)."""
+    step: int
+    """The distance of columns of the input that neighbouring columns of the kernel see."""
+    constant: Any
+    arithmetic: Arithmetic
+    skips_zeros: bool
+    wraps: bool
+
+
+def _direct(problem: Problem) -> None:
+    """Compute all products."""
+    dtype = _DTYPES[problem.arithmetic.name]
+    weights = problem.weights
+    _kernels.dense.correlate(
+        problem.array,
+        problem.out,
+        problem.lead,
+        np.ascontiguousarray(problem.rows.sources),
+        np.ascontiguousarray(problem.columns.sources),
+        problem.columns.before,
+        np.ascontiguousarray(weights, dtype),
+        np.ascontiguousarray(weights, np.float64),
+        problem.step,
+        np.asarray([problem.constant]).astype(dtype),
+        problem.arithmetic.name,
+        problem.skips_zeros,
+        problem.wraps,
+        problem.arithmetic.checked,
         _threads.count(),
     )
+
+
+def _direct_part(problem: Problem, plane: int, y: slice, x: slice) -> None:
+    """Compute a part of a plane of the result."""
+    _, height, width = problem.weights.shape
+    rows = Axis(problem.rows.sources[y.start : y.stop + height - 1], problem.rows.before - y.start)
+    reach = (width - 1) * problem.step
+    columns = Axis(
+        problem.columns.sources[x.start : x.stop + reach], problem.columns.before - x.start
+    )
+    result = np.empty((1, y.stop - y.start, x.stop - x.start), problem.out.dtype)
+    lead = problem.lead[plane : plane + 1]
+    _direct(problem._replace(out=result, lead=lead, rows=rows, columns=columns))
+    problem.out[plane, y, x] = result[0]
 
 
 def _interleaved(axis: Axis, width: int) -> Axis:
@@ -127,7 +222,7 @@ def _interleaved(axis: Axis, width: int) -> Axis:
 
 
 def _planes_of(
-    axes: list[Axis], shape: list[int], out_shape: list[int], kernel: tuple[int, ...]
+    axes: list[Axis], shape: list[int], out_shape: list[int], kernel: list[int]
 ) -> Array:
     """List the plane of inputs that each plane of outputs sees through each plane of the kernel.
 
@@ -136,7 +231,7 @@ def _planes_of(
     ndarray of intp, shape (planes of outputs, planes of the kernel)
         Numbers of planes, or `CONSTANT`.
     """
-    planes = np.zeros((1, 1), np.intp)
+    planes = ONE_PLANE
     for axis, length, outputs, taps in zip(axes, shape, out_shape, kernel, strict=True):
         seen = axis.sources[np.arange(outputs)[:, None] + np.arange(taps)]
         both = planes[:, None, :, None] * length + seen[None, :, None, :]
@@ -166,10 +261,12 @@ def choose(array: Array, out: np.dtype[Any], weights: Array, constant: float | N
     if array.dtype.kind == "f":
         if out.kind != "f":
             return Arithmetic("order")
-        one_sign = bool((weights >= 0).all() or (weights <= 0).all())
-        moderate = float(np.abs(weights).max(initial=0)) < MODERATE
-        small = array.dtype == out == np.float32 and one_sign and moderate
-        return Arithmetic("float" if small else "double")
+        if not array.dtype == out == np.float32:
+            return Arithmetic("double")
+        least, most = float(weights.min()), float(weights.max())
+        has_one_sign = least >= 0 or most <= 0
+        is_moderate = max(-least, most) < MODERATE
+        return Arithmetic("float" if has_one_sign and is_moderate else "double")
     if out.kind == "f":
         return Arithmetic("double")
     largest = largest_of(array.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,21 @@ import numpy.typing as npt
 
 from fastconv._errors import argument_error, named, shown
 from fastconv._memory import new_array
-from fastconv.ndimage import _arguments, _correlation
+from fastconv.ndimage import _arguments, _correlation, _passes
 from fastconv.ndimage._arguments import Axes, Ints, Modes, Output
-from fastconv.ndimage._borders import CONSTANT, source_indices
-from fastconv._scipy import scipy_function
+from fastconv.ndimage._borders import source_indices
+from fastconv.ndimage._passes import Line, Taps
 
 Array = npt.NDArray[Any]
 
 LEAST_WEIGHT = float(np.finfo(np.float64).eps)
 """Weights up to this size count as zero, as in SciPy."""
+
+
+LEAST_OF_RANK_ONE = 49
+"""Kernels of fewer elements take no longer than two passes."""
+RANK_ERROR = 2.0**-51
+"""How far products of a column and a row may be from weights, relative to each weight."""
 
 
 @named
@@ -211,10 +218,9 @@ def _filter_real(
     known = _arguments.read_mode(mode)
     value = _real_number(cval)
     dtype = _dtype_of(output, array)
-    if not {array.dtype.char, dtype.char} <= _arguments.COMPUTED:
-        filter = scipy_function("correlate", f"an array of dtype {array.dtype} or {dtype}")
-        result: Array = filter(array, kernel, output, mode, cval, origins)
-        return result
+    for used in (array.dtype, dtype):
+        if used.char not in _arguments.COMPUTED:
+            raise argument_error(RuntimeError, f"array type {used!r} not supported")
     return _run(array, kernel, output, dtype, known, value, origins)
 
 
@@ -250,7 +256,7 @@ def _real_number(cval: complex) -> float:
 def _dtype_of(output: Output, array: Array) -> np.dtype[Any]:
     """Return the dtype of the result."""
     if output is None:
-        return np.dtype(array.dtype.name) if array.dtype.kind in "biuf" else array.dtype
+        return array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
     if isinstance(output, (type, np.dtype, str)):
         return np.dtype(output)
     return np.asarray(output).dtype
@@ -292,14 +298,59 @@ def compute(
         return
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
     weights = np.where(np.abs(kernel) > LEAST_WEIGHT, kernel, 0.0)
-    if array.ndim == 0:
-        array, weights, result, origins = array[None], weights[None], result[None], [0]
+    lines = _lines_of(weights, array.dtype, result.dtype, mode, cval, origins)
+    if lines:
+        _passes.run(array, result, lines, cval)
+        return
+    if result.ndim == 0:
+        array, weights, result, origins = array.reshape(1), weights[None], result[None], [0]
+    planes = _planes(array.shape, weights.shape, tuple(map(int, origins)), mode)
+    sees_constant = mode == "constant" and weights.size > 1
+    arithmetic = _correlation.choose(array, result.dtype, weights, cval if sees_constant else None)
+    _correlation.correlate(array, weights, planes, cval, result, arithmetic, skips_zeros=True)
+
+
+@lru_cache(maxsize=16)
+def _planes(
+    shape: tuple[int, ...], kernel: tuple[int, ...], origins: tuple[int, ...], mode: str
+) -> _correlation.Geometry:
+    """Return the planes of an array and of a result of its shape."""
     axes = []
-    for length, size, origin in zip(array.shape, weights.shape, origins):
+    for length, size, origin in zip(shape, kernel, origins):
         before, after = _arguments.extents(size, origin)
         axes.append(_correlation.Axis(source_indices(length, before, after, mode), before))
-    sees_constant = any((axis.sources == CONSTANT).any() for axis in axes)
-    arithmetic = _correlation.choose(
-        array, result.dtype, weights, cval if sees_constant else None
-    )
-    _correlation.correlate(array, weights, axes, cval, result, arithmetic, skips_zeros=True)
+    return _correlation.geometry(shape, shape, kernel, axes)
+
+
+def _lines_of(
+    weights: Array,
+    dtype: np.dtype[Any],
+    out: np.dtype[Any],
+    mode: str,
+    cval: float,
+    origins: list[int],
+) -> list[Line]:
+    """Return passes along two axes that together are the kernel, if they are faster.
+
+    A kernel of rank one is the outer product of a column and a row. Only floats are correlated this
+    way, because SciPy's integers show in which order it adds. The column and the row are those of
+    the largest weight, and their products differ from the weights by rounding errors at most; so
+    this needs no singular values, of which the smaller ones would have to be 0. float32 is rounded
+    between the passes, so that weights must not cancel.
+    """
+    axes = [axis for axis, size in enumerate(weights.shape) if size > 1]
+    if dtype != out or dtype.kind != "f" or len(axes) != 2 or (mode == "constant" and cval != 0):
+        return []
+    flat = weights.reshape([weights.shape[axis] for axis in axes])
+    if flat.size < LEAST_OF_RANK_ONE or not np.isfinite(flat).all():
+        return []
+    least, most = float(flat.min()), float(flat.max())
+    if dtype == np.float32 and least < 0 < most:
+        return []
+    i, j = divmod(int(np.abs(flat).argmax()), flat.shape[1])
+    if flat[i, j] == 0:
+        return []
+    column, row = flat[:, j], flat[i] / flat[i, j]
+    if (np.abs(np.multiply.outer(column, row) - flat) > RANK_ERROR * np.abs(flat)).any():
+        return []
+    return [Line(Taps(part), axis, mode, origins[axis]) for part, axis in zip((column, row), axes)]
