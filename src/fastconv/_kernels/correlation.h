@@ -40,6 +40,10 @@ enum {
      * together they stay in L1. */
     ROWS_TOGETHER = 8,
     COLUMNS_TOGETHER = 256,
+    /* The sums that are in registers: a row's element is loaded once for TILE_ROWS results, and a
+     * weight once for TILE_VECTORS vectors. */
+    TILE_ROWS = 4,
+    TILE_VECTORS = 4,
 };
 
 /* Keep the compiler from fusing a product with the sum that it becomes a part of. */
@@ -190,6 +194,9 @@ static inline const Lanes *lanes_of(Number number) {
 
 #define V NAMED(Vec)
 #define AT(from) ((V) * (const NAMED(Loose) *)(from))
+#define PUT(to, x) (*(NAMED(Loose) *)(to) = (NAMED(Loose))(x))
+#define ROW(t) AT((const T *)rows[t] + offset)
+#define ELEMENTS(t) ((rows ? (const T *)rows[t] : line + (t) * taps->step) + offset)
 #define ADD_PRODUCT(sum, x, w)   \
     do {                         \
         V product_ = (x) * (w);  \
@@ -197,70 +204,109 @@ static inline const Lanes *lanes_of(Number number) {
         sum += product_;         \
     } while (0)
 
-/* Compute a vector of results from the elements of tap t at taps[t] + offset. */
-#define SUM_OF_TAPS(NAME, POINTER, ADDRESS)                                                   \
-    ALWAYS_INLINE V NAMED(NAME)(const Taps *taps, POINTER, Index offset, Symmetry symmetry) { \
-        const T *w = (const T *)taps->weights;                                                \
-        Index last = taps->size - 1, centre = last / 2;                                       \
-        V sum;                                                                                \
-        if (symmetry == GENERAL) {                                                            \
-            sum = AT(ADDRESS(last)) * w[last];                                                \
-            NAMED(FUSED)(sum);                                                                \
-            for (Index t = 0; t < last; t++) ADD_PRODUCT(sum, AT(ADDRESS(t)), w[t]);          \
-            return sum;                                                                       \
-        }                                                                                     \
-        sum = AT(ADDRESS(centre)) * w[centre];                                                \
-        NAMED(FUSED)(sum);                                                                    \
-        for (Index t = 0; t < centre; t++) {                                                  \
-            V low = AT(ADDRESS(t)), high = AT(ADDRESS(last - t));                             \
-            ADD_PRODUCT(sum, symmetry == SYMMETRIC ? low + high : low - high, w[t]);          \
-        }                                                                                     \
-        return sum;                                                                           \
+/* Compute a vector of results in each of TILE_ROWS neighbouring rows. A row's element is loaded once
+ * for all of them: from tap to tap, elements move on to the neighbour's register. */
+ALWAYS_INLINE void NAMED(tile_of_rows)(V *sums, const Taps *taps, const char *const *rows,
+                                       Index offset, Symmetry symmetry) {
+    const T *w = (const T *)taps->weights;
+    Index last = taps->size - 1, centre = symmetry == GENERAL ? last : last / 2;
+    V low[TILE_ROWS], high[TILE_ROWS];
+    UNROLL for (Index r = 0; r < TILE_ROWS; r++) {
+        sums[r] = ROW(centre + r) * w[centre];
+        NAMED(FUSED)(sums[r]);
+        if (r > 0) low[r] = ROW(r - 1);
+        if (r > 0 && symmetry != GENERAL) high[r - 1] = ROW(last + r);
     }
-#define ROW_OF(t) ((const T *)rows[t] + offset)
-#define ELEMENT_OF(t) (line + offset + (t)*taps->step)
-SUM_OF_TAPS(sum_of_rows, const char *const *rows, ROW_OF)
-SUM_OF_TAPS(sum_of_elements, const T *line, ELEMENT_OF)
-#undef ROW_OF
-#undef ELEMENT_OF
-#undef SUM_OF_TAPS
-
-/* Compute `count` results. The last vector of a row ends where the row ends; a row that is shorter
- * than a vector is copied. */
-#define ALL_VECTORS(SUM)                                                   \
-    for (Index i = 0; i < count; i += LANES) {                             \
-        Index at = smaller(i, count - LANES);                              \
-        V sum = SUM;                                                       \
-        *(NAMED(Loose) *)(to + at) = (NAMED(Loose))sum;                    \
+    for (Index t = 0; t < centre; t++) {
+        UNROLL for (Index r = 1; r < TILE_ROWS; r++) low[r - 1] = low[r];
+        low[TILE_ROWS - 1] = ROW(t + TILE_ROWS - 1);
+        if (symmetry != GENERAL) {
+            UNROLL for (Index r = TILE_ROWS - 1; r > 0; r--) high[r] = high[r - 1];
+            high[0] = ROW(last - t);
+        }
+        UNROLL for (Index r = 0; r < TILE_ROWS; r++) {
+            V x = symmetry == GENERAL     ? low[r]
+                  : symmetry == SYMMETRIC ? low[r] + high[r]
+                                          : low[r] - high[r];
+            ADD_PRODUCT(sums[r], x, w[t]);
+        }
     }
-
-ALWAYS_INLINE void NAMED(row)(const Taps *taps, T *to, const char *const *rows, Index offset,
-                              Index count, Symmetry symmetry){
-    ALL_VECTORS(NAMED(sum_of_rows)(taps, rows, offset + at, symmetry))}
-
-ALWAYS_INLINE
-    void NAMED(line)(const Taps *taps, T *to, const T *line, Index count, Symmetry symmetry) {
-    ALL_VECTORS(NAMED(sum_of_elements)(taps, line, at, symmetry))
 }
 
-static void NAMED(any_row)(const Taps *taps, T *to, const char *const *rows, Index offset,
-                           Index count) {
+/* Compute `vectors` neighbouring vectors of results of a line, or of a row if `rows` are given. */
+ALWAYS_INLINE void NAMED(tile_of_line)(V *sums, const Taps *taps, const T *line,
+                                       const char *const *rows, Index offset, Index vectors,
+                                       Symmetry symmetry) {
+    const T *w = (const T *)taps->weights;
+    Index last = taps->size - 1, centre = symmetry == GENERAL ? last : last / 2;
+    const T *at = ELEMENTS(centre);
+    UNROLL for (Index v = 0; v < vectors; v++) {
+        sums[v] = AT(at + v * LANES) * w[centre];
+        NAMED(FUSED)(sums[v]);
+    }
+    for (Index t = 0; t < centre; t++) {
+        const T *low = ELEMENTS(t), *high = ELEMENTS(last - t);
+        UNROLL for (Index v = 0; v < vectors; v++) {
+            V x = AT(low + v * LANES);
+            if (symmetry == SYMMETRIC) x += AT(high + v * LANES);
+            if (symmetry == ANTISYMMETRIC) x -= AT(high + v * LANES);
+            ADD_PRODUCT(sums[v], x, w[t]);
+        }
+    }
+}
+
+/* Compute `count` results, at least as many as a vector has. The last vector ends where they end. */
+ALWAYS_INLINE void NAMED(line)(const Taps *taps, T *to, const T *line, const char *const *rows,
+                               Index offset, Index count, Symmetry symmetry) {
+    V sums[TILE_VECTORS];
+    Index i = 0;
+    for (; i + TILE_VECTORS * LANES <= count; i += TILE_VECTORS * LANES) {
+        NAMED(tile_of_line)(sums, taps, line, rows, offset + i, TILE_VECTORS, symmetry);
+        UNROLL for (Index v = 0; v < TILE_VECTORS; v++) PUT(to + i + v * LANES, sums[v]);
+    }
+    for (; i < count; i += LANES) {
+        Index at = smaller(i, count - LANES);
+        NAMED(tile_of_line)(sums, taps, line, rows, offset + at, 1, symmetry);
+        PUT(to + at, sums[0]);
+    }
+}
+
+/* Compute `count` results in each of `outs` rows, at least as many as a vector has. */
+ALWAYS_INLINE void NAMED(rows)(const Taps *taps, char *to, Index pitch, const char *const *rows,
+                               Index outs, Index offset, Index count, Symmetry symmetry) {
+    V sums[TILE_ROWS];
+    for (Index r = 0; outs < TILE_ROWS && r < outs; r++)
+        NAMED(line)(taps, (T *)(to + r * pitch), NULL, rows + r, offset, count, symmetry);
+    for (Index first = 0; outs >= TILE_ROWS && first < outs; first += TILE_ROWS) {
+        Index y = smaller(first, outs - TILE_ROWS);
+        for (Index i = 0; i < count; i += LANES) {
+            Index at = smaller(i, count - LANES);
+            NAMED(tile_of_rows)(sums, taps, rows + y, offset + at, symmetry);
+            UNROLL for (Index r = 0; r < TILE_ROWS; r++) {
+                PUT((T *)(to + (y + r) * pitch) + at, sums[r]);
+            }
+        }
+    }
+}
+
+static void NAMED(any_rows)(const Taps *taps, char *to, Index pitch, const char *const *rows,
+                            Index outs, Index offset, Index count) {
     if (taps->symmetry == SYMMETRIC) {
-        NAMED(row)(taps, to, rows, offset, count, SYMMETRIC);
+        NAMED(rows)(taps, to, pitch, rows, outs, offset, count, SYMMETRIC);
     } else if (taps->symmetry == ANTISYMMETRIC) {
-        NAMED(row)(taps, to, rows, offset, count, ANTISYMMETRIC);
+        NAMED(rows)(taps, to, pitch, rows, outs, offset, count, ANTISYMMETRIC);
     } else {
-        NAMED(row)(taps, to, rows, offset, count, GENERAL);
+        NAMED(rows)(taps, to, pitch, rows, outs, offset, count, GENERAL);
     }
 }
 
 static void NAMED(any_line)(const Taps *taps, T *to, const T *line, Index count) {
     if (taps->symmetry == SYMMETRIC) {
-        NAMED(line)(taps, to, line, count, SYMMETRIC);
+        NAMED(line)(taps, to, line, NULL, 0, count, SYMMETRIC);
     } else if (taps->symmetry == ANTISYMMETRIC) {
-        NAMED(line)(taps, to, line, count, ANTISYMMETRIC);
+        NAMED(line)(taps, to, line, NULL, 0, count, ANTISYMMETRIC);
     } else {
-        NAMED(line)(taps, to, line, count, GENERAL);
+        NAMED(line)(taps, to, line, NULL, 0, count, GENERAL);
     }
 }
 
@@ -268,15 +314,19 @@ static void NAMED(any_line)(const Taps *taps, T *to, const T *line, Index count)
 static void NAMED(correlate_rows)(const void *filter, char *to, Index pitch,
                                   const char *const *rows, Index outs, Index count, char *stage) {
     const Taps *taps = (const Taps *)filter;
-    for (Index r = 0; r < outs; r++) {
-        if (!taps->store) {
-            NAMED(any_row)(taps, (T *)(to + r * pitch), rows + r, 0, count);
-            continue;
-        }
-        for (Index first = 0, some; first < count; first += some) {
-            some = count - first < 2 * COLUMNS_TOGETHER ? count - first : COLUMNS_TOGETHER;
-            NAMED(any_row)(taps, (T *)stage, rows + r, first, some);
-            taps->store(to + r * pitch + first * taps->store_bytes, stage, some);
+    const Index stage_pitch = 2 * COLUMNS_TOGETHER * sizeof(T);
+    if (!taps->store) {
+        NAMED(any_rows)(taps, to, pitch, rows, outs, 0, count);
+        return;
+    }
+    for (Index y = 0, some_rows; y < outs; y += some_rows) {
+        some_rows = smaller(outs - y, ROWS_TOGETHER);
+        for (Index x = 0, some; x < count; x += some) {
+            some = count - x < 2 * COLUMNS_TOGETHER ? count - x : COLUMNS_TOGETHER;
+            NAMED(any_rows)(taps, stage, stage_pitch, rows + y, some_rows, x, some);
+            for (Index r = 0; r < some_rows; r++)
+                taps->store(to + (y + r) * pitch + x * taps->store_bytes, stage + r * stage_pitch,
+                            some);
         }
     }
 }
@@ -299,7 +349,9 @@ static void NAMED(correlate_line)(const void *filter, char *to, const char *line
 
 #undef V
 #undef AT
+#undef PUT
+#undef ROW
+#undef ELEMENTS
 #undef ADD_PRODUCT
-#undef ALL_VECTORS
 
 #endif
