@@ -31,6 +31,8 @@ typedef struct {
     Index size, step;
     Symmetry symmetry;
     const void *weights; /* Of the type that is computed with. */
+    const double *exact; /* The weights in float64. */
+    float margin;        /* See certified.h. */
     Store store;         /* NULL if results need no conversion. */
     Index store_bytes;
 } Taps;
@@ -104,6 +106,10 @@ STORE(int32_t, double, int32_t)
 STORE(uint32_t, double, int64_t)
 STORE(int64_t, double, int64_t)
 STORE(float, double, float)
+LOAD(float, int8_t)
+LOAD(float, uint8_t)
+LOAD(float, int16_t)
+LOAD(float, uint16_t)
 LOAD(uint16_t, int8_t)
 LOAD(uint16_t, uint8_t)
 LOAD(uint32_t, int8_t)
@@ -121,72 +127,6 @@ static void store_uint64_t_double(void *to, const void *from, Index count) {
         ((uint64_t *)to)[i] = x >= half ? (uint64_t)(int64_t)(x - half) ^ 1ull << 63
                                         : (uint64_t)(int64_t)x;
     }
-}
-
-/* What computes with one type of lanes. Conversions that are NULL are not needed. */
-typedef struct {
-    Index bytes;
-    void (*rows)(const void *filter, char *to, Index pitch, const char *const *rows, Index outs,
-                 Index count, char *stage);
-    void (*line)(const void *filter, char *to, const char *line, Index count, char *stage);
-    void (*load[NUMBERS])(void *to, const void *from, Index count);
-    Store store[NUMBERS];
-} Lanes;
-
-/* Return what computes in float32, float64, or modulo 2 ** 16 or 2 ** 32. */
-static inline const Lanes *lanes_of(Number number) {
-    static const Lanes of_float = {
-        sizeof(float), correlate_rows_float, correlate_line_float, {NULL}, {NULL}};
-    static const Lanes of_double = {
-        sizeof(double),
-        correlate_rows_double,
-        correlate_line_double,
-        {
-            [INT8] = load_double_int8_t,
-            [UINT8] = load_double_uint8_t,
-            [INT16] = load_double_int16_t,
-            [UINT16] = load_double_uint16_t,
-            [INT32] = load_double_int32_t,
-            [UINT32] = load_double_uint32_t,
-            [INT64] = load_double_int64_t,
-            [UINT64] = load_double_uint64_t,
-            [FLOAT32] = load_double_float,
-        },
-        {
-            [INT8] = store_int8_t_double,
-            [UINT8] = store_uint8_t_double,
-            [INT16] = store_int16_t_double,
-            [UINT16] = store_uint16_t_double,
-            [INT32] = store_int32_t_double,
-            [UINT32] = store_uint32_t_double,
-            [INT64] = store_int64_t_double,
-            [UINT64] = store_uint64_t_double,
-            [FLOAT32] = store_float_double,
-        },
-    };
-    static const Lanes of_16_bits = {
-        sizeof(uint16_t),
-        correlate_rows_uint16_t,
-        correlate_line_uint16_t,
-        {[INT8] = load_uint16_t_int8_t, [UINT8] = load_uint16_t_uint8_t},
-        {[INT8] = store_uint8_t_uint16_t, [UINT8] = store_uint8_t_uint16_t},
-    };
-    static const Lanes of_32_bits = {
-        sizeof(uint32_t),
-        correlate_rows_uint32_t,
-        correlate_line_uint32_t,
-        {
-            [INT8] = load_uint32_t_int8_t,
-            [UINT8] = load_uint32_t_uint8_t,
-            [INT16] = load_uint32_t_int16_t,
-            [UINT16] = load_uint32_t_uint16_t,
-        },
-        {NULL},
-    };
-    return number == FLOAT32  ? &of_float
-           : number == UINT16 ? &of_16_bits
-           : number == UINT32 ? &of_32_bits
-                              : &of_double;
 }
 
 #endif

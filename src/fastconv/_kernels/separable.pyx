@@ -5,8 +5,9 @@
 
 SciPy computes each pass in float64 and converts its results to the output's type. This is done
 here, too, unless results are known to be the same: integers with integer weights are computed
-modulo 2 ** 16 or 2 ** 32. float32 that becomes float32 may be computed in float32. The driver is in
-separable.pxd, and the inner loops are in correlation.h.
+modulo 2 ** 16 or 2 ** 32, 8-bit integers with an error bound (certified.h), and what becomes float32
+may be computed in float32. The driver is in separable.pxd, the inner loops are in correlation.h, and
+passes.h is the table of what there is to compute with.
 """
 
 cimport numpy as cnp
@@ -22,7 +23,7 @@ cnp.import_array()
 
 level = LEVEL.decode()
 
-cdef extern from "correlation.h":
+cdef extern from "passes.h":
     enum:
         ROWS_TOGETHER
 
@@ -35,6 +36,8 @@ cdef extern from "correlation.h":
         Py_ssize_t size, step
         Symmetry symmetry
         const void *weights
+        const double *exact
+        float margin
         Load store
         Py_ssize_t store_bytes
 
@@ -45,7 +48,7 @@ cdef extern from "correlation.h":
         Load *load
         Load *store
 
-    const Lanes *lanes_of(Number number) noexcept nogil
+    const Lanes *lanes_of(Number computed, Number written) noexcept nogil
 
 cdef enum:
     # The rows of a chunk whose input is converted: each is converted for several chunks.
@@ -58,13 +61,15 @@ cdef void describe(
     Pass *along, Taps *taps, tuple given, Number read, Number written, const Lanes *lanes,
     const char *constant, Py_ssize_t step,
 ) except *:
-    """Describe a pass, given as (weights, symmetry, sources, before)."""
+    """Describe a pass, given as (weights, exact weights, margin, symmetry, sources, before)."""
     cdef cnp.ndarray weights = given[0]
-    cdef cnp.ndarray sources = given[2]
-    taps.size, taps.step, taps.symmetry = cnp.PyArray_DIM(weights, 0), step, <Symmetry><int>given[1]
+    cdef cnp.ndarray exact = given[1]
+    cdef cnp.ndarray sources = given[4]
+    taps.size, taps.step, taps.symmetry = cnp.PyArray_DIM(weights, 0), step, <Symmetry><int>given[3]
+    taps.exact, taps.margin = <const double *>cnp.PyArray_DATA(exact), <float>given[2]
     taps.weights, taps.store = cnp.PyArray_DATA(weights), lanes.store[<int>written]
     taps.store_bytes = bytes_of(written)
-    along.size, along.before, along.filter = taps.size, given[3], taps
+    along.size, along.before, along.filter = taps.size, given[5], taps
     along.sources = <const Py_ssize_t *>cnp.PyArray_DATA(sources)
     along.load, along.bytes, along.loaded_bytes = lanes.load[<int>read], bytes_of(read), lanes.bytes
     along.constant = constant
@@ -81,20 +86,21 @@ def correlate(
     Parameters
     ----------
     vertical, horizontal : tuple or None
-        A pass: the weights; 1 for a symmetric filter, -1 for an antisymmetric one and 0 for any
-        other; the table of `source_indices`; and the number of positions in front of the first
+        A pass: the weights; the same in float64; the largest error of sums in float32; 1 for a
+        symmetric filter, -1 for an antisymmetric one and 0 for any other; the table of `source_indices`; and the number of positions in front of the first
         element. A vertical pass needs as many elements in a row as a vector has.
     lines_first : bool
         The horizontal one of two passes is the first.
     cval : ndarray
         What is beyond the borders in mode "constant", of the dtype that is computed with: float64,
-        float32 (then all arrays must be float32), uint16 (then they must be integers of up to 16
-        bits) or uint32 (then the output must be integers of 32 bits, and the input of up to 32).
-        The weights have this dtype, too.
+        float32 (then the output must be float32, and the input that or integers of up to 16 bits; or
+        both must be integers of 8 bits), uint16 (then both must be integers of up to 16 bits) or
+        uint32 (then the output must be integers of 32 bits, and the input of up to 32). The weights
+        have this dtype, too.
     """
     cdef Separable job
     cdef Taps down, along
-    cdef const Lanes *lanes = lanes_of(number_of(cval))
+    cdef const Lanes *lanes = lanes_of(number_of(cval), number_of(output))
     cdef const char *constant = <const char *>cnp.PyArray_DATA(cval)
     cdef Number read = number_of(input), written = number_of(output)
     job.input, job.output = <char *>cnp.PyArray_DATA(input), <char *>cnp.PyArray_DATA(output)

@@ -25,6 +25,10 @@ LARGEST = float(1 << 31)
 CANCELLING = 1.5
 """Weights cancel if the sum of their magnitudes exceeds the magnitude of their sum so many
 times."""
+LARGEST_BYTE = 256.0
+LARGEST_MARGIN = 2.0**-9
+"""With a larger margin, too many sums would be computed twice: one of 16 is that close to an
+integer with a probability of 6 %."""
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 UINT16, UINT32 = np.dtype(np.uint16), np.dtype(np.uint32)
 
@@ -39,9 +43,11 @@ class Taps:
         self.is_short = self.size <= LONGEST_IN_FLOAT32
         self.magnitude = float(np.abs(self.weights).sum())
         self.cancels = not self.magnitude <= CANCELLING * abs(float(self.weights.sum()))
+        self.is_difference = self.size <= 3 and self.symmetry == -1
         self.are_integers = self.magnitude < LARGEST and bool(
             (np.rint(self.weights) == self.weights).all()
         )
+        self.margin = _margin(self)
         self._converted = {np.dtype(np.float64): self.weights}
 
     def of(self, dtype: np.dtype[Any]) -> Array:
@@ -51,6 +57,16 @@ class Taps:
             weights = self.weights.astype(np.int64) if integers else self.weights
             self._converted[dtype] = weights.astype(dtype)
         return self._converted[dtype]
+
+
+def _margin(taps: Taps) -> float:
+    """Return how much sums of products with 8-bit integers differ at most in float32 and float64.
+
+    Weights, products and each of the sums are rounded by a part of 2 ** -24 of no more than the
+    magnitude of all products. A rounding to spare covers what is of second order.
+    """
+    sums = taps.size // 2 + 1 if taps.symmetry else taps.size
+    return (sums + 3) * 2.0**-24 * taps.magnitude * LARGEST_BYTE
 
 
 def _symmetry(weights: Array) -> int:
@@ -142,13 +158,28 @@ def _computed_dtype(
     read: np.dtype[Any], written: np.dtype[Any], lines: Sequence[Line], cval: float
 ) -> np.dtype[Any]:
     """Return the fastest dtype in which results are SciPy's."""
-    if read == written == np.float32 and _float32_suffices(lines):
+    small = read.kind in "iu" and read.itemsize <= 2
+    if written == FLOAT32 and (small or read == FLOAT32) and _float32_suffices(lines):
         return FLOAT32
-    if read.kind in "iu" and written.kind in "iu" and read.itemsize <= 2 and written.itemsize <= 4:
-        computed = UINT32 if written.itemsize == 4 else UINT16
-        if _is_modular(read, written, lines, cval):
-            return computed
+    if not small or written.kind not in "iu":
+        return FLOAT64
+    if written.itemsize <= 4 and _is_modular(read, written, lines, cval):
+        return UINT32 if written.itemsize == 4 else UINT16
+    if read.itemsize == written.itemsize == 1 and _is_certified(lines, cval):
+        return FLOAT32
     return FLOAT64
+
+
+def _is_certified(lines: Sequence[Line], cval: float) -> bool:
+    """Tell whether 8-bit integers are worth computing in float32, and can be.
+
+    Sums of two values must be exact in float32, and few sums so near to an integer that they must
+    be computed again.
+    """
+    beyond = abs(cval) if any(line.mode == "constant" for line in lines) else 0.0
+    if not beyond <= LARGEST_BYTE or beyond * LARGEST_BYTE != int(beyond * LARGEST_BYTE):
+        return False
+    return all(line.taps.margin <= LARGEST_MARGIN for line in lines)
 
 
 def _is_modular(
@@ -178,12 +209,11 @@ def _is_modular(
 def _float32_suffices(lines: Sequence[Line]) -> bool:
     """Tell whether the differences to SciPy's float64 stay below 1e-6 of the largest result.
 
-    Where weights cancel, the rounding of a large offset would remain. A first pass of differences
-    is free of it: the differences of neighbours are exact, or are as large as their rounding
-    allows.
+    Where weights cancel, the rounding of a large offset would remain. Differences of neighbours as
+    the first pass are free of it: they are exact, or as large as their rounding allows.
     """
     return all(
-        line.taps.is_short and (not line.taps.cancels or (i == 0 and line.taps.symmetry == -1))
+        line.taps.is_short and (not line.taps.cancels or (i == 0 and line.taps.is_difference))
         for i, line in enumerate(lines)
     )
 
@@ -254,7 +284,8 @@ def _run_step(
         taps, _, mode, origin = lines[number]
         before, after = extents(taps.size, origin)
         sources = source_indices(length, before, after, mode)
-        return taps.of(constant.dtype), taps.symmetry, sources, before
+        weights = taps.of(constant.dtype)
+        return weights, taps.weights, taps.margin, taps.symmetry, sources, before
 
     _, height, width, _ = step.shape
     _kernels.separable.correlate(
