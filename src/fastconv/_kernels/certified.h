@@ -140,7 +140,10 @@ static void correlate_rows_certified(const void *filter, char *to, Index pitch,
             for (Index r = 0; r < some_rows; r++) {
                 Elements from = {taps, NULL, rows + y + r, 0, 0, 0};
                 const float *sums = (const float *)(stage + r * stage_pitch);
-                store_certified(&from, (uint8_t *)to + (y + r) * pitch + x, sums, x, some);
+                char *at = to + (y + r) * pitch + x;
+                char *into = taps->combine ? stage + CONVERTED_AT : at;
+                store_certified(&from, (uint8_t *)into, sums, x, some);
+                if (taps->combine) taps->combine(at, into, some);
             }
         }
     }
@@ -153,12 +156,12 @@ static void correlate_line_certified(const void *filter, char *to, const char *l
     Elements from = {taps, (const float *)line, NULL, 0, 0, 0};
     Index whole = larger(count, RUN);
     any_line_float(taps, (float *)stage, (const float *)line, whole);
-    if (whole == count) {
-        store_certified(&from, (uint8_t *)to, (const float *)stage, 0, count);
-    } else {
-        uint8_t results[RUN];
-        store_certified(&from, results, (const float *)stage, 0, RUN);
-        memcpy(to, results, (size_t)count);
+    char *into = whole == count && !taps->combine ? to : stage + CONVERTED_AT;
+    store_certified(&from, (uint8_t *)into, (const float *)stage, 0, whole);
+    if (taps->combine) {
+        taps->combine(to, into, count);
+    } else if (into != to) {
+        memcpy(to, into, (size_t)count);
     }
 }
 

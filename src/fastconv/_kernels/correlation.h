@@ -10,7 +10,9 @@
  *
  * A symmetric filter of 2r + 1 taps adds, or subtracts, the two elements that have the same weight
  * before it multiplies. It begins with the centre, and goes from the outermost pair inwards. Any other
- * filter begins with its last tap, and then goes on from the first one.
+ * filter begins with its last tap, and then goes on from the first one. A second difference (1, -2, 1)
+ * may be computed as the sum of two differences, in which large offsets cancel before they are
+ * rounded.
  */
 #ifndef T
 #ifndef FASTCONV_CORRELATION_H
@@ -22,10 +24,13 @@
 #include "number.h"
 #include "vectors.h"
 
-typedef enum { ANTISYMMETRIC = -1, GENERAL = 0, SYMMETRIC = 1 } Symmetry;
+typedef enum { ANTISYMMETRIC = -1, GENERAL = 0, SYMMETRIC = 1, SECOND_DIFFERENCE = 2 } Symmetry;
 
 /* Convert results, and store them. */
 typedef void (*Store)(void *to, const void *results, Index count);
+
+/* Combine results, which have the output's type, with what is in the output. */
+typedef void (*Combine)(void *to, const void *results, Index count);
 
 typedef struct {
     Index size, step;
@@ -34,6 +39,7 @@ typedef struct {
     const double *exact; /* The weights in float64. */
     float margin;        /* See certified.h. */
     Store store;         /* NULL if results need no conversion. */
+    Combine combine;     /* NULL if results replace what is in the output. */
     Index store_bytes;
 } Taps;
 
@@ -45,6 +51,8 @@ enum {
     /* The sums that are in registers: a row's element is loaded once for TILE_ROWS results, and a
      * weight once for TILE_VECTORS vectors. */
     TILE_ROWS = 4,
+    /* Where converted results are in a callback's stage, behind those that are not converted. */
+    CONVERTED_AT = 40 << 10,
     TILE_VECTORS = 4,
 };
 
@@ -69,6 +77,20 @@ enum {
 INTEGERS(uint16_t)
 INTEGERS(uint32_t)
 #undef INTEGERS
+
+/* Convert results, and store them or combine them with what is there. `converted` is a stage. */
+static void put_results(const Taps *taps, void *to, const void *results, Index count,
+                        void *converted) {
+    if (taps->store) {
+        taps->store(taps->combine ? converted : to, results, count);
+        results = converted;
+    }
+    if (taps->combine) {
+        taps->combine(to, results, count);
+    } else if (!taps->store) {
+        memcpy(to, results, (size_t)(count * taps->store_bytes));
+    }
+}
 
 #define TEMPLATE "correlation.h"
 #include "number.h"
@@ -151,6 +173,12 @@ ALWAYS_INLINE void NAMED(tile_of_rows)(V *sums, const Taps *taps, const char *co
     const T *w = (const T *)taps->weights;
     Index last = taps->size - 1, centre = symmetry == GENERAL ? last : last / 2;
     V low[TILE_ROWS], high[TILE_ROWS];
+    if (symmetry == SECOND_DIFFERENCE) {
+    UNROLL for (Index r = 0; r < TILE_ROWS; r++) {
+            sums[r] = ((ROW(r) - ROW(r + 1)) + (ROW(r + 2) - ROW(r + 1))) * w[0];
+        }
+        return;
+    }
     UNROLL for (Index r = 0; r < TILE_ROWS; r++) {
         sums[r] = ROW(centre + r) * w[centre];
         NAMED(FUSED)(sums[r]);
@@ -180,6 +208,14 @@ ALWAYS_INLINE void NAMED(tile_of_line)(V *sums, const Taps *taps, const T *line,
     const T *w = (const T *)taps->weights;
     Index last = taps->size - 1, centre = symmetry == GENERAL ? last : last / 2;
     const T *at = ELEMENTS(centre);
+    if (symmetry == SECOND_DIFFERENCE) {
+        const T *low = ELEMENTS(0), *high = ELEMENTS(2);
+        UNROLL for (Index v = 0; v < vectors; v++) {
+            V x = AT(at + v * LANES);
+            sums[v] = ((AT(low + v * LANES) - x) + (AT(high + v * LANES) - x)) * w[0];
+        }
+        return;
+    }
     UNROLL for (Index v = 0; v < vectors; v++) {
         sums[v] = AT(at + v * LANES) * w[centre];
         NAMED(FUSED)(sums[v]);
@@ -235,6 +271,8 @@ static void NAMED(any_rows)(const Taps *taps, char *to, Index pitch, const char 
         NAMED(rows)(taps, to, pitch, rows, outs, offset, count, SYMMETRIC);
     } else if (taps->symmetry == ANTISYMMETRIC) {
         NAMED(rows)(taps, to, pitch, rows, outs, offset, count, ANTISYMMETRIC);
+    } else if (taps->symmetry == SECOND_DIFFERENCE) {
+        NAMED(rows)(taps, to, pitch, rows, outs, offset, count, SECOND_DIFFERENCE);
     } else {
         NAMED(rows)(taps, to, pitch, rows, outs, offset, count, GENERAL);
     }
@@ -245,6 +283,8 @@ static void NAMED(any_line)(const Taps *taps, T *to, const T *line, Index count)
         NAMED(line)(taps, to, line, NULL, 0, count, SYMMETRIC);
     } else if (taps->symmetry == ANTISYMMETRIC) {
         NAMED(line)(taps, to, line, NULL, 0, count, ANTISYMMETRIC);
+    } else if (taps->symmetry == SECOND_DIFFERENCE) {
+        NAMED(line)(taps, to, line, NULL, 0, count, SECOND_DIFFERENCE);
     } else {
         NAMED(line)(taps, to, line, NULL, 0, count, GENERAL);
     }
@@ -255,7 +295,7 @@ static void NAMED(correlate_rows)(const void *filter, char *to, Index pitch,
                                   const char *const *rows, Index outs, Index count, char *stage) {
     const Taps *taps = (const Taps *)filter;
     const Index stage_pitch = 2 * COLUMNS_TOGETHER * sizeof(T);
-    if (!taps->store) {
+    if (!taps->store && !taps->combine) {
         NAMED(any_rows)(taps, to, pitch, rows, outs, 0, count);
         return;
     }
@@ -265,8 +305,8 @@ static void NAMED(correlate_rows)(const void *filter, char *to, Index pitch,
             some = count - x < 2 * COLUMNS_TOGETHER ? count - x : COLUMNS_TOGETHER;
             NAMED(any_rows)(taps, stage, stage_pitch, rows + y, some_rows, x, some);
             for (Index r = 0; r < some_rows; r++)
-                taps->store(to + (y + r) * pitch + x * taps->store_bytes, stage + r * stage_pitch,
-                            some);
+                put_results(taps, to + (y + r) * pitch + x * taps->store_bytes,
+                            stage + r * stage_pitch, some, stage + CONVERTED_AT);
         }
     }
 }
@@ -275,16 +315,12 @@ static void NAMED(correlate_rows)(const void *filter, char *to, Index pitch,
 static void NAMED(correlate_line)(const void *filter, char *to, const char *line, Index count,
                                   char *stage) {
     const Taps *taps = (const Taps *)filter;
-    if (taps->store || count < LANES) {
-        NAMED(any_line)(taps, (T *)stage, (const T *)line, larger(count, LANES));
-        if (taps->store) {
-            taps->store(to, stage, count);
-        } else {
-            memcpy(to, stage, (size_t)count * sizeof(T));
-        }
+    if (!taps->store && !taps->combine && count >= LANES) {
+        NAMED(any_line)(taps, (T *)to, (const T *)line, count);
         return;
     }
-    NAMED(any_line)(taps, (T *)to, (const T *)line, count);
+    NAMED(any_line)(taps, (T *)stage, (const T *)line, larger(count, LANES));
+    put_results(taps, to, stage, count, stage + CONVERTED_AT);
 }
 
 #undef V

@@ -3,6 +3,7 @@
 #define FASTCONV_PASSES_H
 
 #include "certified.h"
+#include "combine.h"
 #include "correlation.h"
 
 /* What computes with one type of lanes. Conversions that are NULL are not needed. */
