@@ -7,7 +7,8 @@ are counted in elements, `columns` of them in a row.
 
 A kernel fills in a `Separable`, with the callbacks of its arithmetic, and calls `filter_planes` or,
 if both passes run and the horizontal one is the first, `filter_lines_first`. If the results of both
-passes are added up, it calls `add_passes`. The driver knows borders, memory and threads, and no arithmetic:
+passes are added up, it calls `add_passes`. The driver knows borders, memory and threads, and no
+arithmetic:
 
 a. An item is a run of rows, and of columns unless both passes run. It is computed in chunks of a
    few rows. The first pass of a chunk writes to scratch, where the second one finds its rows in L1

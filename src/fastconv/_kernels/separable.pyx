@@ -5,9 +5,9 @@
 
 SciPy computes each pass in float64 and converts its results to the output's type. This is done
 here, too, unless results are known to be the same: integers with integer weights are computed
-modulo 2 ** 16 or 2 ** 32, 8-bit integers with an error bound (certified.h), and what becomes float32
-may be computed in float32. The driver is in separable.pxd, the inner loops are in correlation.h, and
-passes.h is the table of what there is to compute with.
+modulo 2 ** 16 or 2 ** 32, 8-bit integers with an error bound (certified.h), and what becomes
+float32 may be computed in float32. The driver is in separable.pxd, the inner loops are in
+correlation.h, and passes.h is the table of what there is to compute with.
 """
 
 cimport numpy as cnp
@@ -156,7 +156,8 @@ def correlate(
 
 
 cdef Py_ssize_t chunk_of(const Separable *job, bint lines_first):
-    """Return how many rows are filtered vertically at a time: more, if others have to be prepared."""
+    """Return how many rows are filtered vertically at a time: more, if others have to be
+    prepared."""
     cdef Py_ssize_t rows = ROWS_TOGETHER
     if job.vertical.load != NULL or lines_first:
         rows = CONVERTED_ROWS

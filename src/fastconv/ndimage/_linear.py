@@ -497,8 +497,8 @@ def _combined(
 ) -> None:
     """Write the sum of what lists of passes result in, or the root of the sum of their squares.
 
-    Squares and roots of integers and of complex numbers are NumPy's, as in SciPy, and so are sums of
-    bools.
+    Squares and roots of integers and of complex numbers are NumPy's, as in SciPy, and so are sums
+    of bools.
     """
     by_kernel = out.dtype.kind == "f" if squared else out.dtype != np.bool_
     if not parts or (by_kernel and all(parts)):

@@ -112,10 +112,11 @@ def run(
 ) -> None:
     """Filter the input, and write the result to the output.
 
-    Each part is a list of passes, which run one after the other. The result is the sum of the parts'
-    results or, if it is `squared`, the root of the sum of their squares; then the output must be
-    float32 or float64. If there are several parts, all have passes. All values have the output's
-    dtype after each pass. The arrays may have any strides, and share memory. The dtypes were checked with `check_dtypes`.
+    Each part is a list of passes, which run one after the other. The result is the sum of the
+    parts' results or, if it is `squared`, the root of the sum of their squares; then the output
+    must be float32 or float64. If there are several parts, all have passes. All values have the
+    output's dtype after each pass. The arrays may have any strides, and share memory. The dtypes
+    were checked with `check_dtypes`.
     """
     if not parts or not parts[0]:
         output[...] = input
@@ -265,6 +266,8 @@ def _float32_suffices(lines: Sequence[Line]) -> bool:
     Where weights cancel, the rounding of a large offset would remain. Differences of neighbours as
     the first pass are free of it: they are exact, or as large as their rounding allows.
     """
+    if len(lines) == 1 and lines[0].taps.is_second_difference:
+        return True
     return all(
         line.taps.is_short and (not line.taps.cancels or (i == 0 and line.taps.is_difference))
         for i, line in enumerate(lines)
@@ -319,7 +322,8 @@ def _fused(
     dtype: np.dtype[Any] | None,
     lanes: int,
 ) -> _Step | None:
-    """Return a step of two passes, or None. The dtype is that of what is between them, if any is."""
+    """Return a step of two passes, or None. The dtype is that of what is between them, if any
+    is."""
     (first, _), (second, _) = pair
     high, low = min(first, second), max(first, second)
     planes, inner = prod(shape[:high]), prod(shape[low + 1 :])
