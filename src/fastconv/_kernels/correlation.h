@@ -166,6 +166,21 @@ static void store_uint64_t_double(void *to, const void *from, Index count) {
         sum += product_;         \
     } while (0)
 
+/* Compute a vector of results of a filter of three taps. */
+ALWAYS_INLINE V NAMED(sum_of_three)(V low, V middle, V high, T first, T centre, T last,
+                                    Symmetry symmetry) {
+    if (symmetry == SECOND_DIFFERENCE) return ((low - middle) + (high - middle)) * first;
+    V sum = symmetry == GENERAL ? high * last : middle * centre;
+    NAMED(FUSED)(sum);
+    if (symmetry == GENERAL) {
+        ADD_PRODUCT(sum, low, first);
+        ADD_PRODUCT(sum, middle, centre);
+    } else {
+        ADD_PRODUCT(sum, symmetry == SYMMETRIC ? low + high : low - high, first);
+    }
+    return sum;
+}
+
 /* Compute a vector of results in each of TILE_ROWS neighbouring rows. A row's element is loaded once
  * for all of them: from tap to tap, elements move on to the neighbour's register. */
 ALWAYS_INLINE void NAMED(tile_of_rows)(V *sums, const Taps *taps, const char *const *rows,
@@ -208,11 +223,11 @@ ALWAYS_INLINE void NAMED(tile_of_line)(V *sums, const Taps *taps, const T *line,
     const T *w = (const T *)taps->weights;
     Index last = taps->size - 1, centre = symmetry == GENERAL ? last : last / 2;
     const T *at = ELEMENTS(centre);
-    if (symmetry == SECOND_DIFFERENCE) {
-        const T *low = ELEMENTS(0), *high = ELEMENTS(2);
+    if (taps->size == 3) {
+        const T *low = ELEMENTS(0), *middle = ELEMENTS(1), *high = ELEMENTS(2);
         UNROLL for (Index v = 0; v < vectors; v++) {
-            V x = AT(at + v * LANES);
-            sums[v] = ((AT(low + v * LANES) - x) + (AT(high + v * LANES) - x)) * w[0];
+            sums[v] = NAMED(sum_of_three)(AT(low + v * LANES), AT(middle + v * LANES),
+                                          AT(high + v * LANES), w[0], w[1], w[2], symmetry);
         }
         return;
     }
@@ -247,6 +262,24 @@ ALWAYS_INLINE void NAMED(line)(const Taps *taps, T *to, const T *line, const cha
     }
 }
 
+/* Compute results of three taps in TILE_ROWS rows, whose addresses stay in registers. */
+ALWAYS_INLINE void NAMED(rows_of_three)(const Taps *taps, char *to, Index pitch,
+                                        const char *const *rows, Index offset, Index count,
+                                        Symmetry symmetry) {
+    const T *w = (const T *)taps->weights, outer = w[0], centre = w[1], last = w[2];
+    const T *from[TILE_ROWS + 2];
+    UNROLL for (Index r = 0; r < TILE_ROWS + 2; r++) from[r] = (const T *)rows[r] + offset;
+    for (Index i = 0; i < count; i += LANES) {
+        Index at = smaller(i, count - LANES);
+        V x[TILE_ROWS + 2];
+        UNROLL for (Index r = 0; r < TILE_ROWS + 2; r++) x[r] = AT(from[r] + at);
+        UNROLL for (Index r = 0; r < TILE_ROWS; r++) {
+            V sum = NAMED(sum_of_three)(x[r], x[r + 1], x[r + 2], outer, centre, last, symmetry);
+            PUT((T *)(to + r * pitch) + at, sum);
+        }
+    }
+}
+
 /* Compute `count` results in each of `outs` rows, at least as many as a vector has. */
 ALWAYS_INLINE void NAMED(rows)(const Taps *taps, char *to, Index pitch, const char *const *rows,
                                Index outs, Index offset, Index count, Symmetry symmetry) {
@@ -255,6 +288,10 @@ ALWAYS_INLINE void NAMED(rows)(const Taps *taps, char *to, Index pitch, const ch
         NAMED(line)(taps, (T *)(to + r * pitch), NULL, rows + r, offset, count, symmetry);
     for (Index first = 0; outs >= TILE_ROWS && first < outs; first += TILE_ROWS) {
         Index y = smaller(first, outs - TILE_ROWS);
+        if (taps->size == 3) {
+            NAMED(rows_of_three)(taps, to + y * pitch, pitch, rows + y, offset, count, symmetry);
+            continue;
+        }
         for (Index i = 0; i < count; i += LANES) {
             Index at = smaller(i, count - LANES);
             NAMED(tile_of_rows)(sums, taps, rows + y, offset + at, symmetry);

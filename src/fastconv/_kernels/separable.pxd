@@ -109,7 +109,21 @@ cdef inline void repeat(
     """Write an element `count` times."""
     cdef Py_ssize_t i
     for i in range(count):
-        memcpy(to + i * bytes, element, bytes)
+        copy_element(to + i * bytes, element, bytes)
+
+
+cdef inline void copy_element(char *to, const char *element, Py_ssize_t bytes) noexcept nogil:
+    """Copy one element. With a size that the compiler knows, this is no call of a function."""
+    if bytes == 4:
+        memcpy(to, element, 4)
+    elif bytes == 8:
+        memcpy(to, element, 8)
+    elif bytes == 1:
+        to[0] = element[0]
+    elif bytes == 2:
+        memcpy(to, element, 2)
+    else:
+        memcpy(to, element, bytes)
 
 
 cdef inline void load_elements(
@@ -134,7 +148,7 @@ cdef inline void load_beyond(
         if source < 0:
             repeat(line + (p - first) * bytes, along.constant, along.loaded_bytes, step)
         elif inside <= shown < inside_end:
-            memcpy(line + (p - first) * bytes, line + (shown - first) * bytes, bytes)
+            copy_element(line + (p - first) * bytes, line + (shown - first) * bytes, bytes)
         else:
             load_elements(
                 along, line + (p - first) * bytes, row + source * step * along.bytes, step

@@ -159,7 +159,7 @@ cdef Py_ssize_t chunk_of(const Separable *job, bint lines_first):
     """Return how many rows are filtered vertically at a time: more, if others have to be
     prepared."""
     cdef Py_ssize_t rows = ROWS_TOGETHER
-    if job.vertical.load != NULL or lines_first:
+    if job.vertical.load != NULL:
         rows = CONVERTED_ROWS
     while lines_first and rows > ROWS_TOGETHER and not passes_fit(
         job.width * job.step, bytes_of(FLOAT64), rows + job.vertical.size - 1

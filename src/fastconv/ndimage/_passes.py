@@ -322,8 +322,7 @@ def _fused(
     dtype: np.dtype[Any] | None,
     lanes: int,
 ) -> _Step | None:
-    """Return a step of two passes, or None. The dtype is that of what is between them, if any
-    is."""
+    """Return a step of two passes, or None; the dtype is that of what is between them, if any."""
     (first, _), (second, _) = pair
     high, low = min(first, second), max(first, second)
     planes, inner = prod(shape[:high]), prod(shape[low + 1 :])
