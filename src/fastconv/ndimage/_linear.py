@@ -372,7 +372,7 @@ def _gaussian_weights(sigma: Any, order: int, radius: int) -> Array:
     """
     variance = sigma * sigma
     x = np.arange(-radius, radius + 1)
-    gaussian = np.exp(-0.5 / variance * x**2)
+    gaussian: Array = np.exp(-0.5 / variance * x**2)
     gaussian = gaussian / gaussian.sum()
     if order == 0:
         return gaussian[::-1]
