@@ -6,8 +6,9 @@ the width: the elements that it adds up are `step` apart, such as the 3 channels
 are counted in elements, `columns` of them in a row.
 
 A kernel fills in a `Separable`, with the callbacks of its arithmetic, and calls `filter_planes` or,
-if both passes run and the horizontal one is the first, `filter_lines_first`. The driver knows
-borders, memory and threads, and no arithmetic:
+if both passes run and the horizontal one is the first, `filter_lines_first`. If the results of both
+passes are added up, it calls `add_passes`. The driver knows borders, memory and threads, and no
+arithmetic:
 
 a. An item is a run of rows, and of columns unless both passes run. It is computed in chunks of a
    few rows. The first pass of a chunk writes to scratch, where the second one finds its rows in L1
@@ -81,8 +82,8 @@ cdef struct Separable:
     Py_ssize_t rows_together  # The rows of a chunk; the callback is called for as many.
     Py_ssize_t columns_together  # The columns of a line that are filtered at a time, or 0.
     size_t stage_bytes  # The callbacks' own scratch memory.
-    # Set and laid out by `filter_planes`.
-    bint lines_first
+    # Set and laid out by `filter_planes`, `filter_lines_first` or `add_passes`.
+    bint lines_first, are_added
     Py_ssize_t columns  # The elements of a row.
     Py_ssize_t item_rows, bands, item_columns, pieces, strip
     Py_ssize_t pitch  # The bytes of a row between the passes.
@@ -108,7 +109,21 @@ cdef inline void repeat(
     """Write an element `count` times."""
     cdef Py_ssize_t i
     for i in range(count):
-        memcpy(to + i * bytes, element, bytes)
+        copy_element(to + i * bytes, element, bytes)
+
+
+cdef inline void copy_element(char *to, const char *element, Py_ssize_t bytes) noexcept nogil:
+    """Copy one element. With a size that the compiler knows, this is no call of a function."""
+    if bytes == 4:
+        memcpy(to, element, 4)
+    elif bytes == 8:
+        memcpy(to, element, 8)
+    elif bytes == 1:
+        to[0] = element[0]
+    elif bytes == 2:
+        memcpy(to, element, 2)
+    else:
+        memcpy(to, element, bytes)
 
 
 cdef inline void load_elements(
@@ -133,7 +148,7 @@ cdef inline void load_beyond(
         if source < 0:
             repeat(line + (p - first) * bytes, along.constant, along.loaded_bytes, step)
         elif inside <= shown < inside_end:
-            memcpy(line + (p - first) * bytes, line + (shown - first) * bytes, bytes)
+            copy_element(line + (p - first) * bytes, line + (shown - first) * bytes, bytes)
         else:
             load_elements(
                 along, line + (p - first) * bytes, row + source * step * along.bytes, step
@@ -271,6 +286,13 @@ cdef inline void filter_chunk(
                 job, plane + (y + i) * job.columns * job.horizontal.bytes, x, count,
                 to + i * pitch, bytes, scratch,
             )
+    elif job.are_added:
+        filter_strips(job, plane, y, outs, x, count, to, pitch, bytes, scratch)
+        for i in range(outs):
+            filter_row(
+                job, plane + (y + i) * job.columns * job.horizontal.bytes, x, count,
+                to + i * pitch, bytes, scratch,
+            )
     elif job.lines_first:
         filter_lines_of_chunk(job, plane, y, outs, scratch)
         job.rows(
@@ -359,7 +381,7 @@ cdef inline void lay_out(Separable *job) noexcept:
             &job.scratch,
             job.strip * down.loaded_bytes if shows_constant(down, job.height) else 0,
         )
-    if job.rows != NULL and job.line != NULL:
+    if job.rows != NULL and job.line != NULL and not job.are_added:
         job.pitch = larger(along.bytes, down.bytes) * job.columns
         job.pitch = ceil_div(job.pitch, LINE_BYTES) * LINE_BYTES
         needed = 1 if job.lines_first else job.rows_together
@@ -377,11 +399,14 @@ cdef inline bint passes_fit(
     return <double>columns * bytes * rows <= BETWEEN_BYTES
 
 
-cdef inline int run_passes(Separable *job, int threads) except -1:
+cdef inline int run_passes(
+    Separable *job, bint lines_first, bint are_added, int threads
+) except -1:
     cdef double moved = 2.0 * job.output_bytes * job.planes * job.height * job.width * job.step
     if moved == 0:
         return 0
     threads = useful_threads(moved, threads)
+    job.lines_first, job.are_added = lines_first, are_added
     lay_out(job)
     cut(job, threads)
     return for_each(
@@ -392,11 +417,14 @@ cdef inline int run_passes(Separable *job, int threads) except -1:
 
 cdef inline int filter_planes(Separable *job, int threads) except -1:
     """Run the passes on all planes, the vertical one first."""
-    job.lines_first = False
-    return run_passes(job, threads)
+    return run_passes(job, False, False, threads)
 
 
 cdef inline int filter_lines_first(Separable *job, int threads) except -1:
     """Run both passes on all planes, the horizontal one first."""
-    job.lines_first = True
-    return run_passes(job, threads)
+    return run_passes(job, True, False, threads)
+
+
+cdef inline int add_passes(Separable *job, int threads) except -1:
+    """Run both passes on the input; the callback of the horizontal one adds to the output."""
+    return run_passes(job, False, True, threads)

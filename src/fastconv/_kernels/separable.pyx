@@ -5,8 +5,9 @@
 
 SciPy computes each pass in float64 and converts its results to the output's type. This is done
 here, too, unless results are known to be the same: integers with integer weights are computed
-modulo 2 ** 16 or 2 ** 32. float32 that becomes float32 may be computed in float32. The driver is in
-separable.pxd, and the inner loops are in correlation.h.
+modulo 2 ** 16 or 2 ** 32, 8-bit integers with an error bound (certified.h), and what becomes
+float32 may be computed in float32. The driver is in separable.pxd, the inner loops are in
+correlation.h, and passes.h is the table of what there is to compute with.
 """
 
 cimport numpy as cnp
@@ -15,28 +16,33 @@ from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.number cimport FLOAT64, Number, bytes_of
 from fastconv._kernels.planes cimport number_of
 from fastconv._kernels.separable cimport (
-    FilterLine, FilterRows, Load, Pass, Separable, filter_lines_first, filter_planes, passes_fit,
+    FilterLine, FilterRows, Load, Pass, Separable, add_passes, filter_lines_first, filter_planes,
+    passes_fit,
 )
 
 cnp.import_array()
 
 level = LEVEL.decode()
 
-cdef extern from "correlation.h":
+cdef extern from "passes.h":
     enum:
         ROWS_TOGETHER
 
     ctypedef enum Symmetry:
-        ANTISYMMETRIC
-        GENERAL
-        SYMMETRIC
+        pass
 
     ctypedef struct Taps:
         Py_ssize_t size, step
         Symmetry symmetry
         const void *weights
-        Load store
+        const double *exact
+        float margin
+        Load store, combine
         Py_ssize_t store_bytes
+
+    ctypedef enum Combination:
+        REPLACE
+        ADD
 
     ctypedef struct Lanes:
         Py_ssize_t bytes
@@ -45,7 +51,8 @@ cdef extern from "correlation.h":
         Load *load
         Load *store
 
-    const Lanes *lanes_of(Number number) noexcept nogil
+    Load combine_of(Number number, Combination how) noexcept nogil
+    const Lanes *lanes_of(Number computed, Number written) noexcept nogil
 
 cdef enum:
     # The rows of a chunk whose input is converted: each is converted for several chunks.
@@ -54,24 +61,33 @@ cdef enum:
     STAGE_BYTES = 64 << 10
 
 
+cdef enum:
+    # What becomes of two passes.
+    ROWS_FIRST
+    LINES_FIRST
+    ADDED
+
+
 cdef void describe(
     Pass *along, Taps *taps, tuple given, Number read, Number written, const Lanes *lanes,
     const char *constant, Py_ssize_t step,
 ) except *:
-    """Describe a pass, given as (weights, symmetry, sources, before)."""
+    """Describe a pass, given as (weights, exact weights, margin, symmetry, sources, before)."""
     cdef cnp.ndarray weights = given[0]
-    cdef cnp.ndarray sources = given[2]
-    taps.size, taps.step, taps.symmetry = cnp.PyArray_DIM(weights, 0), step, <Symmetry><int>given[1]
+    cdef cnp.ndarray exact = given[1]
+    cdef cnp.ndarray sources = given[4]
+    taps.size, taps.step, taps.symmetry = cnp.PyArray_DIM(weights, 0), step, <Symmetry><int>given[3]
+    taps.exact, taps.margin = <const double *>cnp.PyArray_DATA(exact), <float>given[2]
     taps.weights, taps.store = cnp.PyArray_DATA(weights), lanes.store[<int>written]
-    taps.store_bytes = bytes_of(written)
-    along.size, along.before, along.filter = taps.size, given[3], taps
+    taps.store_bytes, taps.combine = bytes_of(written), NULL
+    along.size, along.before, along.filter = taps.size, given[5], taps
     along.sources = <const Py_ssize_t *>cnp.PyArray_DATA(sources)
     along.load, along.bytes, along.loaded_bytes = lanes.load[<int>read], bytes_of(read), lanes.bytes
     along.constant = constant
 
 
 def correlate(
-    cnp.ndarray input, cnp.ndarray output, vertical, horizontal, bint lines_first,
+    cnp.ndarray input, cnp.ndarray output, vertical, horizontal, int order, int combination,
     cnp.ndarray cval, int threads,
 ):
     """Correlate an array of shape (planes, height, width, step) along its height, width or both.
@@ -81,22 +97,30 @@ def correlate(
     Parameters
     ----------
     vertical, horizontal : tuple or None
-        A pass: the weights; 1 for a symmetric filter, -1 for an antisymmetric one and 0 for any
+        A pass: the weights; the same in float64; the largest error of sums in float32; 1 for a
+        symmetric filter, -1 for an antisymmetric one, 2 for a second difference and 0 for any
         other; the table of `source_indices`; and the number of positions in front of the first
         element. A vertical pass needs as many elements in a row as a vector has.
-    lines_first : bool
-        The horizontal one of two passes is the first.
+    order : int
+        What becomes of two passes: 0 if the vertical one is the first, 1 if the horizontal one is,
+        and 2 if both filter the input and their results are added.
+    combination : int
+        How results and what is in the output become one: a `Combination` of combine.h.
     cval : ndarray
         What is beyond the borders in mode "constant", of the dtype that is computed with: float64,
-        float32 (then all arrays must be float32), uint16 (then they must be integers of up to 16
-        bits) or uint32 (then the output must be integers of 32 bits, and the input of up to 32).
-        The weights have this dtype, too.
+        float32 (then the output must be float32, and the input that or integers of up to 16 bits;
+        or both must be integers of 8 bits), uint16 (then both must be integers of up to 16 bits) or
+        uint32 (then the output must be integers of 32 bits, and the input of up to 32). The weights
+        have this dtype, too.
     """
     cdef Separable job
     cdef Taps down, along
-    cdef const Lanes *lanes = lanes_of(number_of(cval))
+    cdef const Lanes *lanes = lanes_of(number_of(cval), number_of(output))
     cdef const char *constant = <const char *>cnp.PyArray_DATA(cval)
     cdef Number read = number_of(input), written = number_of(output)
+    cdef Load combine = NULL
+    if combination != REPLACE:
+        combine = combine_of(written, <Combination>combination)
     job.input, job.output = <char *>cnp.PyArray_DATA(input), <char *>cnp.PyArray_DATA(output)
     job.planes, job.height = cnp.PyArray_DIM(input, 0), cnp.PyArray_DIM(input, 1)
     job.width, job.step = cnp.PyArray_DIM(input, 2), cnp.PyArray_DIM(input, 3)
@@ -105,27 +129,43 @@ def correlate(
     job.rows_together, job.columns_together, job.stage_bytes = ROWS_TOGETHER, 0, STAGE_BYTES
     if vertical is not None:
         describe(
-            &job.vertical, &down, vertical, written if lines_first else read, written, lanes,
-            constant, 1,
+            &job.vertical, &down, vertical, written if order == LINES_FIRST else read, written,
+            lanes, constant, 1,
         )
         job.rows = lanes.rows
-        if job.vertical.load != NULL or lines_first:
-            job.rows_together = CONVERTED_ROWS
-        while lines_first and job.rows_together > ROWS_TOGETHER and not passes_fit(
-            job.width * job.step, bytes_of(FLOAT64), job.rows_together + down.size - 1
-        ):
-            job.rows_together //= 2
+        if horizontal is None or order != ROWS_FIRST:
+            down.combine = combine
+        job.rows_together = chunk_of(&job, order == LINES_FIRST)
     if horizontal is not None:
         describe(
             &job.horizontal, &along, horizontal,
-            read if vertical is None or lines_first else written, written, lanes, constant,
-            job.step,
+            written if vertical is not None and order == ROWS_FIRST else read, written, lanes,
+            constant, job.step,
         )
         job.line = lanes.line
-    if lines_first:
+        if vertical is not None and order == ADDED:
+            along.combine = combine_of(written, ADD)
+        elif vertical is None or order == ROWS_FIRST:
+            along.combine = combine
+    if order == LINES_FIRST:
         filter_lines_first(&job, threads)
+    elif order == ADDED:
+        add_passes(&job, threads)
     else:
         filter_planes(&job, threads)
+
+
+cdef Py_ssize_t chunk_of(const Separable *job, bint lines_first):
+    """Return how many rows are filtered vertically at a time: more, if others have to be
+    prepared."""
+    cdef Py_ssize_t rows = ROWS_TOGETHER
+    if job.vertical.load != NULL:
+        rows = CONVERTED_ROWS
+    while lines_first and rows > ROWS_TOGETHER and not passes_fit(
+        job.width * job.step, bytes_of(FLOAT64), rows + job.vertical.size - 1
+    ):
+        rows //= 2
+    return rows
 
 
 def fits(Py_ssize_t columns, Py_ssize_t taps, Py_ssize_t bytes, bint lines_first):

@@ -99,7 +99,7 @@ def correlate1d(
     axis, mode = read_axis(axis, array.ndim), read_mode(mode)
     origin = check_origin(origin, len(factors))
     if factors.dtype.kind != "c":
-        _filter(array, out, [Line(Taps(factors), axis, mode, origin)], cval)
+        _filter(array, out, [[Line(Taps(factors), axis, mode, origin)]], cval)
         return out
     factors = np.conj(factors).astype(np.complex128)
     real, imag = (Line(Taps(part), axis, mode, origin) for part in (factors.real, factors.imag))
@@ -156,20 +156,26 @@ def convolve1d(
     return correlate1d(input, factors, axis, output, mode, cval, origin)
 
 
-def _filter(array: Array, out: Array, lines: Sequence[Line], cval: complex) -> None:
-    """Run passes with real weights, on the real and the imaginary part of a complex array."""
+def _filter(
+    array: Array,
+    out: Array,
+    parts: Sequence[Sequence[Line]],
+    cval: complex,
+    squared: bool = False,
+) -> None:
+    """Run `_passes.run` on an array or, if it is complex, on its real and its imaginary part."""
     if array.dtype.kind != "c":
         value = read_scalar(cval)
         check_dtypes(array, out)
-        run(array, out, lines, value)
+        run(array, out, parts, value, squared)
         return
     if out.dtype.kind != "c":
         raise argument_error(RuntimeError, f"output must have a complex dtype, got {out.dtype}")
     check_dtypes(array.real, out.real)
     if np.may_share_memory(array, out):
         array = array.copy()
-    run(array.real, out.real, lines, float(np.real(cval)))
-    run(array.imag, out.imag, lines, float(np.imag(cval)))
+    run(array.real, out.real, parts, float(np.real(cval)))
+    run(array.imag, out.imag, parts, float(np.imag(cval)))
 
 
 def _combine(array: Array, out: Array, real: Line, imag: Line, cval: complex) -> None:
@@ -177,17 +183,17 @@ def _combine(array: Array, out: Array, real: Line, imag: Line, cval: complex) ->
     if np.may_share_memory(array, out):
         array = array.copy()
     if array.dtype.kind != "c":
-        _filter(array, out.real, [real], cval)
-        _filter(array, out.imag, [imag], cval)
+        _filter(array, out.real, [[real]], cval)
+        _filter(array, out.imag, [[imag]], cval)
         return
     check_dtypes(array.real, out.real)
     beyond, other = float(np.real(cval)), float(np.imag(cval))
     product = np.empty_like(array.imag)
-    run(array.real, out.real, [real], beyond)
-    run(array.imag, product, [imag], other)
+    run(array.real, out.real, [[real]], beyond)
+    run(array.imag, product, [[imag]], other)
     out.real -= product
-    run(array.real, out.imag, [imag], beyond)
-    run(array.imag, product, [real], other)
+    run(array.real, out.imag, [[imag]], beyond)
+    run(array.imag, product, [[real]], other)
     out.imag += product
 
 
@@ -243,7 +249,7 @@ def gaussian_filter1d(
     taps = _gaussian(sigma, order, truncate, radius)
     out = make_output(output, array, array.dtype.kind == "c")
     line = Line(taps, read_axis(axis, array.ndim), read_mode(mode))
-    _filter(array, out, [line], cval)
+    _filter(array, out, [[line]], cval)
     return out
 
 
@@ -313,7 +319,7 @@ def gaussian_filter(
     """
     array = np.asarray(input)
     out = make_output(output, array)
-    _filter(array, out, _gaussians(array, sigma, order, mode, truncate, radius, axes), cval)
+    _filter(array, out, [_gaussians(array, sigma, order, mode, truncate, radius, axes)], cval)
     return out
 
 
@@ -366,7 +372,7 @@ def _gaussian_weights(sigma: Any, order: int, radius: int) -> Array:
     """
     variance = sigma * sigma
     x = np.arange(-radius, radius + 1)
-    gaussian = np.exp(-0.5 / variance * x**2)
+    gaussian: Array = np.exp(-0.5 / variance * x**2)
     gaussian = gaussian / gaussian.sum()
     if order == 0:
         return gaussian[::-1]
@@ -396,7 +402,7 @@ def _edges(
     modes = read_modes(mode, array.ndim)
     lines = [Line(DIFFERENCE, axis, modes[axis])]
     lines += [Line(smooth, other, modes[other]) for other in range(array.ndim) if other != axis]
-    _filter(array, out, lines, cval)
+    _filter(array, out, [lines], cval)
     return out
 
 
@@ -482,25 +488,30 @@ def sobel(
     return _edges(input, axis, output, mode, cval, BINOMIAL)
 
 
-def _over_axes(
+def _combined(
     array: Array,
     out: Array,
     parts: Sequence[Sequence[Line]],
     cval: complex,
     squared: bool = False,
 ) -> None:
-    """Write the sum of what lists of passes result in, or the root of the sum of their squares."""
-    if not parts:
-        out[...] = array
+    """Write the sum of what lists of passes result in, or the root of the sum of their squares.
+
+    Squares and roots of integers and of complex numbers are NumPy's, as in SciPy, and so are sums
+    of bools.
+    """
+    by_kernel = out.dtype.kind == "f" if squared else out.dtype != np.bool_
+    if not parts or (by_kernel and all(parts)):
+        _filter(array, out, parts, cval, squared)
         return
-    if len(parts) > 1 and np.may_share_memory(array, out):
+    if np.may_share_memory(array, out):
         array = array.copy()
-    _filter(array, out, parts[0], cval)
+    _filter(array, out, parts[:1], cval)
     if squared:
         np.multiply(out, out, out)
     for lines in parts[1:]:
         other = new_array(out.shape, out.dtype.newbyteorder("="))
-        _filter(array, other, lines, cval)
+        _filter(array, other, [lines], cval)
         if squared:
             np.multiply(other, other, other)
         out += other
@@ -552,7 +563,7 @@ def laplace(
     along = read_axes(axes, array.ndim)
     modes = read_modes(mode, len(along)) if along else []
     parts = [[Line(SECOND_DIFFERENCE, axis, each)] for axis, each in zip(along, modes)]
-    _over_axes(array, out, parts, cval)
+    _combined(array, out, parts, cval)
     return out
 
 
@@ -620,7 +631,7 @@ def gaussian_laplace(
         sigmas[axis] = each
     out = make_output(output, array)
     parts = _derivatives(array, sigmas, 2, mode, along, kwargs)
-    _over_axes(array, out, parts, cval)
+    _combined(array, out, parts, cval)
     return out
 
 
@@ -673,5 +684,5 @@ def gaussian_gradient_magnitude(
     out = make_output(output, array)
     along = read_axes(axes, array.ndim)
     parts = _derivatives(array, sigma, 1, mode, along, kwargs)
-    _over_axes(array, out, parts, cval, squared=True)
+    _combined(array, out, parts, cval, squared=True)
     return out

@@ -25,6 +25,10 @@ LARGEST = float(1 << 31)
 CANCELLING = 1.5
 """Weights cancel if the sum of their magnitudes exceeds the magnitude of their sum so many
 times."""
+LARGEST_BYTE = 256.0
+LARGEST_MARGIN = 2.0**-9
+"""With a larger margin, too many sums would be computed twice: one of 16 is that close to an
+integer with a probability of 6 %."""
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 UINT16, UINT32 = np.dtype(np.uint16), np.dtype(np.uint32)
 
@@ -39,9 +43,13 @@ class Taps:
         self.is_short = self.size <= LONGEST_IN_FLOAT32
         self.magnitude = float(np.abs(self.weights).sum())
         self.cancels = not self.magnitude <= CANCELLING * abs(float(self.weights.sum()))
+        self.is_difference = self.size <= 3 and self.symmetry == -1
+        low, *others = self.weights.tolist()
+        self.is_second_difference = others == [-2 * low, low]
         self.are_integers = self.magnitude < LARGEST and bool(
             (np.rint(self.weights) == self.weights).all()
         )
+        self.margin = _margin(self)
         self._converted = {np.dtype(np.float64): self.weights}
 
     def of(self, dtype: np.dtype[Any]) -> Array:
@@ -51,6 +59,16 @@ class Taps:
             weights = self.weights.astype(np.int64) if integers else self.weights
             self._converted[dtype] = weights.astype(dtype)
         return self._converted[dtype]
+
+
+def _margin(taps: Taps) -> float:
+    """Return how much sums of products with 8-bit integers differ at most in float32 and float64.
+
+    Weights, products and each of the sums are rounded by a part of 2 ** -24 of no more than the
+    magnitude of all products. A rounding to spare covers what is of second order.
+    """
+    sums = taps.size // 2 + 1 if taps.symmetry else taps.size
+    return (sums + 3) * 2.0**-24 * taps.magnitude * LARGEST_BYTE
 
 
 def _symmetry(weights: Array) -> int:
@@ -85,32 +103,84 @@ def check_dtypes(*arrays: Array) -> None:
             raise argument_error(RuntimeError, f"array type {array.dtype!r} not supported")
 
 
-def run(input: Array, output: Array, lines: Sequence[Line], cval: float) -> None:
-    """Correlate the input along one axis after the other, and write the result to the output.
+def run(
+    input: Array,
+    output: Array,
+    parts: Sequence[Sequence[Line]],
+    cval: float,
+    squared: bool = False,
+) -> None:
+    """Filter the input, and write the result to the output.
 
-    Between passes, values have the output's dtype. The arrays may have any strides, and share
-    memory. The dtypes were checked with `check_dtypes`.
+    Each part is a list of passes, which run one after the other. The result is the sum of the
+    parts' results or, if it is `squared`, the root of the sum of their squares; then the output
+    must be float32 or float64. If there are several parts, all have passes. All values have the
+    output's dtype after each pass. The arrays may have any strides, and share memory. The dtypes
+    were checked with `check_dtypes`.
     """
-    if not lines:
+    if not parts or not parts[0]:
         output[...] = input
-    if not lines or output.size == 0:
+        return
+    if output.size == 0:
         return
     source, target = _readable(input), _writable(output, input)
+    i = 0
+    while i < len(parts):
+        combination = _combination(i, len(parts), squared)
+        step = None if squared else _added(source, target, parts[i : i + 2], cval)
+        if step is not None:
+            _run_step(source, target, step, [parts[i][0], parts[i + 1][0]], cval, combination)
+        else:
+            _run_part(source, target, parts[i], cval, combination)
+        i += 1 if step is None else 2
+    if target is not output:
+        output.view(target.dtype.newbyteorder(output.dtype.byteorder))[...] = target
+
+
+def _run_part(
+    source: Array, target: Array, lines: Sequence[Line], cval: float, combination: int
+) -> None:
+    """Run passes one after the other, and combine their result with what is in the target."""
     computed = _computed_dtype(source.dtype, target.dtype, lines, cval)
     axes = tuple((line.axis, line.taps.size) for line in lines)
-    steps = _steps(input.shape, axes, target.dtype, VECTOR_BYTES // computed.itemsize)
+    steps = _steps(source.shape, axes, target.dtype, VECTOR_BYTES // computed.itemsize)
     # Results go from array to array, so that the last ones go to the target.
     spare = [new_array(target.shape, target.dtype) for _ in steps[1:3]]
-    integers = computed.kind == "u"
-    constant = np.array([int(cval) if integers and math.isfinite(cval) else cval])
-    constant = constant.astype(computed)
     for i, step in enumerate(steps):
         left = len(steps) - 1 - i
-        into = target if left == 0 else spare[(left - 1) % 2]
-        _run_step(source, into, step, lines, constant)
+        into = spare[(left - 1) % 2] if left else target
+        _run_step(source, into, step, lines, cval, 0 if left else combination, computed)
         source = into
-    if target.base is not output.base or target.ctypes.data != output.ctypes.data:
-        output.view(target.dtype)[...] = target
+
+
+REPLACE, ADD, SQUARE, ADD_SQUARE, ADD_LAST_SQUARE, MAGNITUDE = range(6)
+"""How results are combined with what is in the output, as combine.h has it."""
+
+
+def _combination(part: int, parts: int, squared: bool) -> int:
+    """Return how the results of a part are combined with those of the parts before it."""
+    is_first, is_last = part == 0, part == parts - 1
+    if not squared:
+        return REPLACE if is_first else ADD
+    if is_first:
+        return MAGNITUDE if is_last else SQUARE
+    return ADD_LAST_SQUARE if is_last else ADD_SQUARE
+
+
+def _added(
+    source: Array, target: Array, parts: Sequence[Sequence[Line]], cval: float
+) -> _Step | None:
+    """Return the step that computes two parts at once, each of one pass, if there is one."""
+    if [len(part) for part in parts] != [1, 1]:
+        return None
+    (first,), (second,) = parts
+    if first.axis > second.axis:
+        return None
+    dtypes = {_computed_dtype(source.dtype, target.dtype, part, cval) for part in parts}
+    axes = ((first.axis, first.taps.size), (second.axis, second.taps.size))
+    lanes = VECTOR_BYTES // max(dtype.itemsize for dtype in dtypes)
+    step = _fused(source.shape, 0, axes, None, lanes) if len(dtypes) == 1 else None
+    return None if step is None else step._replace(order=ADDED)
 
 
 def _readable(array: Array) -> Array:
@@ -142,13 +212,28 @@ def _computed_dtype(
     read: np.dtype[Any], written: np.dtype[Any], lines: Sequence[Line], cval: float
 ) -> np.dtype[Any]:
     """Return the fastest dtype in which results are SciPy's."""
-    if read == written == np.float32 and _float32_suffices(lines):
+    small = read.kind in "iu" and read.itemsize <= 2
+    if written == FLOAT32 and (small or read == FLOAT32) and _float32_suffices(lines):
         return FLOAT32
-    if read.kind in "iu" and written.kind in "iu" and read.itemsize <= 2 and written.itemsize <= 4:
-        computed = UINT32 if written.itemsize == 4 else UINT16
-        if _is_modular(read, written, lines, cval):
-            return computed
+    if not small or written.kind not in "iu":
+        return FLOAT64
+    if written.itemsize <= 4 and _is_modular(read, written, lines, cval):
+        return UINT32 if written.itemsize == 4 else UINT16
+    if read.itemsize == written.itemsize == 1 and _is_certified(lines, cval):
+        return FLOAT32
     return FLOAT64
+
+
+def _is_certified(lines: Sequence[Line], cval: float) -> bool:
+    """Tell whether 8-bit integers are worth computing in float32, and can be.
+
+    Sums of two values must be exact in float32, and few sums so near to an integer that they must
+    be computed again.
+    """
+    beyond = abs(cval) if any(line.mode == "constant" for line in lines) else 0.0
+    if not beyond <= LARGEST_BYTE or beyond * LARGEST_BYTE != int(beyond * LARGEST_BYTE):
+        return False
+    return all(line.taps.margin <= LARGEST_MARGIN for line in lines)
 
 
 def _is_modular(
@@ -178,12 +263,13 @@ def _is_modular(
 def _float32_suffices(lines: Sequence[Line]) -> bool:
     """Tell whether the differences to SciPy's float64 stay below 1e-6 of the largest result.
 
-    Where weights cancel, the rounding of a large offset would remain. A first pass of differences
-    is free of it: the differences of neighbours are exact, or are as large as their rounding
-    allows.
+    Where weights cancel, the rounding of a large offset would remain. Differences of neighbours as
+    the first pass are free of it: they are exact, or as large as their rounding allows.
     """
+    if len(lines) == 1 and lines[0].taps.is_second_difference:
+        return True
     return all(
-        line.taps.is_short and (not line.taps.cancels or (i == 0 and line.taps.symmetry == -1))
+        line.taps.is_short and (not line.taps.cancels or (i == 0 and line.taps.is_difference))
         for i, line in enumerate(lines)
     )
 
@@ -197,6 +283,11 @@ class _Step(NamedTuple):
     """Which pass runs along the height, if any does."""
     horizontal: int | None
     """Which pass runs along the width, if any does."""
+    order: int = 0
+    """What becomes of two passes, as separable.pyx has it."""
+
+
+ROWS_FIRST, LINES_FIRST, ADDED = range(3)
 
 
 @lru_cache(maxsize=256)
@@ -228,25 +319,39 @@ def _fused(
     shape: tuple[int, ...],
     number: int,
     pair: tuple[tuple[int, int], ...],
-    dtype: np.dtype[Any],
+    dtype: np.dtype[Any] | None,
     lanes: int,
 ) -> _Step | None:
+    """Return a step of two passes, or None; the dtype is that of what is between them, if any."""
     (first, _), (second, _) = pair
     high, low = min(first, second), max(first, second)
     planes, inner = prod(shape[:high]), prod(shape[low + 1 :])
     columns, lines_first = shape[low] * inner, second < first
     if low - high != 1 or inner >= lanes or columns < lanes:
         return None
-    if not _kernels.separable.fits(columns, pair[1][1], dtype.itemsize, lines_first):
+    fits = _kernels.separable.fits
+    if dtype is not None and not fits(columns, pair[1][1], dtype.itemsize, lines_first):
         return None
-    vertical, horizontal = (number + 1, number) if lines_first else (number, number + 1)
-    return _Step((planes, shape[high], shape[low], inner), vertical, horizontal)
+    view = (planes, shape[high], shape[low], inner)
+    if lines_first:
+        return _Step(view, number + 1, number, LINES_FIRST)
+    return _Step(view, number, number + 1, ROWS_FIRST)
 
 
 def _run_step(
-    source: Array, into: Array, step: _Step, lines: Sequence[Line], constant: Array
+    source: Array,
+    into: Array,
+    step: _Step,
+    lines: Sequence[Line],
+    cval: float,
+    combination: int,
+    computed: np.dtype[Any] | None = None,
 ) -> None:
     """Run one call of the kernel."""
+    if computed is None:
+        computed = _computed_dtype(source.dtype, into.dtype, lines[:1], cval)
+    in_integers = computed.kind == "u" and math.isfinite(cval)
+    constant = np.array([int(cval) if in_integers else cval]).astype(computed)
 
     def described(number: int | None, length: int) -> tuple[Any, ...] | None:
         if number is None:
@@ -254,7 +359,10 @@ def _run_step(
         taps, _, mode, origin = lines[number]
         before, after = extents(taps.size, origin)
         sources = source_indices(length, before, after, mode)
-        return taps.of(constant.dtype), taps.symmetry, sources, before
+        symmetry = taps.symmetry
+        if taps.is_second_difference and into.dtype == FLOAT32 == computed:
+            symmetry = 2
+        return taps.of(computed), taps.weights, taps.margin, symmetry, sources, before
 
     _, height, width, _ = step.shape
     _kernels.separable.correlate(
@@ -262,7 +370,8 @@ def _run_step(
         into.reshape(step.shape),
         described(step.vertical, height),
         described(step.horizontal, width),
-        None not in step[1:] and step.vertical > step.horizontal,  # type: ignore[operator]
+        step.order,
+        combination,
         constant,
         _threads.count(),
     )
