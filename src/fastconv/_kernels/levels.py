@@ -23,6 +23,7 @@ KERNELS = (
     "optimizers",
     "product",
     "roofline",
+    "separable",
     "unpooling",
     "winograd",
     "winograd_gradient",
