@@ -41,12 +41,12 @@ static void OF(columns)(const T *const *rows, Index n, Index first, T *out, Inde
     for (; i < n; i++) OF(one_more)(out, rows[i] + first, count);
 }
 
-static void OF(taps)(const char *const *taps, Index n, char *out, Index count) {
-    OF(columns)((const T *const *)taps, n, 0, (T *)out, count);
+static void OF(taps)(char *to, const char *const *taps, Index n, Index count) {
+    OF(columns)((const T *const *)taps, n, 0, (T *)to, count);
 }
 
-static void OF(pairs)(const char *line, Index distance, char *out, Index count) {
-    OF(two)((T *)out, (const T *)line, (const T *)line + distance, count);
+static void OF(pairs)(char *to, const char *line, Index distance, Index count) {
+    OF(two)((T *)to, (const T *)line, (const T *)line + distance, count);
 }
 
 /* Compare one to four elements, each the best of `width`. The last two of them may overlap. */
@@ -62,21 +62,20 @@ static void OF(last_pass)(T *out, const T *from, Index width, Index size, Index 
         OF(four)(out, from, from + width, from + 2 * width, last, count);
 }
 
-static void OF(line)(const char *line, Index size, char *out, Index count, char *scratch) {
-    const Index part = part_of_line(size, sizeof(T));
-    T *const buffers[2] = {(T *)scratch, (T *)scratch + part + size};
-    for (Index x = 0; x < count; x += part) {
-        const Index n = smaller(part, count - x);
-        const T *from = (const T *)line + x;
-        Index width = 1;
-        for (int pass = 0; 4 * width < size; width *= 4, pass++) {
-            T *to = buffers[pass % 2];
-            OF(four)(to, from, from + width, from + 2 * width, from + 3 * width,
-                     n + size - 4 * width);
-            from = to;
-        }
-        OF(last_pass)((T *)out + x, from, width, size, n);
+static void OF(line)(const void *filter, char *to, const char *line, Index count, char *stage) {
+    const Index size = ((const Neighbours *)filter)->size;
+    const Index step = ((const Neighbours *)filter)->step;
+    T *const buffers[2] = {(T *)stage, (T *)stage + count + size * step};
+    const T *from = (const T *)line;
+    Index width = 1;
+    for (int pass = 0; 4 * width < size; width *= 4, pass++) {
+        const Index apart = width * step;
+        T *buffer = buffers[pass % 2];
+        OF(four)(buffer, from, from + apart, from + 2 * apart, from + 3 * apart,
+                 count + (size - 4 * width) * step);
+        from = buffer;
     }
+    OF(last_pass)((T *)to, from, width * step, size * step, count);
 }
 
 /* Take one more row into `top`, the best of the rows below a block, and `top` into `out`. */
@@ -89,29 +88,31 @@ static void OF(extend)(T *restrict out, T *restrict top, const T *next, Index co
 }
 
 /* Compare the rows of n <= size windows, which have the rows n - 1 to size - 1 in common. */
-static void OF(block)(const T *const *rows, Index size, T *const *out, Index n, Index first,
+static void OF(block)(const T *const *rows, Index size, T *to, Index pitch, Index n, Index first,
                       Index count) {
     T top[LARGEST_STRIP_BYTES / sizeof(T)];
-    OF(columns)(rows + n - 1, size - n + 1, first, out[n - 1] + first, count);
+    OF(columns)(rows + n - 1, size - n + 1, first, to + (n - 1) * pitch, count);
     for (Index i = n - 2; i >= 0; i--)
-        OF(two)(out[i] + first, rows[i] + first, out[i + 1] + first, count);
+        OF(two)(to + i * pitch, rows[i] + first, to + (i + 1) * pitch, count);
     if (n == 1) return;
     memcpy(top, rows[size] + first, (size_t)count * sizeof(T));
-    OF(one_more)(out[1] + first, top, count);
+    OF(one_more)(to + pitch, top, count);
     for (Index i = 2; i < n; i++)
-        OF(extend)(out[i] + first, top, rows[size + i - 1] + first, count);
+        OF(extend)(to + i * pitch, top, rows[size + i - 1] + first, count);
 }
 
-static void OF(rows)(const char *const *rows, Index size, char *const *out, Index n_out,
-                     Index count) {
-    const T *const *from = (const T *const *)rows;
-    T *const *to = (T *const *)out;
+static void OF(rows)(const void *filter, char *to, Index pitch, const char *const *rows,
+                     Index outs, Index count, char *stage) {
+    const Index size = ((const Neighbours *)filter)->size;
     /* With few rows it is faster to compare all of a window. */
-    const Index n = size <= 4 ? 1 : smaller(size, n_out);
+    const Index n = size <= 4 ? 1 : smaller(size, outs);
     const Index strip = strip_bytes(n + size) / (Index)sizeof(T);
+    const Index apart = pitch / (Index)sizeof(T);
+    (void)stage;
     for (Index x = 0; x < count; x += strip)
-        for (Index i = 0; i < n_out; i += n)
-            OF(block)(from + i, size, to + i, smaller(n, n_out - i), x, smaller(strip, count - x));
+        for (Index i = 0; i < outs; i += n)
+            OF(block)((const T *const *)rows + i, size, (T *)to + i * apart + x, apart,
+                      smaller(n, outs - i), x, smaller(strip, count - x));
 }
 
 static const Extreme NAMED(EXTREME) = {OF(rows), OF(line), OF(pairs), OF(taps)};

@@ -22,40 +22,36 @@
 #include "window.h"
 
 enum {
-    /* The part of a row that is combined at a time. It stays in L1 with two rows of scratch. */
-    PART_BYTES = 8 << 10,
-    /* The columns that are combined at a time: those of the rows of a block stay in L1, too. */
+    /* The rows of a block that are combined at a time stay in L1. */
     BLOCK_BYTES = 24 << 10,
     LEAST_STRIP_BYTES = 512,
     LARGEST_STRIP_BYTES = 4 << 10,
 };
-
-/* Return how many elements of a row are combined at a time. A part is at least as long as the
- * window, so that at most half of what is computed for a part is computed for the next one again. */
-static inline Index part_of_line(Index size, Index bytes) {
-    return larger(PART_BYTES / bytes, size);
-}
 
 /* Return how many bytes of the rows of a block are combined at a time. */
 static inline Index strip_bytes(Index rows) {
     return smaller(larger(BLOCK_BYTES / rows / 64 * 64, LEAST_STRIP_BYTES), LARGEST_STRIP_BYTES);
 }
 
-/* Functions for maxima, and those for minima. Results overlap no source. */
+/* What is compared: `size` rows, or `size` elements of a row that lie `step` apart. */
 typedef struct {
-    /* Set out[i][x] to the largest of rows[i .. i + size - 1][x]. */
-    void (*rows)(const char *const *rows, Index size, char *const *out, Index n_out, Index count);
-    /* Set out[x] to the largest of line[x .. x + size - 1]. */
-    void (*line)(const char *line, Index size, char *out, Index count, char *scratch);
-    /* Set out[x] to the larger of line[x] and line[x + distance]. */
-    void (*pairs)(const char *line, Index distance, char *out, Index count);
-    /* Set out[x] to the largest of taps[0 .. n - 1][x]. */
-    void (*taps)(const char *const *taps, Index n, char *out, Index count);
+    Index size, step;
+} Neighbours;
+
+/* Functions for maxima, and those for minima. Results overlap no source. The first two are the
+ * callbacks of separable.pxd, with Neighbours as the filter; `line` needs extreme_line_stage bytes. */
+typedef struct {
+    void (*rows)(const void *filter, char *to, Index pitch, const char *const *rows, Index outs,
+                 Index count, char *stage);
+    void (*line)(const void *filter, char *to, const char *line, Index count, char *stage);
+    /* Set to[x] to the larger of line[x] and line[x + distance]. */
+    void (*pairs)(char *to, const char *line, Index distance, Index count);
+    /* Set to[x] to the largest of taps[0 .. n - 1][x]. */
+    void (*taps)(char *to, const char *const *taps, Index n, Index count);
 } Extreme;
 
-/* Return how many bytes of scratch `line` needs. */
-static inline Index extreme_line_scratch(Index size, Index bytes) {
-    return 2 * (part_of_line(size, bytes) + size) * bytes;
+static inline Index extreme_line_stage(Index size, Index step, Index count, Index bytes) {
+    return 2 * (count + size * step) * bytes;
 }
 
 #define LARGER(a, b) ((a) > (b) ? (a) : (b))

@@ -23,6 +23,7 @@ KERNELS = (
     "optimizers",
     "product",
     "roofline",
+    "running",
     "separable",
     "unpooling",
     "winograd",

@@ -18,49 +18,43 @@
 #include "number.h"
 #include "window.h"
 
-enum {
-    /* The bytes of sums of a part of a row. They stay in L1 with the pass before. */
-    SUMS_BYTES = 8 << 10,
-    /* The columns that are summed at a time, in bytes of sums. */
-    STRIP_BYTES = 512,
-};
+/* The columns that are summed at a time, in bytes of sums. */
+enum { SUMS_BYTES = 512 };
 
 /* How a sum is divided by the number of its terms, and rounded towards zero if it is an integer.
  *
  * Sums of 8- and 16-bit integers are integers of twice as many bits, and their quotient is the high
  * half of a product, shifted (Granlund and Montgomery 1994). All other sums are float64. */
 typedef struct {
-    Index size;
+    Index size, step; /* The terms are `size` rows, or elements of a row that lie `step` apart. */
     uint32_t multiplier;
     int shift;
     double divisor, reciprocal;
 } Divisor;
 
+/* The callbacks of separable.pxd, with a Divisor as the filter. */
 typedef struct {
-    /* Set out[i][x] to the mean of rows[i .. i + size - 1][x]. */
-    void (*rows)(const Divisor *divisor, const char *const *rows, char *const *out, Index n_out,
-                 Index count, char *scratch);
-    /* Set out[x] to the mean of line[x .. x + size - 1]. */
-    void (*line)(const Divisor *divisor, const char *line, char *out, Index count, char *scratch);
+    void (*rows)(const void *filter, char *to, Index pitch, const char *const *rows, Index outs,
+                 Index count, char *stage);
+    void (*line)(const void *filter, char *to, const char *line, Index count, char *stage);
     Index sum_bytes;
-    int sum_bits;    /* The bits of an integer sum; those of the significand of a float64. */
-    double largest;  /* The largest absolute value of an integer that can be summed. */
+    int sum_bits;   /* The bits of an integer sum, or those of a float64 that may be used. */
+    double largest; /* The largest absolute value of an integer, if it is known to be small. */
 } Mean;
 
-static inline Index sums_of_line(Index size, Index bytes) {
-    return larger(SUMS_BYTES / bytes, size);
+/* Return how many bytes of scratch `rows` and `line` need. */
+static inline Index mean_rows_stage(Index size, Index outs) {
+    return 3 * (outs + size) * SUMS_BYTES;
 }
-
-/* Return how many bytes of scratch `rows` and `line` need for `n_out` rows of outputs. */
-static inline Index mean_scratch(const Mean *mean, Index size, Index n_out) {
-    const Index line = (sums_of_line(size, mean->sum_bytes) + size) * mean->sum_bytes;
-    return 3 * larger(line, (n_out + size) * STRIP_BYTES);
+static inline Index mean_line_stage(Index size, Index step, Index count, Index sum_bytes) {
+    return 3 * (count + size * step) * sum_bytes;
 }
 
 /* Prepare the division of sums of `size` numbers, and return whether it is exact for all of them. */
-static inline int find_divisor(Divisor *divisor, const Mean *mean, Index size) {
+static inline int find_divisor(Divisor *divisor, const Mean *mean, Index size, Index step) {
     const double sum = mean->largest * (double)size, limit = ldexp(1.0, mean->sum_bits);
     divisor->size = size;
+    divisor->step = step;
     divisor->divisor = (double)size;
     divisor->reciprocal = 1.0 / (double)size;
     divisor->multiplier = 0;
@@ -219,9 +213,9 @@ typedef struct {
     int digit;
 } NAMED(Window);
 
-/* Let windows grow until one pass is left. `values` are n + size - 1 rows of `step` numbers, and
- * windows lie along columns; for a step of 1, they lie along a row. */
-static NAMED(Window) NAMED(grow)(const SUM *values, Index step, Index n, Divisor by,
+/* Let windows of elements that lie `step` apart grow until one pass is left, which will have `count`
+ * results. There are count + (size - 1) * step values. */
+static NAMED(Window) NAMED(grow)(const SUM *values, Index step, Index count, Divisor by,
                                  SUM *const *buffers) {
     const Index size = by.size;
     NAMED(Window) window = {values, 1, PAIR};
@@ -230,14 +224,14 @@ static NAMED(Window) NAMED(grow)(const SUM *values, Index step, Index n, Divisor
     if (size / power == 2) {
         window.sums = buffers[pass++];
         window.width = 2;
-        WIDEN((SUM *)window.sums, values, step, values, PAIR, step, (n + size - 2) * step, by);
+        WIDEN((SUM *)window.sums, values, step, values, PAIR, step, count + (size - 2) * step, by);
     }
     for (; power > 3; power /= 3) {
         const Index tripled = 3 * window.width;
         const int digit = (int)(size / (power / 3) % 3);
         SUM *to = buffers[pass++ % 2];
         WIDEN(to, window.sums, window.width * step, values + tripled * step, digit, step,
-              (n + size - tripled - digit) * step, by);
+              count + (size - tripled - digit) * step, by);
         window.sums = to;
         window.width = tripled + digit;
     }
@@ -245,23 +239,19 @@ static NAMED(Window) NAMED(grow)(const SUM *values, Index step, Index n, Divisor
     return window;
 }
 
-static void NAMED(mean_of_line)(const Divisor *divisor, const char *line, char *out, Index count,
-                                char *scratch) {
-    const Divisor by = *divisor;
-    const Index part = sums_of_line(by.size, sizeof(SUM)), room = part + by.size;
-    SUM *converted = (SUM *)scratch;
-    SUM *const buffers[2] = {converted + room, converted + 2 * room};
-    for (Index x = 0; x < count; x += part) {
-        const Index n = smaller(part, count - x);
-        const SUM *values = converted;
-        if (__builtin_types_compatible_p(T, SUM))
-            values = (const SUM *)((const T *)line + x);
-        else
-            NAMED(convert)(converted, (const T *)line + x, n + by.size - 1);
-        NAMED(Window) window = NAMED(grow)(values, 1, n, by, buffers);
-        NAMED(finish)((T *)out + x, window.sums, window.width, values + 3 * window.width,
-                      window.digit, 1, n, by);
+static void NAMED(mean_of_line)(const void *filter, char *to, const char *line, Index count,
+                                char *stage) {
+    const Divisor by = *(const Divisor *)filter;
+    const Index step = by.step, room = count + by.size * step;
+    const SUM *values = (const SUM *)line;
+    SUM *const buffers[2] = {(SUM *)stage + room, (SUM *)stage + 2 * room};
+    if (!__builtin_types_compatible_p(T, SUM)) {
+        NAMED(convert)((SUM *)stage, (const T *)line, count + (by.size - 1) * step);
+        values = (const SUM *)stage;
     }
+    NAMED(Window) window = NAMED(grow)(values, step, count, by, buffers);
+    NAMED(finish)((T *)to, window.sums, window.width * step, values + 3 * window.width * step,
+                  window.digit, step, count, by);
 }
 
 #if NAMED(IS_INTEGER)
@@ -280,36 +270,37 @@ static void NAMED(slide)(T *restrict out, SUM *restrict sums, const T *first, co
     }
 }
 
-static void NAMED(mean_of_rows)(const Divisor *divisor, const char *const *rows, char *const *out,
-                                Index n_out, Index count, char *scratch) {
-    const Divisor by = *divisor;
+static void NAMED(mean_of_rows)(const void *filter, char *to, Index pitch,
+                                const char *const *rows, Index outs, Index count, char *stage) {
+    const Divisor by = *(const Divisor *)filter;
     const T *const *from = (const T *const *)rows;
-    const Index strip = STRIP_BYTES / (Index)sizeof(SUM);
-    SUM *sums = (SUM *)scratch;
+    const Index strip = SUMS_BYTES / (Index)sizeof(SUM);
+    SUM *sums = (SUM *)stage;
     for (Index x = 0; x < count; x += strip) {
         const Index n = smaller(strip, count - x);
         Index i = (by.size - 1) % 2;
         memset(sums, 0, (size_t)n * sizeof(SUM));
         if (i) NAMED(convert)(sums, from[0] + x, n);
         for (; i < by.size - 1; i += 2) NAMED(add_rows)(sums, from[i] + x, from[i + 1] + x, n);
-        for (i = 0; i < n_out; i++)
-            NAMED(slide)((T *)out[i] + x, sums, from[i] + x, from[i + by.size - 1] + x, n, by);
+        for (i = 0; i < outs; i++)
+            NAMED(slide)((T *)(to + i * pitch) + x, sums, from[i] + x,
+                         from[i + by.size - 1] + x, n, by);
     }
 }
 #else
-static void NAMED(mean_of_rows)(const Divisor *divisor, const char *const *rows, char *const *out,
-                                Index n_out, Index count, char *scratch) {
-    const Divisor by = *divisor;
-    const Index strip = STRIP_BYTES / (Index)sizeof(SUM), room = (n_out + by.size) * strip;
-    SUM *values = (SUM *)scratch;
+static void NAMED(mean_of_rows)(const void *filter, char *to, Index pitch,
+                                const char *const *rows, Index outs, Index count, char *stage) {
+    const Divisor by = *(const Divisor *)filter;
+    const Index strip = SUMS_BYTES / (Index)sizeof(SUM), room = (outs + by.size) * strip;
+    SUM *values = (SUM *)stage;
     SUM *const buffers[2] = {values + room, values + 2 * room};
     for (Index x = 0; x < count; x += strip) {
         const Index n = smaller(strip, count - x);
-        for (Index i = 0; i < n_out + by.size - 1; i++)
+        for (Index i = 0; i < outs + by.size - 1; i++)
             NAMED(convert)(values + i * n, (const T *)rows[i] + x, n);
-        NAMED(Window) window = NAMED(grow)(values, n, n_out, by, buffers);
-        for (Index i = 0; i < n_out; i++)
-            NAMED(finish)((T *)out[i] + x, window.sums + i * n, window.width * n,
+        NAMED(Window) window = NAMED(grow)(values, n, outs * n, by, buffers);
+        for (Index i = 0; i < outs; i++)
+            NAMED(finish)((T *)(to + i * pitch) + x, window.sums + i * n, window.width * n,
                           values + (i + 3 * window.width) * n, window.digit, n, n, by);
     }
 }
