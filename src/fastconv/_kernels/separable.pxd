@@ -1,23 +1,27 @@
 """The driver of separable filters: a pass along one axis, or two passes at once.
 
 An array is seen as (planes, height, width, step), C-contiguous. A *vertical* pass filters along the
-height; its vectors' lanes are the neighbouring elements of a row. A *horizontal* pass filters along the
-width: the elements that it adds up are `step` apart, such as the 3 channels of a pixel. If there are
-both passes, the vertical one is the first. Columns are counted in elements, `columns` of them in a row.
+height; its vectors' lanes are the neighbouring elements of a row. A *horizontal* pass filters along
+the width: the elements that it adds up are `step` apart, such as the 3 channels of a pixel. Columns
+are counted in elements, `columns` of them in a row.
 
-A kernel fills in a `Separable`, with the callbacks of its arithmetic, and calls `filter_planes`. The
-driver knows borders, memory and threads, and no arithmetic:
+A kernel fills in a `Separable`, with the callbacks of its arithmetic, and calls `filter_planes` or,
+if both passes run and the horizontal one is the first, `filter_lines_first`. The driver knows
+borders, memory and threads, and no arithmetic:
 
-a. An item is a run of rows, and of columns unless both passes run. It is computed in chunks of a few
-   rows. The vertical pass of a chunk writes to scratch, where the horizontal pass finds its rows in
-   L1 or L2. So an array is read and written once.
+a. An item is a run of rows, and of columns unless both passes run. It is computed in chunks of a
+   few rows. The first pass of a chunk writes to scratch, where the second one finds its rows in L1
+   or L2. So an array is read and written once.
 b. What lies beyond the borders is in a table per axis, `Pass.sources`: the element that each
-   position of the extended axis shows, or -1 for the constant. The vertical callback gets a pointer to
-   each row that it needs, and the horizontal one a line of elements with those beyond the borders.
-c. Callbacks may compute with another type than the one in memory: `Pass.load` converts elements. The
-   vertical pass converts the rows of a chunk strip by strip, so that they fit into L2.
-d. An output depends on nothing but its own neighbours, unless `rows_together` or `columns_together`
-   are as large as the array (sums that run along an axis).
+   position of the extended axis shows, or -1 for the constant. The vertical callback gets a pointer
+   to each row that it needs, and the horizontal one a line of elements that includes those beyond
+   the borders.
+c. Callbacks may compute with another type than the one in memory: `Pass.load` converts elements.
+   The vertical pass converts the rows of a chunk strip by strip, so that they fit into L2.
+d. An output depends on nothing but its own neighbours, unless `rows_together` or
+   `columns_together` are as large as the array (sums that run along an axis).
+e. If the horizontal pass is the first one, each chunk filters the rows that its vertical pass
+   needs. Those that two chunks need are filtered twice.
 """
 
 from libc.string cimport memcpy
@@ -37,8 +41,8 @@ ctypedef void (*FilterRows)(
     Py_ssize_t count, char *stage,
 ) noexcept nogil
 
-# Compute `count` outputs of a line from its count + (size - 1) * step elements. Behind those of a line
-# that is shorter than LINE_BYTES elements, as many bytes may be read.
+# Compute `count` outputs of a line from its count + (size - 1) * step elements. If there are fewer
+# outputs than LINE_BYTES, as many bytes may be read behind the line.
 ctypedef void (*FilterLine)(
     const void *filter, char *to, const char *line, Py_ssize_t count, char *stage
 ) noexcept nogil
@@ -49,7 +53,7 @@ cdef enum:
     # A strip has at least this many columns, or a row of a cache line.
     LEAST_COLUMNS = 64
     # The rows between the two passes.
-    BETWEEN_BYTES = 256 << 10
+    BETWEEN_BYTES = 512 << 10
     # The columns of a line that are filtered at a time: float64 lines fill a third of L1.
     LINE_COLUMNS = 2048
 
@@ -72,12 +76,13 @@ cdef struct Separable:
     Py_ssize_t planes, height, width, step
     FilterRows rows  # NULL if there is no vertical pass.
     FilterLine line  # NULL if there is no horizontal pass.
-    Pass vertical, horizontal  # What the horizontal one reads is what the vertical one writes.
+    Pass vertical, horizontal  # The second one reads what the first one writes.
     Py_ssize_t output_bytes  # The size of an element of the output.
     Py_ssize_t rows_together  # The rows of a chunk; the callback is called for as many.
     Py_ssize_t columns_together  # The columns of a line that are filtered at a time, or 0.
     size_t stage_bytes  # The callbacks' own scratch memory.
-    # Laid out by `filter_planes`.
+    # Set and laid out by `filter_planes`.
+    bint lines_first
     Py_ssize_t columns  # The elements of a row.
     Py_ssize_t item_rows, bands, item_columns, pieces, strip
     Py_ssize_t pitch  # The bytes of a row between the passes.
@@ -97,7 +102,9 @@ cdef inline bint shows_constant(const Pass *filtered, Py_ssize_t length) noexcep
     return False
 
 
-cdef inline void repeat(char *to, const char *element, Py_ssize_t bytes, Py_ssize_t count) noexcept nogil:
+cdef inline void repeat(
+    char *to, const char *element, Py_ssize_t bytes, Py_ssize_t count
+) noexcept nogil:
     """Write an element `count` times."""
     cdef Py_ssize_t i
     for i in range(count):
@@ -188,41 +195,92 @@ cdef inline void filter_strip(
     job.rows(down.filter, to, pitch, rows, outs, count, scratch + job.stage)
 
 
+cdef inline void filter_row(
+    const Separable *job, const char *row, Py_ssize_t x, Py_ssize_t count, char *to,
+    Py_ssize_t bytes, char *scratch,
+) noexcept nogil:
+    """Filter `count` columns of a row horizontally, from x on, to elements of a size in bytes."""
+    cdef Py_ssize_t end = x + count, some
+    while x < end:
+        some = smaller(job.columns_together, end - x)
+        filter_line(job, row, x, some, to + x * bytes, scratch)
+        x += some
+
+
+cdef inline void filter_strips(
+    const Separable *job, const char *plane, Py_ssize_t y, Py_ssize_t outs, Py_ssize_t x,
+    Py_ssize_t count, char *to, Py_ssize_t pitch, Py_ssize_t bytes, char *scratch,
+) noexcept nogil:
+    """Filter `outs` rows vertically in `count` columns from x on, strip by strip."""
+    cdef Py_ssize_t end = x + count, some
+    while x < end:
+        some = smaller(job.strip, end - x)
+        filter_strip(job, plane, y, outs, x, some, to + x * bytes, pitch, scratch)
+        x += some
+
+
+cdef inline void filter_lines_of_chunk(
+    const Separable *job, const char *plane, Py_ssize_t y, Py_ssize_t outs, char *scratch
+) noexcept nogil:
+    """Filter the rows horizontally that `outs` rows from y on need, and let `rows` point to them."""
+    cdef const Pass *down = &job.vertical
+    cdef const char **rows = <const char **>(scratch + job.pointers)
+    cdef Py_ssize_t needed = outs + down.size - 1, p, source, slot
+    cdef bint whole = needed > job.height
+    cdef char *line
+    for p in range(needed):
+        source = down.sources[y + p]
+        if source < 0:
+            rows[p] = scratch + job.constants
+            continue
+        slot = source if whole else p
+        rows[p] = scratch + job.loaded + slot * job.columns * down.loaded_bytes
+        if not whole:
+            filter_and_load(job, plane, source, <char *>rows[p], scratch)
+    for source in range(job.height if whole else 0):
+        line = scratch + job.loaded + source * job.columns * down.loaded_bytes
+        filter_and_load(job, plane, source, line, scratch)
+
+
+cdef inline void filter_and_load(
+    const Separable *job, const char *plane, Py_ssize_t y, char *to, char *scratch
+) noexcept nogil:
+    """Filter row y horizontally, and convert the results for the vertical pass."""
+    cdef const char *row = plane + y * job.columns * job.horizontal.bytes
+    cdef const Pass *down = &job.vertical
+    cdef char *filtered = to if down.load == NULL else scratch + job.between
+    filter_row(job, row, 0, job.columns, filtered, down.bytes, scratch)
+    if down.load != NULL:
+        down.load(to, filtered, job.columns)
+
+
 cdef inline void filter_chunk(
     const Separable *job, const char *plane, Py_ssize_t y, Py_ssize_t outs, Py_ssize_t x,
     Py_ssize_t count, char *to, char *scratch,
 ) noexcept nogil:
-    """Filter `outs` rows from y on, in `count` columns from x on; `to` is where the plane goes."""
-    cdef Py_ssize_t pitch = job.columns * job.output_bytes, i, first, bytes = job.output_bytes
-    cdef const char *row
+    """Filter `outs` rows from y on, in `count` columns from x on; `to` is where the rows go."""
+    cdef Py_ssize_t bytes = job.output_bytes, pitch = job.columns * job.output_bytes, i
+    cdef char *between = scratch + job.between
     if job.line == NULL:
-        first = x
-        while first < x + count:
-            filter_strip(
-                job, plane, y, outs, first, smaller(job.strip, x + count - first),
-                to + y * pitch + first * bytes, pitch, scratch,
+        filter_strips(job, plane, y, outs, x, count, to, pitch, bytes, scratch)
+    elif job.rows == NULL:
+        for i in range(outs):
+            filter_row(
+                job, plane + (y + i) * job.columns * job.horizontal.bytes, x, count,
+                to + i * pitch, bytes, scratch,
             )
-            first += job.strip
-        return
-    first = 0
-    while job.rows != NULL and first < job.columns:
-        filter_strip(
-            job, plane, y, outs, first, smaller(job.strip, job.columns - first),
-            scratch + job.between + first * job.horizontal.bytes, job.pitch, scratch,
+    elif job.lines_first:
+        filter_lines_of_chunk(job, plane, y, outs, scratch)
+        job.rows(
+            job.vertical.filter, to, pitch, <const char *const *>(scratch + job.pointers), outs,
+            job.columns, scratch + job.stage,
         )
-        first += job.strip
-    for i in range(y, y + outs):
-        if job.rows != NULL:
-            row = scratch + job.between + (i - y) * job.pitch
-        else:
-            row = plane + i * job.columns * job.horizontal.bytes
-        first = x
-        while first < x + count:
-            filter_line(
-                job, row, first, smaller(job.columns_together, x + count - first),
-                to + i * pitch + first * bytes, scratch,
-            )
-            first += job.columns_together
+    else:
+        filter_strips(
+            job, plane, y, outs, x, count, between, job.pitch, job.horizontal.bytes, scratch
+        )
+        for i in range(outs):
+            filter_row(job, between + i * job.pitch, x, count, to + i * pitch, bytes, scratch)
 
 
 cdef inline void filter_item(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
@@ -233,7 +291,7 @@ cdef inline void filter_item(const void *data, Py_ssize_t item, char *scratch) n
     cdef Py_ssize_t end = smaller(y + job.item_rows, job.height)
     cdef Py_ssize_t count = smaller(job.item_columns, job.columns - x)
     cdef Py_ssize_t bytes = (
-        job.vertical.bytes if job.rows != NULL else job.horizontal.bytes
+        job.horizontal.bytes if job.rows == NULL or job.lines_first else job.vertical.bytes
     )
     if job.rows != NULL and shows_constant(&job.vertical, job.height):
         repeat(
@@ -242,7 +300,7 @@ cdef inline void filter_item(const void *data, Py_ssize_t item, char *scratch) n
     while y < end:
         filter_chunk(
             job, job.input + plane * bytes, y, smaller(job.rows_together, end - y), x, count,
-            job.output + plane * job.output_bytes, scratch,
+            job.output + (plane + y * job.columns) * job.output_bytes, scratch,
         )
         y += job.rows_together
 
@@ -285,7 +343,9 @@ cdef inline void lay_out(Separable *job) noexcept:
         needed = job.rows_together + down.size - 1
         job.pointers = take(&job.scratch, needed * sizeof(char *))
         needed = min(needed, <double>job.height)
-        if down.load != NULL:
+        if job.lines_first:
+            job.loaded = take(&job.scratch, needed * job.columns * down.loaded_bytes)
+        elif down.load != NULL:
             columns = max(<double>LEAST_COLUMNS, STRIP_BYTES // (needed * down.loaded_bytes))
             job.strip = smaller(job.strip, <Py_ssize_t>columns // LEAST_COLUMNS * LEAST_COLUMNS)
             job.loaded = take(&job.scratch, needed * job.strip * down.loaded_bytes)
@@ -295,28 +355,26 @@ cdef inline void lay_out(Separable *job) noexcept:
             &job.scratch,
             job.strip * down.loaded_bytes if shows_constant(down, job.height) else 0,
         )
-        job.pitch = ceil_div(job.columns * along.bytes, LINE_BYTES) * LINE_BYTES
-        job.between = take(
-            &job.scratch, 0 if job.line == NULL else <double>job.rows_together * job.pitch
-        )
+    if job.rows != NULL and job.line != NULL:
+        job.pitch = larger(along.bytes, down.bytes) * job.columns
+        job.pitch = ceil_div(job.pitch, LINE_BYTES) * LINE_BYTES
+        needed = 1 if job.lines_first else job.rows_together
+        job.between = take(&job.scratch, needed * job.pitch)
     if job.line != NULL:
-        columns = smaller(job.columns_together, job.columns)
-        job.line_buffer = take(
-            &job.scratch, (columns + (along.size - 1.0) * job.step) * along.loaded_bytes + LINE_BYTES
-        )
+        columns = smaller(job.columns_together, job.columns) + (along.size - 1.0) * job.step
+        job.line_buffer = take(&job.scratch, columns * along.loaded_bytes + LINE_BYTES)
     job.stage = take(&job.scratch, job.stage_bytes)
 
 
 cdef inline bint passes_fit(
-    Py_ssize_t columns, Py_ssize_t bytes, Py_ssize_t rows_together
+    Py_ssize_t columns, Py_ssize_t bytes, Py_ssize_t rows
 ) noexcept nogil:
-    """Tell whether the rows between two passes fit into the caches; if not, run one by one."""
-    return <double>columns * bytes * rows_together <= 2 * BETWEEN_BYTES
+    """Tell whether rows fit into the caches between two passes; if not, run one after the other."""
+    return <double>columns * bytes * rows <= BETWEEN_BYTES
 
 
-cdef inline int filter_planes(Separable *job, int threads) except -1:
-    """Run the passes on all planes."""
-    cdef double moved = <double>job.planes * job.height * job.width * job.step * job.output_bytes * 2
+cdef inline int run_passes(Separable *job, int threads) except -1:
+    cdef double moved = 2.0 * job.output_bytes * job.planes * job.height * job.width * job.step
     if moved == 0:
         return 0
     threads = useful_threads(moved, threads)
@@ -326,3 +384,15 @@ cdef inline int filter_planes(Separable *job, int threads) except -1:
         <Task>filter_item, job, job.planes * job.bands * job.pieces, <size_t>job.scratch.bytes,
         moved, threads,
     )
+
+
+cdef inline int filter_planes(Separable *job, int threads) except -1:
+    """Run the passes on all planes, the vertical one first."""
+    job.lines_first = False
+    return run_passes(job, threads)
+
+
+cdef inline int filter_lines_first(Separable *job, int threads) except -1:
+    """Run both passes on all planes, the horizontal one first."""
+    job.lines_first = True
+    return run_passes(job, threads)

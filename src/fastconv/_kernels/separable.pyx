@@ -13,9 +13,8 @@ cimport numpy as cnp
 from fastconv._kernels.level cimport LEVEL
 from fastconv._kernels.number cimport FLOAT32, FLOAT64, Number, bytes_of
 from fastconv._kernels.planes cimport number_of
-from fastconv._kernels.scratch cimport Layout
 from fastconv._kernels.separable cimport (
-    FilterLine, FilterRows, Load, Pass, Separable, filter_planes, passes_fit,
+    FilterLine, FilterRows, Load, Pass, Separable, filter_lines_first, filter_planes, passes_fit,
 )
 
 cnp.import_array()
@@ -77,8 +76,8 @@ cdef void describe(
 
 
 def correlate(
-    cnp.ndarray input, cnp.ndarray output, vertical, horizontal, double cval, bint in_float32,
-    int threads,
+    cnp.ndarray input, cnp.ndarray output, vertical, horizontal, bint lines_first, double cval,
+    bint in_float32, int threads,
 ):
     """Correlate an array of shape (planes, height, width, step) along its height, width or both.
 
@@ -89,8 +88,9 @@ def correlate(
     vertical, horizontal : tuple or None
         A pass: the weights, in the type that is computed with; 1 for a symmetric filter, -1 for an
         antisymmetric one and 0 for any other; the table of `source_indices`; and the number of
-        positions in front of the first element. There are at least 16 elements in a row if there
-        is a vertical pass.
+        positions in front of the first element. A vertical pass needs 16 elements in a row.
+    lines_first : bool
+        The horizontal one of two passes is the first.
     cval : float
         What is beyond the borders in mode "constant".
     in_float32 : bool
@@ -108,19 +108,44 @@ def correlate(
     job.rows, job.line = NULL, NULL
     job.rows_together, job.columns_together, job.stage_bytes = ROWS_TOGETHER, 0, STAGE_BYTES
     if vertical is not None:
-        describe(&job.vertical, &down, vertical, read, written, in_float32, &constants, 1)
+        describe(
+            &job.vertical, &down, vertical, written if lines_first else read, written, in_float32,
+            &constants, 1,
+        )
         job.rows = correlate_rows_float if in_float32 else correlate_rows_double
-        if job.vertical.load != NULL:
+        if job.vertical.load != NULL or lines_first:
             job.rows_together = CONVERTED_ROWS
-        read = written
+        while lines_first and job.rows_together > ROWS_TOGETHER and not passes_fit(
+            job.width * job.step, bytes_of(FLOAT64), job.rows_together + down.size - 1
+        ):
+            job.rows_together //= 2
     if horizontal is not None:
         describe(
-            &job.horizontal, &along, horizontal, read, written, in_float32, &constants, job.step
+            &job.horizontal, &along, horizontal,
+            read if vertical is None or lines_first else written, written, in_float32,
+            &constants, job.step,
         )
         job.line = correlate_line_float if in_float32 else correlate_line_double
-    filter_planes(&job, threads)
+    if lines_first:
+        filter_lines_first(&job, threads)
+    else:
+        filter_planes(&job, threads)
 
 
-def fits(Py_ssize_t columns, Py_ssize_t bytes):
-    """Tell whether both passes can run at once on rows of so many elements of a size in bytes."""
+def fits(Py_ssize_t columns, Py_ssize_t taps, Py_ssize_t bytes, bint lines_first):
+    """Tell whether both passes can run at once on rows of so many elements.
+
+    Parameters
+    ----------
+    columns : int
+        The number of elements of a row.
+    taps : int
+        The number of taps of the second pass.
+    bytes : int
+        The size of an element of the output.
+    lines_first : bool
+        The horizontal one is the first.
+    """
+    if lines_first:
+        return passes_fit(columns, bytes_of(FLOAT64), ROWS_TOGETHER + taps - 1)
     return passes_fit(columns, bytes, CONVERTED_ROWS)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv._errors import argument_error, shown
+from fastconv._memory import new_array
 
 Array: TypeAlias = npt.NDArray[Any]
 Output: TypeAlias = Array | npt.DTypeLike | None
@@ -60,7 +61,8 @@ def per_axis(value: Any, name: str, count: int) -> list[Any]:
     if len(values) != count:
         raise argument_error(
             RuntimeError,
-            f"{name} must have a value for each of the {count} axes, got {shown(value)}",
+            f"sequence argument must have length equal to input rank: {name} must have a value "
+            f"for each of the {count} axes, got {shown(value)}",
         )
     return values
 
@@ -78,7 +80,8 @@ def read_axes(axes: Axes, ndim: int) -> tuple[int, ...]:
     numbers = tuple(map(operator.index, axes))
     if any(not -ndim <= axis < ndim for axis in numbers):
         raise argument_error(
-            ValueError, f"axes must lie from {-ndim} to {ndim - 1}, got {shown(axes)}"
+            ValueError,
+            f"axes is out of range: they must lie from {-ndim} to {ndim - 1}, got {shown(axes)}",
         )
     numbers = tuple(axis % ndim for axis in numbers)
     if len(set(numbers)) != len(numbers):
@@ -154,18 +157,18 @@ def make_output(output: Output, like: Array, is_complex: bool = False) -> Array:
     """
     if output is None:
         dtype = np.dtype(like.dtype.name)
-        return np.zeros(like.shape, np.promote_types(dtype, np.complex64) if is_complex else dtype)
+        return _new(like.shape, np.promote_types(dtype, np.complex64) if is_complex else dtype)
     if isinstance(output, (type, np.dtype)):
         dtype = np.dtype(output)
         if is_complex and dtype.kind != "c":
             warnings.warn("promoting specified output dtype to complex", stacklevel=4)
             dtype = np.promote_types(dtype, np.complex64)
-        return np.zeros(like.shape, dtype)
+        return _new(like.shape, dtype)
     if isinstance(output, str):
         dtype = np.dtype(output)
         if not issubclass(dtype.type, np.number):
             raise argument_error(RuntimeError, f"output must have a numeric dtype, got {output!r}")
-        array = np.zeros(like.shape, dtype)
+        array = _new(like.shape, dtype)
     else:
         array = np.asarray(output)
     if array.shape != like.shape:
@@ -175,6 +178,11 @@ def make_output(output: Output, like: Array, is_complex: bool = False) -> Array:
     if is_complex and array.dtype.kind != "c":
         raise argument_error(RuntimeError, f"output must have a complex dtype, got {array.dtype}")
     return array
+
+
+def _new(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return an array for a result. Dtypes that no filter computes with may need zeros."""
+    return new_array(shape, dtype) if dtype.kind in "biufc" else np.zeros(shape, dtype)
 
 
 def read_scalar(cval: Any) -> float:
