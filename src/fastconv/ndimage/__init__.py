@@ -19,6 +19,16 @@ from fastconv.ndimage._linear import (
     prewitt,
     sobel,
 )
+from fastconv.ndimage._running import (
+    grey_dilation,
+    grey_erosion,
+    maximum_filter,
+    maximum_filter1d,
+    minimum_filter,
+    minimum_filter1d,
+    uniform_filter,
+    uniform_filter1d,
+)
 
 __all__ = [
     "convolve1d",
@@ -27,7 +37,15 @@ __all__ = [
     "gaussian_filter1d",
     "gaussian_gradient_magnitude",
     "gaussian_laplace",
+    "grey_dilation",
+    "grey_erosion",
     "laplace",
+    "maximum_filter",
+    "maximum_filter1d",
+    "minimum_filter",
+    "minimum_filter1d",
     "prewitt",
     "sobel",
+    "uniform_filter",
+    "uniform_filter1d",
 ]

@@ -8,6 +8,7 @@ integers beyond 2 ** 53, borders that the dtype does not have) is computed in fl
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
@@ -31,9 +32,12 @@ from fastconv.ndimage._arguments import (
     read_axes,
     read_axis,
     read_mode,
+    read_modes,
+    read_scalar,
 )
 from fastconv.ndimage._borders import source_indices
 from fastconv.ndimage._handover import scipy_function
+from fastconv.ndimage._passes import _readable, _writable, check_dtypes
 
 MEAN, MAXIMUM, MINIMUM = "mean", "maximum", "minimum"
 
@@ -123,12 +127,11 @@ def uniform_filter1d(
     array = np.asarray(input)
     axis = read_axis(axis, array.ndim)
     size = _read_size(size)
-    out = _output(output, array, is_complex=array.dtype.kind == "c")
+    out = make_output(output, array, is_complex=array.dtype.kind == "c")
     check_origin(origin, size)
     step = Pass(axis, size, extents(size, operator.index(origin))[0], read_mode(mode))
-    if not _computed(array, out):
-        return _scipy("uniform_filter1d", array, out, size, axis, out, mode, cval, origin)
-    return _means(array, out, [step], cval)
+    _means(array, out, [step], cval)
+    return out
 
 
 @named
@@ -196,13 +199,10 @@ def uniform_filter(
            [0., 1., 1., 1., 0.]])
     """
     array = np.asarray(input)
-    out = _output(output, array, is_complex=array.dtype.kind == "c")
+    out = make_output(output, array, is_complex=array.dtype.kind == "c")
     steps = _read_passes(array.ndim, size, mode, origin, axes)
-    if steps and not _computed(array, out):
-        return _scipy(
-            "uniform_filter", array, out, size, out, mode, cval, origin, axes=axes
-        )
-    return _means(array, out, steps, cval) if steps else _copied(array, out)
+    _means(array, out, steps, cval)
+    return out
 
 
 @named
@@ -390,8 +390,7 @@ def maximum_filter(
            [0, 0, 1, 0, 0],
            [0, 0, 0, 0, 0]])
     """
-    call = Call("maximum_filter", MAXIMUM, size, footprint, None, output, mode, cval, origin, axes)
-    return _extreme(input, call)
+    return _extreme(MAXIMUM, input, size, footprint, output, mode, cval, origin, axes)
 
 
 @named
@@ -435,8 +434,7 @@ def minimum_filter(
     array([[1, 1, 1],
            [1, 1, 5]])
     """
-    call = Call("minimum_filter", MINIMUM, size, footprint, None, output, mode, cval, origin, axes)
-    return _extreme(input, call)
+    return _extreme(MINIMUM, input, size, footprint, output, mode, cval, origin, axes)
 
 
 @named
@@ -488,10 +486,10 @@ def grey_erosion(
            [5, 2, 2, 2, 5]])
     """
     _require_neighbours(size, footprint, structure)
-    call = Call(
-        "grey_erosion", MINIMUM, size, footprint, structure, output, mode, cval, origin, axes
-    )
-    return _extreme(input, call)
+    if structure is not None:
+        scipy = scipy_function("grey_erosion", "structure")
+        return scipy(input, size, footprint, structure, output, mode, cval, origin, axes=axes)
+    return _extreme(MINIMUM, input, size, footprint, output, mode, cval, origin, axes)
 
 
 @named
@@ -544,10 +542,327 @@ def grey_dilation(
     array([[0, 0, 3, 3, 0]])
     """
     _require_neighbours(size, footprint, structure)
+    if structure is not None:
+        scipy = scipy_function("grey_dilation", "structure")
+        return scipy(input, size, footprint, structure, output, mode, cval, origin, axes=axes)
     array = np.asarray(input)
-    if structure is None:
-        origin, footprint = _mirrored(array.ndim, size, footprint, origin, axes)
-    call = Call(
-        "grey_dilation", MAXIMUM, size, footprint, structure, output, mode, cval, origin, axes
+    origin, footprint = _mirrored(array.ndim, size, footprint, origin, axes)
+    return _extreme(MAXIMUM, array, size, footprint, output, mode, cval, origin, axes)
+
+
+def _require_neighbours(size: Any, footprint: Any, structure: Any) -> None:
+    if size is None and footprint is None and structure is None:
+        raise argument_error(ValueError, "size, footprint or structure must be given")
+
+
+def _mirrored(
+    ndim: int, size: Any, footprint: Any, origin: Any, axes: Axes
+) -> tuple[list[int], Array | None]:
+    """Return the origins and the footprint of a mirrored window."""
+    count = len(read_axes(axes, ndim))
+    if footprint is not None:
+        footprint = np.flip(np.asarray(footprint))
+        sizes = list(footprint.shape)
+    else:
+        sizes = per_axis(size, "size", count)
+    if len(sizes) != count:
+        raise argument_error(
+            RuntimeError,
+            f"footprint must have {count} dimensions, one for each axis, got {len(sizes)}",
+        )
+    # A window of even size has its centre behind the middle, and its mirror image in front of it.
+    origins = [
+        -one - (1 - int(width) % 2)
+        for one, width in zip(per_axis(origin, "origin", count), sizes, strict=True)
+    ]
+    return origins, footprint
+
+
+def _read_size(size: Any) -> int:
+    """Read the size of a filter along one axis."""
+    number = operator.index(size)
+    if number < 1:
+        raise argument_error(
+            RuntimeError, f"incorrect filter size: size must be at least 1, got {shown(size)}"
+        )
+    return number
+
+
+def _read_passes(ndim: int, size: Any, mode: Modes, origin: Ints, axes: Axes) -> list[Pass]:
+    """Read a pass for each axis along which there is more than one neighbour."""
+    numbers = read_axes(axes, ndim)
+    count = len(numbers)
+    each = zip(
+        numbers,
+        map(int, per_axis(size, "size", count)),
+        per_axis(origin, "origin", count),
+        read_modes(mode, count),
+        strict=True,
     )
-    return _extreme(array, call)
+    return [
+        Pass(axis, width, extents(width, check_origin(shift, width))[0], continued)
+        for axis, width, shift, continued in each
+        if width > 1
+    ]
+
+
+def _check_real(array: Array) -> None:
+    if np.iscomplexobj(array):
+        raise argument_error(
+            TypeError, f"Complex type not supported: input must be real, got {array.dtype}"
+        )
+
+
+def _extreme_1d(
+    operation: str, input: Any, size: Any, axis: int, output: Output, mode: str, cval: Any,
+    origin: int,
+) -> Array:
+    """Compute `maximum_filter1d` or `minimum_filter1d`."""
+    array = np.asarray(input)
+    _check_real(array)
+    axis, size = read_axis(axis, array.ndim), _read_size(size)
+    out = make_output(output, array)
+    before = extents(size, check_origin(origin, size))[0]
+    _extremes(operation, array, out, [Pass(axis, size, before, read_mode(mode))], cval)
+    return out
+
+
+def _extreme(
+    operation: str, input: Any, size: Any, footprint: Any, output: Output, mode: Modes, cval: Any,
+    origin: Ints, axes: Axes,
+) -> Array:
+    """Compute the maximum or the minimum of a rectangle or a footprint."""
+    if size is not None and footprint is not None:
+        warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=3)
+    neighbours = _read_neighbours(size, footprint)
+    array = np.asarray(input)
+    _check_real(array)
+    out = make_output(output, array)
+    if neighbours is None or neighbours.all():
+        sizes = size if neighbours is None else neighbours.shape
+        _extremes(operation, array, out, _read_passes(array.ndim, sizes, mode, origin, axes), cval)
+        return out
+    numbers = read_axes(axes, array.ndim)
+    if neighbours.ndim != len(numbers):
+        raise argument_error(
+            RuntimeError,
+            f"footprint.ndim ({neighbours.ndim}) must match len(axes) ({len(numbers)})",
+        )
+    origins = per_axis(origin, "origin", len(numbers))
+    shifts = dict(zip(numbers, map(check_origin, origins, neighbours.shape), strict=True))
+    if not isinstance(mode, str):
+        raise argument_error(
+            RuntimeError,
+            "a sequence of modes is not supported for footprints with holes, "
+            f"got {shown(mode)}",
+        )
+    # Footprints lie along ascending axes, whatever the order of `axes`, as in SciPy.
+    whole = np.expand_dims(neighbours, tuple(set(range(array.ndim)) - set(numbers)))
+    passes = [
+        Pass(axis, width, extents(width, shifts.get(axis, 0))[0], read_mode(mode))
+        for axis, width in enumerate(whole.shape)
+    ]
+    _footprint(operation, array, out, whole, passes, cval)
+    return out
+
+
+def _read_neighbours(size: Any, footprint: Any) -> Array | None:
+    """Read a footprint, or None if there is only a size."""
+    if footprint is None:
+        if size is None:
+            raise argument_error(RuntimeError, "no footprint provided: give size or footprint")
+        return None
+    neighbours = np.asarray(footprint, bool)
+    if not neighbours.any():
+        raise argument_error(ValueError, "All-zero footprint is not supported.")
+    return neighbours
+
+
+def _means(array: Array, out: Array, passes: Sequence[Pass], cval: Any) -> None:
+    """Write the means of neighbours along one axis after the other."""
+    if array.dtype.kind == "c":
+        if np.may_share_memory(array, out):
+            array = array.copy()
+        _means(array.real, out.real, passes, np.real(cval))
+        _means(array.imag, out.imag, passes, np.imag(cval))
+        return
+    _filter(MEAN, array, out, passes, cval)
+
+
+def _extremes(
+    operation: str, array: Array, out: Array, passes: Sequence[Pass], cval: Any
+) -> None:
+    """Write the maxima or minima of neighbours along one axis after the other."""
+    _filter(operation, array, out, passes, cval)
+
+
+def _filter(operation: str, array: Array, out: Array, passes: Sequence[Pass], cval: Any) -> None:
+    """Filter along one axis after the other.
+
+    Between passes, values have the dtype of the result, as in SciPy. A pass that the kernel does not
+    compute exactly as SciPy does, because SciPy rounds values or sums to float64, is computed in
+    float64.
+    """
+    if not passes:
+        out[...] = array
+        return
+    check_dtypes(array, out)
+    cval = read_scalar(cval)
+    if array.size == 0:
+        return
+    source, target = _readable(array), _writable(out, array)
+    while passes:
+        constant = _exact_constant(operation, source, target.dtype, passes, cval)
+        if constant is not None:
+            source = source.astype(target.dtype, copy=False)
+            _run_all(operation, source, target, passes, constant)
+            break
+        source = _rounded_pass(operation, source, passes[0], cval, target.dtype)
+        passes = passes[1:]
+    else:
+        target[...] = source
+    if target is not out:
+        out.view(target.dtype)[...] = target
+
+
+def _exact_constant(
+    operation: str, source: Array, dtype: np.dtype[Any], passes: Sequence[Pass], cval: float
+) -> Array | None:
+    """Return what is beyond the borders, if the kernel computes in this dtype as SciPy does."""
+    if not np.can_cast(source.dtype, dtype):
+        return None
+    with np.errstate(over="ignore"):
+        if dtype.kind == "f":
+            return np.array(cval).astype(dtype)
+    is_used = any(step.mode == "constant" for step in passes)
+    limits = np.iinfo(dtype)
+    if not is_used:
+        cval = 0.0
+    elif not limits.min <= cval <= limits.max or (operation == MEAN and cval != int(cval)):
+        return None
+    if dtype.itemsize == 8:
+        terms = max(step.size for step in passes) if operation == MEAN else 1
+        largest = max(abs(int(source.min())), abs(int(source.max())), abs(int(cval)))
+        if largest * terms >= EXACT:
+            return None
+    return np.array(int(cval), dtype)
+
+
+def _rounded_pass(
+    operation: str, source: Array, step: Pass, cval: float, dtype: np.dtype[Any]
+) -> Array:
+    """Compute one pass in float64, and convert its results."""
+    values = source.astype(np.float64)
+    if operation == MEAN and dtype.kind != "f":
+        values = _running_means(values, step, cval)
+    elif step.size > 1:
+        filtered = new_array(values.shape, values.dtype)
+        _run_all(operation, values, filtered, [step], np.array(cval, np.float64))
+        values = filtered
+    return _converted(values, dtype)
+
+
+def _running_means(values: Array, step: Pass, cval: float) -> Array:
+    """Return means with the rounding errors of SciPy's running sum, which decide about integers."""
+    lines = np.moveaxis(values, step.axis, -1)
+    table = step.table(lines.shape[-1])
+    lines = np.where(table < 0, cval, lines[..., table])
+    with np.errstate(invalid="ignore", over="ignore"):
+        sums = lines[..., step.size - 1 :].copy()
+        sums[..., 0] = np.add.accumulate(lines[..., : step.size], axis=-1)[..., -1]
+        sums[..., 1:] -= lines[..., : -step.size]
+        sums = np.add.accumulate(sums, axis=-1) / step.size
+    return np.moveaxis(sums, -1, step.axis)
+
+
+def _converted(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Convert float64 as C does."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.ascontiguousarray(values).astype(dtype, copy=False)
+
+
+class _Step(NamedTuple):
+    """What one call of the kernel computes."""
+
+    shape: tuple[int, int, int, int]
+    """The array as (planes, height, width, step)."""
+    vertical: Pass | None
+    horizontal: Pass | None
+
+
+def _steps(shape: tuple[int, ...], passes: Sequence[Pass]) -> list[_Step]:
+    """Divide passes among calls: two of neighbouring axes are one, if the later axis is the last."""
+    passes = [step for step in passes if step.size > 1]
+    steps, i = [], 0
+    while i < len(passes):
+        axis = passes[i].axis
+        outer, inner = prod(shape[:axis]), prod(shape[axis + 1 :])
+        if inner < LARGEST_STEP:
+            steps.append(_Step((1, outer, shape[axis], inner), None, passes[i]))
+        elif (
+            i + 1 < len(passes)
+            and passes[i + 1].axis == axis + 1
+            and inner // shape[axis + 1] < LARGEST_STEP
+        ):
+            both = (outer, shape[axis], shape[axis + 1], inner // shape[axis + 1])
+            steps.append(_Step(both, passes[i], passes[i + 1]))
+            i += 1
+        else:
+            steps.append(_Step((outer, shape[axis], inner, 1), passes[i], None))
+        i += 1
+    return steps
+
+
+def _run_all(
+    operation: str, source: Array, target: Array, passes: Sequence[Pass], constant: Array
+) -> None:
+    """Run the kernel on arrays of one dtype, which are contiguous and native."""
+    dtype = _summed_dtype(source.dtype, passes) if operation == MEAN else source.dtype
+    if dtype != source.dtype:
+        wide = new_array(target.shape, dtype)
+        _run_all(operation, source.astype(dtype), wide, passes, constant.astype(dtype))
+        target[...] = wide
+        return
+    steps = _steps(source.shape, passes)
+    if not steps:
+        target[...] = source
+        return
+    # Results go from array to array, so that the last ones go to the target.
+    spare = [new_array(target.shape, target.dtype) for _ in steps[1:3]]
+    for i, step in enumerate(steps):
+        left = len(steps) - 1 - i
+        into = target if left == 0 else spare[(left - 1) % 2]
+        _run_step(operation, source, into, step, constant)
+        source = into
+
+
+def _summed_dtype(dtype: np.dtype[Any], passes: Sequence[Pass]) -> np.dtype[Any]:
+    """Return a dtype whose kernel can sum all neighbours: the next wider ones have more room."""
+    size = max(step.size for step in passes)
+    for wider in (dtype, np.dtype(np.int32), np.dtype(np.int64)):
+        if np.can_cast(dtype, wider) and _kernels.running.can_average(np.empty(0, wider), size):
+            return wider
+    return dtype
+
+
+def _run_step(
+    operation: str, source: Array, into: Array, step: _Step, constant: Array
+) -> None:
+    """Run one call of the kernel."""
+    _, height, width, _ = step.shape
+    passes = [
+        along and (along.size, along.table(length), along.before)
+        for along, length in ((step.vertical, height), (step.horizontal, width))
+    ]
+    arrays = source.reshape(step.shape), into.reshape(step.shape)
+    if operation == MEAN:
+        _kernels.running.means(*arrays, *passes, constant, _threads.count())
+    else:
+        is_minimum = operation == MINIMUM
+        _kernels.running.extremes(*arrays, is_minimum, *passes, constant, _threads.count())
+
+
+def _footprint(
+    operation: str, array: Array, out: Array, footprint: Array, passes: Sequence[Pass], cval: Any
+) -> None:
+    raise NotImplementedError
