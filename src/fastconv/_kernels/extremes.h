@@ -1,8 +1,7 @@
 /* Maxima and minima of all windows of `size` neighbours, along columns and along rows.
  *
- * Everything here is a plain loop over rows in L1, which compilers vectorise for every type and CPU
- * level. A window along rows (`line`) grows from pass to pass: an element of a pass combines four of
- * the pass before, so that the number of passes is the logarithm of the size. A window along columns
+ * A window along a row (`line`) grows from pass to pass: an element of a pass combines four of the
+ * pass before, so that the number of passes is the logarithm of the size. A window along columns
  * (`rows`) is put together from the end of one block of `size` rows and the beginning of the next
  * (van Herk 1992, Gil and Werman 1993), which takes three operations whatever the size.
  *
@@ -18,20 +17,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #include "number.h"
+#include "vectors.h"
 #include "window.h"
-
-enum {
-    /* The rows of a block that are combined at a time stay in L1. */
-    BLOCK_BYTES = 24 << 10,
-    LEAST_STRIP_BYTES = 512,
-    LARGEST_STRIP_BYTES = 4 << 10,
-};
-
-/* Return how many bytes of the rows of a block are combined at a time. */
-static inline Index strip_bytes(Index rows) {
-    return smaller(larger(BLOCK_BYTES / rows / 64 * 64, LEAST_STRIP_BYTES), LARGEST_STRIP_BYTES);
-}
 
 /* What is compared: `size` rows, or `size` elements of a row that lie `step` apart. */
 typedef struct {
@@ -54,32 +46,74 @@ static inline Index extreme_line_stage(Index size, Index step, Index count, Inde
     return 2 * (count + size * step) * bytes;
 }
 
-#define LARGER(a, b) ((a) > (b) ? (a) : (b))
-#define LESS(a, b) ((a) < (b) ? (a) : (b))
-/* Comparisons with a NaN are false, so that LARGER(a, NaN) is NaN anyway. */
-#define LARGER_OR_NAN(a, b) (((a) > (b)) | ((a) != (a)) ? (a) : (b))
-#define LESS_OR_NAN(a, b) (((a) < (b)) | ((a) != (a)) ? (a) : (b))
+/* The larger or the smaller one of two numbers, and a if it is a NaN. Comparisons with a NaN are
+ * false, so that the result is b, too, if that is one. */
+#define LARGER(a, b) (((a) > (b)) | ((a) != (a)) ? (a) : (b))
+#define LESS(a, b) (((a) < (b)) | ((a) != (a)) ? (a) : (b))
 
-#define MAX_float LARGER_OR_NAN
-#define MAX_double LARGER_OR_NAN
-#define MAX_int8_t LARGER
-#define MAX_int16_t LARGER
-#define MAX_int32_t LARGER
-#define MAX_int64_t LARGER
-#define MAX_uint8_t LARGER
-#define MAX_uint16_t LARGER
-#define MAX_uint32_t LARGER
-#define MAX_uint64_t LARGER
-#define MIN_float LESS_OR_NAN
-#define MIN_double LESS_OR_NAN
-#define MIN_int8_t LESS
-#define MIN_int16_t LESS
-#define MIN_int32_t LESS
-#define MIN_int64_t LESS
-#define MIN_uint8_t LESS
-#define MIN_uint16_t LESS
-#define MIN_uint32_t LESS
-#define MIN_uint64_t LESS
+/* Define max_lanes and min_lanes, which do so with all lanes of vectors. */
+#define COMPARED(T, NAME, COMPARE)                                                 \
+    ALWAYS_INLINE Vec_##T NAME##_##T(Vec_##T a, Vec_##T b) {                       \
+        const Mask_##T take = (Mask_##T)(a COMPARE b) | (Mask_##T)(a != a);        \
+        return (Vec_##T)((take & (Mask_##T)a) | (~take & (Mask_##T)b));            \
+    }
+#define BY_COMPARISON(T) COMPARED(T, max_lanes, >) COMPARED(T, min_lanes, <)
+#define INSTRUCTION(T, NAME, INTRINSIC, TYPE)                                      \
+    ALWAYS_INLINE Vec_##T NAME##_##T(Vec_##T a, Vec_##T b) {                       \
+        return (Vec_##T)INTRINSIC((TYPE)a, (TYPE)b);                               \
+    }
+#define BY_INSTRUCTION(T, PREFIX, SUFFIX, TYPE)               \
+    INSTRUCTION(T, max_lanes, PREFIX##_max_##SUFFIX, TYPE)    \
+    INSTRUCTION(T, min_lanes, PREFIX##_min_##SUFFIX, TYPE)
+
+#if defined(__AVX512F__)
+/* The instruction returns b if there is a NaN, so lanes in which a is one are left out. */
+#define WITHOUT_NAN(T, NAME, OPERATION, SUFFIX)                                          \
+    ALWAYS_INLINE Vec_##T NAME##_##T(Vec_##T a, Vec_##T b) {                             \
+        return (Vec_##T)_mm512_mask_##OPERATION##_##SUFFIX(                              \
+            a, _mm512_cmp_##SUFFIX##_mask(a, a, _CMP_ORD_Q), a, b);                      \
+    }
+WITHOUT_NAN(float, max_lanes, max, ps)
+WITHOUT_NAN(float, min_lanes, min, ps)
+WITHOUT_NAN(double, max_lanes, max, pd)
+WITHOUT_NAN(double, min_lanes, min, pd)
+BY_INSTRUCTION(int8_t, _mm512, epi8, __m512i)
+BY_INSTRUCTION(uint8_t, _mm512, epu8, __m512i)
+BY_INSTRUCTION(int16_t, _mm512, epi16, __m512i)
+BY_INSTRUCTION(uint16_t, _mm512, epu16, __m512i)
+BY_INSTRUCTION(int32_t, _mm512, epi32, __m512i)
+BY_INSTRUCTION(uint32_t, _mm512, epu32, __m512i)
+BY_INSTRUCTION(int64_t, _mm512, epi64, __m512i)
+BY_INSTRUCTION(uint64_t, _mm512, epu64, __m512i)
+#else
+BY_COMPARISON(float)
+BY_COMPARISON(double)
+BY_COMPARISON(int64_t)
+BY_COMPARISON(uint64_t)
+#if defined(__AVX2__)
+BY_INSTRUCTION(int8_t, _mm256, epi8, __m256i)
+BY_INSTRUCTION(uint8_t, _mm256, epu8, __m256i)
+BY_INSTRUCTION(int16_t, _mm256, epi16, __m256i)
+BY_INSTRUCTION(uint16_t, _mm256, epu16, __m256i)
+BY_INSTRUCTION(int32_t, _mm256, epi32, __m256i)
+BY_INSTRUCTION(uint32_t, _mm256, epu32, __m256i)
+#else
+BY_COMPARISON(int8_t)
+BY_COMPARISON(uint16_t)
+BY_COMPARISON(int32_t)
+BY_COMPARISON(uint32_t)
+#if defined(__SSE2__)
+BY_INSTRUCTION(uint8_t, _mm, epu8, __m128i)
+BY_INSTRUCTION(int16_t, _mm, epi16, __m128i)
+#else
+BY_COMPARISON(uint8_t)
+BY_COMPARISON(int16_t)
+#endif
+#endif
+#endif
+
+/* The vectors of neighbouring columns that are compared together, row by row. */
+enum { VECTORS_TOGETHER = 4 };
 
 #define TEMPLATE "extremes.h"
 #define WITH_UNSIGNED
@@ -101,15 +135,27 @@ static inline const Extreme *extreme_of(Number number, int is_minimum) {
 #endif
 #else /* the template */
 
+#define V NAMED(Vec)
+#define LOAD(from) ((V) * (const NAMED(Loose) *)(from))
+#define STORE(to, x) (*(NAMED(Loose) *)(to) = (NAMED(Loose))(x))
+
 #define EXTREME maximum
-#define BETTER NAMED(MAX)
+#define BEST LARGER
+#define BEST_LANES NAMED(max_lanes)
 #include "extreme_loops.h"
 #undef EXTREME
-#undef BETTER
+#undef BEST
+#undef BEST_LANES
 #define EXTREME minimum
-#define BETTER NAMED(MIN)
+#define BEST LESS
+#define BEST_LANES NAMED(min_lanes)
 #include "extreme_loops.h"
 #undef EXTREME
-#undef BETTER
+#undef BEST
+#undef BEST_LANES
+
+#undef V
+#undef LOAD
+#undef STORE
 
 #endif
