@@ -865,4 +865,59 @@ def _run_step(
 def _footprint(
     operation: str, array: Array, out: Array, footprint: Array, passes: Sequence[Pass], cval: Any
 ) -> None:
-    raise NotImplementedError
+    """Write the maxima or minima of a footprint that has holes.
+
+    SciPy compares in float64, so integers of 64 bits that have none are rounded.
+    """
+    check_dtypes(array, out)
+    cval = read_scalar(cval)
+    if array.size == 0:
+        return
+    source, target = _readable(array), _writable(out, array)
+    constant = _converted(np.array([cval]), source.dtype)
+    if source.dtype.kind != "f" and source.dtype.itemsize == 8:
+        largest = max(abs(int(each)) for each in (source.min(), source.max(), constant[0]))
+        if largest >= EXACT:
+            source, constant = source.astype(np.float64), constant.astype(np.float64)
+    same = source.dtype == target.dtype
+    result = target if same else new_array(source.shape, source.dtype)
+    _run_footprint(operation, source, result, footprint, passes, constant)
+    if not same:
+        target[...] = _converted(result.astype(np.float64), target.dtype)
+    if target is not out:
+        out.view(target.dtype)[...] = target
+
+
+def _run_footprint(
+    operation: str, source: Array, target: Array, footprint: Array, passes: Sequence[Pass],
+    constant: Array,
+) -> None:
+    """Run the kernel on arrays of one dtype, which are contiguous and native."""
+    tables = [step.table(length) for step, length in zip(passes, source.shape, strict=True)]
+    if source.ndim == 1:
+        source, target, footprint = source[None], target[None], footprint[None]
+        tables.insert(0, np.zeros(1, np.intp))
+    planes, starts, runs = _runs(footprint)
+    levels = int(runs[:, 2].max()).bit_length()
+    _kernels.running.footprint(
+        source, target, operation == MINIMUM, tables, passes[-1].before, planes, starts, runs,
+        (*footprint.shape[-2:], levels), constant, _threads.count(),
+    )
+
+
+def _runs(footprint: Array) -> tuple[Array, Array, Array]:
+    """Take a footprint apart into runs of neighbours, as `footprint` of the kernel wants them."""
+    padded = np.zeros((*footprint.shape[:-1], footprint.shape[-1] + 2), np.int8)
+    padded[..., 1:-1] = footprint
+    edges = np.diff(padded, axis=-1)
+    begins, ends = np.argwhere(edges == 1), np.argwhere(edges == -1)
+    runs = np.column_stack((begins[:, -2:], ends[:, -1] - begins[:, -1]))
+    outer = begins[:, :-2]
+    is_first = np.ones(len(outer), bool)
+    is_first[1:] = (outer[1:] != outer[:-1]).any(axis=1)
+    starts = np.append(np.flatnonzero(is_first), len(runs))
+    return (
+        np.ascontiguousarray(outer[is_first], np.intp),
+        np.ascontiguousarray(starts, np.intp),
+        np.ascontiguousarray(runs, np.intp),
+    )
