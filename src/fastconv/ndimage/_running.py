@@ -838,9 +838,11 @@ def _run_all(
 
 def _summed_dtype(dtype: np.dtype[Any], passes: Sequence[Pass]) -> np.dtype[Any]:
     """Return a dtype whose kernel can sum all neighbours: the next wider ones have more room."""
-    size = max(step.size for step in passes)
     for wider in (dtype, np.dtype(np.int32), np.dtype(np.int64)):
-        if np.can_cast(dtype, wider) and _kernels.running.can_average(np.empty(0, wider), size):
+        array = np.empty(0, wider)
+        if np.can_cast(dtype, wider) and all(
+            _kernels.running.can_average(array, step.size) for step in passes
+        ):
             return wider
     return dtype
 
