@@ -16,7 +16,7 @@ from scipy import ndimage as scipy_ndimage
 
 import fastconv
 from fastconv import ndimage
-from fastconv.ndimage import _handover
+from fastconv import _scipy
 
 Array = npt.NDArray[Any]
 
@@ -72,7 +72,7 @@ def without_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(name: str, argument: str, module: str = "") -> None:
         raise AssertionError(f"{name} was handed to SciPy for its {argument}")
 
-    monkeypatch.setattr(_handover, "scipy_function", refuse)
+    monkeypatch.setattr(_scipy, "scipy_function", refuse)
     monkeypatch.setattr("fastconv.ndimage._running.scipy_function", refuse)
 
 

@@ -1,6 +1,9 @@
 /* Correlation along one axis: the inner loops of separable.pyx. This file is a template (see
  * number.h).
  *
+ * The unsigned integers are for integers and integer weights: modulo 2 ** 16 or 2 ** 32, sums are the
+ * same in any order, and whether the numbers are signed or not.
+ *
  * float64 is what SciPy computes with, and the loops of double add the same products in the same
  * order, each rounded by itself: the results are SciPy's to the last bit. Loops of float are free to
  * fuse a product with its sum.
@@ -50,20 +53,35 @@ enum {
 #define ROUNDED(x) __asm__("" : "+m"(x))
 #endif
 #define FUSED_float(product)
+#define FUSED_uint16_t(product)
+#define FUSED_uint32_t(product)
 #define FUSED_double(product) ROUNDED(product)
+
+#define INTEGERS(T)                                                     \
+    typedef T Vec_##T __attribute__((vector_size(VECTOR_BYTES)));       \
+    typedef T Loose_##T __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
+INTEGERS(uint16_t)
+INTEGERS(uint32_t)
+#undef INTEGERS
 
 #define TEMPLATE "correlation.h"
 #include "number.h"
+#define T uint16_t
+#include "correlation.h"
+#undef T
+#define T uint32_t
+#include "correlation.h"
+#undef T
 
 /* Conversions as C compilers for x86-64 make them, also of numbers out of range. */
 #define LOAD(T, FROM)                                                                       \
     static void load_##T##_##FROM(void *to, const void *from, Index count) {                \
         for (Index i = 0; i < count; i++) ((T *restrict)to)[i] = (T)((const FROM *)from)[i]; \
     }
-#define STORE(TO, VIA)                                                               \
-    static void store_##TO(void *to, const void *from, Index count) {                \
-        for (Index i = 0; i < count; i++)                                            \
-            ((TO *restrict)to)[i] = (TO)(VIA)((const double *restrict)from)[i];      \
+#define STORE(TO, FROM, VIA)                                                       \
+    static void store_##TO##_##FROM(void *to, const void *from, Index count) {     \
+        for (Index i = 0; i < count; i++)                                          \
+            ((TO *restrict)to)[i] = (TO)(VIA)((const FROM *restrict)from)[i];      \
     }
 LOAD(double, int8_t)
 LOAD(double, uint8_t)
@@ -74,18 +92,25 @@ LOAD(double, uint32_t)
 LOAD(double, int64_t)
 LOAD(double, uint64_t)
 LOAD(double, float)
-STORE(int8_t, int32_t)
-STORE(uint8_t, int32_t)
-STORE(int16_t, int32_t)
-STORE(uint16_t, int32_t)
-STORE(int32_t, int32_t)
-STORE(uint32_t, int64_t)
-STORE(int64_t, int64_t)
-STORE(float, float)
+STORE(int8_t, double, int32_t)
+STORE(uint8_t, double, int32_t)
+STORE(int16_t, double, int32_t)
+STORE(uint16_t, double, int32_t)
+STORE(int32_t, double, int32_t)
+STORE(uint32_t, double, int64_t)
+STORE(int64_t, double, int64_t)
+STORE(float, double, float)
+LOAD(uint16_t, int8_t)
+LOAD(uint16_t, uint8_t)
+LOAD(uint32_t, int8_t)
+LOAD(uint32_t, uint8_t)
+LOAD(uint32_t, int16_t)
+LOAD(uint32_t, uint16_t)
+STORE(uint8_t, uint16_t, uint16_t)
 #undef LOAD
 #undef STORE
 
-static void store_uint64_t(void *to, const void *from, Index count) {
+static void store_uint64_t_double(void *to, const void *from, Index count) {
     const double half = 9223372036854775808.0; /* 2 ** 63 */
     for (Index i = 0; i < count; i++) {
         double x = ((const double *)from)[i];
@@ -94,28 +119,70 @@ static void store_uint64_t(void *to, const void *from, Index count) {
     }
 }
 
-typedef void (*LoadElements)(void *to, const void *from, Index count);
+/* What computes with one type of lanes. Conversions that are NULL are not needed. */
+typedef struct {
+    Index bytes;
+    void (*rows)(const void *filter, char *to, Index pitch, const char *const *rows, Index outs,
+                 Index count, char *stage);
+    void (*line)(const void *filter, char *to, const char *line, Index count, char *stage);
+    void (*load[NUMBERS])(void *to, const void *from, Index count);
+    Store store[NUMBERS];
+} Lanes;
 
-/* Return what converts a type to float64, or NULL for float64. */
-static inline LoadElements load_of(Number number) {
-    static const LoadElements table[NUMBERS] = {
-        [INT8] = load_double_int8_t,   [UINT8] = load_double_uint8_t,
-        [INT16] = load_double_int16_t, [UINT16] = load_double_uint16_t,
-        [INT32] = load_double_int32_t, [UINT32] = load_double_uint32_t,
-        [INT64] = load_double_int64_t, [UINT64] = load_double_uint64_t,
-        [FLOAT32] = load_double_float,
+/* Return what computes in float32, float64, or modulo 2 ** 16 or 2 ** 32. */
+static inline const Lanes *lanes_of(Number number) {
+    static const Lanes of_float = {
+        sizeof(float), correlate_rows_float, correlate_line_float, {NULL}, {NULL}};
+    static const Lanes of_double = {
+        sizeof(double),
+        correlate_rows_double,
+        correlate_line_double,
+        {
+            [INT8] = load_double_int8_t,
+            [UINT8] = load_double_uint8_t,
+            [INT16] = load_double_int16_t,
+            [UINT16] = load_double_uint16_t,
+            [INT32] = load_double_int32_t,
+            [UINT32] = load_double_uint32_t,
+            [INT64] = load_double_int64_t,
+            [UINT64] = load_double_uint64_t,
+            [FLOAT32] = load_double_float,
+        },
+        {
+            [INT8] = store_int8_t_double,
+            [UINT8] = store_uint8_t_double,
+            [INT16] = store_int16_t_double,
+            [UINT16] = store_uint16_t_double,
+            [INT32] = store_int32_t_double,
+            [UINT32] = store_uint32_t_double,
+            [INT64] = store_int64_t_double,
+            [UINT64] = store_uint64_t_double,
+            [FLOAT32] = store_float_double,
+        },
     };
-    return table[number];
-}
-
-/* Return what converts float64 to a type, or NULL for float64. */
-static inline Store store_of(Number number) {
-    static const Store table[NUMBERS] = {
-        [INT8] = store_int8_t,     [UINT8] = store_uint8_t,   [INT16] = store_int16_t,
-        [UINT16] = store_uint16_t, [INT32] = store_int32_t,   [UINT32] = store_uint32_t,
-        [INT64] = store_int64_t,   [UINT64] = store_uint64_t, [FLOAT32] = store_float,
+    static const Lanes of_16_bits = {
+        sizeof(uint16_t),
+        correlate_rows_uint16_t,
+        correlate_line_uint16_t,
+        {[INT8] = load_uint16_t_int8_t, [UINT8] = load_uint16_t_uint8_t},
+        {[INT8] = store_uint8_t_uint16_t, [UINT8] = store_uint8_t_uint16_t},
     };
-    return table[number];
+    static const Lanes of_32_bits = {
+        sizeof(uint32_t),
+        correlate_rows_uint32_t,
+        correlate_line_uint32_t,
+        {
+            [INT8] = load_uint32_t_int8_t,
+            [UINT8] = load_uint32_t_uint8_t,
+            [INT16] = load_uint32_t_int16_t,
+            [UINT16] = load_uint32_t_uint16_t,
+        },
+        {NULL},
+    };
+    return number == FLOAT32  ? &of_float
+           : number == UINT16 ? &of_16_bits
+           : number == UINT32 ? &of_32_bits
+                              : &of_double;
 }
 
 #endif

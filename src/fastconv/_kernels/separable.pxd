@@ -50,7 +50,7 @@ ctypedef void (*FilterLine)(
 cdef enum:
     # The converted rows of a strip: together with the outputs, half of an L2 of 1 MiB.
     STRIP_BYTES = 256 << 10
-    # A strip has at least this many columns, or a row of a cache line.
+    # A strip has at least this many columns, if there are as many: several vectors.
     LEAST_COLUMNS = 64
     # The rows between the two passes.
     BETWEEN_BYTES = 512 << 10
@@ -215,6 +215,8 @@ cdef inline void filter_strips(
     cdef Py_ssize_t end = x + count, some
     while x < end:
         some = smaller(job.strip, end - x)
+        if some < end - x < some + LEAST_COLUMNS:
+            some = end - x - LEAST_COLUMNS  # The last strip is no narrower than a vector.
         filter_strip(job, plane, y, outs, x, some, to + x * bytes, pitch, scratch)
         x += some
 
@@ -222,7 +224,7 @@ cdef inline void filter_strips(
 cdef inline void filter_lines_of_chunk(
     const Separable *job, const char *plane, Py_ssize_t y, Py_ssize_t outs, char *scratch
 ) noexcept nogil:
-    """Filter the rows horizontally that `outs` rows from y on need, and let `rows` point to them."""
+    """Filter the rows horizontally that `outs` rows from y on need; `rows` will point to them."""
     cdef const Pass *down = &job.vertical
     cdef const char **rows = <const char **>(scratch + job.pointers)
     cdef Py_ssize_t needed = outs + down.size - 1, p, source, slot
@@ -289,7 +291,9 @@ cdef inline void filter_item(const void *data, Py_ssize_t item, char *scratch) n
     cdef Py_ssize_t y = item // job.pieces % job.bands * job.item_rows
     cdef Py_ssize_t plane = item // job.pieces // job.bands * job.height * job.columns
     cdef Py_ssize_t end = smaller(y + job.item_rows, job.height)
-    cdef Py_ssize_t count = smaller(job.item_columns, job.columns - x)
+    cdef Py_ssize_t count = (
+        job.columns - x if item % job.pieces == job.pieces - 1 else job.item_columns
+    )
     cdef Py_ssize_t bytes = (
         job.horizontal.bytes if job.rows == NULL or job.lines_first else job.vertical.bytes
     )
@@ -325,7 +329,7 @@ cdef inline void cut(Separable *job, int threads) noexcept:
         job.pieces = smaller(ceil_div(items, job.bands), ceil_div(job.columns, job.strip))
     least = LINE_BYTES * (job.step if job.rows == NULL else 1)
     job.item_columns = ceil_div(ceil_div(job.columns, job.pieces), least) * least
-    job.pieces = ceil_div(job.columns, job.item_columns)
+    job.pieces = larger(1, job.columns // job.item_columns)
 
 
 cdef inline void lay_out(Separable *job) noexcept:
@@ -346,7 +350,7 @@ cdef inline void lay_out(Separable *job) noexcept:
         if job.lines_first:
             job.loaded = take(&job.scratch, needed * job.columns * down.loaded_bytes)
         elif down.load != NULL:
-            columns = max(<double>LEAST_COLUMNS, STRIP_BYTES // (needed * down.loaded_bytes))
+            columns = max(2.0 * LEAST_COLUMNS, STRIP_BYTES // (needed * down.loaded_bytes))
             job.strip = smaller(job.strip, <Py_ssize_t>columns // LEAST_COLUMNS * LEAST_COLUMNS)
             job.loaded = take(&job.scratch, needed * job.strip * down.loaded_bytes)
         elif job.line == NULL:

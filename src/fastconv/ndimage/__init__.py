@@ -8,6 +8,7 @@ makes code faster::
 
 from __future__ import annotations
 
+from fastconv.ndimage._dense import convolve, correlate
 from fastconv.ndimage._linear import (
     convolve1d,
     correlate1d,
@@ -19,6 +20,7 @@ from fastconv.ndimage._linear import (
     prewitt,
     sobel,
 )
+from fastconv.ndimage._rank import median_filter, percentile_filter, rank_filter
 from fastconv.ndimage._running import (
     grey_dilation,
     grey_erosion,
@@ -31,7 +33,9 @@ from fastconv.ndimage._running import (
 )
 
 __all__ = [
+    "convolve",
     "convolve1d",
+    "correlate",
     "correlate1d",
     "gaussian_filter",
     "gaussian_filter1d",
@@ -42,9 +46,12 @@ __all__ = [
     "laplace",
     "maximum_filter",
     "maximum_filter1d",
+    "median_filter",
     "minimum_filter",
     "minimum_filter1d",
+    "percentile_filter",
     "prewitt",
+    "rank_filter",
     "sobel",
     "uniform_filter",
     "uniform_filter1d",

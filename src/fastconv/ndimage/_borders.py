@@ -38,6 +38,19 @@ def source_indices(length: int, before: int, after: int, mode: str) -> NDArray[n
     return sources
 
 
+@lru_cache(maxsize=64)
+def end_indices(length: int, before: int, after: int, mode: str) -> NDArray[np.intp]:
+    """Return which element each position beyond the ends of an axis shows.
+
+    That is what `source_indices` returns, without the positions of the axis itself: their number
+    does not depend on its length.
+    """
+    positions = np.concatenate([np.arange(-before, 0), np.arange(length, length + after)])
+    sources: NDArray[np.intp] = _MODES[mode](positions.astype(np.intp), length)
+    sources.flags.writeable = False
+    return sources
+
+
 def _constant(positions: NDArray[np.intp], length: int) -> NDArray[np.intp]:
     inside = (positions >= 0) & (positions < length)
     return np.where(inside, positions, CONSTANT)

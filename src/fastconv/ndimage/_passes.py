@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
@@ -15,13 +16,17 @@ from fastconv._memory import new_array
 from fastconv.ndimage._arguments import COMPUTED, Array, extents
 from fastconv.ndimage._borders import source_indices
 
-VECTOR = 16
-"""A pass whose lanes are neighbouring elements needs as many of them as a vector has float32."""
+VECTOR_BYTES = 64
+"""A pass whose lanes are neighbouring elements needs as many of them as fit into a vector."""
 LONGEST_IN_FLOAT32 = 65
 """Sums of more products in float32 may differ from SciPy's by more than 1e-6."""
+LARGEST = float(1 << 31)
+"""SciPy's conversions to integers of up to 32 bits keep the lower bits of smaller magnitudes."""
 CANCELLING = 1.5
 """Weights cancel if the sum of their magnitudes exceeds the magnitude of their sum so many
 times."""
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+UINT16, UINT32 = np.dtype(np.uint16), np.dtype(np.uint32)
 
 
 class Taps:
@@ -31,10 +36,21 @@ class Taps:
         self.weights = np.ascontiguousarray(weights, np.float64)
         self.size = len(self.weights)
         self.symmetry = _symmetry(self.weights)
-        self.in_float32 = self.weights.astype(np.float32)
         self.is_short = self.size <= LONGEST_IN_FLOAT32
-        total = abs(float(self.weights.sum()))
-        self.cancels = not float(np.abs(self.weights).sum()) <= CANCELLING * total
+        self.magnitude = float(np.abs(self.weights).sum())
+        self.cancels = not self.magnitude <= CANCELLING * abs(float(self.weights.sum()))
+        self.are_integers = self.magnitude < LARGEST and bool(
+            (np.rint(self.weights) == self.weights).all()
+        )
+        self._converted = {np.dtype(np.float64): self.weights}
+
+    def of(self, dtype: np.dtype[Any]) -> Array:
+        """Return the weights in the dtype that is computed with."""
+        if dtype not in self._converted:
+            integers = self.are_integers and dtype.kind == "u"
+            weights = self.weights.astype(np.int64) if integers else self.weights
+            self._converted[dtype] = weights.astype(dtype)
+        return self._converted[dtype]
 
 
 def _symmetry(weights: Array) -> int:
@@ -80,14 +96,18 @@ def run(input: Array, output: Array, lines: Sequence[Line], cval: float) -> None
     if not lines or output.size == 0:
         return
     source, target = _readable(input), _writable(output, input)
-    steps = _steps(input.shape, tuple((line.axis, line.taps.size) for line in lines), target.dtype)
+    computed = _computed_dtype(source.dtype, target.dtype, lines, cval)
+    axes = tuple((line.axis, line.taps.size) for line in lines)
+    steps = _steps(input.shape, axes, target.dtype, VECTOR_BYTES // computed.itemsize)
     # Results go from array to array, so that the last ones go to the target.
     spare = [new_array(target.shape, target.dtype) for _ in steps[1:3]]
-    in_float32 = source.dtype == target.dtype == np.float32 and _float32_suffices(lines)
+    integers = computed.kind == "u"
+    constant = np.array([int(cval) if integers and math.isfinite(cval) else cval])
+    constant = constant.astype(computed)
     for i, step in enumerate(steps):
         left = len(steps) - 1 - i
         into = target if left == 0 else spare[(left - 1) % 2]
-        _run_step(source, into, step, lines, cval, in_float32)
+        _run_step(source, into, step, lines, constant)
         source = into
     if target.base is not output.base or target.ctypes.data != output.ctypes.data:
         output.view(target.dtype)[...] = target
@@ -118,6 +138,43 @@ def _writable(output: Array, input: Array) -> Array:
     return new_array(output.shape, native)
 
 
+def _computed_dtype(
+    read: np.dtype[Any], written: np.dtype[Any], lines: Sequence[Line], cval: float
+) -> np.dtype[Any]:
+    """Return the fastest dtype in which results are SciPy's."""
+    if read == written == np.float32 and _float32_suffices(lines):
+        return FLOAT32
+    if read.kind in "iu" and written.kind in "iu" and read.itemsize <= 2 and written.itemsize <= 4:
+        computed = UINT32 if written.itemsize == 4 else UINT16
+        if _is_modular(read, written, lines, cval):
+            return computed
+    return FLOAT64
+
+
+def _is_modular(
+    read: np.dtype[Any], written: np.dtype[Any], lines: Sequence[Line], cval: float
+) -> bool:
+    """Tell whether the sums of all passes may wrap around.
+
+    They may if what SciPy converts after each pass are integers that keep their lower bits: below
+    2 ** 31, or 2 ** 53 for uint32.
+    """
+    limit = float(1 << 53) if written == UINT32 else LARGEST
+    beyond = abs(cval) if any(line.mode == "constant" for line in lines) else 0.0
+    if not (beyond < LARGEST and beyond == int(beyond)):
+        return False
+    largest = float(1 << 8 * read.itemsize)
+    for line in lines:
+        if not line.taps.are_integers:
+            return False
+        largest = max(largest, beyond) * line.taps.magnitude
+        if largest >= limit:
+            return False
+        if written.itemsize <= 2 or written.kind == "u":
+            largest = float(1 << 8 * written.itemsize)
+    return True
+
+
 def _float32_suffices(lines: Sequence[Line]) -> bool:
     """Tell whether the differences to SciPy's float64 stay below 1e-6 of the largest result.
 
@@ -144,36 +201,41 @@ class _Step(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _steps(
-    shape: tuple[int, ...], passes: tuple[tuple[int, int], ...], dtype: np.dtype[Any]
+    shape: tuple[int, ...], passes: tuple[tuple[int, int], ...], dtype: np.dtype[Any], lanes: int
 ) -> tuple[_Step, ...]:
     """Divide passes, each an axis and its number of taps, among calls of the kernel.
 
-    Two passes along neighbouring axes are one call if the later axis is the last one, or almost.
+    Rows of fewer elements than a vector has lanes are filtered horizontally only. Two passes along
+    neighbouring axes are one call if the later axis is the last one, or almost.
     """
     steps, i = [], 0
     while i < len(passes):
         pair = passes[i : i + 2]
-        fused = _fused(shape, i, pair, dtype) if len(pair) == 2 else None
-        steps.append(fused or _single(shape, i, passes[i][0]))
+        fused = _fused(shape, i, pair, dtype, lanes) if len(pair) == 2 else None
+        steps.append(fused or _single(shape, i, passes[i][0], lanes))
         i += 2 if fused else 1
     return tuple(steps)
 
 
-def _single(shape: tuple[int, ...], number: int, axis: int) -> _Step:
+def _single(shape: tuple[int, ...], number: int, axis: int, lanes: int) -> _Step:
     outer, inner = prod(shape[:axis]), prod(shape[axis + 1 :])
-    if inner >= VECTOR:
+    if inner >= lanes:
         return _Step((outer, shape[axis], inner, 1), number, None)
     return _Step((1, outer, shape[axis], inner), None, number)
 
 
 def _fused(
-    shape: tuple[int, ...], number: int, pair: tuple[tuple[int, int], ...], dtype: np.dtype[Any]
+    shape: tuple[int, ...],
+    number: int,
+    pair: tuple[tuple[int, int], ...],
+    dtype: np.dtype[Any],
+    lanes: int,
 ) -> _Step | None:
     (first, _), (second, _) = pair
     high, low = min(first, second), max(first, second)
     planes, inner = prod(shape[:high]), prod(shape[low + 1 :])
     columns, lines_first = shape[low] * inner, second < first
-    if low - high != 1 or inner >= VECTOR or columns < VECTOR:
+    if low - high != 1 or inner >= lanes or columns < lanes:
         return None
     if not _kernels.separable.fits(columns, pair[1][1], dtype.itemsize, lines_first):
         return None
@@ -182,7 +244,7 @@ def _fused(
 
 
 def _run_step(
-    source: Array, into: Array, step: _Step, lines: Sequence[Line], cval: float, in_float32: bool
+    source: Array, into: Array, step: _Step, lines: Sequence[Line], constant: Array
 ) -> None:
     """Run one call of the kernel."""
 
@@ -191,9 +253,8 @@ def _run_step(
             return None
         taps, _, mode, origin = lines[number]
         before, after = extents(taps.size, origin)
-        weights = taps.in_float32 if in_float32 else taps.weights
         sources = source_indices(length, before, after, mode)
-        return weights, taps.symmetry, sources, before
+        return taps.of(constant.dtype), taps.symmetry, sources, before
 
     _, height, width, _ = step.shape
     _kernels.separable.correlate(
@@ -202,7 +263,6 @@ def _run_step(
         described(step.vertical, height),
         described(step.horizontal, width),
         None not in step[1:] and step.vertical > step.horizontal,  # type: ignore[operator]
-        cval,
-        in_float32,
+        constant,
         _threads.count(),
     )

@@ -36,7 +36,7 @@ from fastconv.ndimage._arguments import (
     read_scalar,
 )
 from fastconv.ndimage._borders import source_indices
-from fastconv.ndimage._handover import scipy_function
+from fastconv._scipy import scipy_function
 from fastconv.ndimage._passes import _readable, _writable, check_dtypes
 
 MEAN, MAXIMUM, MINIMUM = "mean", "maximum", "minimum"

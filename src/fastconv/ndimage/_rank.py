@@ -1,0 +1,522 @@
+"""Rank filters: the median, and every other element of the sorted neighbours."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from functools import lru_cache
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastconv import _kernels, _threads
+from fastconv._errors import argument_error, named, shown
+from fastconv._memory import new_array
+from fastconv.ndimage._arguments import (
+    COMPUTED,
+    Array,
+    Axes,
+    Ints,
+    Modes,
+    Output,
+    check_origin,
+    extents,
+    make_output,
+    per_axis,
+    read_axes,
+    read_footprint,
+    read_modes,
+)
+from fastconv.ndimage._borders import end_indices
+
+FEW_COLUMNS = 64
+"""A last axis that is not filtered becomes one with the axis before it if it is shorter."""
+
+
+class Geometry(NamedTuple):
+    """An array and a window in the form that kernels take (see `_kernels/rank.pyx`)."""
+
+    lengths: tuple[int, ...]
+    """The array's shape."""
+    befores: tuple[int, ...]
+    """How many positions a window covers in front of its pixel, along each axis."""
+    extents: tuple[int, ...]
+    """How many positions a window covers in all."""
+    ends: tuple[npt.NDArray[np.intp], ...]
+    """What the positions in front of the first element and behind the last one show."""
+    taps: npt.NDArray[np.intp]
+    """The positions of the window that are looked at, a row for each, in C order."""
+    rank: int
+    moves: tuple[tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp]], ...]
+    """Axes, cheapest first, with the taps that the next window along it and the one before it do
+    not have."""
+
+
+class _Axis(NamedTuple):
+    length: int
+    before: int
+    size: int
+    ends: npt.NDArray[np.intp]
+
+
+@lru_cache(maxsize=64)
+def _geometry(
+    shape: tuple[int, ...],
+    sizes: tuple[int, ...],
+    footprint: bytes | None,
+    befores: tuple[int, ...],
+    modes: tuple[str, ...],
+    rank: int,
+) -> Geometry:
+    """Describe a filter with as few axes as possible: neighbours that are not filtered are one.
+
+    The footprint is that of a box if it is None.
+    """
+    window = np.ones(sizes, bool) if footprint is None else np.frombuffer(footprint, bool)
+    axes: list[_Axis] = []
+    for length, size, before, mode in zip(shape, sizes, befores, modes, strict=True):
+        if size == 1 and axes and axes[-1].size == 1:
+            axes[-1] = axes[-1]._replace(length=axes[-1].length * length)
+        else:
+            ends = end_indices(length, before, size - 1 - before, mode)
+            axes.append(_Axis(length, before, size, ends))
+    window = window.reshape([axis.size for axis in axes])
+    if len(axes) > 1 and axes[-1].size == 1 and axes[-1].length < FEW_COLUMNS:
+        columns = axes.pop().length
+        axes[-1] = _interleaved(axes[-1], columns)
+        compact = window[..., 0]
+        window = np.zeros([axis.size for axis in axes], bool)
+        window[..., ::columns] = compact
+    return Geometry(
+        tuple(axis.length for axis in axes),
+        tuple(axis.before for axis in axes),
+        tuple(axis.size for axis in axes),
+        tuple(axis.ends for axis in axes),
+        _positions(window),
+        rank,
+        _moves(window),
+    )
+
+
+def _positions(window: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Return the positions that are looked at, a row for each."""
+    return np.ascontiguousarray(np.argwhere(window), np.intp)
+
+
+def _interleaved(axis: _Axis, columns: int) -> _Axis:
+    """Return an axis whose elements are rows of `columns` elements, as one axis."""
+    ends = axis.ends[:, None]
+    spread = np.where(ends < 0, ends, ends * columns + np.arange(columns)).ravel()
+    return _Axis(
+        axis.length * columns, axis.before * columns, (axis.size - 1) * columns + 1, spread
+    )
+
+
+def _moves(
+    footprint: npt.NDArray[np.bool_],
+) -> tuple[tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp]], ...]:
+    """Return, for each axis, the taps that have no tap before them and that have none behind."""
+    moves = []
+    for axis in range(footprint.ndim):
+        inner = np.moveaxis(footprint, axis, 0)
+        is_back, is_front = inner.copy(), inner.copy()
+        is_back[1:] &= ~inner[:-1]
+        is_front[:-1] &= ~inner[1:]
+        back, front = (_positions(np.moveaxis(each, 0, axis)) for each in (is_back, is_front))
+        moves.append((axis, back, front))
+    return tuple(sorted(moves, key=lambda move: len(move[1])))
+
+
+
+MOST_BISECTED = {1: 255, 2: 160}
+"""The most taps for which bisection is used, by the size of elements."""
+MOST_SELECTED = {1: 8, 2: 27, 4: 60, 8: 40}
+"""The most taps for which forgetful selection is used, by the size of elements."""
+
+
+def _method(geometry: Geometry, itemsize: int) -> str:
+    """Choose the kernel: the fastest one that was measured for such a window."""
+    taps, rank = len(geometry.taps), geometry.rank
+    if 2 * rank + 1 == taps:
+        if taps in (3, 5, 27):
+            return f"median_of_{taps}"
+        for size in (3, 5):
+            if taps == size * size and _is_square(geometry.taps, size):
+                return f"median_of_{size}x{size}"
+    held = min(rank, taps - 1 - rank) + 2
+    if held <= _kernels.rank.most_held and taps <= MOST_SELECTED[itemsize]:
+        return "select"
+    return "bisect" if taps <= MOST_BISECTED.get(itemsize, 0) else "sort"
+
+
+def _is_square(taps: npt.NDArray[np.intp], size: int) -> bool:
+    """Tell whether taps are `size` runs along the last axis of as many, at equal distances."""
+    runs = taps.reshape(size, size, -1)
+    steps = runs - runs[:, :1]
+    along = np.diff(steps[0, :, -1])
+    return not steps[..., :-1].any() and bool((steps == steps[0]).all() and np.ptp(along) == 0)
+
+
+def _compute(
+    source: Array, constant: float, output: Array, geometry: Geometry, dtype: np.dtype[Any]
+) -> None:
+    """Run the kernel on numbers of a dtype, and write its results to the output."""
+    source = np.ascontiguousarray(source, dtype)
+    is_direct = (
+        output.dtype == dtype
+        and output.flags.c_contiguous
+        and output.flags.aligned
+        and not np.may_share_memory(source, output)
+    )
+    result = output if is_direct else new_array(source.shape, dtype)
+    method = _method(geometry, dtype.itemsize)
+    fill = _element(constant, dtype)
+    _kernels.rank.filter(source, result, fill, geometry, method, _threads.count())
+    if is_direct:
+        return
+    with np.errstate(all="ignore"):
+        if dtype.kind == "f" and output.dtype.kind == "u":
+            # Numbers below zero wrap around, as they do in SciPy; NumPy's conversion does not say.
+            wrapped = result.astype(np.int64).astype(np.uint64)
+            np.copyto(output, wrapped, casting="unsafe", where=result < 0)
+            np.copyto(output, result, casting="unsafe", where=~(result < 0))
+        else:
+            np.copyto(output, result, casting="unsafe")
+
+
+@lru_cache(maxsize=16)
+def _element(number: float, dtype: np.dtype[Any]) -> Array:
+    """Return an array of one number."""
+    with np.errstate(all="ignore"):
+        return np.full(1, number).astype(dtype)
+
+
+def _computed_dtype(input: Array, output: Array, constant: float) -> np.dtype[Any]:
+    """Return the dtype that the kernel computes with.
+
+    It is the input's, unless the constant has no place in it: then it is float64, or int64 for
+    integers of one dimension, as in SciPy. A result of the input's dtype is the same if the
+    constant is rounded before, because rounding keeps the order.
+    """
+    dtype = input.dtype.newbyteorder("=")
+    if dtype.char == "e":
+        return np.dtype(np.float32)
+    if dtype.kind == "f":
+        is_exact = constant != constant or dtype.type(constant) == constant
+        return dtype if is_exact or output.dtype == dtype or input.ndim == 1 else np.dtype(float)
+    if constant == 0.0:
+        return dtype
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    if low <= constant <= high and (constant == int(constant) or output.dtype == dtype):
+        return dtype
+    is_wide = not -(2.0**63) <= constant < 2.0**63
+    return np.dtype(float if input.ndim > 1 or is_wide or dtype.char in "LQ" else np.int64)
+
+
+class _Window(NamedTuple):
+    """The neighbours of an element, along all axes of an array."""
+
+    sizes: tuple[int, ...]
+    befores: tuple[int, ...]
+    """How many elements the window covers before its centre."""
+    footprint: bytes | None
+    """None for a box."""
+    taps: int
+
+
+def _read_window(
+    size: Ints | None, footprint: Any, origin: Ints, filtered: tuple[int, ...], ndim: int
+) -> _Window:
+    """Read the neighbours.
+
+    As in SciPy, the dimensions of a footprint belong to the filtered axes in ascending order.
+    """
+    content = None
+    count = len(filtered)
+    if footprint is None and size is not None:
+        sizes = [operator.index(each) for each in per_axis(size, "size", count)]
+        taps = prod(sizes)
+    else:
+        if footprint is not None and not np.any(footprint):
+            raise argument_error(RuntimeError, "footprint must not be all zero")
+        neighbours, is_box = read_footprint(size, footprint, count)
+        sizes, taps = list(neighbours.shape), int(np.count_nonzero(neighbours))
+        content = None if is_box else neighbours.tobytes()
+    if sizes and min(sizes) < 1:
+        raise argument_error(RuntimeError, f"size must be positive, got {shown(size)}")
+    origins = per_axis(origin, "origin", count)
+    if count < ndim:
+        by_axis = dict(zip(filtered, origins, strict=True))
+        origins = [by_axis.get(axis, 0) for axis in range(ndim)]
+        each = iter(sizes)
+        sizes = [next(each) if axis in by_axis else 1 for axis in range(ndim)]
+    befores = tuple(
+        extents(length, check_origin(at, length))[0]
+        for length, at in zip(sizes, origins, strict=True)
+    )
+    return _Window(tuple(sizes), befores, content, taps)
+
+
+def _read_all_modes(
+    mode: Modes, filtered: tuple[int, ...], ndim: int, takes_several: bool
+) -> tuple[str, ...]:
+    """Read the modes of all axes."""
+    if isinstance(mode, str) or not np.iterable(mode):
+        return tuple(read_modes(mode, 1)) * ndim
+    if not takes_several:
+        raise argument_error(
+            RuntimeError,
+            "mode must be the same for all axes unless the smallest or largest of a box is taken, "
+            f"got {shown(mode)}",
+        )
+    by_axis = dict(zip(filtered, read_modes(mode, len(filtered)), strict=True))
+    return tuple(by_axis.get(axis, "reflect") for axis in range(ndim))
+
+
+def _filter(
+    input: npt.ArrayLike,
+    rank_of: Callable[[int], int],
+    size: Ints | None,
+    footprint: npt.ArrayLike | None,
+    output: Output,
+    mode: Modes,
+    cval: float,
+    origin: Ints,
+    axes: Axes,
+) -> Array:
+    """Read the arguments, in SciPy's order, and compute."""
+    array = np.asarray(input)
+    if array.dtype.kind == "c":
+        raise argument_error(TypeError, f"input must be real, got {array.dtype}")
+    filtered = read_axes(axes, array.ndim)
+    window = _read_window(size, footprint, origin, filtered, array.ndim)
+    rank = rank_of(window.taps)
+    is_separable = window.footprint is None and rank in (0, window.taps - 1)
+    modes = _read_all_modes(mode, filtered, array.ndim, is_separable)
+    if array.dtype.char not in COMPUTED and not (array.dtype.char == "e" and array.ndim == 1):
+        raise argument_error(
+            RuntimeError, f"input must be of integers, bool, float32 or float64, got {array.dtype}"
+        )
+    result = make_output(output, array)
+    if result.dtype.kind not in "biuf":
+        raise argument_error(RuntimeError, f"output must have a real dtype, got {result.dtype}")
+    constant = float(cval) if "constant" in modes else 0.0
+    if array.ndim == 0:
+        result[...] = array
+    elif array.size:
+        dtype = _computed_dtype(array, result, constant)
+        geometry = _geometry(
+            array.shape, window.sizes, window.footprint, window.befores, modes, rank
+        )
+        _compute(array, constant, result, geometry, dtype)
+    return result
+
+
+def _checked_rank(rank: int, taps: int, asked: Any) -> int:
+    """Return a rank from 0 on, where negative ones count from the largest element."""
+    rank += taps if rank < 0 else 0
+    if not 0 <= rank < taps:
+        raise argument_error(
+            RuntimeError, f"rank must lie from {-taps} to {taps - 1} for {taps} elements, got {asked}"
+        )
+    return rank
+
+
+@named
+def rank_filter(
+    input: npt.ArrayLike,
+    rank: int,
+    size: Ints | None = None,
+    footprint: npt.ArrayLike | None = None,
+    output: Output = None,
+    mode: Modes = "reflect",
+    cval: float = 0.0,
+    origin: Ints = 0,
+    *,
+    axes: Axes = None,
+) -> Array:
+    """Replace each element by one of given rank among its sorted neighbours.
+
+    Parameters
+    ----------
+    input : array_like
+        Array of integers, bool, float32 or float64, of any dimension. One dimension may also be
+        float16.
+    rank : int
+        Place in the sorted neighbours: 0 is the smallest, and -1 the largest.
+    size : int or sequence of ints, optional
+        Lengths of the box of neighbours along each axis, or the same along all.
+    footprint : array_like of bool, optional
+        The neighbours, if they are not a box. One of `size` and `footprint` must be given.
+    output : ndarray or dtype, optional
+        Array for the result, of the input's shape, or the result's dtype. The default is the dtype
+        of `input`.
+    mode : str, default "reflect"
+        What lies beyond the borders: "reflect" (d c b a | a b c d | d c b a), "mirror" (d c b | a b
+        c d | c b a), "nearest", "wrap" or "constant", or a "grid-" name for the same.
+    cval : float, default 0.0
+        What lies beyond the borders in mode "constant".
+    origin : int or sequence of ints, default 0
+        How far the neighbours are moved towards the beginning of each axis.
+    axes : int or tuple of ints, optional
+        The axes to filter along; all by default.
+
+    Returns
+    -------
+    ndarray
+        The filtered array.
+
+    Raises
+    ------
+    RuntimeError
+        If the rank, the mode, a length or a dtype is not one of those.
+    ValueError
+        If an axis or an origin is out of range.
+    TypeError
+        If the input is complex.
+
+    See Also
+    --------
+    median_filter, percentile_filter
+
+    Notes
+    -----
+    Results are those of `scipy.ndimage.rank_filter`, except that they are
+
+    * exact for integers beyond 2**53, which SciPy rounds to float64 in two dimensions and more;
+    * defined for NaN, which is larger than all numbers, as `numpy.sort` has it, and of which all
+      are the same. Equal zeros of different signs are sorted, too, -0.0 first;
+    * of the neighbours alone if a one-dimensional `footprint` has holes, which SciPy 1.17 ignores,
+      and converted to the dtype of a one-dimensional `output`, whose bytes it overwrites.
+
+    Small windows are computed by sorting networks, forgetful selection and bisection, in which the
+    lanes of vectors are neighbouring elements. For other windows the elements of a block are
+    sorted once, and a window is a set of places in that order, of which each step replaces only
+    what leaves and enters [1]_.
+
+    References
+    ----------
+    .. [1] J. Suomela, "Median filtering is equivalent to sorting", 2014, arXiv:1406.1717.
+
+    Examples
+    --------
+    >>> from fastconv import ndimage
+    >>> ndimage.rank_filter([1, 9, 2, 8, 3], 1, size=3)
+    array([1, 2, 8, 3, 3])
+    """
+    rank = operator.index(rank)
+    return _filter(
+        input,
+        lambda taps: _checked_rank(rank, taps, rank),
+        size,
+        footprint,
+        output,
+        mode,
+        cval,
+        origin,
+        axes,
+    )
+
+
+@named
+def median_filter(
+    input: npt.ArrayLike,
+    size: Ints | None = None,
+    footprint: npt.ArrayLike | None = None,
+    output: Output = None,
+    mode: Modes = "reflect",
+    cval: float = 0.0,
+    origin: Ints = 0,
+    *,
+    axes: Axes = None,
+) -> Array:
+    """Replace each element by the median of its neighbours.
+
+    The median of an even number of neighbours is the upper one of the two in the middle.
+
+    Parameters
+    ----------
+    input, size, footprint, output, mode, cval, origin, axes
+        See `rank_filter`.
+
+    Returns
+    -------
+    ndarray
+        The filtered array.
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        See `rank_filter`.
+
+    Notes
+    -----
+    Results and algorithms are those of `rank_filter`, with half the number of neighbours as rank.
+    Medians of 3, 5 and 27 neighbours, of 3x3 and of 5x5 have networks of their own. Those of
+    squares sort each column once for all windows that share it.
+
+    Examples
+    --------
+    Impulses disappear, and edges stay:
+
+    >>> from fastconv import ndimage
+    >>> ndimage.median_filter([1, 1, 9, 1, 1, 7, 7, 7], size=3)
+    array([1, 1, 1, 1, 1, 7, 7, 7])
+    """
+    return _filter(
+        input, lambda taps: taps // 2, size, footprint, output, mode, cval, origin, axes
+    )
+
+
+@named
+def percentile_filter(
+    input: npt.ArrayLike,
+    percentile: float,
+    size: Ints | None = None,
+    footprint: npt.ArrayLike | None = None,
+    output: Output = None,
+    mode: Modes = "reflect",
+    cval: float = 0.0,
+    origin: Ints = 0,
+    *,
+    axes: Axes = None,
+) -> Array:
+    """Replace each element by a percentile of its neighbours.
+
+    Parameters
+    ----------
+    percentile : float
+        From 0 to 100, or from -100 on to count from the largest: -20 is 80.
+    input, size, footprint, output, mode, cval, origin, axes
+        See `rank_filter`.
+
+    Returns
+    -------
+    ndarray
+        The filtered array. Its elements are elements of the input: of n neighbours the one of
+        rank n * percentile / 100, rounded down.
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        See `rank_filter`.
+
+    Examples
+    --------
+    >>> from fastconv import ndimage
+    >>> ndimage.percentile_filter([1, 9, 2, 8, 3], 40, size=3)
+    array([1, 2, 8, 3, 3])
+    """
+
+    def rank_of(taps: int) -> int:
+        share = percentile + 100.0 if percentile < 0.0 else percentile
+        if share < 0 or share > 100:
+            raise argument_error(
+                RuntimeError, f"percentile must lie from -100 to 100, got {shown(percentile)}"
+            )
+        rank = taps - 1 if share == 100.0 else int(float(taps) * share / 100.0)
+        return _checked_rank(rank, taps, rank)
+
+    return _filter(input, rank_of, size, footprint, output, mode, cval, origin, axes)
