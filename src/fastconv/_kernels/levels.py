@@ -26,6 +26,7 @@ KERNELS = (
     "product",
     "rank",
     "roofline",
+    "running",
     "separable",
     "unpooling",
     "winograd",
