@@ -66,7 +66,7 @@ typedef struct {
 typedef struct {
     void (*gather)(void *to, const void *source, const Index *indices, Index count,
                    const void *constant);
-    void (*convert)(void *keys, Index count, KeyKind kind, int to_keys);
+    void (*convert)(void *to, const void *from, Index count, KeyKind kind, int to_keys);
     RankRow median_of_3, median_of_5, median_of_3x3, median_of_5x5, median_of_27;
     RankRow select; /* Any neighbours, as many as its list holds. */
     RankRow bisect; /* NULL for wide keys. */
@@ -242,24 +242,27 @@ static void NAMED(gather)(void *to, const void *source, const Index *indices, In
         ((T *)to)[i] = indices[i] < 0 ? *(const T *)constant : ((const T *)source)[indices[i]];
 }
 
-/* Turn numbers into keys, or keys into numbers, in place. Every NaN becomes the one that is larger than
- * all other numbers, so that it sorts last. */
-static void NAMED(convert)(void *keys, Index count, KeyKind kind, int to_keys) {
-    typedef NAMED(Unsigned) Bits;
+/* Turn numbers into keys, or keys into numbers, which may be done in place. The keys of floats are their
+ * bits, with the magnitude inverted below zero. A negative NaN becomes a positive one, so that every NaN
+ * sorts last. */
+static void NAMED(convert)(void *to, const void *from, Index count, KeyKind kind, int to_keys) {
     const int bits = 8 * sizeof(T);
-    const Bits sign = (Bits)1 << (bits - 1);
-    T *key = keys;
-    if (kind == SIGN_FLIPPED) {
-        for (Index i = 0; i < count; i++) key[i] = (T)((Bits)key[i] ^ sign);
-    } else if (kind == FLOATING) {
-        /* The bits of infinity; only floats of 4 and 8 bytes come here. */
-        const Bits infinity = (Bits)((uint64_t)(sizeof(T) == 4 ? 0xff : 0x7ff)
-                                     << (sizeof(T) == 4 ? 23 : 52));
+    const T sign = (T)((NAMED(Unsigned))1 << (bits - 1)), last = (T)~sign;
+    /* The key of minus infinity; only floats of 4 and 8 bytes come here. */
+    const T lowest = (T)(((NAMED(Unsigned))1 << (sizeof(T) == 4 ? 23 : 52 % bits)) - 1 + sign);
+    const T *source = from;
+    T *result = to;
+    if (kind == AS_THEY_ARE) {
+        if (to != from) memcpy(to, from, (size_t)count * sizeof(T));
+    } else if (kind == SIGN_FLIPPED) {
+        for (Index i = 0; i < count; i++) result[i] = source[i] ^ sign;
+    } else if (to_keys) {
         for (Index i = 0; i < count; i++) {
-            Bits x = (Bits)key[i];
-            if (to_keys) x = (Bits)(x & ~sign) > infinity ? (Bits)(sign - 1) : x;
-            key[i] = (T)(x & sign ? x ^ (Bits)(sign - 1) : x);
+            const T key = source[i] ^ (source[i] >> (bits - 1) & last);
+            result[i] = key < lowest ? last : key;
         }
+    } else {
+        for (Index i = 0; i < count; i++) result[i] = source[i] ^ (source[i] >> (bits - 1) & last);
     }
 }
 
@@ -305,7 +308,8 @@ static void NAMED(median_of_3x3)(void *to, const void *at, const Neighbours *nei
     const T *top = (const T *)at + offsets[0], *centre = (const T *)at + offsets[3];
     const T *bottom = (const T *)at + offsets[6];
     T *low = neighbours->lines, *middle = low + neighbours->pitch, *high = middle + neighbours->pitch;
-    for (Index i = 0; i < count + neighbours->span; i += LANES) {
+    const Index columns = count + neighbours->span;
+    for (Index i = 0; i < columns; i += LANES) {
         NAMED(Vec) a = NAMED(load)(top + i), b = NAMED(load)(centre + i), c = NAMED(load)(bottom + i);
         NAMED(order)(&a, &b);
         NAMED(order)(&b, &c);
@@ -340,9 +344,9 @@ static void NAMED(median_of_3x3)(void *to, const void *at, const Neighbours *nei
  * apart from u and l, and the median is that of u, m and l. */
 static void NAMED(median_of_5x5)(void *to, const void *at, const Neighbours *neighbours, Index count) {
     const Index *offsets = neighbours->offsets, step = offsets[1] - offsets[0];
-    const Index pitch = neighbours->pitch;
+    const Index pitch = neighbours->pitch, columns = count + neighbours->span;
     T *lines = neighbours->lines;
-    for (Index i = 0; i < count + neighbours->span; i += LANES) {
+    for (Index i = 0; i < columns; i += LANES) {
         NAMED(Vec) v[5];
         UNROLL for (int j = 0; j < 5; j++) v[j] = NAMED(load)((const T *)at + offsets[5 * j] + i);
         NAMED(sort5)(v);
@@ -493,7 +497,7 @@ static Sorted NAMED(sort)(Sorted sorted, KeyKind kind) {
         order = other, other = kept_order;
     }
     for (Index i = 0; i < count; i++) other[order[i]] = (int32_t)i;
-    NAMED(convert)(keys, count, kind, 0);
+    NAMED(convert)(keys, keys, count, kind, 0);
     sorted.keys = keys, sorted.spare = spare, sorted.order = order, sorted.ordinals = other;
     return sorted;
 }

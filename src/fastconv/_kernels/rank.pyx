@@ -74,7 +74,9 @@ cdef extern from "rank.h":
             void *to, const void *source, const Py_ssize_t *indices, Py_ssize_t count,
             const void *constant,
         ) noexcept nogil
-        void (*convert)(void *keys, Py_ssize_t count, KeyKind kind, bint to_keys) noexcept nogil
+        void (*convert)(
+            void *to, const void *source, Py_ssize_t count, KeyKind kind, bint to_keys
+        ) noexcept nogil
         RankRow median_of_3, median_of_5, median_of_3x3, median_of_5x5, median_of_27
         RankRow select, bisect
         Sorted (*sort)(Sorted sorted, KeyKind kind) noexcept nogil
@@ -150,23 +152,29 @@ cdef inline Py_ssize_t shown(const Axis *axis, Py_ssize_t position) noexcept nog
 cdef void load_row(
     const Plan *plan, char *to, const char *source, Py_ssize_t first, Py_ssize_t count
 ) noexcept nogil:
-    """Copy positions of the last axis; a `source` of NULL shows the constant everywhere."""
+    """Load keys of the last axis; a `source` of NULL shows the constant everywhere."""
     cdef const Axis *axis = &plan.axes[plan.n_axes - 1]
     cdef Py_ssize_t bytes = plan.bytes, head, inner, i
     if source == NULL:
         for i in range(count):
             memcpy(to + i * bytes, plan.constant, bytes)
+        plan.kernels.convert(to, to, count, plan.kind, True)
         return
     head = smaller(larger(axis.before - first, 0), count)
     inner = larger(smaller(axis.before + axis.length - first, count) - head, 0)
-    plan.kernels.gather(to, source, axis.ends + first, head, plan.constant)
+    if head > 0:
+        plan.kernels.gather(to, source, axis.ends + first, head, plan.constant)
+        plan.kernels.convert(to, to, head, plan.kind, True)
     if inner > 0:
-        memcpy(to + head * bytes, source + (first + head - axis.before) * bytes, inner * bytes)
-    head += inner
-    plan.kernels.gather(
-        to + head * bytes, source, axis.ends + first + head - axis.length, count - head,
-        plan.constant,
-    )
+        plan.kernels.convert(
+            to + head * bytes, source + (first + head - axis.before) * bytes, inner, plan.kind, True
+        )
+    count -= head + inner
+    if count > 0:
+        first += head + inner
+        to += (head + inner) * bytes
+        plan.kernels.gather(to, source, axis.ends + first - axis.length, count, plan.constant)
+        plan.kernels.convert(to, to, count, plan.kind, True)
 
 
 cdef bint next_row(Py_ssize_t *index, const Py_ssize_t *sizes, int axes) noexcept nogil:
@@ -205,7 +213,6 @@ cdef void load_block(const Plan *plan, const Block *block, char *to) noexcept no
             for a in range(outer):
                 step += index[a] * plan.axes[a].step
         load_row(plan, to + step * plan.bytes, source, block.first[outer], count)
-        plan.kernels.convert(to + step * plan.bytes, count, plan.kind, True)
         if not next_row(index, sizes, outer):
             return
 
@@ -238,11 +245,11 @@ cdef void filter_rows(const void *data, Py_ssize_t item, char *scratch) noexcept
             step += index[a] * plan.axes[a].step
             place += index[a] * plan.axes[a].stride
         plan.row(line, scratch + plan.block + step * plan.bytes, &neighbours, count)
-        plan.kernels.convert(line, count, plan.kind, False)
         if plan.past_caches:
+            plan.kernels.convert(line, line, count, plan.kind, False)
             stream_copy(out + place * plan.bytes, line, count * plan.bytes)
         else:
-            memcpy(out + place * plan.bytes, line, count * plan.bytes)
+            plan.kernels.convert(out + place * plan.bytes, line, count, plan.kind, False)
         if not next_row(index, block.pixels, outer):
             break
     if plan.past_caches:
@@ -328,6 +335,8 @@ cdef void lay_out(Plan *plan, double most_keys, int threads) noexcept:
         axis.block = ceil_div(axis.length, axis.blocks)  # Blocks are made near-equal.
         axis.step = step
         step *= axis.block + axis.extent - 1
+        if a == plan.n_axes - 1 and plan.row != NULL:
+            step = ceil_div(step, lanes) * lanes  # Rows begin at whole vectors.
     keys = padded_keys(plan)
     plan.scratch.bytes = 0
     if plan.row == NULL:
@@ -340,9 +349,9 @@ cdef void lay_out(Plan *plan, double most_keys, int threads) noexcept:
     axis = &plan.axes[plan.n_axes - 1]
     row = axis.block
     plan.neighbours.span = axis.extent - 1
-    plan.neighbours.pitch = row + plan.neighbours.span + 2 * lanes
+    plan.neighbours.pitch = ceil_div(row + plan.neighbours.span + 2 * lanes, lanes) * lanes
     # Rows of pixels are computed in groups of up to four whole vectors.
-    plan.block = take(&plan.scratch, (keys + 5 * lanes) * plan.bytes)
+    plan.block = take(&plan.scratch, (<double>step + 5 * lanes) * plan.bytes)
     plan.lines = take(&plan.scratch, <double>MOST_LINES * plan.neighbours.pitch * plan.bytes)
     plan.line = take(&plan.scratch, (row + 5 * lanes) * plan.bytes)
 
