@@ -87,7 +87,21 @@ cdef extern from "rank.h":
 
     const RankKernels *rank_kernels(Py_ssize_t bytes) noexcept nogil
 
-most_held = MOST_HELD
+cdef extern from "histograms.h":
+    enum:
+        BINS
+        TALLEST_COLUMN
+        MOST_COUNTED
+
+    ctypedef struct Boxes:
+        const unsigned char *keys
+        Py_ssize_t step, rows, columns, height, width, rank
+        unsigned char *coarse
+        unsigned char *fine
+
+    void rank_boxes(const Boxes *boxes, unsigned char *to, Py_ssize_t stride) noexcept nogil
+
+most_held, tallest_column, most_counted = MOST_HELD, TALLEST_COLUMN, MOST_COUNTED
 
 cdef enum:
     # The bytes of a row of pixels, so that the sorted columns of a row stay in L1.
@@ -96,6 +110,9 @@ cdef enum:
     BLOCK_BYTES = 256 << 10
     # The keys of a block that is sorted, unless its windows are larger.
     SORTED_KEYS = 40 << 10
+    # The columns whose histograms, of 272 bytes each, an item keeps in L2.
+    COUNTED_COLUMNS = 1 << 10
+    COUNTED_KEYS = 512 << 10
 
 
 cdef struct Axis:
@@ -107,7 +124,8 @@ cdef struct Axis:
 
 cdef struct Plan:
     const RankKernels *kernels
-    RankRow row  # NULL if blocks are sorted.
+    RankRow row  # NULL if blocks are sorted, or counted in histograms.
+    bint has_histograms
     const char *source
     char *out
     const char *constant
@@ -121,7 +139,7 @@ cdef struct Plan:
     int moved_axes[MOST_AXES]  # The axis of each of the moves.
     # Parts of scratch.
     Layout scratch
-    size_t block, spare, order, ordinals, present, lines, line
+    size_t block, spare, order, ordinals, present, lines, line, coarse, fine
 
 
 cdef struct Block:
@@ -283,6 +301,29 @@ cdef void filter_sorted(const void *data, Py_ssize_t item, char *scratch) noexce
     )
 
 
+cdef void filter_counted(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    """Compute a block of bytes by the histograms of its columns."""
+    cdef const Plan *plan = <const Plan *>data
+    cdef Block block = block_of(plan, item)
+    cdef const Axis *columns = &plan.axes[plan.n_axes - 1]
+    cdef const Axis *rows = columns - 1
+    cdef Boxes boxes
+    cdef char *out = out_at(plan, &block)
+    cdef Py_ssize_t y
+    load_block(plan, &block, scratch + plan.block)
+    boxes.keys, boxes.step = <unsigned char *>(scratch + plan.block), rows.step
+    boxes.rows, boxes.columns = block.pixels[plan.n_axes - 2], block.pixels[plan.n_axes - 1]
+    boxes.height, boxes.width, boxes.rank = rows.extent, columns.extent, plan.neighbours.rank
+    boxes.coarse, boxes.fine = (
+        <unsigned char *>(scratch + plan.coarse), <unsigned char *>(scratch + plan.fine)
+    )
+    rank_boxes(&boxes, <unsigned char *>out, rows.stride)
+    for y in range(boxes.rows):
+        plan.kernels.convert(
+            out + y * rows.stride, out + y * rows.stride, boxes.columns, plan.kind, False
+        )
+
+
 cdef double padded_keys(const Plan *plan) noexcept:
     """Return the number of keys that the windows of a block cover."""
     cdef double keys = 1
@@ -324,7 +365,7 @@ cdef bint grow(Plan *plan, double most_keys, double fewest_blocks) noexcept:
 cdef void lay_out(Plan *plan, double most_keys, int threads) noexcept:
     """Choose the blocks, and lay out the parts of scratch."""
     cdef Axis *axis
-    cdef Py_ssize_t step = 1, lanes = VECTOR_BYTES // plan.bytes, row
+    cdef Py_ssize_t step = 1, lanes = VECTOR_BYTES // plan.bytes, row, keys_of_row
     cdef double keys
     cdef int a
     while grow(plan, most_keys, wanted_items(threads)):
@@ -339,6 +380,13 @@ cdef void lay_out(Plan *plan, double most_keys, int threads) noexcept:
             step = ceil_div(step, lanes) * lanes  # Rows begin at whole vectors.
     keys = padded_keys(plan)
     plan.scratch.bytes = 0
+    axis = &plan.axes[plan.n_axes - 1]
+    if plan.has_histograms:
+        keys_of_row = axis.block + axis.extent - 1
+        plan.block = take(&plan.scratch, keys)
+        plan.coarse = take(&plan.scratch, <double>keys_of_row * BINS)
+        plan.fine = take(&plan.scratch, <double>keys_of_row * BINS * BINS)
+        return
     if plan.row == NULL:
         plan.block = take(&plan.scratch, keys * plan.bytes)
         plan.spare = take(&plan.scratch, keys * plan.bytes)
@@ -346,7 +394,6 @@ cdef void lay_out(Plan *plan, double most_keys, int threads) noexcept:
         plan.ordinals = take(&plan.scratch, keys * sizeof(int32_t))
         plan.present = take(&plan.scratch, (keys // 64 + 1) * sizeof(uint64_t))
         return
-    axis = &plan.axes[plan.n_axes - 1]
     row = axis.block
     plan.neighbours.span = axis.extent - 1
     plan.neighbours.pitch = ceil_div(row + plan.neighbours.span + 2 * lanes, lanes) * lanes
@@ -415,6 +462,12 @@ cdef KeyKind kind_of(Number number) noexcept:
     return AS_THEY_ARE if (number < UINT8) != (number == INT8) or number == UINT8 else SIGN_FLIPPED
 
 
+cdef Task task_of(const Plan *plan) noexcept:
+    if plan.has_histograms:
+        return <Task>filter_counted
+    return <Task>filter_sorted if plan.row == NULL else <Task>filter_rows
+
+
 def filter(
     cnp.ndarray source, cnp.ndarray out, cnp.ndarray constant, geometry, str method, int threads
 ):
@@ -452,7 +505,12 @@ def filter(
         box *= axis.extent
     moved = <double>cnp.PyArray_NBYTES(out) * larger(1, len(geometry.taps) // 4)
     threads = useful_threads(moved, threads)
-    if plan.row == NULL:
+    plan.has_histograms = method == "histograms"
+    if plan.has_histograms:
+        axis = &plan.axes[plan.n_axes - 1]
+        axis.block = smaller(axis.length, COUNTED_COLUMNS)
+        lay_out(&plan, COUNTED_KEYS, threads)
+    elif plan.row == NULL:
         lay_out(&plan, max(min(max(64 * box, 4096.0), <double>SORTED_KEYS), 8 * box), threads)
         if padded_keys(&plan) > 0x7fffffff:
             raise MemoryError(f"windows of {box:.0f} elements are too large")
@@ -463,9 +521,9 @@ def filter(
     kept = [place_taps(&plan, geometry.taps)]
     plan.neighbours.offsets, plan.neighbours.taps = offsets_of(kept[0]), len(kept[0])
     plan.neighbours.rank = geometry.rank
-    if plan.row == NULL:
+    if method == "sort":
         place_moves(&plan, geometry.moves, kept)
     for_each(
-        <Task>filter_sorted if plan.row == NULL else <Task>filter_rows, &plan,
+        task_of(&plan), &plan,
         <Py_ssize_t>block_count(&plan), <size_t>plan.scratch.bytes, moved, threads,
     )

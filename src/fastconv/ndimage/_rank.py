@@ -135,6 +135,9 @@ MOST_BISECTED = {1: 255, 2: 160}
 MOST_SELECTED = {1: 8, 2: 27, 4: 60, 8: 40}
 """The most taps for which forgetful selection is used, by the size of elements."""
 
+FEWEST_COUNTED = 160
+"""The fewest taps of a box of bytes for which histograms are faster than bisection."""
+
 
 def _method(geometry: Geometry, itemsize: int) -> str:
     """Choose the kernel: the fastest one that was measured for such a window."""
@@ -148,7 +151,20 @@ def _method(geometry: Geometry, itemsize: int) -> str:
     held = min(rank, taps - 1 - rank) + 2
     if held <= _kernels.rank.most_held and taps <= MOST_SELECTED[itemsize]:
         return "select"
+    if itemsize == 1 and taps >= FEWEST_COUNTED and _is_counted(geometry):
+        return "histograms"
     return "bisect" if taps <= MOST_BISECTED.get(itemsize, 0) else "sort"
+
+
+def _is_counted(geometry: Geometry) -> bool:
+    """Tell whether histograms serve a window: a box of the last two axes."""
+    box = geometry.extents[-2:]
+    return (
+        len(box) == 2
+        and len(geometry.taps) == prod(box) == prod(geometry.extents)
+        and len(geometry.taps) <= _kernels.rank.most_counted
+        and box[0] <= _kernels.rank.tallest_column
+    )
 
 
 def _is_square(taps: npt.NDArray[np.intp], size: int) -> bool:
