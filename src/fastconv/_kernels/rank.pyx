@@ -469,7 +469,7 @@ cdef Task task_of(const Plan *plan) noexcept:
 
 
 def filter(
-    cnp.ndarray source, cnp.ndarray out, cnp.ndarray constant, geometry, str method, int threads
+    cnp.ndarray source, cnp.ndarray out, cnp.ndarray constant, geometry, int threads
 ):
     """Write to `out` the elements of a rank among the neighbours of each element.
 
@@ -480,6 +480,7 @@ def filter(
     cdef Axis *axis
     cdef Py_ssize_t stride = 1
     cdef double box = 1, moved
+    cdef str method = geometry.method
     cdef int a
     if cnp.PyArray_SIZE(source) == 0:
         return

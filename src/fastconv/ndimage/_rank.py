@@ -52,6 +52,19 @@ class Geometry(NamedTuple):
     moves: tuple[tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp]], ...]
     """Axes, cheapest first, with the taps that the next window along it and the one before it do
     not have."""
+    method: str
+    """The kernel that computes it."""
+
+
+class _Window(NamedTuple):
+    """The neighbours of an element, along all axes of an array."""
+
+    sizes: tuple[int, ...]
+    befores: tuple[int, ...]
+    """How many elements the window covers before its centre."""
+    footprint: bytes | None
+    """None for a box."""
+    taps: int
 
 
 class _Axis(NamedTuple):
@@ -63,20 +76,15 @@ class _Axis(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _geometry(
-    shape: tuple[int, ...],
-    sizes: tuple[int, ...],
-    footprint: bytes | None,
-    befores: tuple[int, ...],
-    modes: tuple[str, ...],
-    rank: int,
+    shape: tuple[int, ...], neighbours: _Window, modes: tuple[str, ...], rank: int, itemsize: int
 ) -> Geometry:
-    """Describe a filter with as few axes as possible: neighbours that are not filtered are one.
-
-    The footprint is that of a box if it is None.
-    """
-    window = np.ones(sizes, bool) if footprint is None else np.frombuffer(footprint, bool)
+    """Describe a filter with as few axes as possible: neighbours that are not filtered are one."""
+    content = neighbours.footprint
+    window = np.ones(neighbours.sizes, bool) if content is None else np.frombuffer(content, bool)
     axes: list[_Axis] = []
-    for length, size, before, mode in zip(shape, sizes, befores, modes, strict=True):
+    for length, size, before, mode in zip(
+        shape, neighbours.sizes, neighbours.befores, modes, strict=True
+    ):
         if size == 1 and axes and axes[-1].size == 1:
             axes[-1] = axes[-1]._replace(length=axes[-1].length * length)
         else:
@@ -89,14 +97,17 @@ def _geometry(
         compact = window[..., 0]
         window = np.zeros([axis.size for axis in axes], bool)
         window[..., ::columns] = compact
+    sizes = tuple(axis.size for axis in axes)
+    taps = _positions(window)
     return Geometry(
         tuple(axis.length for axis in axes),
         tuple(axis.before for axis in axes),
-        tuple(axis.size for axis in axes),
+        sizes,
         tuple(axis.ends for axis in axes),
-        _positions(window),
+        taps,
         rank,
         _moves(window),
+        _method(taps, sizes, rank, itemsize),
     )
 
 
@@ -139,30 +150,30 @@ FEWEST_COUNTED = 160
 """The fewest taps of a box of bytes for which histograms are faster than bisection."""
 
 
-def _method(geometry: Geometry, itemsize: int) -> str:
+def _method(taps: npt.NDArray[np.intp], sizes: tuple[int, ...], rank: int, itemsize: int) -> str:
     """Choose the kernel: the fastest one that was measured for such a window."""
-    taps, rank = len(geometry.taps), geometry.rank
-    if 2 * rank + 1 == taps:
-        if taps in (3, 5, 27):
-            return f"median_of_{taps}"
+    count = len(taps)
+    if 2 * rank + 1 == count:
+        if count in (3, 5, 27):
+            return f"median_of_{count}"
         for size in (3, 5):
-            if taps == size * size and _is_square(geometry.taps, size):
+            if count == size * size and _is_square(taps, size):
                 return f"median_of_{size}x{size}"
-    held = min(rank, taps - 1 - rank) + 2
-    if held <= _kernels.rank.most_held and taps <= MOST_SELECTED[itemsize]:
+    held = min(rank, count - 1 - rank) + 2
+    if held <= _kernels.rank.most_held and count <= MOST_SELECTED[itemsize]:
         return "select"
-    if itemsize == 1 and taps >= FEWEST_COUNTED and _is_counted(geometry):
+    if itemsize == 1 and count >= FEWEST_COUNTED and _is_counted(sizes, count):
         return "histograms"
-    return "bisect" if taps <= MOST_BISECTED.get(itemsize, 0) else "sort"
+    return "bisect" if count <= MOST_BISECTED.get(itemsize, 0) else "sort"
 
 
-def _is_counted(geometry: Geometry) -> bool:
+def _is_counted(sizes: tuple[int, ...], taps: int) -> bool:
     """Tell whether histograms serve a window: a box of the last two axes."""
-    box = geometry.extents[-2:]
+    box = sizes[-2:]
     return (
         len(box) == 2
-        and len(geometry.taps) == prod(box) == prod(geometry.extents)
-        and len(geometry.taps) <= _kernels.rank.most_counted
+        and taps == prod(box) == prod(sizes)
+        and taps <= _kernels.rank.most_counted
         and box[0] <= _kernels.rank.tallest_column
     )
 
@@ -187,9 +198,7 @@ def _compute(
         and not np.may_share_memory(source, output)
     )
     result = output if is_direct else new_array(source.shape, dtype)
-    method = _method(geometry, dtype.itemsize)
-    fill = _element(constant, dtype)
-    _kernels.rank.filter(source, result, fill, geometry, method, _threads.count())
+    _kernels.rank.filter(source, result, _element(constant, dtype), geometry, _threads.count())
     if is_direct:
         return
     with np.errstate(all="ignore"):
@@ -231,48 +240,50 @@ def _computed_dtype(input: Array, output: Array, constant: float) -> np.dtype[An
     return np.dtype(float if input.ndim > 1 or is_wide or dtype.char in "LQ" else np.int64)
 
 
-class _Window(NamedTuple):
-    """The neighbours of an element, along all axes of an array."""
-
-    sizes: tuple[int, ...]
-    befores: tuple[int, ...]
-    """How many elements the window covers before its centre."""
-    footprint: bytes | None
-    """None for a box."""
-    taps: int
-
-
 def _read_window(
     size: Ints | None, footprint: Any, origin: Ints, filtered: tuple[int, ...], ndim: int
 ) -> _Window:
-    """Read the neighbours.
-
-    As in SciPy, the dimensions of a footprint belong to the filtered axes in ascending order.
-    """
+    """Read the neighbours."""
     content = None
     count = len(filtered)
     if footprint is None and size is not None:
-        sizes = [operator.index(each) for each in per_axis(size, "size", count)]
+        sizes = tuple(map(operator.index, per_axis(size, "size", count)))
         taps = prod(sizes)
     else:
         if footprint is not None and not np.any(footprint):
             raise argument_error(RuntimeError, "footprint must not be all zero")
         neighbours, is_box = read_footprint(size, footprint, count)
-        sizes, taps = list(neighbours.shape), int(np.count_nonzero(neighbours))
+        sizes, taps = neighbours.shape, int(np.count_nonzero(neighbours))
         content = None if is_box else neighbours.tobytes()
     if sizes and min(sizes) < 1:
         raise argument_error(RuntimeError, f"size must be positive, got {shown(size)}")
-    origins = per_axis(origin, "origin", count)
-    if count < ndim:
+    origins = tuple(map(operator.index, per_axis(origin, "origin", count)))
+    return _window(sizes, origins, content, taps, filtered, ndim)
+
+
+@lru_cache(maxsize=64)
+def _window(
+    sizes: tuple[int, ...],
+    origins: tuple[int, ...],
+    footprint: bytes | None,
+    taps: int,
+    filtered: tuple[int, ...],
+    ndim: int,
+) -> _Window:
+    """Give a window all axes of an array.
+
+    As in SciPy, the dimensions of a footprint belong to the filtered axes in ascending order, and
+    the origins to the axes in the order in which they were named if there are others.
+    """
+    if len(filtered) < ndim:
         by_axis = dict(zip(filtered, origins, strict=True))
-        origins = [by_axis.get(axis, 0) for axis in range(ndim)]
+        origins = tuple(by_axis.get(axis, 0) for axis in range(ndim))
         each = iter(sizes)
-        sizes = [next(each) if axis in by_axis else 1 for axis in range(ndim)]
+        sizes = tuple(next(each) if axis in by_axis else 1 for axis in range(ndim))
     befores = tuple(
-        extents(length, check_origin(at, length))[0]
-        for length, at in zip(sizes, origins, strict=True)
+        extents(size, check_origin(at, size))[0] for size, at in zip(sizes, origins, strict=True)
     )
-    return _Window(tuple(sizes), befores, content, taps)
+    return _Window(sizes, befores, footprint, taps)
 
 
 def _read_all_modes(
@@ -323,9 +334,7 @@ def _filter(
         result[...] = array
     elif array.size:
         dtype = _computed_dtype(array, result, constant)
-        geometry = _geometry(
-            array.shape, window.sizes, window.footprint, window.befores, modes, rank
-        )
+        geometry = _geometry(array.shape, window, modes, rank, dtype.itemsize)
         _compute(array, constant, result, geometry, dtype)
     return result
 
