@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -140,7 +140,6 @@ def _moves(
     return tuple(sorted(moves, key=lambda move: len(move[1])))
 
 
-
 MOST_BISECTED = {1: 255, 2: 160}
 """The most taps for which bisection is used, by the size of elements."""
 MOST_SELECTED = {1: 8, 2: 27, 4: 60, 8: 40}
@@ -187,57 +186,64 @@ def _is_square(taps: npt.NDArray[np.intp], size: int) -> bool:
 
 
 def _compute(
-    source: Array, constant: float, output: Array, geometry: Geometry, dtype: np.dtype[Any]
+    source: Array, cval: float, output: Array, geometry_of: Callable[[int], Geometry], is_line: bool
 ) -> None:
-    """Run the kernel on numbers of a dtype, and write its results to the output."""
-    source = np.ascontiguousarray(source, dtype)
+    """Run the kernel, and write its results to the output."""
+    constant = _constant(cval, source.dtype, is_line)
+    source = np.ascontiguousarray(source, constant.dtype)
     is_direct = (
-        output.dtype == dtype
+        output.dtype == source.dtype
         and output.flags.c_contiguous
         and output.flags.aligned
         and not np.may_share_memory(source, output)
     )
-    result = output if is_direct else new_array(source.shape, dtype)
-    _kernels.rank.filter(source, result, _element(constant, dtype), geometry, _threads.count())
-    if is_direct:
-        return
-    with np.errstate(all="ignore"):
-        if dtype.kind == "f" and output.dtype.kind == "u":
-            # Numbers below zero wrap around, as they do in SciPy; NumPy's conversion does not say.
-            wrapped = result.astype(np.int64).astype(np.uint64)
-            np.copyto(output, wrapped, casting="unsafe", where=result < 0)
-            np.copyto(output, result, casting="unsafe", where=~(result < 0))
-        else:
-            np.copyto(output, result, casting="unsafe")
+    result = output if is_direct else new_array(source.shape, source.dtype)
+    geometry = geometry_of(source.itemsize)
+    _kernels.rank.filter(source, result, constant, geometry, _threads.count())
+    if not is_direct:
+        _convert(result, output, is_line)
 
 
 @lru_cache(maxsize=16)
-def _element(number: float, dtype: np.dtype[Any]) -> Array:
-    """Return an array of one number."""
-    with np.errstate(all="ignore"):
-        return np.full(1, number).astype(dtype)
+def _constant(cval: float, dtype: np.dtype[Any], is_line: bool) -> Array:
+    """Return an array of `cval`, of the dtype that the kernel computes with.
 
-
-def _computed_dtype(input: Array, output: Array, constant: float) -> np.dtype[Any]:
-    """Return the dtype that the kernel computes with.
-
-    It is the input's, unless the constant has no place in it: then it is float64, or int64 for
-    integers of one dimension, as in SciPy. A result of the input's dtype is the same if the
-    constant is rounded before, because rounding keeps the order.
+    That is the dtype of the input. Only SciPy's algorithm for one dimension leaves integers that are
+    out of its range as they are; all others wrap around.
     """
-    dtype = input.dtype.newbyteorder("=")
-    if dtype.char == "e":
-        return np.dtype(np.float32)
-    if dtype.kind == "f":
-        is_exact = constant != constant or dtype.type(constant) == constant
-        return dtype if is_exact or output.dtype == dtype or input.ndim == 1 else np.dtype(float)
-    if constant == 0.0:
-        return dtype
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    if low <= constant <= high and (constant == int(constant) or output.dtype == dtype):
-        return dtype
-    is_wide = not -(2.0**63) <= constant < 2.0**63
-    return np.dtype(float if input.ndim > 1 or is_wide or dtype.char in "LQ" else np.int64)
+    dtype = np.dtype(np.float32) if dtype.char == "e" else dtype.newbyteorder("=")
+    constant = np.empty(1, dtype)
+    if cval == 0.0 or dtype.kind == "f":
+        constant[:] = cval
+        return constant
+    if is_line:
+        low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        return np.array([int(cval)], dtype if low <= int(cval) <= high else np.int64)
+    _convert(np.array([cval]), constant, False)
+    return constant
+
+
+def _convert(result: Array, output: Array, is_line: bool) -> None:
+    """Convert numbers as SciPy does: from float64 as C on x86-64, but as NumPy in one dimension."""
+    if is_line or result.dtype == output.dtype or output.dtype.kind == "f":
+        with np.errstate(all="ignore"):
+            np.copyto(output, result, casting="unsafe")
+        return
+    numbers = result.astype(np.float64)
+    kind, size = output.dtype.kind, output.dtype.itemsize
+    is_negative = (numbers <= -1) & (kind == "u")  # The magnitude is converted, and then negated.
+    np.negative(numbers, out=numbers, where=is_negative)
+    with np.errstate(all="ignore"):
+        if kind == "u" and size == 8:
+            integers = numbers.astype(np.uint64)
+        elif size == 8 or (kind == "u" and size == 4):
+            integers = numbers.astype(np.int64)
+        else:
+            integers = numbers.astype(np.int32)
+            if kind == "b":
+                integers = integers.astype(np.uint8)
+        np.negative(integers, out=integers, where=is_negative)
+        np.copyto(output, integers, casting="unsafe")
 
 
 def _read_window(
@@ -329,13 +335,15 @@ def _filter(
     result = make_output(output, array)
     if result.dtype.kind not in "biuf":
         raise argument_error(RuntimeError, f"output must have a real dtype, got {result.dtype}")
-    constant = float(cval) if "constant" in modes else 0.0
     if array.ndim == 0:
         result[...] = array
     elif array.size:
-        dtype = _computed_dtype(array, result, constant)
-        geometry = _geometry(array.shape, window, modes, rank, dtype.itemsize)
-        _compute(array, constant, result, geometry, dtype)
+        # SciPy has an algorithm of its own for one dimension, but not for windows far beyond it.
+        overhang = (prod(window.sizes) - 1) // 2 - (window.befores[0] - prod(window.sizes) // 2)
+        is_line = array.ndim == 1 and (overhang <= array.size or array.size == 1)
+        constant = float(cval) if "constant" in modes else 0.0
+        geometry = partial(_geometry, array.shape, window, modes, rank)
+        _compute(array, constant, result, geometry, is_line)
     return result
 
 
@@ -344,7 +352,8 @@ def _checked_rank(rank: int, taps: int, asked: Any) -> int:
     rank += taps if rank < 0 else 0
     if not 0 <= rank < taps:
         raise argument_error(
-            RuntimeError, f"rank must lie from {-taps} to {taps - 1} for {taps} elements, got {asked}"
+            RuntimeError,
+            f"rank must lie from {-taps} to {taps - 1} for {taps} elements, got {asked}",
         )
     return rank
 
@@ -490,9 +499,7 @@ def median_filter(
     >>> ndimage.median_filter([1, 1, 9, 1, 1, 7, 7, 7], size=3)
     array([1, 1, 1, 1, 1, 7, 7, 7])
     """
-    return _filter(
-        input, lambda taps: taps // 2, size, footprint, output, mode, cval, origin, axes
-    )
+    return _filter(input, lambda taps: taps // 2, size, footprint, output, mode, cval, origin, axes)
 
 
 @named
