@@ -93,6 +93,18 @@ def high(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
         return function(*arguments, **keywords)
 
 
+def packed(
+    function: Callable[..., Any], images: Array, weight: Array, **keywords: Any
+) -> tuple[Array, Array]:
+    """Call a function twice with a `PackedWeight`; return the second result, then the first.
+
+    The second call uses what the first one has packed.
+    """
+    weights = fastconv.PackedWeight(weight)
+    first = function(images, weights, **keywords).copy()  # The second one may have the same `out`.
+    return function(images, weights, **keywords), first
+
+
 def plan(*arguments: Any, **keywords: Any) -> str:
     """Return a plan as text, for two threads, because the workspace depends on their number."""
     with fastconv.num_threads(2):
@@ -114,7 +126,8 @@ def updated(rule: training.Optimizer, param: Array, *grads: Array) -> tuple[Any,
 
 
 NAMES = {**vars(layers), **vars(training), **vars(fastconv), "np": np}
-NAMES |= {function.__name__: function for function in (array, into, high, plan, passes, updated)}
+HELPERS = (array, into, high, packed, plan, passes, updated)
+NAMES |= {function.__name__: function for function in HELPERS}
 
 
 def digest(result: Any, exact: bool) -> str:
@@ -191,7 +204,9 @@ def compare(before: Path, after: Path, only: str) -> int:
         changes = {level: pair for level, pair in changes.items() if pair[0] != pair[1]}
         if changes:
             words = re.findall(r"\w+", name)
-            differ[next(word for word in words if word not in ("high", "into", "passes"))] += 1
+            differ[
+                next(word for word in words if word not in ("high", "into", "packed", "passes"))
+            ] += 1
             print(name)
         for pair in dict.fromkeys(map(tuple, changes.values())):
             at = ", ".join(level for level in changes if tuple(changes[level]) == pair)

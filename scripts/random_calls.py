@@ -184,6 +184,7 @@ def pooling(draw: Draw, function: str) -> Source:
 
 
 def convolution(draw: Draw, function: str) -> Source:
+    is_packed, function = function.startswith("packed "), function.removeprefix("packed ")
     kernel, keywords, image, out = draw.window(draw.choice(["any", "dense"]))
     *batch, channels = draw.images(LARGEST["convolved"] / prod(image))
     filters = draw.choice(LARGE_SIZES[:-1] if draw.large else [1, 2, 3, 5, 8, 17])
@@ -223,7 +224,8 @@ def convolution(draw: Draw, function: str) -> Source:
         keywords["activation"] = draw.choice(ACTIVATIONS)
         if draw.chance(0.7):
             keywords["residual"] = draw.array(pixels, others if draw.chance(0.9) else REFUSED)
-    return draw.call(function, draw.array(shape, dtypes), draw.array(weight, others), **keywords)
+    names = ["packed", Source(function)] if is_packed else [function]
+    return draw.call(*names, draw.array(shape, dtypes), draw.array(weight, others), **keywords)
 
 
 def product(draw: Draw, function: str) -> Source:
@@ -302,6 +304,7 @@ MAKERS: dict[Callable[[Draw, str], Source], dict[str, int]] = {
     convolution: {
         **{"conv2d": 360, "conv2d_backward": 200, "conv_transpose2d": 160, "plan": 60},
         "finished": 100,  # conv2d with a residual or an activation
+        **{"packed finished": 60, "packed conv_transpose2d": 40},  # with a `PackedWeight`
     },
     product: {"matmul": 200},
     activation: {"relu": 40, "relu_backward": 30},

@@ -6,7 +6,8 @@ And what the option --exhaustive adds to a run.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +21,11 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from helpers import CommandResult
+
 import fastconv
 from fastconv import _kernels
+from fastconv.__main__ import main
 
 LEVELS = _kernels.available_levels()
 THREADS = [3, 1]
@@ -141,3 +145,21 @@ def torch() -> Iterator[Any]:
     module.set_num_threads(1)
     yield module
     module.set_num_threads(before)
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., CommandResult]:
+    """Run ``fastconv`` with arguments, in this process: to start another takes a third of a second.
+
+    The tests of what only a process of its own shows, such as signals and closed pipes, start one.
+    """
+
+    def run(*args: str | Path) -> CommandResult:
+        capsys.readouterr()
+        try:
+            code = main(list(map(str, args)))
+        except SystemExit as error:  # argparse's
+            code = int(str(error.code))
+        return CommandResult(code, *capsys.readouterr())
+
+    return run

@@ -13,9 +13,9 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -197,6 +197,23 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
         timeout=120,
         check=False,
     )
+
+
+class CommandResult(NamedTuple):
+    """What a command has returned and printed."""
+
+    code: int
+    out: str
+    err: str
+
+    def assert_refused(self, name: str, *words: str) -> None:
+        """Check that there is one line on standard error, none on standard output, and code 2."""
+        assert self.code == 2, self
+        assert self.out == ""
+        assert self.err.startswith(f"fastconv {name}: error: ")
+        assert self.err.count("\n") == 1
+        for word in words:
+            assert word in self.err
 
 
 PEAK = """
@@ -502,3 +519,16 @@ def _each(operations: list[Operation]) -> pytest.MarkDecorator:
 each_operation = _each(list(OPERATIONS.values()))
 each_with_out = _each([operation for operation in OPERATIONS.values() if operation.out])
 each_unbatched = _each([operation for operation in OPERATIONS.values() if operation.unbatched])
+
+
+@cache
+def known_case(name: str, shape: Shape) -> tuple[list[Array], Array]:
+    """Make arguments of an operation, of small integers, and its result, once for all tests.
+
+    The loops of the definition take longer on large images than everything else in a test.
+    """
+    arrays = OPERATIONS[name].arrays(shape)
+    expected = OPERATIONS[name].expected(arrays, shape)
+    for array in (*arrays, expected):
+        array.flags.writeable = False
+    return arrays, expected

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 import pytest
 from helpers import (
     FLOATS,
     LAYOUTS,
-    OPERATIONS,
     Array,
     DType,
     Operation,
@@ -21,6 +19,7 @@ from helpers import (
     each_with_out,
     guarded,
     integer_values,
+    known_case,
     normal_values,
 )
 
@@ -125,17 +124,11 @@ def test_out(level: str, operation: Operation, dtype: DType, offset: int) -> Non
 LARGE = [(3, 40, 56, 56), (1, 1, 300, 501), (5, 3, 130, 257), (200, 4, 17, 15)]
 
 
-@cache
-def large_case(name: str, shape: Shape) -> tuple[list[Array], Array]:
-    arrays = OPERATIONS[name].arrays(shape)
-    return arrays, OPERATIONS[name].expected(arrays, shape)
-
-
 @each_operation
 @pytest.mark.parametrize("shape", LARGE, ids=str)
 def test_large(level: str, threads: int, operation: Operation, shape: Shape) -> None:
     """Arrays are large enough for several threads, divided by images, channels or rows."""
-    arrays, expected = large_case(operation.name, shape)
+    arrays, expected = known_case(operation.name, shape)
     assert_same(operation.call(arrays, shape), expected)
     if operation.out:
         with guarded(expected.shape, expected.dtype) as out:

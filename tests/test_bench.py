@@ -784,18 +784,22 @@ def test_publishing(tmp_path: Path) -> None:
     assert (docs / "performance/summary.png").stat().st_size < 80_000
 
 
-def test_pictures_of_everything(tmp_path: Path) -> None:
+@pytest.mark.parametrize("few", [pytest.param(False, marks=pytest.mark.exhaustive), True])
+def test_pictures_of_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: bool) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    if few:
+        monkeypatch.setattr(plot, "BATCHES", BATCHES[:1])
     made = Maker()()
-    wanted = {f"{n.lower()}-batch-{b}.png" for n in LAYERS_OF_NETWORKS for b in BATCHES}
+    wanted = {f"{n.lower()}-batch-{b}.png" for n in LAYERS_OF_NETWORKS for b in plot.BATCHES}
     drawn = set(plot.draw(made, tmp_path))
     assert drawn == wanted | {"summary.png", "scaling.png"}
     assert (tmp_path / "summary.png").stat().st_size < 80_000
     assert plot.draw(results([]), tmp_path / "empty") == []
 
 
-def test_busy(capsys: pytest.CaptureFixture[str]) -> None:
+def test_busy(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The measurement runs; its figures depend on the machine and are not checked."""
+    monkeypatch.setattr(busy, "PAUSES", (0.0, 0.002))  # Each takes five processes.
     options = ["busy", "--neighbours", "1", "--threads", "2", "--seconds", "0.05"]
     assert bench_main(options) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -1,4 +1,4 @@
-"""The command ``fastconv demo``, run as a user runs it."""
+"""The command ``fastconv demo``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers import CommandResult
 from numpy.typing import NDArray
 
 import fastconv
@@ -33,20 +35,17 @@ OPERATIONS = [
     "col2im 3x3, pad 1",
 ]
 
-
-def demo(*args: str | Path, repeats: int = 1) -> subprocess.CompletedProcess[str]:
-    command = [*COMMAND, "--repeats", str(repeats), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+Demo = Callable[..., CommandResult]
 
 
-def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
-    """One line on standard error, nothing on standard output, exit code 2."""
-    assert result.returncode == 2, result
-    assert result.stdout == ""
-    assert result.stderr.startswith("fastconv demo: error: ")
-    assert result.stderr.count("\n") == 1
-    for word in words:
-        assert word in result.stderr
+@pytest.fixture
+def demo(command: Callable[..., CommandResult]) -> Demo:
+    """Run the command in this process; each operation once, unless `--repeats` comes later."""
+    return partial(command, "demo", "--repeats", "1")
+
+
+def assert_refused(result: CommandResult, *words: str) -> None:
+    result.assert_refused("demo", *words)
 
 
 def idx3(images: NDArray[np.uint8]) -> bytes:
@@ -61,7 +60,11 @@ def random_images(n: int = 5, h: int = 12, w: int = 9) -> NDArray[np.uint8]:
 
 
 def test_digits() -> None:
-    result = demo("--threads", "2")
+    """The command does what it says, run as a user runs it."""
+    options = ["--repeats", "1", "--threads", "2"]
+    result = subprocess.run(
+        [*COMMAND, *options], capture_output=True, text=True, timeout=120, check=False
+    )
     assert result.returncode == 0, result
     assert result.stderr == ""
     lines = result.stdout.splitlines()
@@ -88,12 +91,12 @@ def test_table_of_mnist_size_fits_in_100_columns() -> None:
     assert max(map(len, _commands.demo.as_table(rows).splitlines())) <= 100
 
 
-def test_json_file(tmp_path: Path) -> None:
+def test_json_file(demo: Demo, tmp_path: Path) -> None:
     target = tmp_path / "results.json"
     target.write_text("old")
-    result = demo("--json", target, "--threads", "3", repeats=2)
-    assert result.returncode == 0, result
-    assert "All 5 results are equal" in result.stdout
+    result = demo("--json", target, "--threads", "3", "--repeats", "2")
+    assert result.code == 0, result
+    assert "All 5 results are equal" in result.out
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
     report = json.loads(target.read_text())
     assert report["fastconv"] == fastconv.__version__
@@ -118,22 +121,22 @@ def test_json_file(tmp_path: Path) -> None:
         assert row["ratio"] == pytest.approx(row["numpy_ms"] / row["fastconv_ms"])
 
 
-def test_json_on_standard_output_is_all_there_is(tmp_path: Path) -> None:
+def test_json_on_standard_output_is_all_there_is(demo: Demo, tmp_path: Path) -> None:
     result = demo("--json", "-")
-    assert json.loads(result.stdout)["equal"] is True
-    assert "All 5 results are equal" in result.stderr
+    assert json.loads(result.out)["equal"] is True
+    assert "All 5 results are equal" in result.err
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there are no devices to write to")
-def test_json_to_a_device_leaves_the_device() -> None:
-    assert demo("--json", "/dev/null").returncode == 0
+def test_json_to_a_device_leaves_the_device(demo: Demo) -> None:
+    assert demo("--json", "/dev/null").code == 0
     assert Path("/dev/null").is_char_device()
 
 
-def test_json_through_a_link(tmp_path: Path) -> None:
+def test_json_through_a_link(demo: Demo, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link.json").symlink_to(tmp_path / "real" / "results.json")
-    assert demo("--json", tmp_path / "link.json").returncode == 0
+    assert demo("--json", tmp_path / "link.json").code == 0
     assert (tmp_path / "link.json").is_symlink()
     assert json.loads((tmp_path / "real" / "results.json").read_text())["equal"] is True
 
@@ -142,12 +145,14 @@ def test_json_through_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
-def test_idx_file_is_known_by_its_content(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+def test_idx_file_is_known_by_its_content(
+    demo: Demo, tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
     path = tmp_path / "images.txt"
     path.write_bytes(pack(idx3(random_images(5, 13, 9))))
     result = demo("--images", path, "--json", "-")
-    assert result.returncode == 0, result
-    report = json.loads(result.stdout)
+    assert result.code == 0, result
+    report = json.loads(result.out)
     assert report["images"] == {
         "source": str(path),
         "paths": [str(path)],
@@ -156,7 +161,7 @@ def test_idx_file_is_known_by_its_content(tmp_path: Path, pack: Callable[[bytes]
     assert report["rows"][2]["shape"] == [5, 6, 6, 4]
 
 
-def test_several_paths_and_folders(tmp_path: Path) -> None:
+def test_several_paths_and_folders(demo: Demo, tmp_path: Path) -> None:
     images = random_images(7)
     folder = tmp_path / "folder"
     (folder / "sub").mkdir(parents=True)
@@ -169,10 +174,10 @@ def test_several_paths_and_folders(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read, images[:, np.newaxis])
     assert skipped == [str(folder / "labels")]
     result = demo("--images", folder, "--images", tmp_path / "c")
-    assert result.returncode == 0, result
-    assert "7 of 12 x 9 pixels" in result.stdout
+    assert result.code == 0, result
+    assert "7 of 12 x 9 pixels" in result.out
     skipping = f"fastconv demo: skipped what is not an image: {folder / 'labels'}\n"
-    assert result.stderr == skipping
+    assert result.err == skipping
 
 
 def test_batches_do_not_change_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,13 +190,13 @@ def test_batches_do_not_change_the_results(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.exhaustive
-def test_mnist() -> None:
+def test_mnist(demo: Demo) -> None:
     folder = os.environ.get("FASTCONV_MNIST")
     if folder is None:
         pytest.skip("FASTCONV_MNIST does not name a folder with t10k-images-idx3-ubyte.gz")
     result = demo("--images", Path(folder, "t10k-images-idx3-ubyte.gz"), "--json", "-")
-    assert result.returncode == 0, result
-    report = json.loads(result.stdout)
+    assert result.code == 0, result
+    report = json.loads(result.out)
     assert report["images"]["shape"] == [10000, 1, 28, 28]
     assert report["rows"][0]["shape"] == [7840000, 9]
     assert [row["equal"] for row in report["rows"]] == [True] * 5
@@ -212,7 +217,7 @@ def test_packaged_digits() -> None:
         assert word in text
 
 
-def test_pictures(tmp_path: Path) -> None:
+def test_pictures(demo: Demo, tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     gray = random_images(1)[0]
     colours = np.random.default_rng(2).integers(0, 256, (12, 9, 3), np.uint8)
@@ -228,22 +233,22 @@ def test_pictures(tmp_path: Path) -> None:
     alone, _ = read_images([str(tmp_path / "a.png")])
     np.testing.assert_array_equal(alone, gray[np.newaxis, np.newaxis])
     result = demo("--images", tmp_path)
-    assert result.returncode == 0, result
-    assert "3 of 12 x 9 pixels, channels: 3" in result.stdout
+    assert result.code == 0, result
+    assert "3 of 12 x 9 pixels, channels: 3" in result.out
 
 
 @pytest.mark.parametrize("suffix", ["png", "pgm", "tiff"])
-def test_pictures_of_16_bits(tmp_path: Path, suffix: str) -> None:
+def test_pictures_of_16_bits(demo: Demo, tmp_path: Path, suffix: str) -> None:
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     pixels = np.random.default_rng(3).integers(0, 65536, (6, 8), np.uint16)
     path = tmp_path / f"deep.{suffix}"
     image.fromarray(pixels).save(path)
     read, _ = read_images([str(path)])
     np.testing.assert_array_equal(read[0, 0], pixels)
-    assert demo("--images", path).returncode == 0
+    assert demo("--images", path).code == 0
 
 
-def test_damaged_pictures(tmp_path: Path) -> None:
+def test_damaged_pictures(demo: Demo, tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     path = tmp_path / "damaged.png"
     image.fromarray(random_images(1, 64, 64)[0]).save(path)
@@ -280,29 +285,29 @@ BAD_FILES = {
 @pytest.mark.parametrize(
     ("content", *["words"]), [(c, w) for c, *w in BAD_FILES.values()], ids=BAD_FILES.keys()
 )
-def test_bad_file(tmp_path: Path, content: bytes, words: list[str]) -> None:
+def test_bad_file(demo: Demo, tmp_path: Path, content: bytes, words: list[str]) -> None:
     path = tmp_path / "bad"
     path.write_bytes(content)
     assert_refused(demo("--images", path), str(path), *words)
 
 
-def test_missing_file(tmp_path: Path) -> None:
+def test_missing_file(demo: Demo, tmp_path: Path) -> None:
     path = tmp_path / "missing"
     assert_refused(demo("--images", path), f"{path}: No such file or directory")
 
 
-def test_folder_without_images(tmp_path: Path) -> None:
+def test_folder_without_images(demo: Demo, tmp_path: Path) -> None:
     (tmp_path / "labels").write_bytes(b"\0\0\x08\x01\0\0\0\x01\x07")
     assert_refused(demo("--images", tmp_path), f"{tmp_path}: no images in this folder")
 
 
-def test_bad_image_in_a_folder(tmp_path: Path) -> None:
+def test_bad_image_in_a_folder(demo: Demo, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(GOOD)
     (tmp_path / "b").write_bytes(GOOD[:-1])
     assert_refused(demo("--images", tmp_path), str(tmp_path / "b"), "truncated")
 
 
-def test_mixed_sizes(tmp_path: Path) -> None:
+def test_mixed_sizes(demo: Demo, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(idx3(random_images(2, 8, 8)))
     (tmp_path / "b").write_bytes(idx3(random_images(2, 8, 9)))
     assert_refused(
@@ -312,7 +317,7 @@ def test_mixed_sizes(tmp_path: Path) -> None:
     )
 
 
-def test_images_too_small_to_pool(tmp_path: Path) -> None:
+def test_images_too_small_to_pool(demo: Demo, tmp_path: Path) -> None:
     path = tmp_path / "line"
     path.write_bytes(idx3(random_images(3, 1, 9)))
     assert_refused(demo("--images", path), "at least 2 x 2 pixels, got 1 x 9")
@@ -337,7 +342,7 @@ def test_missing_pillow(
         (".", "Is a directory"),
     ],
 )
-def test_unwritable_json(tmp_path: Path, target: str, reason: str) -> None:
+def test_unwritable_json(demo: Demo, tmp_path: Path, target: str, reason: str) -> None:
     (tmp_path / "file").write_text("")
     result = demo("--json", tmp_path / target)
     assert_refused(result, f"cannot write {tmp_path / target}: {reason}")
@@ -345,12 +350,10 @@ def test_unwritable_json(tmp_path: Path, target: str, reason: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_full_device() -> None:
+def test_full_device(demo: Demo) -> None:
     result = demo("--json", "/dev/full")
-    assert result.returncode == 2
-    assert result.stderr == (
-        "fastconv demo: error: cannot write /dev/full: No space left on device\n"
-    )
+    assert result.code == 2
+    assert result.err == "fastconv demo: error: cannot write /dev/full: No space left on device\n"
     with open("/dev/full", "w") as full:
         process = subprocess.run(
             [*COMMAND, "--repeats", "1"],
@@ -366,10 +369,10 @@ def test_full_device() -> None:
 
 
 @pytest.mark.parametrize("option", ["--images", "--json"])
-def test_empty_path(option: str) -> None:
+def test_empty_path(demo: Demo, option: str) -> None:
     result = demo(option, "")
-    assert result.returncode == 2
-    assert f"argument {option}: the path is empty" in result.stderr
+    assert result.code == 2
+    assert f"argument {option}: the path is empty" in result.err
 
 
 def test_json_file_is_kept_when_the_work_fails(
@@ -388,11 +391,11 @@ def test_json_file_is_kept_when_the_work_fails(
 
 @pytest.mark.parametrize("option", ["--threads", "--repeats"])
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "1" * 5000])
-def test_bad_numbers(option: str, value: str) -> None:
+def test_bad_numbers(demo: Demo, option: str, value: str) -> None:
     result = demo(option, value)
-    assert result.returncode == 2
-    assert f"argument {option}: must be a whole number from 1 to" in result.stderr
-    assert "Traceback" not in result.stderr
+    assert result.code == 2
+    assert f"argument {option}: must be a whole number from 1 to" in result.err
+    assert "Traceback" not in result.err
 
 
 def test_no_sub_command() -> None:
@@ -434,18 +437,20 @@ WRONG = {
 
 @pytest.mark.parametrize(("name", "spoil", "difference"), WRONG.values(), ids=WRONG.keys())
 def test_difference_gives_exit_code_1(
+    demo: Demo,
     name: str,
     spoil: Callable[[Any], Any],
     difference: float | None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     right = getattr(fastconv, name)
     monkeypatch.setattr(fastconv, name, lambda *args, **kwargs: spoil(right(*args, **kwargs)))
-    target = tmp_path / "results.json"
-    assert main(["demo", "--repeats", "1", "--json", str(target)]) == 1
-    last = capsys.readouterr().out.splitlines()[-1]
+    target, images = tmp_path / "results.json", tmp_path / "images"
+    images.write_bytes(GOOD)
+    result = demo("--images", images, "--json", target)
+    assert result.code == 1, result
+    last = result.out.splitlines()[-1]
     assert re.match(rf"1 of 5 results DIFFER: {name}\b", last)
     report = json.loads(target.read_text())
     assert report["equal"] is False

@@ -231,8 +231,8 @@ def short_lives() -> Iterator[None]:
 
 
 def wait_for_the_clock() -> None:
-    """Ages are counted in whole seconds."""
-    time.sleep(1.1)
+    """Wait for the next whole second, in which ages are counted."""
+    time.sleep(1.05 - time.monotonic() % 1)
 
 
 @pytest.mark.parametrize("event", ["collection", "allocation", "release"])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gradients import assert_gradient
-from helpers import LAYOUTS, Array, Shape, assert_close, assert_same, normal_values
+from helpers import LAYOUTS, Array, Shape, assert_close, assert_same, normal_values, refused
 from numpy.typing import DTypeLike
 
 import fastconv
@@ -285,6 +285,48 @@ def test_empty_batches(level: str, threads: int, dtype: str) -> None:
             response = LocalResponseNormalization()
             assert_same(response.forward(x), x)
             assert_same(response.backward(x), x)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((3, 0), 0), ((3, 0, 2, 2), 0), ((3, 2, 0, 2), 0), ((0, 0), 0)], ids=str
+)
+@pytest.mark.parametrize("train_flg", [True, False])
+def test_no_features(level: str, shape: Shape, size: int, train_flg: bool) -> None:
+    """Without features nothing is normalised: results are as empty as the input."""
+    layer, x = BatchNormalization(np.ones(size), np.zeros(size)), np.ones(shape)
+    assert_same(layer.forward(x, train_flg), x)
+    assert_same(layer.backward(x), x)
+    assert_same(layer.dgamma, np.ones(0))
+    assert_same(layer.running_mean, np.ones(0))
+
+
+def test_no_pixels(level: str) -> None:
+    """A channel without pixels has no mean; with the running one, there is nothing to do."""
+    layer, x = layer_of((3, 2, 0, 4)), np.ones((3, 2, 0, 4), "f4")
+    refused(ValueError, "^an empty batch has no mean and variance$", layer.forward, x)
+    assert_same(layer.forward(x, False), x)
+    assert_same(layer.backward(x), x)
+    assert_same(layer.dbeta, np.zeros(2, "f4"))
+
+
+def test_gradients_that_do_not_fit() -> None:
+    """What no longer fits to the forward pass is refused, and no attribute is written."""
+    x = np.ones((4, 2))
+    layer = BatchNormalization(np.ones(2), np.zeros(2))
+    layer.forward(x)
+    layer.beta = np.zeros(3)
+    text = r"^gamma and beta must have one shape \(D,\), got \(2,\) and \(3,\)$"
+    refused(ValueError, text, layer.backward, x)
+    layer.gamma = np.ones(3)
+    text = (
+        r"^gamma and beta must have shape \(2,\), which they had in the forward pass, got \(3,\)$"
+    )
+    refused(ValueError, text, layer.backward, x)
+    assert layer.dgamma is None
+    layer.gamma, layer.beta = np.ones(2), np.zeros(2)
+    layer.forward(x[:0], False)
+    text = r"^dout must have the shape of x, 0 times 2 numbers, got \(1, 2\)$"
+    refused(ValueError, text, layer.backward, x[:1])
 
 
 def test_large_results(level: str, threads: int) -> None:

@@ -7,18 +7,74 @@ anyway. `function` is what they compute, as convolution's epilogue knows it.
 
 from __future__ import annotations
 
-from math import inf, nan
+from math import inf
 
 import numpy as np
 import numpy.typing as npt
 
 from fastconv._arguments import number
 from fastconv._arrays import Array, contiguous
-from fastconv._elementwise import activate, activate_backward, activate_masked, scale
+from fastconv._elementwise import (
+    NOT_POSITIVE,
+    Bounds,
+    activate,
+    activate_backward,
+    activate_masked,
+    scale,
+)
 from fastconv._epilogue import ACTIVATIONS, HARD_SIGMOID, LEAKY_RELU, Activation
 from fastconv._errors import argument_error
 from fastconv._layer import Base, check_gradient, floats, saved
 from fastconv.activation import relu, relu_backward
+
+
+class _Lines(Base):
+    """A function of straight lines: all results beyond its bounds have one derivative."""
+
+    _transient = ("mask",)
+    _bounds: Bounds
+    """The results that are marked in the mask lie below the first one, or above the second."""
+    function: Activation
+
+    def __init__(self) -> None:
+        self.mask: npt.NDArray[np.bool_] | None = None
+
+    def forward(self, x: npt.ArrayLike) -> Array:
+        """Compute the function of every number, for an array of any shape."""
+        out, self.mask = activate_masked(floats(x), self.function, self._bounds)
+        return out
+
+    def backward(self, dout: npt.ArrayLike) -> Array:
+        """Multiply by the derivative, which the mask tells."""
+        mask, grads = saved(self.mask, self), floats(dout, "dout")
+        check_gradient(grads, mask.shape)
+        return self._multiplied(grads, mask)
+
+    def _multiplied(self, grads: Array, mask: npt.NDArray[np.bool_]) -> Array:
+        """Multiply gradients by the derivative."""
+        raise NotImplementedError
+
+
+class _OfInput(Base):
+    """A function whose derivative is computed from the input, which the layer keeps."""
+
+    _transient = ("x",)
+    function: Activation
+
+    def __init__(self) -> None:
+        self.x: Array | None = None
+
+    def forward(self, x: npt.ArrayLike) -> Array:
+        """Compute the function of every number, for an array of any shape."""
+        array = floats(x)
+        self.x = contiguous(array, array.dtype)  # So that it is copied at most once.
+        return activate(self.x, self.function)
+
+    def backward(self, dout: npt.ArrayLike) -> Array:
+        """Multiply by the derivative."""
+        x, grads = saved(self.x, self), floats(dout, "dout")
+        check_gradient(grads, x.shape)
+        return activate_backward(grads, x, self.function)
 
 
 class Relu(Base):
@@ -51,7 +107,7 @@ class Relu(Base):
         return relu_backward(floats(dout, "dout"), saved(self.mask, self))
 
 
-class LeakyRelu(Base):
+class LeakyRelu(_Lines):
     """Multiply what is not positive by a small number [1]_.
 
     Parameters
@@ -75,30 +131,22 @@ class LeakyRelu(Base):
     array([0.75, 4.  ])
     """
 
-    _transient = ("mask",)
+    _bounds = NOT_POSITIVE
 
     def __init__(self, slope: float = 0.01) -> None:
+        super().__init__()
         self.slope = _slope(slope)
-        self.mask: npt.NDArray[np.bool_] | None = None
 
     @property
-    def function(self) -> Activation:
+    def function(self) -> Activation:  # type: ignore[override]
         """The activation that the slope decides."""
         return Activation(LEAKY_RELU, self.slope, 0.0)
 
-    def forward(self, x: npt.ArrayLike) -> Array:
-        """Compute ``x`` where it is positive, and ``slope * x`` elsewhere."""
-        out, self.mask = activate_masked(floats(x), self.function, (0.0, nan))
-        return out
-
-    def backward(self, dout: npt.ArrayLike) -> Array:
-        """Multiply the gradients of what was not positive by the slope."""
-        mask, grads = saved(self.mask, self), floats(dout, "dout")
-        check_gradient(grads, mask.shape)
+    def _multiplied(self, grads: Array, mask: npt.NDArray[np.bool_]) -> Array:
         return scale(grads, mask, self.slope, 1.0)
 
 
-class Relu6(Base):
+class Relu6(_Lines):
     """Clip numbers to the range from 0 to 6 [1]_.
 
     References
@@ -117,21 +165,10 @@ class Relu6(Base):
     array([0., 4., 0.])
     """
 
-    _transient = ("mask",)
+    _bounds = (0.0, 6.0)
     function = ACTIVATIONS["relu6"]
 
-    def __init__(self) -> None:
-        self.mask: npt.NDArray[np.bool_] | None = None
-
-    def forward(self, x: npt.ArrayLike) -> Array:
-        """Clip an array of any shape."""
-        out, self.mask = activate_masked(floats(x), self.function, (0.0, 6.0))
-        return out
-
-    def backward(self, dout: npt.ArrayLike) -> Array:
-        """Let the gradients of what was between 0 and 6 through."""
-        mask, grads = saved(self.mask, self), floats(dout, "dout")
-        check_gradient(grads, mask.shape)
+    def _multiplied(self, grads: Array, mask: npt.NDArray[np.bool_]) -> Array:
         return relu_backward(grads, mask)
 
 
@@ -164,7 +201,7 @@ class Sigmoid(Base):
         return activate_backward(grads, out, self.function)
 
 
-class HardSigmoid(Base):
+class HardSigmoid(_Lines):
     """Squash numbers into [0, 1] with three straight lines: ``slope * x + 0.5``, clipped.
 
     Parameters
@@ -189,30 +226,22 @@ class HardSigmoid(Base):
     array([0. , 0.2, 0. ])
     """
 
-    _transient = ("mask",)
+    _bounds = (0.0, 1.0)
 
     def __init__(self, slope: float = 0.2) -> None:
+        super().__init__()
         self.slope = _slope(slope)
-        self.mask: npt.NDArray[np.bool_] | None = None
 
     @property
-    def function(self) -> Activation:
+    def function(self) -> Activation:  # type: ignore[override]
         """The activation that the slope decides."""
         return Activation(HARD_SIGMOID, self.slope, 0.5)
 
-    def forward(self, x: npt.ArrayLike) -> Array:
-        """Squash an array of any shape."""
-        out, self.mask = activate_masked(floats(x), self.function, (0.0, 1.0))
-        return out
-
-    def backward(self, dout: npt.ArrayLike) -> Array:
-        """Multiply the gradients of what was between the bounds by the slope."""
-        mask, grads = saved(self.mask, self), floats(dout, "dout")
-        check_gradient(grads, mask.shape)
+    def _multiplied(self, grads: Array, mask: npt.NDArray[np.bool_]) -> Array:
         return scale(grads, mask, 0.0, self.slope)
 
 
-class HardSwish(Base):
+class HardSwish(_OfInput):
     """Multiply every number by its hard sigmoid of slope 1/6 [1]_.
 
     The layer keeps its input, which must not be changed before `backward`.
@@ -233,25 +262,10 @@ class HardSwish(Base):
     array([0. , 0.5, 1. ])
     """
 
-    _transient = ("x",)
     function = ACTIVATIONS["hardswish"]
 
-    def __init__(self) -> None:
-        self.x: Array | None = None
 
-    def forward(self, x: npt.ArrayLike) -> Array:
-        """Compute ``x * min(max(x / 6 + 0.5, 0), 1)``."""
-        self.x = _kept(x)
-        return activate(self.x, self.function)
-
-    def backward(self, dout: npt.ArrayLike) -> Array:
-        """Multiply by the derivative."""
-        x, grads = saved(self.x, self), floats(dout, "dout")
-        check_gradient(grads, x.shape)
-        return activate_backward(grads, x, self.function)
-
-
-class SiLU(Base):
+class SiLU(_OfInput):
     """Multiply every number by its sigmoid [1]_, which is also called swish.
 
     The layer keeps its input, which must not be changed before `backward`.
@@ -272,22 +286,7 @@ class SiLU(Base):
     array([0.5, 1. ])
     """
 
-    _transient = ("x",)
     function = ACTIVATIONS["silu"]
-
-    def __init__(self) -> None:
-        self.x: Array | None = None
-
-    def forward(self, x: npt.ArrayLike) -> Array:
-        """Compute ``x / (1 + exp(-x))``."""
-        self.x = _kept(x)
-        return activate(self.x, self.function)
-
-    def backward(self, dout: npt.ArrayLike) -> Array:
-        """Multiply by the derivative."""
-        x, grads = saved(self.x, self), floats(dout, "dout")
-        check_gradient(grads, x.shape)
-        return activate_backward(grads, x, self.function)
 
 
 def _slope(value: float) -> float:
@@ -296,9 +295,3 @@ def _slope(value: float) -> float:
     if not 0 <= slope < inf:
         raise argument_error(ValueError, f"slope must be a number from 0 on, got {value}")
     return slope
-
-
-def _kept(x: npt.ArrayLike) -> Array:
-    """Read what is kept for the backward pass, laid out so that it is copied at most once."""
-    array = floats(x)
-    return contiguous(array, array.dtype)

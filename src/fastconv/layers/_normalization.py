@@ -92,7 +92,7 @@ class BatchNormalization(Base):
         ------
         ValueError
             If the sizes of the parameters and of the features do not agree, only one of the running
-            arrays was given, or the batch is empty in training.
+            arrays was given, or there is no number to compute a mean of in training.
         """
         array = floats(x)
         features = self._features(array)
@@ -109,7 +109,7 @@ class BatchNormalization(Base):
                     f"running_mean and running_var must have shape {self.gamma.shape}, got "
                     f"{running.shape}",
                 )
-        if train_flg and not len(array):
+        if train_flg and not features.size and self.gamma.size:
             raise argument_error(ValueError, "an empty batch has no mean and variance")
         statistics = np.empty((3, self.gamma.size))
         if not train_flg:
@@ -136,8 +136,15 @@ class BatchNormalization(Base):
         if array.shape[:1] != x.shape[:1] or array.size != x.size:
             raise argument_error(
                 ValueError,
-                f"dout must have the shape of x, {len(x)} times {x[0].size} numbers, got "
+                f"dout must have the shape of x, {len(x)} times {prod(x.shape[1:])} numbers, got "
                 f"{array.shape}",
+            )
+        self._check_parameters()
+        if self.gamma.shape != x.shape[1:2]:
+            raise argument_error(
+                ValueError,
+                f"gamma and beta must have shape {x.shape[1:2]}, which they had in the forward "
+                f"pass, got {self.gamma.shape}",
             )
         dx, dgamma, dbeta = batch_normalization_backward(
             x, array.reshape(x.shape), self.gamma, statistics, self.of_batch
@@ -147,6 +154,20 @@ class BatchNormalization(Base):
 
     def _features(self, x: Array) -> Array:
         """View the input as (N, D, pixels)."""
+        self._check_parameters()
+        size = self.gamma.size
+        if x.ndim in (2, 4):
+            channels, numbers = x.shape[1], prod(x.shape[1:])
+            for features, pixels in ((channels, prod(x.shape[2:])), (numbers, 1)):
+                if features == size:
+                    return x.reshape(len(x), features, pixels)
+        raise argument_error(
+            ValueError,
+            f"x must be (N, {size}) or images of {size} channels or {size} numbers for gamma of "
+            f"shape {self.gamma.shape}, got shape {x.shape}",
+        )
+
+    def _check_parameters(self) -> None:
         size = self.gamma.size
         if self.gamma.shape != (size,) or self.beta.shape != (size,):
             raise argument_error(
@@ -154,15 +175,6 @@ class BatchNormalization(Base):
                 f"gamma and beta must have one shape (D,), got {self.gamma.shape} and "
                 f"{self.beta.shape}",
             )
-        if x.ndim in (2, 4):
-            for features in (x.shape[1], prod(x.shape[1:])):
-                if features == size:
-                    return x.reshape(len(x), size, prod(x.shape[1:]) // size)
-        raise argument_error(
-            ValueError,
-            f"x must be (N, {size}) or images of {size} channels or {size} numbers for gamma of "
-            f"shape {self.gamma.shape}, got shape {x.shape}",
-        )
 
 
 class LocalResponseNormalization(Base):

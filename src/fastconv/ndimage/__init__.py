@@ -8,6 +8,33 @@ makes code faster::
 
 from __future__ import annotations
 
+from fastconv.ndimage._dense import convolve, correlate
+from fastconv.ndimage._linear import (
+    convolve1d,
+    correlate1d,
+    gaussian_filter,
+    gaussian_filter1d,
+    gaussian_gradient_magnitude,
+    gaussian_laplace,
+    laplace,
+    prewitt,
+    sobel,
+)
 from fastconv.ndimage._rank import median_filter, percentile_filter, rank_filter
 
-__all__ = ["median_filter", "percentile_filter", "rank_filter"]
+__all__ = [
+    "convolve",
+    "convolve1d",
+    "correlate",
+    "correlate1d",
+    "gaussian_filter",
+    "gaussian_filter1d",
+    "gaussian_gradient_magnitude",
+    "gaussian_laplace",
+    "laplace",
+    "median_filter",
+    "percentile_filter",
+    "prewitt",
+    "rank_filter",
+    "sobel",
+]

@@ -61,7 +61,8 @@ def per_axis(value: Any, name: str, count: int) -> list[Any]:
     if len(values) != count:
         raise argument_error(
             RuntimeError,
-            f"{name} must have a value for each of the {count} axes, got {shown(value)}",
+            f"sequence argument must have length equal to input rank: {name} must have a value "
+            f"for each of the {count} axes, got {shown(value)}",
         )
     return values
 
@@ -79,7 +80,8 @@ def read_axes(axes: Axes, ndim: int) -> tuple[int, ...]:
     numbers = tuple(map(operator.index, axes))
     if any(not -ndim <= axis < ndim for axis in numbers):
         raise argument_error(
-            ValueError, f"axes must lie from {-ndim} to {ndim - 1}, got {shown(axes)}"
+            ValueError,
+            f"axes is out of range: they must lie from {-ndim} to {ndim - 1}, got {shown(axes)}",
         )
     numbers = tuple(axis % ndim for axis in numbers)
     if len(set(numbers)) != len(numbers):

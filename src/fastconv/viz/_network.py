@@ -35,7 +35,7 @@ from fastconv.layers import (
     SiLU,
 )
 from fastconv.models import Sequential
-from fastconv.models._sequential import LEARNED
+from fastconv.models._chain import LEARNED
 from fastconv.viz._arguments import check_network
 from fastconv.viz._graph import GAP, LINE, MARGIN, POINTS, SUM_RADIUS, Part, Point, Sketch, graph_of
 from fastconv.viz._tiles import LEAST_INCHES

@@ -1,0 +1,305 @@
+"""Correlation and convolution with a kernel of any shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastconv._errors import argument_error, named, shown
+from fastconv._memory import new_array
+from fastconv.ndimage import _arguments, _correlation
+from fastconv.ndimage._arguments import Axes, Ints, Modes, Output
+from fastconv.ndimage._borders import CONSTANT, source_indices
+from fastconv.ndimage._handover import scipy_function
+
+Array = npt.NDArray[Any]
+
+LEAST_WEIGHT = float(np.finfo(np.float64).eps)
+"""Weights up to this size count as zero, as in SciPy."""
+
+
+@named
+def correlate(
+    input: npt.ArrayLike,
+    weights: npt.ArrayLike,
+    output: Output = None,
+    mode: Modes = "reflect",
+    cval: complex = 0.0,
+    origin: Ints = 0,
+    *,
+    axes: Axes = None,
+) -> Array:
+    """Correlate an array with a kernel.
+
+    Each element of the result is the sum of its neighbours times the kernel's elements; the
+    kernel's centre, element ``size // 2`` of each axis, lies over the element itself.
+
+    Parameters
+    ----------
+    input : array_like
+        The array to filter.
+    weights : array_like
+        The kernel, with as many dimensions as axes are filtered. As in SciPy, elements of at most
+        2.2e-16 count as zero, and what lies under them may be infinite or NaN.
+    output : ndarray or dtype, optional
+        An array of the input's shape that takes the result, or the dtype of a new array. The
+        default is the input's dtype.
+    mode : str, default "reflect"
+        How the array continues beyond its ends: "reflect" (d c b a | a b c d | d c b a), "mirror"
+        (d c b | a b c d | c b a), "nearest" (a a a | a b c d | d d d), "wrap" (b c d | a b c d | a
+        b c), or "constant" with the value `cval`. "grid-mirror", "grid-wrap" and "grid-constant"
+        are other names of "reflect", "wrap" and "constant".
+    cval : scalar, default 0.0
+        The value beyond the ends in mode "constant".
+    origin : int or sequence of int, default 0
+        How far the kernel's centre is moved along all axes or along each: positive values move the
+        kernel towards lower indices.
+    axes : int, sequence of int or None, default None
+        The axes to filter along, all of them for None.
+
+    Returns
+    -------
+    ndarray
+        The result, of the input's shape. Complex arrays and kernels give a complex result; a
+        complex kernel is conjugated.
+
+    Notes
+    -----
+    The results are those of `scipy.ndimage.correlate`: integers are equal, and others differ by at
+    most 1e-6 (float32) or 1e-14 (float64) of the largest element. SciPy adds products in float64
+    and cuts off what lies behind the point. Integers with integral weights are added exactly. For
+    8-bit images and other weights, sums are computed in float32 with a bound of their error, and
+    again in SciPy's order where it leaves the integer open. Registers hold the sums of several rows
+    of pixels, so that one load of a pixel serves several products.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import ndimage
+    >>> image = np.arange(25).reshape(5, 5)
+    >>> ndimage.correlate(image, [[0, 1, 0], [1, 1, 1], [0, 1, 0]])
+    array([[  6,  10,  15,  20,  24],
+           [ 26,  30,  35,  40,  44],
+           [ 51,  55,  60,  65,  69],
+           [ 76,  80,  85,  90,  94],
+           [ 96, 100, 105, 110, 114]])
+    """
+    return _filter("correlate", input, weights, output, mode, cval, origin, axes)
+
+
+@named
+def convolve(
+    input: npt.ArrayLike,
+    weights: npt.ArrayLike,
+    output: Output = None,
+    mode: Modes = "reflect",
+    cval: complex = 0.0,
+    origin: Ints = 0,
+    *,
+    axes: Axes = None,
+) -> Array:
+    """Convolve an array with a kernel, that is, correlate it with the reversed kernel.
+
+    Parameters
+    ----------
+    input : array_like
+        The array to filter.
+    weights : array_like
+        The kernel, with as many dimensions as axes are filtered.
+    output : ndarray or dtype, optional
+        An array of the input's shape that takes the result, or the dtype of a new array. The
+        default is the input's dtype.
+    mode : str, default "reflect"
+        How the array continues beyond its ends, as for `correlate`.
+    cval : scalar, default 0.0
+        The value beyond the ends in mode "constant".
+    origin : int or sequence of int, default 0
+        How far the kernel's centre is moved along all axes or along each: positive values move the
+        kernel towards higher indices.
+    axes : int, sequence of int or None, default None
+        The axes to filter along, all of them for None.
+
+    Returns
+    -------
+    ndarray
+        The result, of the input's shape.
+
+    See Also
+    --------
+    correlate : the same without the reversal; its notes apply here, too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import ndimage
+    >>> image = np.array([[1, 2, 0, 0], [5, 3, 0, 4], [0, 0, 0, 7], [9, 3, 0, 0]])
+    >>> kernel = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0]])
+    >>> ndimage.convolve(image, kernel, mode="constant", cval=0.0)
+    array([[11, 10,  7,  4],
+           [10,  3, 11, 11],
+           [15, 12, 14,  7],
+           [12,  3,  7,  0]])
+    """
+    return _filter("convolve", input, weights, output, mode, cval, origin, axes)
+
+
+def _filter(
+    name: str,
+    input: npt.ArrayLike,
+    weights: npt.ArrayLike,
+    output: Output,
+    mode: Modes,
+    cval: complex,
+    origin: Ints,
+    axes: Axes,
+) -> Array:
+    """Correlate or convolve, as the name says."""
+    array, kernel = np.asarray(input), np.asarray(weights)
+    if array.dtype.kind != "c" and kernel.dtype.kind != "c":
+        return _filter_real(name, array, kernel, output, mode, cval, origin, axes)
+    if array.dtype.kind != "c" and np.iscomplexobj(cval):
+        raise argument_error(ValueError, f"cval must be real for a real input, got {shown(cval)}")
+    if kernel.dtype.kind == "c" and name == "correlate":
+        kernel = kernel.conj()
+    result = _arguments.make_output(output, array, is_complex=True)
+
+    def add(image: Array, taps: Array, value: float, part: Array, sign: int = 0) -> None:
+        """Filter a part of the input, and add the result to a part of the output."""
+        if sign:
+            part += sign * _filter_real(name, image, taps, None, mode, value, origin, axes)
+        else:
+            _filter_real(name, image, taps, part, mode, value, origin, axes)
+
+    beyond = complex(cval)
+    if array.dtype.kind != "c":
+        add(array, kernel.real, beyond.real, result.real)
+        add(array, kernel.imag, beyond.real, result.imag)
+    elif kernel.dtype.kind != "c":
+        add(array.real, kernel, beyond.real, result.real)
+        add(array.imag, kernel, beyond.imag, result.imag)
+    else:
+        add(array.real, kernel.real, beyond.real, result.real)
+        add(array.imag, kernel.imag, beyond.imag, result.real, -1)
+        add(array.real, kernel.imag, beyond.real, result.imag)
+        add(array.imag, kernel.real, beyond.imag, result.imag, 1)
+    return result
+
+
+def _filter_real(
+    name: str,
+    array: Array,
+    kernel: Array,
+    output: Output,
+    mode: Modes,
+    cval: complex,
+    origin: Ints,
+    axes: Axes,
+) -> Array:
+    """Correlate or convolve a real array with a real kernel."""
+    numbers = _arguments.read_axes(axes, array.ndim)
+    kernel, origins = _expanded(array, kernel, origin, numbers)
+    if name == "convolve":
+        kernel = np.flip(kernel)
+        origins = [-each - (size % 2 == 0) for each, size in zip(origins, kernel.shape)]
+    for each, size in zip(origins, kernel.shape):
+        _arguments.check_origin(each, size)
+    if not isinstance(mode, str) and isinstance(mode, Iterable):
+        raise argument_error(RuntimeError, f"mode must be one for all axes, got {shown(mode)}")
+    known = _arguments.read_mode(mode)
+    value = _real_number(cval)
+    dtype = _dtype_of(output, array)
+    if not {array.dtype.char, dtype.char} <= _arguments.COMPUTED:
+        filter = scipy_function("correlate", f"an array of dtype {array.dtype} or {dtype}")
+        result: Array = filter(array, kernel, output, mode, cval, origins)
+        return result
+    return _run(array, kernel, output, dtype, known, value, origins)
+
+
+def _expanded(
+    array: Array, kernel: Array, origin: Ints, axes: tuple[int, ...]
+) -> tuple[Array, list[int]]:
+    """Return the kernel and its origins with all dimensions of the array, in their order."""
+    kernel = np.asarray(kernel, np.float64)
+    origins = _arguments.per_axis(origin, "origin", len(axes))
+    if kernel.ndim != len(axes) or 0 in kernel.shape:
+        raise argument_error(
+            RuntimeError,
+            f"weights.ndim ({np.count_nonzero(kernel.shape)}) must match len(axes) ({len(axes)}), "
+            f"not counting empty dimensions, got weights of shape {kernel.shape}",
+        )
+    if len(axes) == array.ndim:
+        return kernel, origins
+    placed = dict(zip(axes, origins))
+    kernel = np.expand_dims(kernel, tuple(set(range(array.ndim)) - set(axes)))
+    return kernel, [placed.get(axis, 0) for axis in range(array.ndim)]
+
+
+def _real_number(cval: complex) -> float:
+    """Read the value beyond the borders; SciPy raises a TypeError for what is not a real number."""
+    try:
+        if not isinstance(cval, str):
+            return float(cval)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        pass
+    raise argument_error(TypeError, f"cval must be a real number, got {shown(cval)}")
+
+
+def _dtype_of(output: Output, array: Array) -> np.dtype[Any]:
+    """Return the dtype of the result."""
+    if output is None:
+        return np.dtype(array.dtype.name) if array.dtype.kind in "biuf" else array.dtype
+    if isinstance(output, (type, np.dtype, str)):
+        return np.dtype(output)
+    return np.asarray(output).dtype
+
+
+def _run(
+    array: Array,
+    kernel: Array,
+    output: Output,
+    dtype: np.dtype[Any],
+    mode: str,
+    cval: float,
+    origins: list[int],
+) -> Array:
+    """Correlate on the kernels."""
+    given: Array | None = None
+    if not (output is None or isinstance(output, (type, np.dtype))):
+        given = _arguments.make_output(output, array)
+        if not given.flags.writeable:
+            raise argument_error(ValueError, "output must be writeable")
+    native = dtype.newbyteorder("=")
+    is_plain = given is not None and given.flags.carray and given.dtype.isnative
+    result = given if is_plain and not np.may_share_memory(array, given) else None
+    if result is None:
+        result = new_array(array.shape, native)
+    compute(array, kernel, result, mode, cval, origins)
+    if given is None:
+        return result if dtype.isnative else result.astype(dtype)
+    if given is not result:
+        given[...] = result
+    return given
+
+
+def compute(
+    array: Array, kernel: Array, result: Array, mode: str, cval: float, origins: list[int]
+) -> None:
+    """Correlate on the kernels, into an array that is C-contiguous, aligned and native."""
+    if array.size == 0:
+        return
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    weights = np.where(np.abs(kernel) > LEAST_WEIGHT, kernel, 0.0)
+    if array.ndim == 0:
+        array, weights, result, origins = array[None], weights[None], result[None], [0]
+    axes = []
+    for length, size, origin in zip(array.shape, weights.shape, origins):
+        before, after = _arguments.extents(size, origin)
+        axes.append(_correlation.Axis(source_indices(length, before, after, mode), before))
+    sees_constant = any((axis.sources == CONSTANT).any() for axis in axes)
+    arithmetic = _correlation.choose(
+        array, result.dtype, weights, cval if sees_constant else None
+    )
+    _correlation.correlate(array, weights, axes, cval, result, arithmetic, skips_zeros=True)
