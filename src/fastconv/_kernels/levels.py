@@ -25,6 +25,7 @@ KERNELS = (
     "product",
     "rank",
     "roofline",
+    "running",
     "separable",
     "unpooling",
     "winograd",

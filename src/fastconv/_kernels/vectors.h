@@ -56,6 +56,14 @@ enum {
     typedef MASK Mask_##T __attribute__((vector_size(VECTOR_BYTES)));
 VECTORS_OF(float, int32_t)
 VECTORS_OF(double, int64_t)
+VECTORS_OF(int8_t, int8_t)
+VECTORS_OF(uint8_t, int8_t)
+VECTORS_OF(int16_t, int16_t)
+VECTORS_OF(uint16_t, int16_t)
+VECTORS_OF(int32_t, int32_t)
+VECTORS_OF(uint32_t, int32_t)
+VECTORS_OF(int64_t, int64_t)
+VECTORS_OF(uint64_t, int64_t)
 #undef VECTORS_OF
 
 #define LANES (VECTOR_BYTES / (Index)sizeof(T))

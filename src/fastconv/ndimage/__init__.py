@@ -21,6 +21,16 @@ from fastconv.ndimage._linear import (
     sobel,
 )
 from fastconv.ndimage._rank import median_filter, percentile_filter, rank_filter
+from fastconv.ndimage._running import (
+    grey_dilation,
+    grey_erosion,
+    maximum_filter,
+    maximum_filter1d,
+    minimum_filter,
+    minimum_filter1d,
+    uniform_filter,
+    uniform_filter1d,
+)
 
 __all__ = [
     "convolve",
@@ -31,10 +41,18 @@ __all__ = [
     "gaussian_filter1d",
     "gaussian_gradient_magnitude",
     "gaussian_laplace",
+    "grey_dilation",
+    "grey_erosion",
     "laplace",
+    "maximum_filter",
+    "maximum_filter1d",
     "median_filter",
+    "minimum_filter",
+    "minimum_filter1d",
     "percentile_filter",
     "prewitt",
     "rank_filter",
     "sobel",
+    "uniform_filter",
+    "uniform_filter1d",
 ]
