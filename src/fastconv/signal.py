@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from fastconv._errors import argument_error, named, shown
 from fastconv._memory import new_array
+from fastconv._scipy import scipy_function
 from fastconv.ndimage import _correlation
 from fastconv.ndimage._borders import source_indices
-from fastconv.ndimage._handover import scipy_function
 
 __all__ = ["convolve2d", "correlate2d"]
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from fastconv._errors import argument_error, named, shown
 from fastconv._memory import new_array
+from fastconv._scipy import scipy_function
 from fastconv.ndimage import _arguments, _correlation
 from fastconv.ndimage._arguments import Axes, Ints, Modes, Output
 from fastconv.ndimage._borders import CONSTANT, source_indices
-from fastconv.ndimage._handover import scipy_function
 
 Array = npt.NDArray[Any]
 

@@ -27,9 +27,10 @@ from fastconv.ndimage._arguments import (
     per_axis,
     read_axes,
     read_footprint,
-    read_modes,
+    read_mode,
 )
 from fastconv.ndimage._borders import end_indices
+from fastconv.ndimage._running import maximum_filter, minimum_filter
 
 FEW_COLUMNS = 64
 """A last axis that is not filtered becomes one with the axis before it if it is shorter."""
@@ -76,15 +77,13 @@ class _Axis(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _geometry(
-    shape: tuple[int, ...], neighbours: _Window, modes: tuple[str, ...], rank: int, itemsize: int
+    shape: tuple[int, ...], neighbours: _Window, mode: str, rank: int, itemsize: int
 ) -> Geometry:
     """Describe a filter with as few axes as possible: neighbours that are not filtered are one."""
     content = neighbours.footprint
     window = np.ones(neighbours.sizes, bool) if content is None else np.frombuffer(content, bool)
     axes: list[_Axis] = []
-    for length, size, before, mode in zip(
-        shape, neighbours.sizes, neighbours.befores, modes, strict=True
-    ):
+    for length, size, before in zip(shape, neighbours.sizes, neighbours.befores, strict=True):
         if size == 1 and axes and axes[-1].size == 1:
             axes[-1] = axes[-1]._replace(length=axes[-1].length * length)
         else:
@@ -208,8 +207,8 @@ def _compute(
 def _constant(cval: float, dtype: np.dtype[Any], is_line: bool) -> Array:
     """Return an array of `cval`, of the dtype that the kernel computes with.
 
-    That is the dtype of the input. Only SciPy's algorithm for one dimension leaves integers that are
-    out of its range as they are; all others wrap around.
+    That is the dtype of the input. Only SciPy's algorithm for one dimension leaves integers that
+    are out of its range as they are; all others wrap around.
     """
     dtype = np.dtype(np.float32) if dtype.char == "e" else dtype.newbyteorder("=")
     constant = np.empty(1, dtype)
@@ -292,20 +291,30 @@ def _window(
     return _Window(sizes, befores, footprint, taps)
 
 
-def _read_all_modes(
-    mode: Modes, filtered: tuple[int, ...], ndim: int, takes_several: bool
-) -> tuple[str, ...]:
-    """Read the modes of all axes."""
-    if isinstance(mode, str) or not np.iterable(mode):
-        return tuple(read_modes(mode, 1)) * ndim
-    if not takes_several:
-        raise argument_error(
-            RuntimeError,
-            "mode must be the same for all axes unless the smallest or largest of a box is taken, "
-            f"got {shown(mode)}",
-        )
-    by_axis = dict(zip(filtered, read_modes(mode, len(filtered)), strict=True))
-    return tuple(by_axis.get(axis, "reflect") for axis in range(ndim))
+def _extreme(
+    array: Array,
+    window: _Window,
+    is_lowest: bool,
+    output: Output,
+    mode: Modes,
+    cval: float,
+    filtered: tuple[int, ...],
+) -> Array:
+    """Return the smallest or largest neighbours, for which there are faster algorithms."""
+    modes = mode
+    if not isinstance(mode, str) and np.iterable(mode):
+        by_axis = dict(zip(filtered, per_axis(mode, "mode", len(filtered)), strict=True))
+        modes = [by_axis.get(axis, "constant") for axis in range(array.ndim)]
+    origins = [
+        before - size // 2 for before, size in zip(window.befores, window.sizes, strict=True)
+    ]
+    size, footprint = window.sizes, None
+    if window.footprint is not None:
+        footprint = np.frombuffer(window.footprint, bool).reshape(window.sizes)
+    extreme = minimum_filter if is_lowest else maximum_filter
+    return extreme(
+        array, None if footprint is not None else size, footprint, output, modes, cval, origins
+    )
 
 
 def _filter(
@@ -326,8 +335,15 @@ def _filter(
     filtered = read_axes(axes, array.ndim)
     window = _read_window(size, footprint, origin, filtered, array.ndim)
     rank = rank_of(window.taps)
-    is_separable = window.footprint is None and rank in (0, window.taps - 1)
-    modes = _read_all_modes(mode, filtered, array.ndim, is_separable)
+    if rank in (0, window.taps - 1):
+        return _extreme(array, window, rank == 0, output, mode, cval, filtered)
+    if not isinstance(mode, str) and np.iterable(mode):
+        raise argument_error(
+            RuntimeError,
+            "mode must be the same for all axes, unless the smallest or largest element is taken, "
+            f"got {shown(mode)}",
+        )
+    shown_mode = read_mode(mode)
     if array.dtype.char not in COMPUTED and not (array.dtype.char == "e" and array.ndim == 1):
         raise argument_error(
             RuntimeError, f"input must be of integers, bool, float32 or float64, got {array.dtype}"
@@ -335,14 +351,12 @@ def _filter(
     result = make_output(output, array)
     if result.dtype.kind not in "biuf":
         raise argument_error(RuntimeError, f"output must have a real dtype, got {result.dtype}")
-    if array.ndim == 0:
-        result[...] = array
-    elif array.size:
+    if array.size:
         # SciPy has an algorithm of its own for one dimension, but not for windows far beyond it.
         overhang = (prod(window.sizes) - 1) // 2 - (window.befores[0] - prod(window.sizes) // 2)
         is_line = array.ndim == 1 and (overhang <= array.size or array.size == 1)
-        constant = float(cval) if "constant" in modes else 0.0
-        geometry = partial(_geometry, array.shape, window, modes, rank)
+        constant = float(cval) if shown_mode == "constant" else 0.0
+        geometry = partial(_geometry, array.shape, window, shown_mode, rank)
         _compute(array, constant, result, geometry, is_line)
     return result
 

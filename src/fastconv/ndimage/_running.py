@@ -18,8 +18,8 @@ import numpy as np
 from fastconv import _kernels, _threads
 from fastconv._errors import argument_error, named, shown
 from fastconv._memory import new_array
+from fastconv._scipy import scipy_function
 from fastconv.ndimage._arguments import (
-    COMPUTED,
     Array,
     Axes,
     Ints,
@@ -36,7 +36,6 @@ from fastconv.ndimage._arguments import (
     read_scalar,
 )
 from fastconv.ndimage._borders import source_indices
-from fastconv.ndimage._handover import scipy_function
 from fastconv.ndimage._passes import _readable, _writable, check_dtypes
 
 MEAN, MAXIMUM, MINIMUM = "mean", "maximum", "minimum"
