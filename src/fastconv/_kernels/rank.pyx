@@ -108,6 +108,8 @@ cdef enum:
     ROW_BYTES = 4 << 10
     # The bytes of a block, so that it stays in L2.
     BLOCK_BYTES = 256 << 10
+    # More pixels than a block's row has.
+    LONGEST_ROW = 1 << 30
     # The keys of a block that is sorted, unless its windows are larger.
     SORTED_KEYS = 40 << 10
     # The columns whose histograms, of 272 bytes each, an item keeps in L2.
@@ -132,6 +134,7 @@ cdef struct Plan:
     Py_ssize_t bytes
     KeyKind kind
     bint past_caches
+    Py_ssize_t vector  # Whole vectors of as many results are written where they belong.
     Axis axes[MOST_AXES]
     int n_axes
     Neighbours neighbours
@@ -243,6 +246,27 @@ cdef inline char *out_at(const Plan *plan, const Block *block) noexcept nogil:
     return out
 
 
+cdef inline void compute_row(
+    const Plan *plan, const Neighbours *neighbours, char *out, const char *at, Py_ssize_t count,
+    char *line
+) noexcept nogil:
+    """Compute a row of pixels. Those that are no whole vector go through a line in scratch."""
+    cdef Py_ssize_t direct = count - count % plan.vector
+    if direct > 0:
+        plan.row(out, at, neighbours, direct)
+        out += direct * plan.bytes
+        at += direct * plan.bytes
+        count -= direct
+    if count == 0:
+        return
+    plan.row(line, at, neighbours, count)
+    if plan.past_caches:
+        plan.kernels.convert(line, line, count, plan.kind, False)
+        stream_copy(out, line, count * plan.bytes)
+    else:
+        plan.kernels.convert(out, line, count, plan.kind, False)
+
+
 cdef void filter_rows(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
     """Compute a block by rows."""
     cdef const Plan *plan = <const Plan *>data
@@ -262,12 +286,10 @@ cdef void filter_rows(const void *data, Py_ssize_t item, char *scratch) noexcept
         for a in range(outer):
             step += index[a] * plan.axes[a].step
             place += index[a] * plan.axes[a].stride
-        plan.row(line, scratch + plan.block + step * plan.bytes, &neighbours, count)
-        if plan.past_caches:
-            plan.kernels.convert(line, line, count, plan.kind, False)
-            stream_copy(out + place * plan.bytes, line, count * plan.bytes)
-        else:
-            plan.kernels.convert(out + place * plan.bytes, line, count, plan.kind, False)
+        compute_row(
+            plan, &neighbours, out + place * plan.bytes,
+            scratch + plan.block + step * plan.bytes, count, line,
+        )
         if not next_row(index, block.pixels, outer):
             break
     if plan.past_caches:
@@ -481,6 +503,7 @@ def filter(
     cdef Py_ssize_t stride = 1
     cdef double box = 1, moved
     cdef str method = geometry.method
+    cdef bint is_direct
     cdef int a
     if cnp.PyArray_SIZE(source) == 0:
         return
@@ -519,6 +542,8 @@ def filter(
         axis = &plan.axes[plan.n_axes - 1]
         axis.block = smaller(axis.length, ROW_BYTES // plan.bytes)
         lay_out(&plan, <double>BLOCK_BYTES / plan.bytes, threads)
+        is_direct = plan.kind == AS_THEY_ARE and not plan.past_caches and method != "bisect"
+        plan.vector = VECTOR_BYTES // plan.bytes if is_direct else LONGEST_ROW
     kept = [place_taps(&plan, geometry.taps)]
     plan.neighbours.offsets, plan.neighbours.taps = offsets_of(kept[0]), len(kept[0])
     plan.neighbours.rank = geometry.rank
