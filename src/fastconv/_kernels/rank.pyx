@@ -74,7 +74,9 @@ cdef extern from "rank.h":
             void *to, const void *source, const Py_ssize_t *indices, Py_ssize_t count,
             const void *constant,
         ) noexcept nogil
-        void (*convert)(void *keys, Py_ssize_t count, KeyKind kind, bint to_keys) noexcept nogil
+        void (*convert)(
+            void *to, const void *source, Py_ssize_t count, KeyKind kind, bint to_keys
+        ) noexcept nogil
         RankRow median_of_3, median_of_5, median_of_3x3, median_of_5x5, median_of_27
         RankRow select, bisect
         Sorted (*sort)(Sorted sorted, KeyKind kind) noexcept nogil
@@ -85,15 +87,34 @@ cdef extern from "rank.h":
 
     const RankKernels *rank_kernels(Py_ssize_t bytes) noexcept nogil
 
-most_held = MOST_HELD
+cdef extern from "histograms.h":
+    enum:
+        BINS
+        TALLEST_COLUMN
+        MOST_COUNTED
+
+    ctypedef struct Boxes:
+        const unsigned char *keys
+        Py_ssize_t step, rows, columns, height, width, rank
+        unsigned char *coarse
+        unsigned char *fine
+
+    void rank_boxes(const Boxes *boxes, unsigned char *to, Py_ssize_t stride) noexcept nogil
+
+most_held, tallest_column, most_counted = MOST_HELD, TALLEST_COLUMN, MOST_COUNTED
 
 cdef enum:
     # The bytes of a row of pixels, so that the sorted columns of a row stay in L1.
     ROW_BYTES = 4 << 10
     # The bytes of a block, so that it stays in L2.
     BLOCK_BYTES = 256 << 10
+    # More pixels than a block's row has.
+    LONGEST_ROW = 1 << 30
     # The keys of a block that is sorted, unless its windows are larger.
     SORTED_KEYS = 40 << 10
+    # The columns whose histograms, of 272 bytes each, an item keeps in L2.
+    COUNTED_COLUMNS = 1 << 10
+    COUNTED_KEYS = 512 << 10
 
 
 cdef struct Axis:
@@ -105,13 +126,15 @@ cdef struct Axis:
 
 cdef struct Plan:
     const RankKernels *kernels
-    RankRow row  # NULL if blocks are sorted.
+    RankRow row  # NULL if blocks are sorted, or counted in histograms.
+    bint has_histograms
     const char *source
     char *out
     const char *constant
     Py_ssize_t bytes
     KeyKind kind
     bint past_caches
+    Py_ssize_t vector  # Whole vectors of as many results are written where they belong.
     Axis axes[MOST_AXES]
     int n_axes
     Neighbours neighbours
@@ -119,7 +142,7 @@ cdef struct Plan:
     int moved_axes[MOST_AXES]  # The axis of each of the moves.
     # Parts of scratch.
     Layout scratch
-    size_t block, spare, order, ordinals, present, lines, line
+    size_t block, spare, order, ordinals, present, lines, line, coarse, fine
 
 
 cdef struct Block:
@@ -150,23 +173,29 @@ cdef inline Py_ssize_t shown(const Axis *axis, Py_ssize_t position) noexcept nog
 cdef void load_row(
     const Plan *plan, char *to, const char *source, Py_ssize_t first, Py_ssize_t count
 ) noexcept nogil:
-    """Copy positions of the last axis; a `source` of NULL shows the constant everywhere."""
+    """Load keys of the last axis; a `source` of NULL shows the constant everywhere."""
     cdef const Axis *axis = &plan.axes[plan.n_axes - 1]
     cdef Py_ssize_t bytes = plan.bytes, head, inner, i
     if source == NULL:
         for i in range(count):
             memcpy(to + i * bytes, plan.constant, bytes)
+        plan.kernels.convert(to, to, count, plan.kind, True)
         return
     head = smaller(larger(axis.before - first, 0), count)
     inner = larger(smaller(axis.before + axis.length - first, count) - head, 0)
-    plan.kernels.gather(to, source, axis.ends + first, head, plan.constant)
+    if head > 0:
+        plan.kernels.gather(to, source, axis.ends + first, head, plan.constant)
+        plan.kernels.convert(to, to, head, plan.kind, True)
     if inner > 0:
-        memcpy(to + head * bytes, source + (first + head - axis.before) * bytes, inner * bytes)
-    head += inner
-    plan.kernels.gather(
-        to + head * bytes, source, axis.ends + first + head - axis.length, count - head,
-        plan.constant,
-    )
+        plan.kernels.convert(
+            to + head * bytes, source + (first + head - axis.before) * bytes, inner, plan.kind, True
+        )
+    count -= head + inner
+    if count > 0:
+        first += head + inner
+        to += (head + inner) * bytes
+        plan.kernels.gather(to, source, axis.ends + first - axis.length, count, plan.constant)
+        plan.kernels.convert(to, to, count, plan.kind, True)
 
 
 cdef bint next_row(Py_ssize_t *index, const Py_ssize_t *sizes, int axes) noexcept nogil:
@@ -205,7 +234,6 @@ cdef void load_block(const Plan *plan, const Block *block, char *to) noexcept no
             for a in range(outer):
                 step += index[a] * plan.axes[a].step
         load_row(plan, to + step * plan.bytes, source, block.first[outer], count)
-        plan.kernels.convert(to + step * plan.bytes, count, plan.kind, True)
         if not next_row(index, sizes, outer):
             return
 
@@ -216,6 +244,27 @@ cdef inline char *out_at(const Plan *plan, const Block *block) noexcept nogil:
     for a in range(plan.n_axes):
         out += block.first[a] * plan.axes[a].stride * plan.bytes
     return out
+
+
+cdef inline void compute_row(
+    const Plan *plan, const Neighbours *neighbours, char *out, const char *at, Py_ssize_t count,
+    char *line
+) noexcept nogil:
+    """Compute a row of pixels. Those that are no whole vector go through a line in scratch."""
+    cdef Py_ssize_t direct = count - count % plan.vector
+    if direct > 0:
+        plan.row(out, at, neighbours, direct)
+        out += direct * plan.bytes
+        at += direct * plan.bytes
+        count -= direct
+    if count == 0:
+        return
+    plan.row(line, at, neighbours, count)
+    if plan.past_caches:
+        plan.kernels.convert(line, line, count, plan.kind, False)
+        stream_copy(out, line, count * plan.bytes)
+    else:
+        plan.kernels.convert(out, line, count, plan.kind, False)
 
 
 cdef void filter_rows(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
@@ -237,12 +286,10 @@ cdef void filter_rows(const void *data, Py_ssize_t item, char *scratch) noexcept
         for a in range(outer):
             step += index[a] * plan.axes[a].step
             place += index[a] * plan.axes[a].stride
-        plan.row(line, scratch + plan.block + step * plan.bytes, &neighbours, count)
-        plan.kernels.convert(line, count, plan.kind, False)
-        if plan.past_caches:
-            stream_copy(out + place * plan.bytes, line, count * plan.bytes)
-        else:
-            memcpy(out + place * plan.bytes, line, count * plan.bytes)
+        compute_row(
+            plan, &neighbours, out + place * plan.bytes,
+            scratch + plan.block + step * plan.bytes, count, line,
+        )
         if not next_row(index, block.pixels, outer):
             break
     if plan.past_caches:
@@ -274,6 +321,29 @@ cdef void filter_sorted(const void *data, Py_ssize_t item, char *scratch) noexce
     plan.kernels.slide(
         out_at(plan, &block), &keys, 0, &plan.neighbours, moves, plan.n_axes
     )
+
+
+cdef void filter_counted(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
+    """Compute a block of bytes by the histograms of its columns."""
+    cdef const Plan *plan = <const Plan *>data
+    cdef Block block = block_of(plan, item)
+    cdef const Axis *columns = &plan.axes[plan.n_axes - 1]
+    cdef const Axis *rows = columns - 1
+    cdef Boxes boxes
+    cdef char *out = out_at(plan, &block)
+    cdef Py_ssize_t y
+    load_block(plan, &block, scratch + plan.block)
+    boxes.keys, boxes.step = <unsigned char *>(scratch + plan.block), rows.step
+    boxes.rows, boxes.columns = block.pixels[plan.n_axes - 2], block.pixels[plan.n_axes - 1]
+    boxes.height, boxes.width, boxes.rank = rows.extent, columns.extent, plan.neighbours.rank
+    boxes.coarse, boxes.fine = (
+        <unsigned char *>(scratch + plan.coarse), <unsigned char *>(scratch + plan.fine)
+    )
+    rank_boxes(&boxes, <unsigned char *>out, rows.stride)
+    for y in range(boxes.rows):
+        plan.kernels.convert(
+            out + y * rows.stride, out + y * rows.stride, boxes.columns, plan.kind, False
+        )
 
 
 cdef double padded_keys(const Plan *plan) noexcept:
@@ -317,7 +387,7 @@ cdef bint grow(Plan *plan, double most_keys, double fewest_blocks) noexcept:
 cdef void lay_out(Plan *plan, double most_keys, int threads) noexcept:
     """Choose the blocks, and lay out the parts of scratch."""
     cdef Axis *axis
-    cdef Py_ssize_t step = 1, lanes = VECTOR_BYTES // plan.bytes, row
+    cdef Py_ssize_t step = 1, lanes = VECTOR_BYTES // plan.bytes, row, keys_of_row
     cdef double keys
     cdef int a
     while grow(plan, most_keys, wanted_items(threads)):
@@ -328,8 +398,17 @@ cdef void lay_out(Plan *plan, double most_keys, int threads) noexcept:
         axis.block = ceil_div(axis.length, axis.blocks)  # Blocks are made near-equal.
         axis.step = step
         step *= axis.block + axis.extent - 1
+        if a == plan.n_axes - 1 and plan.row != NULL:
+            step = ceil_div(step, lanes) * lanes  # Rows begin at whole vectors.
     keys = padded_keys(plan)
     plan.scratch.bytes = 0
+    axis = &plan.axes[plan.n_axes - 1]
+    if plan.has_histograms:
+        keys_of_row = axis.block + axis.extent - 1
+        plan.block = take(&plan.scratch, keys)
+        plan.coarse = take(&plan.scratch, <double>keys_of_row * BINS)
+        plan.fine = take(&plan.scratch, <double>keys_of_row * BINS * BINS)
+        return
     if plan.row == NULL:
         plan.block = take(&plan.scratch, keys * plan.bytes)
         plan.spare = take(&plan.scratch, keys * plan.bytes)
@@ -337,12 +416,11 @@ cdef void lay_out(Plan *plan, double most_keys, int threads) noexcept:
         plan.ordinals = take(&plan.scratch, keys * sizeof(int32_t))
         plan.present = take(&plan.scratch, (keys // 64 + 1) * sizeof(uint64_t))
         return
-    axis = &plan.axes[plan.n_axes - 1]
     row = axis.block
     plan.neighbours.span = axis.extent - 1
-    plan.neighbours.pitch = row + plan.neighbours.span + 2 * lanes
+    plan.neighbours.pitch = ceil_div(row + plan.neighbours.span + 2 * lanes, lanes) * lanes
     # Rows of pixels are computed in groups of up to four whole vectors.
-    plan.block = take(&plan.scratch, (keys + 5 * lanes) * plan.bytes)
+    plan.block = take(&plan.scratch, (<double>step + 5 * lanes) * plan.bytes)
     plan.lines = take(&plan.scratch, <double>MOST_LINES * plan.neighbours.pitch * plan.bytes)
     plan.line = take(&plan.scratch, (row + 5 * lanes) * plan.bytes)
 
@@ -406,8 +484,14 @@ cdef KeyKind kind_of(Number number) noexcept:
     return AS_THEY_ARE if (number < UINT8) != (number == INT8) or number == UINT8 else SIGN_FLIPPED
 
 
+cdef Task task_of(const Plan *plan) noexcept:
+    if plan.has_histograms:
+        return <Task>filter_counted
+    return <Task>filter_sorted if plan.row == NULL else <Task>filter_rows
+
+
 def filter(
-    cnp.ndarray source, cnp.ndarray out, cnp.ndarray constant, geometry, str method, int threads
+    cnp.ndarray source, cnp.ndarray out, cnp.ndarray constant, geometry, int threads
 ):
     """Write to `out` the elements of a rank among the neighbours of each element.
 
@@ -418,6 +502,8 @@ def filter(
     cdef Axis *axis
     cdef Py_ssize_t stride = 1
     cdef double box = 1, moved
+    cdef str method = geometry.method
+    cdef bint is_direct
     cdef int a
     if cnp.PyArray_SIZE(source) == 0:
         return
@@ -443,7 +529,12 @@ def filter(
         box *= axis.extent
     moved = <double>cnp.PyArray_NBYTES(out) * larger(1, len(geometry.taps) // 4)
     threads = useful_threads(moved, threads)
-    if plan.row == NULL:
+    plan.has_histograms = method == "histograms"
+    if plan.has_histograms:
+        axis = &plan.axes[plan.n_axes - 1]
+        axis.block = smaller(axis.length, COUNTED_COLUMNS)
+        lay_out(&plan, COUNTED_KEYS, threads)
+    elif plan.row == NULL:
         lay_out(&plan, max(min(max(64 * box, 4096.0), <double>SORTED_KEYS), 8 * box), threads)
         if padded_keys(&plan) > 0x7fffffff:
             raise MemoryError(f"windows of {box:.0f} elements are too large")
@@ -451,12 +542,14 @@ def filter(
         axis = &plan.axes[plan.n_axes - 1]
         axis.block = smaller(axis.length, ROW_BYTES // plan.bytes)
         lay_out(&plan, <double>BLOCK_BYTES / plan.bytes, threads)
+        is_direct = plan.kind == AS_THEY_ARE and not plan.past_caches and method != "bisect"
+        plan.vector = VECTOR_BYTES // plan.bytes if is_direct else LONGEST_ROW
     kept = [place_taps(&plan, geometry.taps)]
     plan.neighbours.offsets, plan.neighbours.taps = offsets_of(kept[0]), len(kept[0])
     plan.neighbours.rank = geometry.rank
-    if plan.row == NULL:
+    if method == "sort":
         place_moves(&plan, geometry.moves, kept)
     for_each(
-        <Task>filter_sorted if plan.row == NULL else <Task>filter_rows, &plan,
+        task_of(&plan), &plan,
         <Py_ssize_t>block_count(&plan), <size_t>plan.scratch.bytes, moved, threads,
     )

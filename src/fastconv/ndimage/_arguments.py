@@ -156,7 +156,7 @@ def make_output(output: Output, like: Array, is_complex: bool = False) -> Array:
         Whether the result has an imaginary part, so that its dtype must be complex.
     """
     if output is None:
-        dtype = np.dtype(like.dtype.name)
+        dtype = like.dtype.newbyteorder("=")
         return _new(like.shape, np.promote_types(dtype, np.complex64) if is_complex else dtype)
     if isinstance(output, (type, np.dtype)):
         dtype = np.dtype(output)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -27,9 +27,10 @@ from fastconv.ndimage._arguments import (
     per_axis,
     read_axes,
     read_footprint,
-    read_modes,
+    read_mode,
 )
 from fastconv.ndimage._borders import end_indices
+from fastconv.ndimage._running import maximum_filter, minimum_filter
 
 FEW_COLUMNS = 64
 """A last axis that is not filtered becomes one with the axis before it if it is shorter."""
@@ -52,6 +53,19 @@ class Geometry(NamedTuple):
     moves: tuple[tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp]], ...]
     """Axes, cheapest first, with the taps that the next window along it and the one before it do
     not have."""
+    method: str
+    """The kernel that computes it."""
+
+
+class _Window(NamedTuple):
+    """The neighbours of an element, along all axes of an array."""
+
+    sizes: tuple[int, ...]
+    befores: tuple[int, ...]
+    """How many elements the window covers before its centre."""
+    footprint: bytes | None
+    """None for a box."""
+    taps: int
 
 
 class _Axis(NamedTuple):
@@ -63,20 +77,13 @@ class _Axis(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _geometry(
-    shape: tuple[int, ...],
-    sizes: tuple[int, ...],
-    footprint: bytes | None,
-    befores: tuple[int, ...],
-    modes: tuple[str, ...],
-    rank: int,
+    shape: tuple[int, ...], neighbours: _Window, mode: str, rank: int, itemsize: int
 ) -> Geometry:
-    """Describe a filter with as few axes as possible: neighbours that are not filtered are one.
-
-    The footprint is that of a box if it is None.
-    """
-    window = np.ones(sizes, bool) if footprint is None else np.frombuffer(footprint, bool)
+    """Describe a filter with as few axes as possible: neighbours that are not filtered are one."""
+    content = neighbours.footprint
+    window = np.ones(neighbours.sizes, bool) if content is None else np.frombuffer(content, bool)
     axes: list[_Axis] = []
-    for length, size, before, mode in zip(shape, sizes, befores, modes, strict=True):
+    for length, size, before in zip(shape, neighbours.sizes, neighbours.befores, strict=True):
         if size == 1 and axes and axes[-1].size == 1:
             axes[-1] = axes[-1]._replace(length=axes[-1].length * length)
         else:
@@ -89,14 +96,17 @@ def _geometry(
         compact = window[..., 0]
         window = np.zeros([axis.size for axis in axes], bool)
         window[..., ::columns] = compact
+    sizes = tuple(axis.size for axis in axes)
+    taps = _positions(window)
     return Geometry(
         tuple(axis.length for axis in axes),
         tuple(axis.before for axis in axes),
-        tuple(axis.size for axis in axes),
+        sizes,
         tuple(axis.ends for axis in axes),
-        _positions(window),
+        taps,
         rank,
         _moves(window),
+        _method(taps, sizes, rank, itemsize),
     )
 
 
@@ -129,26 +139,41 @@ def _moves(
     return tuple(sorted(moves, key=lambda move: len(move[1])))
 
 
-
 MOST_BISECTED = {1: 255, 2: 160}
 """The most taps for which bisection is used, by the size of elements."""
 MOST_SELECTED = {1: 8, 2: 27, 4: 60, 8: 40}
 """The most taps for which forgetful selection is used, by the size of elements."""
 
+FEWEST_COUNTED = 160
+"""The fewest taps of a box of bytes for which histograms are faster than bisection."""
 
-def _method(geometry: Geometry, itemsize: int) -> str:
+
+def _method(taps: npt.NDArray[np.intp], sizes: tuple[int, ...], rank: int, itemsize: int) -> str:
     """Choose the kernel: the fastest one that was measured for such a window."""
-    taps, rank = len(geometry.taps), geometry.rank
-    if 2 * rank + 1 == taps:
-        if taps in (3, 5, 27):
-            return f"median_of_{taps}"
+    count = len(taps)
+    if 2 * rank + 1 == count:
+        if count in (3, 5, 27):
+            return f"median_of_{count}"
         for size in (3, 5):
-            if taps == size * size and _is_square(geometry.taps, size):
+            if count == size * size and _is_square(taps, size):
                 return f"median_of_{size}x{size}"
-    held = min(rank, taps - 1 - rank) + 2
-    if held <= _kernels.rank.most_held and taps <= MOST_SELECTED[itemsize]:
+    held = min(rank, count - 1 - rank) + 2
+    if held <= _kernels.rank.most_held and count <= MOST_SELECTED[itemsize]:
         return "select"
-    return "bisect" if taps <= MOST_BISECTED.get(itemsize, 0) else "sort"
+    if itemsize == 1 and count >= FEWEST_COUNTED and _is_counted(sizes, count):
+        return "histograms"
+    return "bisect" if count <= MOST_BISECTED.get(itemsize, 0) else "sort"
+
+
+def _is_counted(sizes: tuple[int, ...], taps: int) -> bool:
+    """Tell whether histograms serve a window: a box of the last two axes."""
+    box = sizes[-2:]
+    return (
+        len(box) == 2
+        and taps == prod(box) == prod(sizes)
+        and taps <= _kernels.rank.most_counted
+        and box[0] <= _kernels.rank.tallest_column
+    )
 
 
 def _is_square(taps: npt.NDArray[np.intp], size: int) -> bool:
@@ -160,119 +185,136 @@ def _is_square(taps: npt.NDArray[np.intp], size: int) -> bool:
 
 
 def _compute(
-    source: Array, constant: float, output: Array, geometry: Geometry, dtype: np.dtype[Any]
+    source: Array, cval: float, output: Array, geometry_of: Callable[[int], Geometry], is_line: bool
 ) -> None:
-    """Run the kernel on numbers of a dtype, and write its results to the output."""
-    source = np.ascontiguousarray(source, dtype)
+    """Run the kernel, and write its results to the output."""
+    constant = _constant(cval, source.dtype, is_line)
+    source = np.ascontiguousarray(source, constant.dtype)
     is_direct = (
-        output.dtype == dtype
+        output.dtype == source.dtype
         and output.flags.c_contiguous
         and output.flags.aligned
         and not np.may_share_memory(source, output)
     )
-    result = output if is_direct else new_array(source.shape, dtype)
-    method = _method(geometry, dtype.itemsize)
-    fill = _element(constant, dtype)
-    _kernels.rank.filter(source, result, fill, geometry, method, _threads.count())
-    if is_direct:
-        return
-    with np.errstate(all="ignore"):
-        if dtype.kind == "f" and output.dtype.kind == "u":
-            # Numbers below zero wrap around, as they do in SciPy; NumPy's conversion does not say.
-            wrapped = result.astype(np.int64).astype(np.uint64)
-            np.copyto(output, wrapped, casting="unsafe", where=result < 0)
-            np.copyto(output, result, casting="unsafe", where=~(result < 0))
-        else:
-            np.copyto(output, result, casting="unsafe")
+    result = output if is_direct else new_array(source.shape, source.dtype)
+    geometry = geometry_of(source.itemsize)
+    _kernels.rank.filter(source, result, constant, geometry, _threads.count())
+    if not is_direct:
+        _convert(result, output, is_line)
 
 
 @lru_cache(maxsize=16)
-def _element(number: float, dtype: np.dtype[Any]) -> Array:
-    """Return an array of one number."""
-    with np.errstate(all="ignore"):
-        return np.full(1, number).astype(dtype)
+def _constant(cval: float, dtype: np.dtype[Any], is_line: bool) -> Array:
+    """Return an array of `cval`, of the dtype that the kernel computes with.
 
-
-def _computed_dtype(input: Array, output: Array, constant: float) -> np.dtype[Any]:
-    """Return the dtype that the kernel computes with.
-
-    It is the input's, unless the constant has no place in it: then it is float64, or int64 for
-    integers of one dimension, as in SciPy. A result of the input's dtype is the same if the
-    constant is rounded before, because rounding keeps the order.
+    That is the dtype of the input. Only SciPy's algorithm for one dimension leaves integers that
+    are out of its range as they are; all others wrap around.
     """
-    dtype = input.dtype.newbyteorder("=")
-    if dtype.char == "e":
-        return np.dtype(np.float32)
-    if dtype.kind == "f":
-        is_exact = constant != constant or dtype.type(constant) == constant
-        return dtype if is_exact or output.dtype == dtype or input.ndim == 1 else np.dtype(float)
-    if constant == 0.0:
-        return dtype
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    if low <= constant <= high and (constant == int(constant) or output.dtype == dtype):
-        return dtype
-    is_wide = not -(2.0**63) <= constant < 2.0**63
-    return np.dtype(float if input.ndim > 1 or is_wide or dtype.char in "LQ" else np.int64)
+    dtype = np.dtype(np.float32) if dtype.char == "e" else dtype.newbyteorder("=")
+    constant = np.empty(1, dtype)
+    if cval == 0.0 or dtype.kind == "f":
+        constant[:] = cval
+        return constant
+    if is_line:
+        low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        return np.array([int(cval)], dtype if low <= int(cval) <= high else np.int64)
+    _convert(np.array([cval]), constant, False)
+    return constant
 
 
-class _Window(NamedTuple):
-    """The neighbours of an element, along all axes of an array."""
-
-    sizes: tuple[int, ...]
-    befores: tuple[int, ...]
-    """How many elements the window covers before its centre."""
-    footprint: bytes | None
-    """None for a box."""
-    taps: int
+def _convert(result: Array, output: Array, is_line: bool) -> None:
+    """Convert numbers as SciPy does: from float64 as C on x86-64, but as NumPy in one dimension."""
+    if is_line or result.dtype == output.dtype or output.dtype.kind == "f":
+        with np.errstate(all="ignore"):
+            np.copyto(output, result, casting="unsafe")
+        return
+    numbers = result.astype(np.float64)
+    kind, size = output.dtype.kind, output.dtype.itemsize
+    is_negative = (numbers <= -1) & (kind == "u")  # The magnitude is converted, and then negated.
+    np.negative(numbers, out=numbers, where=is_negative)
+    with np.errstate(all="ignore"):
+        if kind == "u" and size == 8:
+            integers = numbers.astype(np.uint64)
+        elif size == 8 or (kind == "u" and size == 4):
+            integers = numbers.astype(np.int64)
+        else:
+            integers = numbers.astype(np.int32)
+            if kind == "b":
+                integers = integers.astype(np.uint8)
+        np.negative(integers, out=integers, where=is_negative)
+        np.copyto(output, integers, casting="unsafe")
 
 
 def _read_window(
     size: Ints | None, footprint: Any, origin: Ints, filtered: tuple[int, ...], ndim: int
 ) -> _Window:
-    """Read the neighbours.
-
-    As in SciPy, the dimensions of a footprint belong to the filtered axes in ascending order.
-    """
+    """Read the neighbours."""
     content = None
     count = len(filtered)
     if footprint is None and size is not None:
-        sizes = [operator.index(each) for each in per_axis(size, "size", count)]
+        sizes = tuple(map(operator.index, per_axis(size, "size", count)))
         taps = prod(sizes)
     else:
         if footprint is not None and not np.any(footprint):
             raise argument_error(RuntimeError, "footprint must not be all zero")
         neighbours, is_box = read_footprint(size, footprint, count)
-        sizes, taps = list(neighbours.shape), int(np.count_nonzero(neighbours))
+        sizes, taps = neighbours.shape, int(np.count_nonzero(neighbours))
         content = None if is_box else neighbours.tobytes()
     if sizes and min(sizes) < 1:
         raise argument_error(RuntimeError, f"size must be positive, got {shown(size)}")
-    origins = per_axis(origin, "origin", count)
-    if count < ndim:
+    origins = tuple(map(operator.index, per_axis(origin, "origin", count)))
+    return _window(sizes, origins, content, taps, filtered, ndim)
+
+
+@lru_cache(maxsize=64)
+def _window(
+    sizes: tuple[int, ...],
+    origins: tuple[int, ...],
+    footprint: bytes | None,
+    taps: int,
+    filtered: tuple[int, ...],
+    ndim: int,
+) -> _Window:
+    """Give a window all axes of an array.
+
+    As in SciPy, the dimensions of a footprint belong to the filtered axes in ascending order, and
+    the origins to the axes in the order in which they were named if there are others.
+    """
+    if len(filtered) < ndim:
         by_axis = dict(zip(filtered, origins, strict=True))
-        origins = [by_axis.get(axis, 0) for axis in range(ndim)]
+        origins = tuple(by_axis.get(axis, 0) for axis in range(ndim))
         each = iter(sizes)
-        sizes = [next(each) if axis in by_axis else 1 for axis in range(ndim)]
+        sizes = tuple(next(each) if axis in by_axis else 1 for axis in range(ndim))
     befores = tuple(
-        extents(length, check_origin(at, length))[0]
-        for length, at in zip(sizes, origins, strict=True)
+        extents(size, check_origin(at, size))[0] for size, at in zip(sizes, origins, strict=True)
     )
-    return _Window(tuple(sizes), befores, content, taps)
+    return _Window(sizes, befores, footprint, taps)
 
 
-def _read_all_modes(
-    mode: Modes, filtered: tuple[int, ...], ndim: int, takes_several: bool
-) -> tuple[str, ...]:
-    """Read the modes of all axes."""
-    if isinstance(mode, str) or not np.iterable(mode):
-        return tuple(read_modes(mode, 1)) * ndim
-    if not takes_several:
-        raise argument_error(
-            RuntimeError,
-            "mode must be the same for all axes unless the smallest or largest of a box is taken, "
-            f"got {shown(mode)}",
-        )
-    by_axis = dict(zip(filtered, read_modes(mode, len(filtered)), strict=True))
-    return tuple(by_axis.get(axis, "reflect") for axis in range(ndim))
+def _extreme(
+    array: Array,
+    window: _Window,
+    is_lowest: bool,
+    output: Output,
+    mode: Modes,
+    cval: float,
+    filtered: tuple[int, ...],
+) -> Array:
+    """Return the smallest or largest neighbours, for which there are faster algorithms."""
+    modes = mode
+    if not isinstance(mode, str) and np.iterable(mode):
+        by_axis = dict(zip(filtered, per_axis(mode, "mode", len(filtered)), strict=True))
+        modes = [by_axis.get(axis, "constant") for axis in range(array.ndim)]
+    origins = [
+        before - size // 2 for before, size in zip(window.befores, window.sizes, strict=True)
+    ]
+    size, footprint = window.sizes, None
+    if window.footprint is not None:
+        footprint = np.frombuffer(window.footprint, bool).reshape(window.sizes)
+    extreme = minimum_filter if is_lowest else maximum_filter
+    return extreme(
+        array, None if footprint is not None else size, footprint, output, modes, cval, origins
+    )
 
 
 def _filter(
@@ -293,8 +335,15 @@ def _filter(
     filtered = read_axes(axes, array.ndim)
     window = _read_window(size, footprint, origin, filtered, array.ndim)
     rank = rank_of(window.taps)
-    is_separable = window.footprint is None and rank in (0, window.taps - 1)
-    modes = _read_all_modes(mode, filtered, array.ndim, is_separable)
+    if rank in (0, window.taps - 1):
+        return _extreme(array, window, rank == 0, output, mode, cval, filtered)
+    if not isinstance(mode, str) and np.iterable(mode):
+        raise argument_error(
+            RuntimeError,
+            "mode must be the same for all axes, unless the smallest or largest element is taken, "
+            f"got {shown(mode)}",
+        )
+    shown_mode = read_mode(mode)
     if array.dtype.char not in COMPUTED and not (array.dtype.char == "e" and array.ndim == 1):
         raise argument_error(
             RuntimeError, f"input must be of integers, bool, float32 or float64, got {array.dtype}"
@@ -302,15 +351,13 @@ def _filter(
     result = make_output(output, array)
     if result.dtype.kind not in "biuf":
         raise argument_error(RuntimeError, f"output must have a real dtype, got {result.dtype}")
-    constant = float(cval) if "constant" in modes else 0.0
-    if array.ndim == 0:
-        result[...] = array
-    elif array.size:
-        dtype = _computed_dtype(array, result, constant)
-        geometry = _geometry(
-            array.shape, window.sizes, window.footprint, window.befores, modes, rank
-        )
-        _compute(array, constant, result, geometry, dtype)
+    if array.size:
+        # SciPy has an algorithm of its own for one dimension, but not for windows far beyond it.
+        overhang = (prod(window.sizes) - 1) // 2 - (window.befores[0] - prod(window.sizes) // 2)
+        is_line = array.ndim == 1 and (overhang <= array.size or array.size == 1)
+        constant = float(cval) if shown_mode == "constant" else 0.0
+        geometry = partial(_geometry, array.shape, window, shown_mode, rank)
+        _compute(array, constant, result, geometry, is_line)
     return result
 
 
@@ -319,7 +366,8 @@ def _checked_rank(rank: int, taps: int, asked: Any) -> int:
     rank += taps if rank < 0 else 0
     if not 0 <= rank < taps:
         raise argument_error(
-            RuntimeError, f"rank must lie from {-taps} to {taps - 1} for {taps} elements, got {asked}"
+            RuntimeError,
+            f"rank must lie from {-taps} to {taps - 1} for {taps} elements, got {asked}",
         )
     return rank
 
@@ -465,9 +513,7 @@ def median_filter(
     >>> ndimage.median_filter([1, 1, 9, 1, 1, 7, 7, 7], size=3)
     array([1, 1, 1, 1, 1, 7, 7, 7])
     """
-    return _filter(
-        input, lambda taps: taps // 2, size, footprint, output, mode, cval, origin, axes
-    )
+    return _filter(input, lambda taps: taps // 2, size, footprint, output, mode, cval, origin, axes)
 
 
 @named
