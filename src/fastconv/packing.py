@@ -51,9 +51,10 @@ class Packs:
 class PackedWeight:
     """Weights that are packed once, and used by many calls of `conv2d` or `conv_transpose2d`.
 
-    Also `conv1d` and `conv_transpose1d` take them. These functions copy their weight to an order that suits the processor or transform it, each time
-    they are called. A `PackedWeight`, passed as `weight`, keeps what the first call has made, so
-    that later ones compute at once. The results are those of the plain weight, bit for bit.
+    Also `conv1d` and `conv_transpose1d` take them. These functions copy their weight to an order
+    that suits the processor or transform it, each time they are called. A `PackedWeight`, passed as
+    `weight`, keeps what the first call has made, so that later ones compute at once. The results
+    are those of the plain weight, bit for bit.
 
     Parameters
     ----------
