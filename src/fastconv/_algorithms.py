@@ -199,6 +199,8 @@ class Winograd:
         """Refuse other windows."""
         if problem.window.is_dense_3x3:
             return None
+        if len(problem.window.out) == 1:
+            return "is for images, not for signals"
         (_, _, *h), (_, _, *w) = problem.window.packed.tolist()
         return (
             f"is for windows of 3x3 with stride and dilation 1, got kernel {h[0], w[0]}, stride "

@@ -59,8 +59,10 @@ def extra_per_axis(value: IntPair, name: str, axes: int) -> Sizes:
 
 def _single(value: OneInt, name: str, least: int, accepted: str) -> Sizes:
     """Read an int, or a sequence of one, into a sequence of one."""
-    values = value if is_sequence(value) else (value,)
-    numbers = integers(values, name, accepted)
+    if is_sequence(value):
+        numbers = integers(value, name, accepted)
+    else:
+        numbers = (_integer(value, name, accepted),)
     if len(numbers) != 1 or numbers[0] < least:
         raise argument_error(ValueError, f"{name} must be {accepted}, got {shown(value)}")
     return numbers

@@ -72,7 +72,11 @@ def batch_shape(shape: Shape, name: str, ndim: int, unbatched: bool = True) -> S
     batch = (1, *shape) if unbatched and len(shape) == ndim - 1 else shape
     if len(batch) != ndim:
         wanted = f"{ndim} dimensions" + f" or {ndim - 1} (no batch)" * unbatched
-        hint = _hint(shape, name, unbatched) if ndim == 4 else ""
+        hint = ""
+        if ndim == 4:
+            hint = _hint(shape, name, unbatched)
+        elif name == "weight" and len(shape) == 2:
+            hint = "; weight[:, None] are filters of one channel each, weight[None] is one filter"
         raise argument_error(ValueError, f"{name} must have {wanted}, got shape {shape}{hint}")
     if 0 in batch[1:]:
         raise argument_error(
