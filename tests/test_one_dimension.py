@@ -334,6 +334,17 @@ def test_packed_weights() -> None:
     assert packed.nbytes > weight.nbytes
 
 
+def test_long_signals(level: str) -> None:
+    """Results past the caches, in rows that are no whole lines."""
+    x, weight = integer_values((1, 1, 400_003)), integer_values((17, 1, 5), seed=1)
+    bias = integer_values((17,), seed=2)
+    expected = np.stack([np.correlate(x[0, 0], row[0]) for row in weight])[None] + bias[:, None]
+    assert expected.nbytes > 20 << 20
+    assert_same(fastconv.conv1d(x, weight, bias), expected + np.float32(0))
+    clipped = fastconv.conv1d(x, weight, bias, activation="relu6", residual=expected)
+    assert_same(clipped, np.clip(2 * expected, 0, 6) + np.float32(0))
+
+
 def test_not_a_number_reaches_the_windows_that_hold_it(level: str) -> None:
     x, weight = normal_values((2, 5, 200)), normal_values((33, 5, 3), seed=1)
     expected = fastconv.conv1d(x, weight, dilation=4)
