@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench import textbook
-from bench.shapes import Workload
+from bench.shapes import Signals, Workload
 
 Array = npt.NDArray[Any]
 Call = Callable[[], Any]
@@ -49,6 +49,7 @@ class Case:
         self.operation, self.workload = operation, workload
         self.normal, self.dtype = normal, dtype
         self.shape, self.groups = workload.image_shape, workload.groups
+        self.dilation = workload.dilation if isinstance(workload, Signals) else 1
         self.k, self.s, self.p = self.window = (workload.kernel, workload.stride, workload.pad)
 
     @cached_property
@@ -146,14 +147,14 @@ class Case:
         image = self.image[images]
         part = Case(self.operation, self.workload.of(len(image)), self.normal, self.dtype)
         part.image = image
-        if self.operation != "conv2d":
+        if self.operation not in ("conv1d", "conv2d"):
             part.grad = self.grad[images]
         return part
 
     @property
     def _col_elements(self) -> int:
         """The number of elements that one image's columns have."""
-        return self.workload.out_size**2 * self.workload.c * self.k**2
+        return prod(self.workload.col_shape) // self.workload.n
 
     def for_errors(self, dtype: str = "float32") -> "Case":
         """Give the same on normal variates, and as few images as tell the error."""
@@ -199,6 +200,7 @@ class Case:
             "avg_pool2d_backward": (output, image),
             "batch_norm": (image, output),
             "batch_norm_backward": (output + image, image),
+            "conv1d": (image + weight, output),
             "conv2d": (image + weight, output),
             "conv2d_backward": (output + image + weight, image + weight),
             "conv_transpose2d": (output + weight, image),
@@ -234,6 +236,9 @@ TEXTBOOK: Calls = {
     "batch_norm": lambda c: partial(textbook.batch_normalization, c.image, c.gamma, c.beta),
     "batch_norm_backward": lambda c: partial(
         textbook.batch_normalization_backward, c.grad, *c.normalized, c.gamma
+    ),
+    "conv1d": lambda c: partial(
+        textbook.convolution_of_signals, c.image, c.weight, c.bias, c.s, c.p, c.dilation
     ),
     "conv2d": lambda c: partial(textbook.convolution, c.image, c.weight, c.bias, c.s, c.p),
     "conv2d_backward": lambda c: partial(

@@ -22,7 +22,7 @@ from bench.peers import HIGH, LIMIT, OURS, TORCH_COMPILE, TORCH_LAYOUTS
 from bench.plot import SUMMARY, SUMMARY_TITLE, draw
 from bench.report import digits
 from bench.results import CASE, Results, fail, network_totals, results_file
-from bench.shapes import FilterTask, NetworkTask, UpdateTask, Workload
+from bench.shapes import FilterTask, NetworkTask, Signals, UpdateTask, Workload
 
 ROOT = Path(__file__).resolve().parents[1]
 README, PAGE, CSV, PICTURES = "README.md", "performance.md", "performance.csv", "performance"
@@ -354,7 +354,10 @@ def shape(name: str) -> str:
         return workload.name
     w = workload
     text = f"({w.n}, {w.c}, {w.size})" + (f" to {w.filters}" if w.filters else "")
-    text += f", {w.kernel}×{w.kernel}" + (f"/{w.stride}" if w.stride > 1 else "")
+    text += f", {w.kernel}" if isinstance(w, Signals) else f", {w.kernel}×{w.kernel}"
+    text += f"/{w.stride}" if w.stride > 1 else ""
+    if isinstance(w, Signals) and w.dilation > 1:
+        text += f", dilation {w.dilation}"
     if w.groups > 1:
         text += " depthwise" if w.is_depthwise else f" in {w.groups} groups"
     return text

@@ -35,15 +35,15 @@ class Workload:
         return (self.size + 2 * self.pad - self.kernel) // self.stride + 1
 
     @property
-    def image_shape(self) -> tuple[int, int, int, int]:
+    def image_shape(self) -> tuple[int, ...]:
         return (self.n, self.c, self.size, self.size)
 
     @property
-    def output_shape(self) -> tuple[int, int, int, int]:
+    def output_shape(self) -> tuple[int, ...]:
         return (self.n, self.filters or self.c, self.out_size, self.out_size)
 
     @property
-    def weight_shape(self) -> tuple[int, int, int, int]:
+    def weight_shape(self) -> tuple[int, ...]:
         return (self.filters, self.c // self.groups, self.kernel, self.kernel)
 
     @property
@@ -58,6 +58,38 @@ class Workload:
     @property
     def is_depthwise(self) -> bool:
         return self.groups == self.c > 1
+
+
+@dataclass(frozen=True)
+class Signals(Workload):
+    """Signals (n, c, size) under windows of one axis, of a convolution."""
+
+    dilation: int = 1
+
+    @property
+    def name(self) -> str:
+        return f"signals {super().name}" + (f" d{self.dilation}" if self.dilation > 1 else "")
+
+    @property
+    def out_size(self) -> int:
+        span = self.dilation * (self.kernel - 1) + 1
+        return (self.size + 2 * self.pad - span) // self.stride + 1
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        return (self.n, self.c, self.size)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return (self.n, self.filters, self.out_size)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return (self.filters, self.c // self.groups, self.kernel)
+
+    @property
+    def col_shape(self) -> tuple[int, int]:
+        return (self.n * self.out_size, self.c * self.kernel)
 
 
 @dataclass(frozen=True)
@@ -146,6 +178,22 @@ LAYERS = (
     Workload(1, 64, 56, 3, 1, 1, filters=64),
 )
 IMAGES = tuple(Workload(1, 1, 4096, k, 1, k // 2, filters=1) for k in (3, 5, 11, 31))
+
+
+# The first layers of Whisper and of wav2vec 2.0, a layer of the latter on more samples, one of a
+# temporal convolutional network, a depthwise one, and filters of long recordings.
+SIGNALS = (
+    Signals(1, 80, 3000, 3, 1, 1, filters=384),
+    Signals(1, 384, 3000, 3, 2, 1, filters=384),
+    Signals(1, 1, 160_000, 10, 5, 0, filters=512),
+    Signals(1, 512, 31_999, 3, 2, 0, filters=512),
+    Signals(1, 512, 1999, 2, 2, 0, filters=512),
+    Signals(2, 512, 8000, 3, 2, 1, filters=512),
+    Signals(16, 64, 1024, 3, 1, 8, filters=64, dilation=8),
+    Signals(8, 256, 1000, 31, 1, 15, filters=256, groups=256),
+    Signals(1, 1, 1_000_000, 64, 1, 0, filters=1),
+    Signals(1, 1, 1_000_000, 64, 1, 0, filters=16),
+)
 
 
 def _layers(*rows: tuple[int, ...], pooling: str = "max_pool2d") -> tuple[Layer, ...]:
@@ -327,6 +375,12 @@ def _sections() -> Iterator[Section]:
     yield Section("convolution", _each(both, LAYERS), _each(both, small))
     small_image = replace(IMAGES[0], size=256)
     yield Section("images", _each(["conv2d"], IMAGES), _each(["conv2d"], [small_image]))
+    few_signals = (
+        Signals(2, 8, 300, 3, 2, 1, filters=16),
+        replace(SIGNALS[6], n=1, c=8, filters=8),
+    )
+    signals = _each(["conv1d"], SIGNALS), _each(["conv1d"], few_signals)
+    yield Section("one dimension", *signals)
     for batch in BATCHES:
         quick = _network_layers(batch, "LeNet-5") if batch == 1 else ()
         layers = _network_layers(batch, *LAYERS_OF_NETWORKS)

@@ -116,6 +116,8 @@ TARGETS = (
     Target("conv2d", shapes.LAYERS, CONV_PEERS, 0.85, "worst"),
     Target("conv2d", shapes.LAYERS[2:5], (), 0.8, "worst"),
     Target("conv2d", shapes.LAYERS, (), None, "mean"),
+    Target("conv1d", shapes.SIGNALS, ("torch",), 2.5, "mean"),
+    Target("conv1d", shapes.SIGNALS, ("torch",), 1.0, "worst"),
     Target("conv2d_backward", shapes.LAYERS, ("numpy",), 10.0, "worst"),
     Target("conv2d_backward", shapes.LAYERS, ("torch",), 1.3, "mean"),
     Target("conv2d_backward", shapes.LAYERS, ("torch",), 1.0, "worst"),

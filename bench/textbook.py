@@ -52,6 +52,24 @@ def filtered(image: Array, weight: Array, bias: Array, stride: int, pad: int) ->
     return (sums + bias)[np.newaxis, np.newaxis]
 
 
+def convolution_of_signals(
+    x: Array, weight: Array, bias: Array, stride: int, pad: int, dilation: int
+) -> Array:
+    """Convolve signals (N, C, L), whose windows are a view."""
+    n, c, _ = x.shape
+    span, groups = dilation * (weight.shape[2] - 1) + 1, c // weight.shape[1]
+    padded = np.pad(x, ((0, 0), (0, 0), (pad, pad)))
+    windows = sliding_window_view(padded, span, axis=2)[:, :, ::stride, ::dilation]
+    if groups == 1:
+        sums = np.tensordot(weight, windows, ((1, 2), (1, 3))).transpose(1, 0, 2)
+    else:
+        by_group = windows.reshape(n, groups, c // groups, *windows.shape[2:])
+        filters = weight.reshape(groups, -1, *weight.shape[1:])
+        sums = np.einsum("ngclk,gfck->ngfl", by_group, filters).reshape(n, len(weight), -1)
+    result: Array = sums + bias[:, np.newaxis]
+    return result
+
+
 def convolution_backward(
     grad: Array, col: Array, weight: Array, shape: Shape, stride: int, pad: int
 ) -> tuple[Array, Array, Array]:

@@ -228,6 +228,35 @@ def convolution(draw: Draw, function: str) -> Source:
     return draw.call(*names, draw.array(shape, dtypes), draw.array(weight, others), **keywords)
 
 
+def signals(draw: Draw, function: str) -> Source:
+    """Draw a call of one dimension, some with what only the functions of two accept."""
+    kernel, size = draw.randint(1, 12), draw.choice(LARGE_SIZES if draw.large else SIZES[3:])
+    keywords: dict[str, Any] = {}
+    if draw.chance(0.6):
+        keywords["stride"] = draw.choice([1, 2, 3, (2,), [5]] if draw.chance(0.97) else [(1, 2)])
+    if draw.chance(0.7):
+        ends = draw.randint(0, kernel // 2), draw.randint(0, kernel // 2)
+        keywords["padding"] = draw.choice([ends[0], ends, list(ends), (ends,), "same", "valid"])
+    n, c = draw.randint(1, 3), draw.choice([1, 2, 3, 8, 17])
+    if function.startswith(("max", "avg")):
+        window = {"ceil_mode": draw.chance(0.3), **keywords}
+        if function == "max_pool1d":
+            window["return_indices"] = draw.chance(0.5)
+        return draw.call(function, draw.array((n, c, size), FLOATS), kernel, **window)
+    filters, dtypes = draw.choice([1, 3, 8, 33]), [draw.choice(FLOATS)]
+    if draw.chance(0.3):
+        keywords["dilation"] = draw.randint(2, 8)
+    x, bias = draw.array((n, c, size), dtypes), draw.array((filters,), dtypes)
+    if function == "conv1d":
+        keywords["pad_mode"] = draw.choice(PAD_MODES)
+        weight = draw.array((filters, c, kernel), dtypes)
+        if draw.chance(0.3):
+            keywords["activation"] = draw.choice(ACTIVATIONS)
+    else:
+        weight = draw.array((c, filters, kernel), dtypes)
+    return draw.call(function, x, weight, bias, **keywords)
+
+
 def product(draw: Draw, function: str) -> Source:
     few = draw.chance(0.4)
     sizes = LARGE_SIZES[:-1] if draw.large else [*SIZES[:12], 0]
@@ -306,6 +335,7 @@ MAKERS: dict[Callable[[Draw, str], Source], dict[str, int]] = {
         "finished": 100,  # conv2d with a residual or an activation
         **{"packed finished": 60, "packed conv_transpose2d": 40},  # with a `PackedWeight`
     },
+    signals: {"conv1d": 60, "conv_transpose1d": 30, "max_pool1d": 30, "avg_pool1d": 30},
     product: {"matmul": 200},
     activation: {"relu": 40, "relu_backward": 30},
     layer: {

@@ -49,6 +49,7 @@ from bench.shapes import (
     LAYERS_OF_NETWORKS,
     POOLING,
     SECTIONS,
+    SIGNALS,
     THREADED,
     Measurement,
     UpdateTask,
@@ -692,6 +693,14 @@ def test_the_readme_keeps_what_is_around_the_markers() -> None:
 def test_a_readme_without_markers_is_left_alone(readme: str) -> None:
     with pytest.raises(ValueError, match="must have the lines <!-- performance: begin -->"):
         publish.filled(readme, "README.md", {"performance": "new"})
+
+
+def test_workloads_of_signals_are_written() -> None:
+    names = [workload.name for workload in SIGNALS]
+    assert names[1] == "signals 1,384,3000 k3 s2 p1 f384"
+    assert publish.shape(names[1]) == "(1, 384, 3000) to 384, 3/2"
+    assert publish.shape(names[6]) == "(16, 64, 1024) to 64, 3, dilation 8"
+    assert publish.shape(names[7]) == "(8, 256, 1000) to 256, 31 depthwise"
 
 
 def test_the_headline_marks_the_fastest() -> None:

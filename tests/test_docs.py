@@ -24,7 +24,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs" / "coming-from").glob("*.md"))
 if PAGES:
-    names = ("data", "inference", "low-rank", "networks", "viz")
+    names = ("data", "inference", "low-rank", "networks", "one-dimension", "viz")
     PAGES += [ROOT / "docs" / f"{name}.md" for name in names]
 else:
     pytest.skip("docs/ is in no wheel: python -m pytest, in a checkout", allow_module_level=True)

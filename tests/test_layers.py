@@ -21,11 +21,13 @@ from fastconv import layers
 from fastconv.layers import (
     Affine,
     AveragePooling,
+    AveragePooling1D,
     BatchNormalization,
     Chain,
     ChannelShuffle,
     Concatenation,
     Convolution,
+    Convolution1D,
     Dropout,
     Flatten,
     GlobalAveragePooling,
@@ -35,6 +37,7 @@ from fastconv.layers import (
     LeakyRelu,
     LocalResponseNormalization,
     Pooling,
+    Pooling1D,
     Relu,
     Relu6,
     Residual,
@@ -77,6 +80,7 @@ def normalization(train_flg: bool, size: int) -> Callable[..., Any]:
 
 
 IMAGES = (3, 4, 5, 6)
+SIGNALS = (3, 4, 9)
 CASES = {
     "Convolution": Case(lambda draw: Convolution(draw(5, 4, 3, 2), draw(5), 2, 1), IMAGES),
     "Convolution-without-b": Case(lambda draw: Convolution(draw(5, 4, 3, 3), None), IMAGES),
@@ -92,6 +96,13 @@ CASES = {
         ),
         IMAGES,
     ),
+    "Convolution1D": Case(lambda draw: Convolution1D(draw(5, 4, 3), draw(5), 2, 1), SIGNALS),
+    "Convolution1D-keywords": Case(
+        lambda draw: Convolution1D(
+            *(draw(6, 2, 2), None, 2, (2, 1)), dilation=3, groups=2, pad_mode="reflect"
+        ),
+        SIGNALS,
+    ),
     "Affine": Case(lambda draw: Affine(draw(7, 5), draw(5)), (4, 7)),
     "Affine-of-images": Case(lambda draw: Affine(draw(120, 5), draw(5)), IMAGES),
     "Affine-without-b": Case(lambda draw: Affine(draw(7, 5), None), (4, 7)),
@@ -99,9 +110,13 @@ CASES = {
     "Pooling": Case(lambda draw: Pooling(2, 2, 2), IMAGES),
     "Pooling-overlapping": Case(lambda draw: Pooling(3, 2, 1, 1), IMAGES),
     "Pooling-evaluated": Case(lambda draw: Pooling(3, 3, 2, "same"), IMAGES, (False,)),
+    "Pooling1D": Case(lambda draw: Pooling1D(3, 2, 1), SIGNALS),
+    "Pooling1D-evaluated": Case(lambda draw: Pooling1D(3, 2, "same"), SIGNALS, (False,)),
+    "AveragePooling1D": Case(lambda draw: AveragePooling1D(3, 2, (0, 1)), SIGNALS),
     "AveragePooling": Case(lambda draw: AveragePooling(2, 2, 2), IMAGES),
     "AveragePooling-overlapping": Case(lambda draw: AveragePooling(3, 2, 1, 1), IMAGES),
     "GlobalAveragePooling": Case(lambda draw: GlobalAveragePooling(), IMAGES),
+    "GlobalAveragePooling-signals": Case(lambda draw: GlobalAveragePooling(), SIGNALS),
     "ChannelShuffle": Case(lambda draw: ChannelShuffle(2), IMAGES),
     "IdentityShortcut": Case(lambda draw: IdentityShortcut(6, (2, 1)), IMAGES),
     "Concatenation": Case(lambda draw: Concatenation([], Sigmoid()), IMAGES),
@@ -120,6 +135,7 @@ CASES = {
     "BatchNormalization": Case(normalization(True, 4), (5, 4), (), empty=False),
     "BatchNormalization-channels": Case(normalization(True, 4), IMAGES, (), empty=False),
     "BatchNormalization-pixels": Case(normalization(True, 120), IMAGES, (True,), empty=False),
+    "BatchNormalization-signals": Case(normalization(True, 4), SIGNALS, (), empty=False),
     "BatchNormalization-evaluated": Case(normalization(False, 4), IMAGES, (False,)),
     **{
         f"LocalResponseNormalization-{size}": Case(
@@ -182,7 +198,7 @@ def test_gradient_of_the_loss() -> None:
     np.testing.assert_allclose(layer.backward(3.0), 3 * grads, rtol=1e-15)
 
 
-@pytest.mark.parametrize("name", ["Convolution", "Convolution-keywords", "Affine"])
+@pytest.mark.parametrize("name", ["Convolution", "Convolution-keywords", "Convolution1D", "Affine"])
 def test_gradients_of_parameters_alone(name: str) -> None:
     case = CASES[name]
     layer, other, x = case.layer(), case.layer(), case.input()
@@ -607,7 +623,7 @@ def test_integers(case: Case) -> None:
     """Layers compute with integers in float64, as the textbook does, or only move them."""
     layer = case.layer("f8")
     x = np.random.default_rng(0).integers(-3, 4, case.shape)
-    kept = isinstance(layer, (Flatten, Pooling))
+    kept = isinstance(layer, (Flatten, Pooling, Pooling1D))
     results = [case.forward(case.layer("f8"), given) for given in (x, x.astype("f8"), x.tolist())]
     assert_same(results[0], results[1].astype(x.dtype) if kept else results[1])
     assert_same(results[2], results[0])
@@ -747,6 +763,8 @@ REPRESENTATIONS: list[tuple[Any, str]] = [
         "Pooling(2, 2, stride=(1, 2), pad=((0, 1), (0, 1)))",
     ),
     (AveragePooling(3, 3, np.array([2, 1])), "AveragePooling(3, 3, stride=[2, 1])"),
+    (Pooling1D(3, pad=(1, 0)), "Pooling1D(3, pad=(1, 0))"),
+    (AveragePooling1D(2, 2), "AveragePooling1D(2, stride=2)"),
     (GlobalAveragePooling(), "GlobalAveragePooling()"),
     (Relu(), "Relu()"),
     (Sigmoid(), "Sigmoid()"),
@@ -775,6 +793,10 @@ REPRESENTATIONS: list[tuple[Any, str]] = [
     (
         Convolution(np.zeros((4, 2, 3, 3)), None, dilation=2, groups=2, pad_mode="wrap"),
         "Convolution(W=<(4, 2, 3, 3) float64>, b=None, dilation=2, groups=2, pad_mode='wrap')",
+    ),
+    (
+        Convolution1D(np.zeros((4, 2, 3)), np.zeros(4), 2, "same"),
+        "Convolution1D(W=<(4, 2, 3) float64>, b=<(4,) float64>, stride=2, pad='same')",
     ),
     (Affine([[1.0], [2.0]], 0), "Affine(W=<(2, 1) float64>, b=<() float64>)"),
     (
@@ -1125,9 +1147,12 @@ REFUSED_INPUTS: list[tuple[Any, Shape, str]] = [
     (
         BatchNormalization(np.ones(4), np.zeros(4)),
         (3, 5),
-        re.escape("x must be (N, 4) or images of 4 channels or 4 numbers for gamma of shape (4,)"),
+        re.escape(
+            "x must be (N, 4), or images or signals of 4 channels or 4 numbers, for gamma of shape "
+            "(4,)"
+        ),
     ),
-    (BatchNormalization(np.ones(4), np.zeros(4)), (3, 4, 2), re.escape("got shape (3, 4, 2)")),
+    (BatchNormalization(np.ones(4), np.zeros(4)), (3, 5, 2), re.escape("got shape (3, 5, 2)")),
     (BatchNormalization(np.ones(4), np.zeros(4)), (4,), re.escape("got shape (4,)")),
     (
         BatchNormalization(np.ones(4), np.zeros(3)),

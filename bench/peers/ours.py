@@ -51,6 +51,9 @@ CALLS: Calls = {
     ),
     "batch_norm": lambda c: partial(_layer(c).forward, c.image),
     "batch_norm_backward": _batch_norm_backward,
+    "conv1d": lambda c: partial(
+        fastconv.conv1d, c.image, c.weight, c.bias, c.s, c.p, c.dilation, c.groups
+    ),
     "conv2d": lambda c: partial(
         fastconv.conv2d, c.image, c.weight, c.bias, c.s, c.p, groups=c.groups
     ),

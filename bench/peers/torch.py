@@ -70,6 +70,9 @@ CALLS: Mapping[str, Callable[[Case, Callable[[Array], Any]], Call]] = {
         F.batch_norm, t(c.image), None, None, t(c.gamma), t(c.beta), True, 0.1, textbook.EPS
     ),
     "batch_norm_backward": _batch_norm_backward,
+    "conv1d": lambda c, t: partial(
+        F.conv1d, t(c.image), t(c.weight), t(c.bias), c.s, c.p, c.dilation, c.groups
+    ),
     "conv2d": lambda c, t: partial(
         F.conv2d, t(c.image), t(c.weight), t(c.bias), c.s, c.p, 1, c.groups
     ),

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -90,8 +90,11 @@ class Direct:
 
     def plan(self, problem: Problem, first: Array, second: Array, out: Array) -> tuple[int, int]:
         """Return the bytes that a forward convolution allocates, and the FLOPs of its products."""
+        window = problem.window.packed
+        if problem.window.turned is not None:
+            window, first, second, out = _turned(problem, first, second, out)
         workspace = _kernels.convolution.workspace(
-            first, second, out, problem.window.packed, problem.groups, _threads.count()
+            first, second, out, window, problem.groups, _threads.count()
         )
         return workspace, problem.definition_flops
 
@@ -107,6 +110,11 @@ class Direct:
     ) -> None:
         """Write the result, of all images or of those with a mark that is not 0."""
         window, groups, threads = problem.window.packed, problem.groups, _threads.count()
+        if problem.window.turned is not None:
+            window, first, second, out = _turned(problem, first, second, out)
+            if epilogue is not None:
+                bias, residual, activation = epilogue
+                epilogue = bias, None if residual is None else _row(residual), activation
         if problem.kind == "forward":
             _kernels.convolution.forward(
                 first, second, out, window, groups, epilogue, packs, marks, threads
@@ -117,6 +125,21 @@ class Direct:
             )
         else:
             _kernels.gradients.weight_gradient(first, second, out, window, groups, threads)
+
+
+def _row(column: Array) -> Array:
+    """View images of one column as images of one row."""
+    n, c, h, w = column.shape
+    return column.reshape(n, c, w, h)
+
+
+def _turned(problem: Problem, *columns: Array) -> tuple[Any, ...]:
+    """Return the window of a problem of one column, and its arrays, as those of one row.
+
+    Kernels compute neighbouring pixels of a row together: signals of 3000 samples with 384
+    channels, as one column of 2-D images, took 2.7 times as long as on one row.
+    """
+    return problem.window.turned, *map(_row, columns)
 
 
 @dataclass(frozen=True)
@@ -176,6 +199,8 @@ class Winograd:
         """Refuse other windows."""
         if problem.window.is_dense_3x3:
             return None
+        if len(problem.window.out) == 1:
+            return "is for images, not for signals"
         (_, _, *h), (_, _, *w) = problem.window.packed.tolist()
         return (
             f"is for windows of 3x3 with stride and dilation 1, got kernel {h[0], w[0]}, stride "

@@ -15,14 +15,18 @@ import numpy.typing as npt
 
 from fastconv import _window
 from fastconv._errors import argument_error, shown
-from fastconv._window import PAD_MODES, Pads, Pair, Pairs, Window
+from fastconv._window import PAD_MODES, Pads, Pair, Pairs, Sizes, Window
 
 IntPair: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | npt.NDArray[np.integer[Any]]
 Padding: TypeAlias = IntPair | str | Sequence[Sequence[int]]
+OneInt: TypeAlias = IntPair
+"""What tells the window of a signal: an int, or a sequence of one as PyTorch's modules hold it."""
 
 SIDES = "a non-negative int, a pair (vertical, horizontal), ((top, bottom), (left, right))"
 """What padding in numbers may be, as errors tell it."""
-SIDES_OR_WORDS = f'{SIDES}, "valid" or "same"'
+WORDS = '"valid" or "same"'
+ENDS = "a non-negative int, a pair (before, after)"
+"""What the padding of a signal may be in numbers, as errors tell it."""
 
 
 def pair(value: IntPair, name: str) -> Pair:
@@ -37,6 +41,31 @@ def pair(value: IntPair, name: str) -> Pair:
 def extra_pair(value: IntPair, name: str) -> Pair:
     """Read a non-negative int or a pair of them."""
     return _pair(value, name, 0, "a non-negative int or a pair of them")
+
+
+def per_axis(value: IntPair, name: str, axes: int) -> Sizes:
+    """Read a positive int for each axis: as `pair` does or, for one axis, one of them."""
+    if axes == 2:
+        return pair(value, name)
+    return _single(value, name, 1, "a positive int")
+
+
+def extra_per_axis(value: IntPair, name: str, axes: int) -> Sizes:
+    """Read an int for each axis that is not negative."""
+    if axes == 2:
+        return extra_pair(value, name)
+    return _single(value, name, 0, "a non-negative int")
+
+
+def _single(value: OneInt, name: str, least: int, accepted: str) -> Sizes:
+    """Read an int, or a sequence of one, into a sequence of one."""
+    if is_sequence(value):
+        numbers = integers(value, name, accepted)
+    else:
+        numbers = (_integer(value, name, accepted),)
+    if len(numbers) != 1 or numbers[0] < least:
+        raise argument_error(ValueError, f"{name} must be {accepted}, got {shown(value)}")
+    return numbers
 
 
 def is_plain_pair(value: object) -> TypeGuard[Pair]:
@@ -72,18 +101,32 @@ def not_negative(value: SupportsIndex, name: str) -> int:
     return number
 
 
-def _padding(value: Padding, name: str) -> Pads:
-    """Read padding into an int, "valid", "same" or ((top, bottom), (left, right))."""
+def _padding(value: Padding, name: str, axes: int = 2) -> Pads:
+    """Read padding into an int, "valid", "same" or the sides of each axis."""
     if type(value) is int and value >= 0:
         return value
-    if is_plain_pair(value) and value[0] >= 0 and value[1] >= 0:
+    if axes == 2 and is_plain_pair(value) and value[0] >= 0 and value[1] >= 0:
         return (value[0], value[0]), (value[1], value[1])
+    accepted = f"{SIDES if axes == 2 else ENDS}, {WORDS}"
     if isinstance(value, str):
         if value not in ("valid", "same"):
-            message = f"{name} must be {SIDES_OR_WORDS}, got {shown(value)}"
-            raise argument_error(ValueError, message)
+            raise argument_error(ValueError, f"{name} must be {accepted}, got {shown(value)}")
         return str(value)
-    return sides(value, name, SIDES_OR_WORDS)
+    return sides(value, name, accepted) if axes == 2 else (_ends(value, name, accepted),)
+
+
+def _ends(value: Padding, name: str, accepted: str) -> Pair:
+    """Read the padding of a signal that is told in numbers into (before, after)."""
+    values: Any = value
+    if is_sequence(values) and len(values) == 1:  # As PyTorch's modules hold it, or as it is kept.
+        values = values[0]
+    if is_sequence(values):
+        ends = integers(values, name, accepted)
+    else:
+        ends = (_integer(values, name, accepted, value),) * 2
+    if len(ends) != 2 or min(ends) < 0:
+        raise argument_error(ValueError, f"{name} must be {accepted}, got {shown(value)}")
+    return ends[0], ends[1]
 
 
 def sides(value: Padding, name: str, accepted: str = SIDES) -> Pairs:
@@ -160,13 +203,13 @@ def one_of(value: str, name: str, choices: tuple[str, ...]) -> str:
     )
 
 
-def image_shape(value: Sequence[int], name: str, ndim: int) -> tuple[int, ...]:
-    """Read a shape of positive ints, of which only a batch, the first of four, may be 0."""
+def image_shape(value: Sequence[int], name: str, ndim: int, axes: int = 2) -> tuple[int, ...]:
+    """Read a shape of positive ints, of which only a batch, before channels and axes, may be 0."""
     accepted = "a sequence of positive ints"
     if not is_sequence(value):
         raise argument_error(TypeError, f"{name} must be {accepted}, got {shown(value)}")
     shape = integers(value, name, accepted)
-    if len(shape) != ndim or min(shape) < 0 or 0 in shape[-3:]:
+    if len(shape) != ndim or min(shape) < 0 or 0 in shape[-1 - axes :]:
         raise argument_error(
             ValueError, f"{name} must be {accepted} and of length {ndim}, got {shown(value)}"
         )
@@ -194,20 +237,28 @@ def bools(value: Sequence[bool], name: str, count: int) -> tuple[bool, ...]:
 
 
 def steps(
-    stride: IntPair, padding: Padding, dilation: IntPair, padding_name: str = "padding"
-) -> tuple[Pair, Pads, Pair]:
+    stride: IntPair,
+    padding: Padding,
+    dilation: IntPair,
+    padding_name: str = "padding",
+    axes: int = 2,
+) -> tuple[Sizes, Pads, Sizes]:
     """Read how a window steps over an image, in forms that can be keys of a cache.
 
     Faces keep what they computed from shapes and window arguments. They pass plain ints on as they
     are, and read everything else first: a cache would find 1.0, True or (1.0, 1) where 1 or (1, 1)
     was kept, and never refuse them.
     """
-    return pair(stride, "stride"), _padding(padding, padding_name), pair(dilation, "dilation")
+    return (
+        per_axis(stride, "stride", axes),
+        _padding(padding, padding_name, axes),
+        per_axis(dilation, "dilation", axes),
+    )
 
 
 def window(
-    size: Pair,
-    kernel: Pair,
+    size: Sizes,
+    kernel: Sizes,
     stride: IntPair,
     padding: Padding,
     dilation: IntPair = 1,
@@ -215,54 +266,39 @@ def window(
     *,
     padding_name: str = "padding",
 ) -> Window:
-    """Read the window of a convolution over an image of `size` (height, width)."""
+    """Read the window of a convolution over an image, or a signal, of `size`."""
     pad_mode = one_of(pad_mode, "pad_mode", PAD_MODES)
-    return Window(
-        size,
-        kernel,
-        pair(stride, "stride"),
-        pair(dilation, "dilation"),
-        _padding(padding, padding_name),
-        pad_mode,
-    )
+    strides, pads, dilations = steps(stride, padding, dilation, padding_name, len(size))
+    return Window(size, kernel, strides, dilations, pads, pad_mode)
 
 
 def pooling_window(
-    size: Pair,
-    kernel: Pair,
+    size: Sizes,
+    kernel: Sizes,
     stride: IntPair | None,
     padding: Padding,
     dilation: IntPair = 1,
     ceil_mode: bool = False,
 ) -> Window:
     """Read the window of a pooling, whose stride is the kernel's size if it is None."""
-    return _window.pooling_window(
-        size,
-        kernel,
-        kernel if stride is None else pair(stride, "stride"),
-        pair(dilation, "dilation"),
-        _padding(padding, "padding"),
-        ceil_mode,
+    strides, pads, dilations = steps(
+        kernel if stride is None else stride, padding, dilation, axes=len(size)
     )
+    return _window.pooling_window(size, kernel, strides, dilations, pads, ceil_mode)
 
 
 def transposed_window(
-    shape: Pair,
-    kernel: Pair,
+    shape: Sizes,
+    kernel: Sizes,
     stride: IntPair,
     padding: Padding,
     output_padding: IntPair,
     dilation: IntPair,
-) -> tuple[Pair, Window]:
+) -> tuple[Sizes, Window]:
     """Read the size that `shape` is spread to, and the window that brings it back."""
-    return _window.transposed_window(
-        shape,
-        kernel,
-        pair(stride, "stride"),
-        _padding(padding, "padding"),
-        extra_pair(output_padding, "output_padding"),
-        pair(dilation, "dilation"),
-    )
+    strides, pads, dilations = steps(stride, padding, dilation, axes=len(shape))
+    extra = extra_per_axis(output_padding, "output_padding", len(shape))
+    return _window.transposed_window(shape, kernel, strides, pads, extra, dilations)
 
 
 def unpooled_size(
@@ -271,22 +307,23 @@ def unpooled_size(
     stride: IntPair | None,
     padding: Padding,
     output_size: IntPair | None,
-) -> Pair:
+    axes: int = 2,
+) -> Sizes:
     """Read the size of the image that was pooled to `shape`: the least one, or the one given."""
-    kernel = pair(kernel_size, "kernel_size")
-    steps = kernel if stride is None else pair(stride, "stride")
-    pads = _padding(padding, "padding")
-    _window.check_unpooled(kernel, steps, pads)
+    kernel = per_axis(kernel_size, "kernel_size", axes)
+    strides = kernel if stride is None else per_axis(stride, "stride", axes)
+    pads = _padding(padding, "padding", axes)
+    _window.check_unpooled(kernel, strides, pads)
     if output_size is None:
-        return _window.unpooled_size((shape[-2], shape[-1]), kernel, steps, pads)
+        return _window.unpooled_size(shape[-axes:], kernel, strides, pads)
     whole = tuple(output_size) if is_sequence(output_size) else ()  # type: ignore[arg-type]
     if len(whole) == len(shape):
-        *batch, h, w = integers(whole, "output_size", "a size or a whole shape")
-        if tuple(batch) != shape[:-2]:
+        sizes = integers(whole, "output_size", "a size or a whole shape")
+        if sizes[:-axes] != shape[:-axes]:
             raise argument_error(
                 ValueError,
-                f"output_size must begin with {shape[:-2]} as the input does, got "
+                f"output_size must begin with {shape[:-axes]} as the input does, got "
                 f"{shown(output_size)}",
             )
-        output_size = h, w
-    return pair(output_size, "output_size")
+        output_size = sizes[-axes:]
+    return per_axis(output_size, "output_size", axes)

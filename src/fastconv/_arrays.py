@@ -72,7 +72,11 @@ def batch_shape(shape: Shape, name: str, ndim: int, unbatched: bool = True) -> S
     batch = (1, *shape) if unbatched and len(shape) == ndim - 1 else shape
     if len(batch) != ndim:
         wanted = f"{ndim} dimensions" + f" or {ndim - 1} (no batch)" * unbatched
-        hint = _hint(shape, name, unbatched) if ndim == 4 else ""
+        hint = ""
+        if ndim == 4:
+            hint = _hint(shape, name, unbatched)
+        elif name == "weight" and len(shape) == 2:
+            hint = "; weight[:, None] are filters of one channel each, weight[None] is one filter"
         raise argument_error(ValueError, f"{name} must have {wanted}, got shape {shape}{hint}")
     if 0 in batch[1:]:
         raise argument_error(
@@ -81,9 +85,9 @@ def batch_shape(shape: Shape, name: str, ndim: int, unbatched: bool = True) -> S
     return batch
 
 
-def weight_shape(shape: Shape) -> Shape:
-    """Check the shape of a convolution's weight."""
-    batch_shape(shape, "weight", 4, unbatched=False)
+def weight_shape(shape: Shape, axes: int = 2) -> Shape:
+    """Check the shape of a convolution's weight, of windows that slide along some axes."""
+    batch_shape(shape, "weight", axes + 2, unbatched=False)
     if shape[0] == 0:
         raise argument_error(ValueError, f"weight must not be empty, got shape {shape}")
     return shape
@@ -100,6 +104,23 @@ def _hint(shape: Shape, name: str, unbatched: bool) -> str:
     if len(shape) == 2:
         return f"; {name}[None{', None' * (not unbatched)}] is one with one channel"
     return ""
+
+
+def as_images(array: Array, shape: Shape) -> Array:
+    """View an image without a batch, or signals, as images of `shape`, which has as many pixels.
+
+    Only axes of size 1 are new, so nothing is ever copied.
+    """
+    return array if array.ndim == 4 else array.reshape(shape)
+
+
+def as_planes(shape: Shape, axes: int) -> Shape:
+    """Return the shape (N, C, H, W) of images or signals, of which a batch may be missing.
+
+    To kernels a signal is an image of one row, which they read as vectors.
+    """
+    n, c, *size = (1, *shape) if len(shape) < axes + 2 else shape
+    return (n, c, *size) if axes == 2 else (n, c, 1, *size)
 
 
 def contiguous(array: Array, dtype: np.dtype[Any]) -> Array:

@@ -48,6 +48,12 @@ class Problem:
         """The gradient of the weight."""
         return Problem("weight_gradient", self.source, self.target, self.groups, self.window)
 
+    @cached_property
+    def weight(self) -> tuple[int, ...]:
+        """Shape (F, C/groups, KH, KW) of the forward convolution's weight."""
+        kernel_h, kernel_w = self.window.packed[:, 2].tolist()
+        return self.target[1], self.source[1] // self.groups, kernel_h, kernel_w
+
     @property
     def batch(self) -> int:
         """Number of images."""

@@ -23,8 +23,14 @@ __all__ = [
     "shapes_seen",
 ]
 
-SHORT_NAMES = {"Convolution": "Conv", "Pooling": "Pool"}
-"""The classes of layers whose layers have a shorter name in networks, as in the textbook."""
+SHORT_NAMES = {
+    **{"Convolution": "Conv", "Pooling": "Pool"},
+    **{"Convolution1D": "Conv", "Pooling1D": "Pool", "AveragePooling1D": "AveragePooling"},
+}
+"""The classes of layers whose layers have a shorter name in networks, as in the textbook.
+
+Layers for signals are called like those for images, because no network has both.
+"""
 
 
 def kind(layer: Layer) -> str:

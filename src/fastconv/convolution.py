@@ -1,4 +1,8 @@
-"""conv2d, its gradients and conv_transpose2d: convolution without columns."""
+"""conv2d, its gradients and conv_transpose2d: convolution without columns.
+
+`convolve`, `convolve_backward` and `spread` do their work, and that of their namesakes in
+`one_dimension.py`: they are told how many axes windows slide along.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from fastconv._arguments import (
     Padding,
     array_shape,
     bools,
-    extra_pair,
+    extra_per_axis,
     one_of,
     positive,
     steps,
@@ -29,6 +33,8 @@ from fastconv._arrays import (
     NUMBERS,
     Array,
     Shape,
+    as_images,
+    as_planes,
     batch_shape,
     computed_dtype,
     read,
@@ -153,21 +159,10 @@ def conv2d(
             [ 1., -4.,  1.],
             [ 0.,  1.,  0.]]])
     """
-    array, filters = read(input, "input", NUMBERS), read(weight, "weight", NUMBERS)
-    packs = None if filters is weight else packs_of(weight)
-    known = geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
-    dtype = computed_dtype(array.dtype, filters.dtype)
-    epilogue, apart = NOTHING
-    if not (bias is residual is activation is None):
-        epilogue, apart = read_epilogue(
-            bias, residual, activation, known.shape, len(filters), dtype, out
-        )
-    chosen = choose(known.problem, algorithm)
-    out = result(out, known.shape, dtype, (array, filters, *apart))
-    images, target = (array, out) if array.ndim == 4 else (array[None], out[None])
-    if len(images):
-        chosen.run(known.problem, images, filters, target, epilogue, packs)
-    return out
+    return convolve(
+        *(2, input, weight, bias, stride, padding, dilation, groups),
+        *(pad_mode, algorithm, residual, activation, out),
+    )
 
 
 @dataclass(frozen=True)
@@ -245,7 +240,7 @@ def plan_conv2d(
     """
     array = read(_placeholder(input_shape, "input_shape", dtype), "input", NUMBERS)
     filters = read(_placeholder(weight_shape, "weight_shape", dtype), "weight", NUMBERS)
-    known = geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
+    known = geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode, 2)
     problem, images = known.problem, array if array.ndim == 4 else array[None]
     chosen = choose(problem, algorithm)
     if not len(images):
@@ -329,35 +324,10 @@ def conv2d_backward(
     >>> grad_b
     array([2.])
     """
-    array, grad_array = read(input, "input", NUMBERS), read(grad_output, "grad_output", NUMBERS)
-    filters = read(weight, "weight", NUMBERS)
-    known = geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode)
-    if grad_array.shape != known.shape:
-        batch_shape(grad_array.shape, "grad_output", 4)
-        raise argument_error(
-            ValueError,
-            f"grad_output must have shape {known.shape} for input {array.shape}, weight "
-            f"{filters.shape}, stride {stride}, padding {padding!r} and dilation {dilation}, "
-            f"got {grad_array.shape}",
-        )
-    has_batch = array.ndim == 4
-    images, grads = (array, grad_array) if has_batch else (array[None], grad_array[None])
-    wanted = bools(output_mask, "output_mask", 3)
-    adjoint, of_weight = known.problem.adjoint, known.problem.weight_gradient
-    for_input, for_weight = choose(adjoint, algorithm), choose(of_weight, algorithm)
-    dtype = computed_dtype(grads.dtype, images.dtype, filters.dtype)
-    shapes = array.shape, filters.shape, filters.shape[:1]
-    grad_input, grad_weight, grad_bias = (
-        new_array(shape, dtype) if want else None for shape, want in zip(shapes, wanted)
+    return convolve_backward(
+        *(2, grad_output, input, weight, stride, padding, dilation, groups),
+        *(pad_mode, algorithm, output_mask),
     )
-    if grad_input is not None:
-        target = grad_input if has_batch else grad_input[None]
-        run_adjoint(for_input, adjoint, grads, filters, target)
-    if grad_weight is not None:
-        for_weight.run(of_weight, grads, images, grad_weight)
-    if grad_bias is not None:
-        _kernels.gradients.bias_gradient(grads, grad_bias, _threads.count())
-    return grad_input, grad_weight, grad_bias
 
 
 @named
@@ -434,10 +404,113 @@ def conv_transpose2d(
     >>> fastconv.conv_transpose2d(x, np.array([[[[1.0, 10.0]]]]), stride=2)
     array([[[ 1., 10.,  2., 20.]]])
     """
+    return spread(
+        *(2, input, weight, bias, stride, padding, output_padding, groups, dilation),
+        *(algorithm, out),
+    )
+
+
+# ---- what all faces share ----------------------------------------------------------------------
+
+
+def convolve(
+    axes: int,
+    input: npt.ArrayLike,
+    weight: npt.ArrayLike | PackedWeight,
+    bias: npt.ArrayLike | None,
+    stride: IntPair,
+    padding: Padding,
+    dilation: IntPair,
+    groups: SupportsIndex,
+    pad_mode: str,
+    algorithm: str,
+    residual: npt.ArrayLike | None,
+    activation: ActivationLike | None,
+    out: Array | None,
+) -> Array:
+    """Compute what `conv2d` does, with windows that slide along two axes or one."""
+    array, filters = read(input, "input", NUMBERS), read(weight, "weight", NUMBERS)
+    packs = None if filters is weight else packs_of(weight)
+    known = geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode, axes)
+    dtype = computed_dtype(array.dtype, filters.dtype)
+    epilogue, apart = NOTHING
+    if not (bias is residual is activation is None):
+        epilogue, apart = read_epilogue(
+            bias, residual, activation, known.shape, len(filters), dtype, out
+        )
+    problem = known.problem
+    chosen = choose(problem, algorithm)
+    out = result(out, known.shape, dtype, (array, filters, *apart))
+    if problem.batch:
+        images, target = as_images(array, problem.source), as_images(out, problem.target)
+        chosen.run(problem, images, as_images(filters, problem.weight), target, epilogue, packs)
+    return out
+
+
+def convolve_backward(
+    axes: int,
+    grad_output: npt.ArrayLike,
+    input: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    stride: IntPair,
+    padding: Padding,
+    dilation: IntPair,
+    groups: SupportsIndex,
+    pad_mode: str,
+    algorithm: str,
+    output_mask: Sequence[bool],
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Compute what `conv2d_backward` does, with windows that slide along two axes or one."""
+    array, grad_array = read(input, "input", NUMBERS), read(grad_output, "grad_output", NUMBERS)
+    filters = read(weight, "weight", NUMBERS)
+    known = geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode, axes)
+    if grad_array.shape != known.shape:
+        batch_shape(grad_array.shape, "grad_output", axes + 2)
+        raise argument_error(
+            ValueError,
+            f"grad_output must have shape {known.shape} for input {array.shape}, weight "
+            f"{filters.shape}, stride {stride}, padding {padding!r} and dilation {dilation}, "
+            f"got {grad_array.shape}",
+        )
+    wanted = bools(output_mask, "output_mask", 3)
+    problem = known.problem
+    adjoint, of_weight = problem.adjoint, problem.weight_gradient
+    for_input, for_weight = choose(adjoint, algorithm), choose(of_weight, algorithm)
+    dtype = computed_dtype(grad_array.dtype, array.dtype, filters.dtype)
+    shapes = array.shape, filters.shape, filters.shape[:1]
+    grad_input, grad_weight, grad_bias = (
+        new_array(shape, dtype) if want else None for shape, want in zip(shapes, wanted)
+    )
+    grads = as_images(grad_array, problem.target)
+    if grad_input is not None:
+        target = as_images(grad_input, problem.source)
+        run_adjoint(for_input, adjoint, grads, as_images(filters, problem.weight), target)
+    if grad_weight is not None:
+        target = as_images(grad_weight, problem.weight)
+        for_weight.run(of_weight, grads, as_images(array, problem.source), target)
+    if grad_bias is not None:
+        _kernels.gradients.bias_gradient(grads, grad_bias, _threads.count())
+    return grad_input, grad_weight, grad_bias
+
+
+def spread(
+    axes: int,
+    input: npt.ArrayLike,
+    weight: npt.ArrayLike | PackedWeight,
+    bias: npt.ArrayLike | None,
+    stride: IntPair,
+    padding: Padding,
+    output_padding: IntPair,
+    groups: SupportsIndex,
+    dilation: IntPair,
+    algorithm: str,
+    out: Array | None,
+) -> Array:
+    """Compute what `conv_transpose2d` does, with windows that slide along two axes or one."""
     array, filters = read(input, "input", NUMBERS), read(weight, "weight", NUMBERS)
     packs = None if filters is weight else packs_of(weight)
     known = _transposed_geometry(
-        array.shape, filters.shape, stride, padding, output_padding, dilation, groups
+        array.shape, filters.shape, stride, padding, output_padding, dilation, groups, axes
     )
     dtype = computed_dtype(array.dtype, filters.dtype)
     problem = known.problem.adjoint
@@ -447,9 +520,9 @@ def conv_transpose2d(
         epilogue, apart = read_epilogue(bias, None, None, known.shape, count, dtype, out)
     chosen = choose(problem, algorithm)
     out = result(out, known.shape, dtype, (array, filters, *apart))
-    images, target = (array, out) if array.ndim == 4 else (array[None], out[None])
-    if len(images):
-        chosen.run(problem, images, filters, target, epilogue, packs)
+    if problem.batch:
+        images, target = as_images(array, problem.target), as_images(out, problem.source)
+        chosen.run(problem, images, as_images(filters, problem.weight), target, epilogue, packs)
     return out
 
 
@@ -484,13 +557,14 @@ def geometry(
     dilation: IntPair,
     groups: SupportsIndex,
     pad_mode: str,
+    axes: int,
 ) -> Geometry:
     """Read the window arguments of a convolution, and check them against the arrays' shapes."""
     if not (type(stride) is type(padding) is type(dilation) is type(groups) is int):
-        stride, padding, dilation = steps(stride, padding, dilation)
+        stride, padding, dilation = steps(stride, padding, dilation, axes=axes)
         groups = positive(groups, "groups")
     mode = one_of(pad_mode, "pad_mode", PAD_MODES)
-    return _known_geometry(shape, weight, stride, padding, dilation, groups, mode)
+    return _known_geometry(shape, weight, stride, padding, dilation, groups, mode, axes)
 
 
 @lru_cache(maxsize=512)
@@ -502,16 +576,17 @@ def _known_geometry(
     dilation: IntPair,
     groups: SupportsIndex,
     pad_mode: str,
+    axes: int,
 ) -> Geometry:
-    n, c, h, w = batch_shape(shape, "input", 4)
-    f, channels, kernel_h, kernel_w = weight_shape(weight)
+    n, c, *size = batch_shape(shape, "input", axes + 2)
+    f, channels, *kernel = weight_shape(weight, axes)
     count = _groups(groups, f, "filters")
     if c != channels * count:
         raise _mismatch(shape, c, channels * count, weight, count)
-    win = window((h, w), (kernel_h, kernel_w), stride, padding, dilation, pad_mode)
-    outputs = n, f, win.out_h, win.out_w
-    problem = Problem("forward", (n, c, h, w), outputs, count, win)
-    return Geometry(problem, outputs[4 - len(shape) :])
+    win = window(tuple(size), tuple(kernel), stride, padding, dilation, pad_mode)
+    source, target = as_planes((n, c, *size), axes), as_planes((n, f, *win.out), axes)
+    problem = Problem("forward", source, target, count, win)
+    return Geometry(problem, (n, f, *win.out)[axes + 2 - len(shape) :])
 
 
 def _transposed_geometry(
@@ -522,15 +597,16 @@ def _transposed_geometry(
     output_padding: IntPair,
     dilation: IntPair,
     groups: SupportsIndex,
+    axes: int,
 ) -> Geometry:
     """Read the window arguments of a transposed convolution, and check them and the shapes."""
     if not (type(stride) is type(padding) is type(dilation) is type(groups) is int):
-        stride, padding, dilation = steps(stride, padding, dilation)
+        stride, padding, dilation = steps(stride, padding, dilation, axes=axes)
         groups = positive(groups, "groups")
     if type(output_padding) is not int:
-        output_padding = extra_pair(output_padding, "output_padding")
+        output_padding = extra_per_axis(output_padding, "output_padding", axes)
     return _known_transposed_geometry(
-        shape, weight, stride, padding, output_padding, dilation, groups
+        shape, weight, stride, padding, output_padding, dilation, groups, axes
     )
 
 
@@ -543,18 +619,19 @@ def _known_transposed_geometry(
     output_padding: IntPair,
     dilation: IntPair,
     groups: SupportsIndex,
+    axes: int,
 ) -> Geometry:
-    n, c, h, w = batch_shape(shape, "input", 4)
-    expected, f, kernel_h, kernel_w = weight_shape(weight)
+    n, c, *places = batch_shape(shape, "input", axes + 2)
+    expected, f, *kernel = weight_shape(weight, axes)
     count = _groups(groups, expected, "channels")
     if c != expected:
         raise _mismatch(shape, c, expected, weight, count)
     size, win = transposed_window(
-        (h, w), (kernel_h, kernel_w), stride, padding, output_padding, dilation
+        tuple(places), tuple(kernel), stride, padding, output_padding, dilation
     )
-    outputs = n, f * count, *size
-    problem = Problem("forward", outputs, (n, c, h, w), count, win)
-    return Geometry(problem, outputs[4 - len(shape) :])
+    source, target = as_planes((n, f * count, *size), axes), as_planes((n, c, *places), axes)
+    problem = Problem("forward", source, target, count, win)
+    return Geometry(problem, (n, f * count, *size)[axes + 2 - len(shape) :])
 
 
 def _groups(groups: SupportsIndex, of: int, what: str) -> int:
@@ -568,7 +645,9 @@ def _groups(groups: SupportsIndex, of: int, what: str) -> int:
 def _mismatch(shape: Shape, channels: int, expected: int, weight: Shape, groups: int) -> ValueError:
     hint = ""
     if shape[-1] == expected:
-        order = (2, 0, 1) if len(shape) == 3 else (0, 3, 1, 2)
+        axes = len(weight) - 2  # The channels must come before them, behind the batch.
+        batch = len(shape) - axes - 1
+        order = (*range(batch), len(shape) - 1, *range(batch, len(shape) - 1))
         hint = f"; if its last axis are the channels, pass input.transpose{order}"
     return argument_error(
         ValueError,

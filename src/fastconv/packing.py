@@ -51,13 +51,14 @@ class Packs:
 class PackedWeight:
     """Weights that are packed once, and used by many calls of `conv2d` or `conv_transpose2d`.
 
-    Both functions copy their weight to an order that suits the processor or transform it, each time
-    they are called. A `PackedWeight`, passed as `weight`, keeps what the first call has made, so
-    that later ones compute at once. The results are those of the plain weight, bit for bit.
+    Also `conv1d` and `conv_transpose1d` take them. These functions copy their weight to an order
+    that suits the processor or transform it, each time they are called. A `PackedWeight`, passed as
+    `weight`, keeps what the first call has made, so that later ones compute at once. The results
+    are those of the plain weight, bit for bit.
 
     Parameters
     ----------
-    weight : array_like, shape (F, C/groups, KH, KW)
+    weight : array_like, shape (F, C/groups, KH, KW) or (F, C/groups, K)
         Filters, or those of a transposed convolution. They are copied: what becomes of the array
         later does not matter.
 
@@ -66,7 +67,7 @@ class PackedWeight:
     TypeError
         If the weight is of none of the dtypes that `conv2d` accepts.
     ValueError
-        If the weight does not have four dimensions, or is empty.
+        If the weight has neither four dimensions nor three, or is empty.
 
     See Also
     --------
@@ -106,7 +107,7 @@ class PackedWeight:
 
     def __init__(self, weight: npt.ArrayLike) -> None:
         owner = np.array(read(weight, "weight", NUMBERS), order="C", subok=False)
-        weight_shape(owner.shape)
+        weight_shape(owner.shape, 1 if owner.ndim == 3 else 2)
         owner.setflags(write=False)
         # NumPy never makes a view of read-only memory writable, but would the owner of it.
         self._weight = owner[...]

@@ -1,9 +1,14 @@
-"""Max and average pooling, their gradients, and max-unpooling."""
+"""Max and average pooling, their gradients, and max-unpooling.
+
+`max_pool` and its like do the work of the public functions, and that of their namesakes in
+`one_dimension.py`: they are told how many axes windows slide along.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import prod
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -14,7 +19,7 @@ from fastconv._arguments import (
     IntPair,
     Padding,
     image_shape,
-    pair,
+    per_axis,
     pooling_window,
     steps,
     unpooled_size,
@@ -26,6 +31,7 @@ from fastconv._arrays import (
     REALS,
     Array,
     Shape,
+    as_planes,
     batch_shape,
     computed_dtype,
     native_dtype,
@@ -140,18 +146,8 @@ def max_pool2d(
     >>> fastconv.max_pool2d(x, 2, return_indices=True)
     (array([[[9, 6]]]), array([[[1, 6]]]))
     """
-    array = read(input, "input", REALS)
-    win, shape = _geometry(array.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    out = result(out, shape, native_dtype(array), (array,))
-    indices = new_array(shape, INT64) if return_indices else None
-    images, maxima, places = array, out, indices
-    if array.ndim == 3:
-        images, maxima, places = array[None], out[None], None if indices is None else indices[None]
-    if win.is_plane and _is_plain(images):
-        _kernels.global_pooling.maximum(images, maxima, places, _threads.count())
-    else:
-        _kernels.max_pooling.max_pool(images, maxima, places, win.packed, _threads.count())
-    return out if indices is None else (out, indices)
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return max_pool(2, input, *window, return_indices, out)
 
 
 @named
@@ -200,16 +196,7 @@ def max_pool2d_backward(
     array([[[ 0., 10.,  0.,  0.],
             [ 0.,  0., 20.,  0.]]])
     """
-    array = read(grad_output, "grad_output", FLOATS)
-    batch_shape(array.shape, "grad_output", 4)
-    where = _indices(indices, array, "grad_output")
-    shape = image_shape(input_shape, "input_shape", array.ndim)
-    if shape[:-2] != array.shape[:-2]:
-        raise argument_error(
-            ValueError,
-            f"input_shape must begin with {array.shape[:-2]} as grad_output does, got {shape}",
-        )
-    return _place(_kernels.unpooling.max_pool_backward, array, where, shape, out)
+    return max_pool_backward(2, grad_output, indices, input_shape, out)
 
 
 @named
@@ -267,11 +254,7 @@ def max_unpool2d(
     array([[[0, 9, 0, 0],
             [0, 0, 6, 0]]])
     """
-    array = read(input, "input", REALS)
-    batch_shape(array.shape, "input", 4)
-    where = _indices(indices, array, "input")
-    size = unpooled_size(array.shape, kernel_size, stride, padding, output_size)
-    return _place(_kernels.unpooling.max_unpool, array, where, (*array.shape[:-2], *size), None)
+    return max_unpool(2, input, indices, kernel_size, stride, padding, output_size)
 
 
 @named
@@ -329,17 +312,8 @@ def avg_pool2d(
     >>> fastconv.avg_pool2d(np.array([[[1, 9, 2, 3], [4, 6, 6, 5]]]), 2)
     array([[[5., 4.]]])
     """
-    array = read(input, "input", NUMBERS)
-    win, shape = _geometry(array.shape, kernel_size, stride, padding, 1, ceil_mode)
-    out = result(out, shape, computed_dtype(array.dtype), (array,))
-    images, means = (array, out) if array.ndim == 4 else (array[None], out[None])
-    if win.is_plane and array.dtype.kind == "f":
-        _kernels.global_pooling.average(images, means, _threads.count())
-    else:
-        _kernels.average_pooling.avg_pool(
-            images, means, win.packed, count_include_pad, _threads.count()
-        )
-    return out
+    window = kernel_size, stride, padding, ceil_mode
+    return avg_pool(2, input, *window, count_include_pad, out)
 
 
 @named
@@ -390,24 +364,136 @@ def avg_pool2d_backward(
     array([[[1., 1., 2., 2.],
             [1., 1., 2., 2.]]])
     """
+    window = kernel_size, stride, padding, ceil_mode
+    return avg_pool_backward(2, grad_output, input_shape, *window, count_include_pad, out)
+
+
+# ---- what all faces share ----------------------------------------------------------------------
+
+
+def max_pool(
+    axes: int,
+    input: npt.ArrayLike,
+    kernel_size: IntPair,
+    stride: IntPair | None,
+    padding: Padding,
+    dilation: IntPair,
+    ceil_mode: bool,
+    return_indices: bool,
+    out: Array | None,
+) -> Array | tuple[Array, npt.NDArray[np.int64]]:
+    """Compute what `max_pool2d` does, with windows that slide along two axes or one."""
+    array = read(input, "input", REALS)
+    win, shape = _geometry(axes, array.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    out = result(out, shape, native_dtype(array), (array,))
+    indices = new_array(shape, INT64) if return_indices else None
+    images, maxima = _images(array, axes), _images(out, axes)
+    places = None if indices is None else _images(indices, axes)
+    if win.is_plane and _is_plain(images):
+        _kernels.global_pooling.maximum(images, maxima, places, _threads.count())
+    else:
+        _kernels.max_pooling.max_pool(images, maxima, places, win.packed, _threads.count())
+    return out if indices is None else (out, indices)
+
+
+def max_pool_backward(
+    axes: int,
+    grad_output: npt.ArrayLike,
+    indices: npt.ArrayLike,
+    input_shape: Sequence[int],
+    out: Array | None,
+) -> Array:
+    """Compute what `max_pool2d_backward` does, for images or signals."""
+    array = read(grad_output, "grad_output", FLOATS)
+    batch_shape(array.shape, "grad_output", axes + 2)
+    where = _indices(indices, array, "grad_output")
+    shape = image_shape(input_shape, "input_shape", array.ndim, axes)
+    if shape[:-axes] != array.shape[:-axes]:
+        raise argument_error(
+            ValueError,
+            f"input_shape must begin with {array.shape[:-axes]} as grad_output does, got {shape}",
+        )
+    return _place(axes, _kernels.unpooling.max_pool_backward, array, where, shape, out)
+
+
+def max_unpool(
+    axes: int,
+    input: npt.ArrayLike,
+    indices: npt.ArrayLike,
+    kernel_size: IntPair,
+    stride: IntPair | None,
+    padding: Padding,
+    output_size: Sequence[int] | None,
+) -> Array:
+    """Compute what `max_unpool2d` does, for images or signals."""
+    array = read(input, "input", REALS)
+    batch_shape(array.shape, "input", axes + 2)
+    where = _indices(indices, array, "input")
+    size = unpooled_size(array.shape, kernel_size, stride, padding, output_size, axes)
+    shape = *array.shape[:-axes], *size
+    return _place(axes, _kernels.unpooling.max_unpool, array, where, shape, None)
+
+
+def avg_pool(
+    axes: int,
+    input: npt.ArrayLike,
+    kernel_size: IntPair,
+    stride: IntPair | None,
+    padding: Padding,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    out: Array | None,
+) -> Array:
+    """Compute what `avg_pool2d` does, with windows that slide along two axes or one."""
+    array = read(input, "input", NUMBERS)
+    win, shape = _geometry(axes, array.shape, kernel_size, stride, padding, 1, ceil_mode)
+    out = result(out, shape, computed_dtype(array.dtype), (array,))
+    images, means = _images(array, axes), _images(out, axes)
+    if win.is_plane and array.dtype.kind == "f":
+        _kernels.global_pooling.average(images, means, _threads.count())
+    else:
+        _kernels.average_pooling.avg_pool(
+            images, means, win.packed, count_include_pad, _threads.count()
+        )
+    return out
+
+
+def avg_pool_backward(
+    axes: int,
+    grad_output: npt.ArrayLike,
+    input_shape: Sequence[int],
+    kernel_size: IntPair,
+    stride: IntPair | None,
+    padding: Padding,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    out: Array | None,
+) -> Array:
+    """Compute what `avg_pool2d_backward` does, with windows that slide along two axes or one."""
     array = read(grad_output, "grad_output", NUMBERS)
-    batch_shape(array.shape, "grad_output", 4)
-    shape = image_shape(input_shape, "input_shape", array.ndim)
-    win, expected = _geometry(shape, kernel_size, stride, padding, 1, ceil_mode)
+    batch_shape(array.shape, "grad_output", axes + 2)
+    shape = image_shape(input_shape, "input_shape", array.ndim, axes)
+    win, expected = _geometry(axes, shape, kernel_size, stride, padding, 1, ceil_mode)
     if array.shape != expected:
         raise argument_error(
             ValueError,
             f"grad_output must have shape {expected} for input_shape {shape}, got {array.shape}",
         )
     out = result(out, shape, computed_dtype(array.dtype), (array,))
-    grads, images = (array, out) if array.ndim == 4 else (array[None], out[None])
+    grads, images = _images(array, axes), _images(out, axes)
     _kernels.average_pooling.avg_pool_backward(
         grads, images, win.packed, count_include_pad, _threads.count()
     )
     return out
 
 
+def _images(array: Array, axes: int) -> Array:
+    """View images or signals, of which a batch may be missing, as a batch of images."""
+    return array if array.ndim == 4 else array.reshape(as_planes(array.shape, axes))
+
+
 def _geometry(
+    axes: int,
     shape: Shape,
     kernel_size: IntPair,
     stride: IntPair | None,
@@ -421,16 +507,17 @@ def _geometry(
         and (stride is None or type(stride) is int)
         and type(ceil_mode) is bool
     ):
-        kernel_size = pair(kernel_size, "kernel_size")
+        kernel_size = per_axis(kernel_size, "kernel_size", axes)
         stride, padding, dilation = steps(
-            kernel_size if stride is None else stride, padding, dilation
+            kernel_size if stride is None else stride, padding, dilation, axes=axes
         )
         ceil_mode = bool(ceil_mode)
-    return _known_geometry(shape, kernel_size, stride, padding, dilation, ceil_mode)
+    return _known_geometry(axes, shape, kernel_size, stride, padding, dilation, ceil_mode)
 
 
 @lru_cache(maxsize=512)
 def _known_geometry(
+    axes: int,
     shape: Shape,
     kernel_size: IntPair,
     stride: IntPair | None,
@@ -438,10 +525,10 @@ def _known_geometry(
     dilation: IntPair,
     ceil_mode: bool,
 ) -> tuple[Window, Shape]:
-    _, _, h, w = batch_shape(shape, "input", 4)
-    kernel = pair(kernel_size, "kernel_size")
-    win = pooling_window((h, w), kernel, stride, padding, dilation, ceil_mode)
-    return win, (*shape[:-2], win.out_h, win.out_w)
+    batch_shape(shape, "input", axes + 2)
+    kernel = per_axis(kernel_size, "kernel_size", axes)
+    win = pooling_window(shape[-axes:], kernel, stride, padding, dilation, ceil_mode)
+    return win, (*shape[:-axes], *win.out)
 
 
 def _is_plain(array: Array) -> bool:
@@ -465,23 +552,24 @@ def _indices(indices: npt.ArrayLike, array: Array, name: str) -> Array:
     return where
 
 
-def _place(kernel: Any, values: Array, indices: Array, shape: Shape, out: Array | None) -> Array:
+def _place(
+    axes: int, kernel: Any, values: Array, indices: Array, shape: Shape, out: Array | None
+) -> Array:
     """Run a kernel that writes values at indices, after all of them were checked.
 
     A given array must stay as it is if an index is bad, so the kernel runs without a target first.
     A new array may be thrown away.
     """
     given = out is not None
-    out = planes = result(out, shape, native_dtype(values), (values, indices))
-    if values.ndim == 3:
-        values, indices, planes = values[None], indices[None], out[None]
-    h, w = shape[-2:]
+    out = result(out, shape, native_dtype(values), (values, indices))
+    planes, sources, places = (_images(array, axes) for array in (out, values, indices))
+    pixels = prod(shape[-axes:])
     for target in (None, planes) if given else (planes,):
-        if kernel(values, indices, target, h * w, _threads.count()):
-            bad = np.argwhere((indices < 0) | (indices >= h * w))[0]
+        if kernel(sources, places, target, pixels, _threads.count()):
+            where = tuple(np.argwhere((indices < 0) | (indices >= pixels))[0].tolist())
+            what = f"planes of {shape[-2:]}" if axes == 2 else f"signals of {pixels} samples"
             raise argument_error(
                 ValueError,
-                f"indices must lie in [0, {h * w}) for planes of {h, w}, "
-                f"got {indices[tuple(bad)]} at {tuple(bad.tolist())}",
+                f"indices must lie in [0, {pixels}) for {what}, got {indices[where]} at {where}",
             )
     return out

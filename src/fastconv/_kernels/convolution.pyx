@@ -64,7 +64,8 @@ from fastconv._kernels.window cimport (
     PAD_CONSTANT, Axis, Window, ceil_div, larger, padded_size, reach, smaller, window_of,
 )
 from fastconv._kernels.written cimport (
-    has_strips, multiply_and_write_rows, multiply_strips, writes_from_tiles,
+    has_strips, multiply_and_write_rows, multiply_strips, sum_strips, writes_from_tiles,
+    writes_strips,
 )
 
 cnp.import_array()
@@ -193,7 +194,7 @@ cdef Compute compute_of(const Plan *plan) noexcept:
     if plan.reading == GATHERED:
         return gather_row
     if has_strips(plan):
-        return multiply_strips
+        return multiply_strips if writes_strips(plan) else sum_strips
     if writes_from_tiles(plan):
         return multiply_and_write_rows
     return multiply_rows

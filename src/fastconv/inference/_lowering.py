@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv._arguments import pair, positive
+from fastconv._arguments import per_axis, positive
 from fastconv._arrays import Array
 from fastconv._layer import is_chain, spread
 from fastconv._structure import named_children
@@ -28,9 +28,11 @@ from fastconv.inference._operations import (
 from fastconv.layers import (
     Affine,
     AveragePooling,
+    AveragePooling1D,
     BatchNormalization,
     Concatenation,
     Convolution,
+    Convolution1D,
     Dropout,
     Flatten,
     GlobalAveragePooling,
@@ -38,12 +40,14 @@ from fastconv.layers import (
     HardSwish,
     LeakyRelu,
     Pooling,
+    Pooling1D,
     Relu,
     Relu6,
     Residual,
     Sigmoid,
     SiLU,
 )
+from fastconv.one_dimension import avg_pool1d, max_pool1d
 from fastconv.pooling import avg_pool2d, max_pool2d
 
 
@@ -77,15 +81,16 @@ def lower_all(graph: Graph, layer: Any, source: Step, path: str) -> Step:
     return source
 
 
-def _convolution(graph: Graph, layer: Convolution, source: Step, path: str) -> Step:
+def _convolution(graph: Graph, layer: Convolution | Convolution1D, source: Step, path: str) -> Step:
     weight = np.array(layer.W, graph.dtype, order="C")
+    axes = weight.ndim - 2
     bias = spread(layer.b, weight, axis=0)
     operation = Convolve(
         weight,
         None if bias is None else np.array(bias, graph.dtype),
-        pair(layer.stride, "stride"),
+        per_axis(layer.stride, "stride", axes),
         layer.pad,
-        pair(layer.dilation, "dilation"),
+        per_axis(layer.dilation, "dilation", axes),
         positive(layer.groups, "groups"),
         layer.pad_mode,
     )
@@ -130,9 +135,16 @@ def _flatten(graph: Graph, layer: Flatten, source: Step, path: str) -> Step:
     return graph.add(path, Reshape((prod(source.shape),)), source)
 
 
-def _pooling(graph: Graph, layer: Pooling | AveragePooling, source: Step, path: str) -> Step:
-    pool = max_pool2d if type(layer) is Pooling else avg_pool2d
-    window = (layer.pool_h, layer.pool_w), layer.stride, layer.pad
+POOLS: dict[type, Callable[..., Any]] = {
+    Pooling: max_pool2d,
+    Pooling1D: max_pool1d,
+    AveragePooling: avg_pool2d,
+    AveragePooling1D: avg_pool1d,
+}
+
+
+def _pooling(graph: Graph, layer: Any, source: Step, path: str) -> Step:
+    pool, window = POOLS[type(layer)], (layer.kernel_size, layer.stride, layer.pad)
     return graph.add(path, Call(deepcopy(layer), partial(_pool, pool, window)), source)
 
 
@@ -170,16 +182,16 @@ def _concatenation(graph: Graph, layer: Concatenation, source: Step, path: str) 
 
 LOWERINGS: dict[type, Callable[[Graph, Any, Step, str], Step | None]] = {
     Affine: _affine,
-    AveragePooling: _pooling,
     BatchNormalization: _normalization,
     Concatenation: _concatenation,
     Convolution: _convolution,
+    Convolution1D: _convolution,
     Dropout: _dropout,
     Flatten: _flatten,
     GlobalAveragePooling: _global_average,
-    Pooling: _pooling,
     Residual: _residual,
 }
+LOWERINGS |= dict.fromkeys(POOLS, _pooling)
 LOWERINGS |= dict.fromkeys(
     (HardSigmoid, HardSwish, LeakyRelu, Relu, Relu6, Sigmoid, SiLU), _activation
 )

@@ -18,12 +18,12 @@ import numpy as np
 from fastconv import _kernels, _threads
 from fastconv._algorithms import DIRECT, Algorithm, choose
 from fastconv._arguments import Padding
-from fastconv._arrays import Array, Shape
+from fastconv._arrays import Array, Shape, as_images
 from fastconv._elementwise import activate, add
 from fastconv._epilogue import Activation
 from fastconv._layer import Base, run_forward, shape_behind, walk
-from fastconv._window import Pair
-from fastconv.convolution import geometry
+from fastconv._window import Sizes
+from fastconv.convolution import Geometry, geometry
 from fastconv.packing import Packs
 from fastconv.product import matmul
 
@@ -99,9 +99,9 @@ class Convolve(Operation):
         self,
         weight: Array,
         bias: Array | None,
-        stride: Pair,
+        stride: Sizes,
         padding: Padding,
-        dilation: Pair,
+        dilation: Sizes,
         groups: int,
         pad_mode: str,
     ) -> None:
@@ -112,30 +112,31 @@ class Convolve(Operation):
 
     def shape(self, *inputs: Shape) -> Shape:
         """Return (F, OH, OW)."""
-        return geometry(inputs[0], self.weight.shape, *self.window).shape
+        return self._geometry(inputs[0]).shape
 
     def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
         """Choose the algorithm."""
-        problem = geometry(inputs[0].shape, self.weight.shape, *self.window).problem
+        problem = self._geometry(inputs[0].shape).problem
         chosen = choose(problem, "auto")
-        weight, bias, activation = self.weight, self.bias, self.activation
+        bias, activation = self.bias, self.activation
+        weight = as_images(self.weight, problem.weight)
         if self._packs is None:  # The weights change no more: nothing is folded into them now.
             self._packs = Packs()
         packs = self._packs
 
         def run(inputs: Sequence[Array], out: Array) -> None:
-            residual = inputs[1] if len(inputs) > 1 else None
+            residual = as_images(inputs[1], problem.target) if len(inputs) > 1 else None
             epilogue = None
             if not (bias is None and residual is None and activation is None):
                 epilogue = bias, residual, activation
-            chosen.run(problem, inputs[0], weight, out, epilogue, packs)
+            images, target = as_images(inputs[0], problem.source), as_images(out, problem.target)
+            chosen.run(problem, images, weight, target, epilogue, packs)
 
         return run
 
     def multiply_adds(self, *inputs: Shape) -> int:
         """Count those of the definition."""
-        known = geometry((1, *inputs[0]), self.weight.shape, *self.window)
-        return known.problem.definition_flops // 2
+        return self._geometry(inputs[0]).problem.definition_flops // 2
 
     def replaces_last(self, batch: int, *inputs: Shape) -> bool:
         """Allow it for a residual, but on tiles, which would copy it first."""
@@ -157,8 +158,10 @@ class Convolve(Operation):
         return {**vars(self), "_packs": None}
 
     def _algorithm(self, batch: int, source: Shape) -> Algorithm:
-        known = geometry((batch, *source), self.weight.shape, *self.window)
-        return choose(known.problem, "auto")
+        return choose(self._geometry((batch, *source)).problem, "auto")
+
+    def _geometry(self, source: Shape) -> Geometry:
+        return geometry(source, self.weight.shape, *self.window, self.weight.ndim - 2)
 
 
 class Multiply(Operation):

@@ -26,20 +26,28 @@ from fastconv.layers._activations import (
 )
 from fastconv.layers._containers import Chain, Concatenation, Residual
 from fastconv.layers._dropout import Dropout
-from fastconv.layers._learned import Affine, Convolution
+from fastconv.layers._learned import Affine, Convolution, Convolution1D
 from fastconv.layers._loss import SoftmaxWithLoss
 from fastconv.layers._normalization import BatchNormalization, LocalResponseNormalization
-from fastconv.layers._pooling import AveragePooling, GlobalAveragePooling, Pooling
+from fastconv.layers._pooling import (
+    AveragePooling,
+    AveragePooling1D,
+    GlobalAveragePooling,
+    Pooling,
+    Pooling1D,
+)
 from fastconv.layers._shape import ChannelShuffle, Flatten, IdentityShortcut
 
 __all__ = [
     "Affine",
     "AveragePooling",
+    "AveragePooling1D",
     "BatchNormalization",
     "Chain",
     "ChannelShuffle",
     "Concatenation",
     "Convolution",
+    "Convolution1D",
     "Dropout",
     "Flatten",
     "GlobalAveragePooling",
@@ -50,6 +58,7 @@ __all__ = [
     "LeakyRelu",
     "LocalResponseNormalization",
     "Pooling",
+    "Pooling1D",
     "Relu",
     "Relu6",
     "Residual",

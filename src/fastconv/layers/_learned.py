@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import SupportsIndex
+from collections.abc import Callable
+from typing import ClassVar, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +24,68 @@ from fastconv._layer import (
     widened,
 )
 from fastconv.convolution import conv2d, conv2d_backward
+from fastconv.one_dimension import conv1d, conv1d_backward
 from fastconv.product import matmul
 
 
-class Convolution(Base):
+class Correlation(Base):
+    """What convolutions of images and of signals share."""
+
+    _transient = ("x", "dW", "db")
+    _convolve: ClassVar[Callable[..., Array]]
+    _differentiate: ClassVar[Callable[..., tuple[Array | None, Array | None, Array | None]]]
+
+    def __init__(
+        self,
+        W: npt.ArrayLike,
+        b: npt.ArrayLike | None,
+        stride: IntPair = 1,
+        pad: Padding = 0,
+        *,
+        dilation: IntPair = 1,
+        groups: SupportsIndex = 1,
+        pad_mode: str = "constant",
+    ) -> None:
+        self.W = read(W, "W", NUMBERS)
+        self.b = offset(b, self.W)
+        self.stride, self.pad = stride, pad
+        self.dilation, self.groups, self.pad_mode = dilation, groups, pad_mode
+        self.x: Array | None = None
+        self.dW: Array | None = None
+        self.db: Array | None = None
+
+    def forward(self, x: npt.ArrayLike) -> Array:
+        """Convolve images (N, C, H, W) to (N, F, OH, OW), or signals (N, C, L) to (N, F, OL)."""
+        self.x = read(x, "x", NUMBERS)
+        return self._convolve(
+            self.x,
+            self.W,
+            spread(self.b, self.W, axis=0),
+            self.stride,
+            self.pad,
+            self.dilation,
+            self.groups,
+            pad_mode=self.pad_mode,
+        )
+
+    def backward(self, dout: npt.ArrayLike, *, need_dx: bool = True) -> Array | None:
+        """Compute `dW` and `db`; return the gradient of the input, None without `need_dx`."""
+        dx, self.dW, db = self._differentiate(
+            dout,
+            saved(self.x, self),
+            self.W,
+            self.stride,
+            self.pad,
+            self.dilation,
+            self.groups,
+            pad_mode=self.pad_mode,
+            output_mask=(need_dx, True, self.b is not None),
+        )
+        self.db = gathered(db, self.b)
+        return dx
+
+
+class Convolution(Correlation):
     """Correlate images with filters.
 
     Parameters
@@ -67,56 +126,51 @@ class Convolution(Base):
     ((1, 2, 4, 4), (1, 1, 4, 4), (2, 1, 3, 3))
     """
 
-    _transient = ("x", "dW", "db")
+    _convolve, _differentiate = staticmethod(conv2d), staticmethod(conv2d_backward)
 
-    def __init__(
-        self,
-        W: npt.ArrayLike,
-        b: npt.ArrayLike | None,
-        stride: IntPair = 1,
-        pad: Padding = 0,
-        *,
-        dilation: IntPair = 1,
-        groups: SupportsIndex = 1,
-        pad_mode: str = "constant",
-    ) -> None:
-        self.W = read(W, "W", NUMBERS)
-        self.b = offset(b, self.W)
-        self.stride, self.pad = stride, pad
-        self.dilation, self.groups, self.pad_mode = dilation, groups, pad_mode
-        self.x: Array | None = None
-        self.dW: Array | None = None
-        self.db: Array | None = None
 
-    def forward(self, x: npt.ArrayLike) -> Array:
-        """Convolve images (N, C, H, W) to (N, F, OH, OW)."""
-        self.x = read(x, "x", NUMBERS)
-        return conv2d(
-            self.x,
-            self.W,
-            spread(self.b, self.W, axis=0),
-            self.stride,
-            self.pad,
-            self.dilation,
-            self.groups,
-            pad_mode=self.pad_mode,
-        )
+class Convolution1D(Correlation):
+    """Correlate signals with filters.
 
-    def backward(self, dout: npt.ArrayLike, *, need_dx: bool = True) -> Array | None:
-        """Compute `dW` and `db`; return the gradient of the input, None without `need_dx`."""
-        dx, self.dW, db = conv2d_backward(
-            dout,
-            saved(self.x, self),
-            self.W,
-            self.stride,
-            self.pad,
-            self.dilation,
-            self.groups,
-            pad_mode=self.pad_mode,
-            output_mask=(need_dx, True, self.b is not None),
-        )
-        self.db = gathered(db, self.b)
-        return dx
+    Parameters
+    ----------
+    W : array_like, shape (F, C/groups, K)
+        Filters.
+    b : array_like, shape (F,), (1, F), (1,) or (), or None
+        What is added to every output of a filter. One number is added to the outputs of all of
+        them.
+    stride : int, default 1
+        Step between windows.
+    pad : int, (before, after), "valid" or "same", default 0
+        Padding.
+    dilation : int, default 1
+        Step between the taps of a window.
+    groups : int, default 1
+        Number of groups into which channels and filters are divided. The filters of a group see
+        the channels of that group only.
+    pad_mode : {"constant", "edge", "reflect", "symmetric", "wrap"}, default "constant"
+        What padding shows, as in `numpy.pad`.
+
+    Attributes
+    ----------
+    dW, db : ndarray
+        Gradients of `W` and `b`, of their shapes, after `backward`.
+
+    See Also
+    --------
+    fastconv.conv1d : The function, which says what is raised.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import Convolution1D
+    >>> layer = Convolution1D(np.ones((2, 1, 3)), np.zeros(2), pad=1)
+    >>> y = layer.forward(np.ones((1, 1, 4)))
+    >>> y.shape, layer.backward(y).shape, layer.dW.shape
+    ((1, 2, 4), (1, 1, 4), (2, 1, 3))
+    """
+
+    _convolve, _differentiate = staticmethod(conv1d), staticmethod(conv1d_backward)
 
 
 class Affine(Base):

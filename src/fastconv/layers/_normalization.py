@@ -26,8 +26,8 @@ class BatchNormalization(Base):
     ----------
     gamma, beta : array_like, shape (D,)
         Scale and shift. Inputs of shape (N, D) are normalised feature by feature. For images
-        (N, C, H, W) it is the size that says what a feature is: a channel (D = C), as in [1]_,
-        or a pixel of a channel (D = C*H*W), as in the textbook.
+        (N, C, H, W) and signals (N, C, L) it is the size that says what a feature is: a channel (D
+        = C), as in [1]_, or a pixel of a channel (D = C*H*W), as in the textbook.
     momentum : float, default 0.9
         How much of the running mean and variance each training step keeps.
     running_mean, running_var : array_like, shape (D,), optional
@@ -156,15 +156,15 @@ class BatchNormalization(Base):
         """View the input as (N, D, pixels)."""
         self._check_parameters()
         size = self.gamma.size
-        if x.ndim in (2, 4):
+        if x.ndim in (2, 3, 4):
             channels, numbers = x.shape[1], prod(x.shape[1:])
             for features, pixels in ((channels, prod(x.shape[2:])), (numbers, 1)):
                 if features == size:
                     return x.reshape(len(x), features, pixels)
         raise argument_error(
             ValueError,
-            f"x must be (N, {size}) or images of {size} channels or {size} numbers for gamma of "
-            f"shape {self.gamma.shape}, got shape {x.shape}",
+            f"x must be (N, {size}), or images or signals of {size} channels or {size} numbers, "
+            f"for gamma of shape {self.gamma.shape}, got shape {x.shape}",
         )
 
     def _check_parameters(self) -> None:

@@ -441,7 +441,7 @@ class Chain(Classifier):
         for layer in reversed(self.layers.values()):
             learning.difference_update(map(id, walk(layer)))
             if not learning:  # Nobody needs the gradient of the first one's input.
-                if type(layer) in (Convolution, Affine):
+                if type(layer) in (Convolution, Convolution1D, Affine):
                     layer.backward(dout, need_dx=False)  # type: ignore[call-arg]
                 else:
                     layer.backward(dout)

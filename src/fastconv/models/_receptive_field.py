@@ -1,25 +1,28 @@
-"""Which pixels of an image an output of a layer depends on."""
+"""Which pixels of an image, or samples of a signal, an output of a layer depends on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv._arguments import IntPair, Padding, pair, window
+from fastconv._arguments import IntPair, Padding, window
+from fastconv._arguments import steps as steps_of
 from fastconv._arrays import Shape
 from fastconv._errors import argument_error, shown
 from fastconv._layer import Layer, is_chain
-from fastconv._window import Pair
+from fastconv._window import Sizes
 from fastconv.layers import (
     Affine,
     AveragePooling,
+    AveragePooling1D,
     BatchNormalization,
     Chain,
     ChannelShuffle,
     Concatenation,
     Convolution,
+    Convolution1D,
     Dropout,
     Flatten,
     GlobalAveragePooling,
@@ -29,6 +32,7 @@ from fastconv.layers import (
     LeakyRelu,
     LocalResponseNormalization,
     Pooling,
+    Pooling1D,
     Relu,
     Relu6,
     Residual,
@@ -51,26 +55,28 @@ GLOBAL = (Affine, Flatten, GlobalAveragePooling)
 class ReceptiveField(NamedTuple):
     """The pixels of the input that an output depends on, by axis, (vertical, horizontal).
 
+    Of signals there is one axis.
+
     Attributes
     ----------
-    size : (int, int)
+    size : tuple of int
         How many rows and columns one output depends on.
-    stride : (int, int)
+    stride : tuple of int
         How far the pixels of neighbouring outputs are from each other.
-    offset : (int, int)
+    offset : tuple of int
         The first row and column that output (0, 0) depends on, negative in the padding.
     """
 
-    size: Pair
-    stride: Pair
-    offset: Pair
+    size: Sizes
+    stride: Sizes
+    offset: Sizes
 
 
 class _View(NamedTuple):
     """What the outputs at a place in a network see, and how many of them there are by axis."""
 
     field: ReceptiveField
-    extent: Pair
+    extent: Sizes
 
 
 def receptive_field_of(
@@ -86,11 +92,14 @@ def receptive_field_of(
         raise argument_error(
             ValueError, f"layer must be one of {', '.join(layers)}, got {shown(name)}"
         )
-    if len(input_dim) != 3:
+    axes = len(input_dim) - 1
+    if axes not in (1, 2):
         raise argument_error(
-            ValueError, f"only images (C, H, W) have receptive fields, inputs are {input_dim}"
+            ValueError,
+            "only images (C, H, W) and signals (C, L) have receptive fields, inputs are "
+            f"{input_dim}",
         )
-    view = _View(ReceptiveField((1, 1), (1, 1), (0, 0)), (input_dim[1], input_dim[2]))
+    view = _View(ReceptiveField((1,) * axes, (1,) * axes, (0,) * axes), input_dim[1:])
     for key, layer in layers.items():
         if name is None and isinstance(layer, GLOBAL):
             break
@@ -104,13 +113,13 @@ def _behind(layer: Any, view: _View, name: str) -> _View:
     """Return what a layer's outputs see, when its inputs see `view`."""
     if isinstance(layer, POINTWISE):
         return view
-    if isinstance(layer, Convolution):
+    if isinstance(layer, (Convolution, Convolution1D)):
         kernel = np.shape(layer.W)[2:]
         return _slid(view, kernel, layer.stride, layer.pad, layer.dilation, layer.pad_mode)
-    if isinstance(layer, (Pooling, AveragePooling)):
-        return _slid(view, (int(layer.pool_h), int(layer.pool_w)), layer.stride, layer.pad)
+    if isinstance(layer, (Pooling, Pooling1D, AveragePooling, AveragePooling1D)):
+        return _slid(view, tuple(map(int, layer.kernel_size)), layer.stride, layer.pad)
     if isinstance(layer, IdentityShortcut):
-        return _slid(view, (1, 1), layer.stride)
+        return _slid(view, (1,) * len(view.extent), layer.stride)
     if isinstance(layer, Residual):
         shortcut = Chain() if layer.shortcut is None else layer.shortcut
         both = [_behind(way, view, name) for way in (layer.body, shortcut)]
@@ -129,25 +138,24 @@ def _behind(layer: Any, view: _View, name: str) -> _View:
 
 def _slid(
     view: _View,
-    kernel: Pair,
+    kernel: Sizes,
     stride: IntPair,
     padding: Padding = 0,
     dilation: IntPair = 1,
     pad_mode: str = "constant",
 ) -> _View:
     """Return what the outputs of a window that slides over the inputs see."""
-    steps, taps = pair(stride, "stride"), pair(dilation, "dilation")
-    found = window(view.extent, kernel, steps, padding, taps, pad_mode)
-    before = found.packed[:, 5].tolist()
-    size, old_stride, offset = view.field
-    return _View(
-        ReceptiveField(
-            _pair_of(size[i] + taps[i] * (kernel[i] - 1) * old_stride[i] for i in (0, 1)),
-            _pair_of(old_stride[i] * steps[i] for i in (0, 1)),
-            _pair_of(offset[i] - before[i] * old_stride[i] for i in (0, 1)),
-        ),
-        (found.out_h, found.out_w),
+    found = window(view.extent, kernel, stride, padding, dilation, pad_mode)
+    steps, _, taps = steps_of(stride, padding, dilation, axes=len(kernel))
+    before = found.packed[-len(kernel) :, 5].tolist()
+    by_axis = zip(*view.field, kernel, steps, taps, before)
+    size, strides, offset = zip(
+        *(
+            (covered + d * (k - 1) * apart, apart * s, first - b * apart)
+            for covered, apart, first, k, s, d, b in by_axis
+        )
     )
+    return _View(ReceptiveField(size, strides, offset), found.out)
 
 
 def _union(views: Sequence[_View], name: str) -> _View:
@@ -160,12 +168,7 @@ def _union(views: Sequence[_View], name: str) -> _View:
             f"{name} has no receptive field: its ways have the strides "
             f"{' and '.join(map(str, sorted(strides)))}",
         )
-    first = _pair_of(min(field.offset[i] for field in fields) for i in (0, 1))
-    end = [max(field.offset[i] + field.size[i] for field in fields) for i in (0, 1)]
-    size = _pair_of(end[i] - first[i] for i in (0, 1))
+    first = tuple(map(min, zip(*(field.offset for field in fields))))
+    ends = (map(sum, zip(field.offset, field.size)) for field in fields)
+    size = tuple(max(end) - start for start, end in zip(first, zip(*ends)))
     return _View(ReceptiveField(size, fields[0].stride, first), views[0].extent)
-
-
-def _pair_of(values: Iterable[int]) -> Pair:
-    vertical, horizontal = values
-    return vertical, horizontal

@@ -10,14 +10,14 @@ from typing import Any, Self, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._arguments import IntPair, Padding, number, pair, positive
+from fastconv._arguments import IntPair, OneInt, Padding, number, per_axis, positive
 from fastconv._arrays import Array, Shape
 from fastconv._errors import argument_error, named
 from fastconv._files import path_of
 from fastconv._layer import widened
 from fastconv._structure import paths
 from fastconv.inference import InferenceNetwork
-from fastconv.layers import Affine, BatchNormalization, Convolution
+from fastconv.layers import Affine, BatchNormalization, Convolution, Convolution1D
 from fastconv.models._chain import LEARNED, Chain, Seed
 from fastconv.models._multiply_adds import multiply_adds
 from fastconv.models._npz import load, write_npz
@@ -37,7 +37,7 @@ class Sequential(Chain):
     Parameters
     ----------
     input_dim : sequence of int
-        Shape of one input: (C, H, W), or (D,).
+        Shape of one input: (C, H, W), (C, L), or (D,).
     layers : iterable of layers, optional
         What to begin with; the other methods add more.
     dtype : dtype, default float32
@@ -125,15 +125,76 @@ class Sequential(Chain):
         >>> net.output_dim, net.params["W1"].shape
         ((16, 4, 4), (16, 3, 3, 3))
         """
-        if len(self.output_dim) != 3:
-            raise argument_error(
-                ValueError, f"a convolution does not fit behind an output of {self.output_dim}"
-            )
-        count, parts = positive(filters, "filters"), positive(groups, "groups")
-        shape = (count, max(1, self.output_dim[0] // parts), *pair(size, "size"))
-        W = self._weight(shape, prod(shape[1:]), std)
-        b = np.zeros(count, self.dtype) if bias else None
+        parts = positive(groups, "groups")
+        W, b = self._filters(2, filters, size, parts, bias, std)
         return self.add(Convolution(W, b, stride, pad, dilation=dilation, groups=parts))
+
+    def convolution1d(
+        self,
+        filters: SupportsIndex,
+        size: OneInt,
+        stride: OneInt = 1,
+        pad: Padding = 0,
+        *,
+        dilation: OneInt = 1,
+        groups: SupportsIndex = 1,
+        bias: bool = True,
+        std: float | None = None,
+    ) -> Self:
+        """Append a convolution of signals with new weights.
+
+        Parameters
+        ----------
+        filters : int
+            Number of filters.
+        size : int
+            Size of a filter.
+        stride, pad, dilation, groups
+            As in `fastconv.layers.Convolution1D`.
+        bias, std
+            As in `convolution`.
+
+        Returns
+        -------
+        Sequential
+            The network itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is none of what is said above, or the output so far is no signal or too
+            short.
+
+        Examples
+        --------
+        >>> from fastconv.models import Sequential
+        >>> net = Sequential((3, 64)).convolution1d(16, 5, stride=2, pad=2)
+        >>> net.output_dim, net.params["W1"].shape
+        ((16, 32), (16, 3, 5))
+        """
+        parts = positive(groups, "groups")
+        W, b = self._filters(1, filters, size, parts, bias, std)
+        return self.add(Convolution1D(W, b, stride, pad, dilation=dilation, groups=parts))
+
+    def _filters(
+        self,
+        axes: int,
+        filters: SupportsIndex,
+        size: IntPair,
+        groups: int,
+        bias: bool,
+        std: float | None,
+    ) -> tuple[Array, Array | None]:
+        """Make the weights of a convolution that slides along some axes."""
+        if len(self.output_dim) != axes + 1:
+            what = "a convolution" if axes == 2 else "a convolution of signals"
+            raise argument_error(
+                ValueError, f"{what} does not fit behind an output of {self.output_dim}"
+            )
+        count = positive(filters, "filters")
+        shape = (count, max(1, self.output_dim[0] // groups), *per_axis(size, "size", axes))
+        W = self._weight(shape, prod(shape[1:]), std)
+        return W, np.zeros(count, self.dtype) if bias else None
 
     def affine(self, units: SupportsIndex, *, std: float | None = None) -> Self:
         """Append a fully connected layer with new weights.
@@ -395,7 +456,8 @@ class Sequential(Chain):
         Returns
         -------
         ReceptiveField
-            The fields `size`, `stride` and `offset`, each a pair (vertical, horizontal).
+            The fields `size`, `stride` and `offset`, each a pair (vertical, horizontal), or a tuple
+            of one number in networks for signals.
 
         Raises
         ------

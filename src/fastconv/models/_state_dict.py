@@ -61,7 +61,8 @@ def load_state_dict(
     ----------
     network : Sequential
         Where to, for instance a `Sequential` with a `fastconv.layers.Convolution` for every
-        ``torch.nn.Conv2d``. Layers without parameters do not matter.
+        ``torch.nn.Conv2d``, and a `Convolution1D` for every ``Conv1d``. Layers without parameters
+        do not matter.
     state_dict : mapping of str to array_like
         What ``module.state_dict()`` returns, on the CPU, or its arrays under the same names in the
         same order, for instance from `numpy.load`. PyTorch lists modules in the order in which

@@ -14,10 +14,13 @@ from fastconv._structure import held, named_children
 from fastconv._text import table
 from fastconv.layers import (
     AveragePooling,
+    AveragePooling1D,
     Chain,
     Concatenation,
     Convolution,
+    Convolution1D,
     Pooling,
+    Pooling1D,
     Residual,
 )
 from fastconv.models._multiply_adds import multiply_adds
@@ -158,13 +161,13 @@ def _joined(path: str, name: str) -> str:
 
 def window_of(layer: Layer) -> tuple[str, str]:
     """Describe a layer's filters and its padding, as far as it has any."""
-    if isinstance(layer, Convolution):
-        f, c, h, w = np.shape(layer.W)
-        text = f"{f} of {c}x{h}x{w}"
+    if isinstance(layer, (Convolution, Convolution1D)):
+        filters, *size = np.shape(layer.W)
+        text = f"{filters} of {'x'.join(map(str, size))}"
         if layer.dilation != 1:
             text += f", dilation {layer.dilation}"
-    elif isinstance(layer, (Pooling, AveragePooling)):
-        text = f"{layer.pool_h}x{layer.pool_w}"
+    elif isinstance(layer, (Pooling, Pooling1D, AveragePooling, AveragePooling1D)):
+        text = "x".join(map(str, layer.kernel_size))
     else:
         return "", ""
     return text + ("" if layer.stride == 1 else f", stride {layer.stride}"), str(layer.pad)

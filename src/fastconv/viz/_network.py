@@ -16,9 +16,11 @@ from fastconv._errors import argument_error, named, shown
 from fastconv.layers import (
     Affine,
     AveragePooling,
+    AveragePooling1D,
     BatchNormalization,
     ChannelShuffle,
     Convolution,
+    Convolution1D,
     Dropout,
     Flatten,
     GlobalAveragePooling,
@@ -29,6 +31,7 @@ from fastconv.layers import (
     LeakyRelu,
     LocalResponseNormalization,
     Pooling,
+    Pooling1D,
     Relu,
     Relu6,
     Sigmoid,
@@ -43,9 +46,12 @@ from fastconv.viz._tiles import LEAST_INCHES
 __all__ = ["show_network"]
 
 COLOURS: tuple[tuple[tuple[type, ...], str], ...] = (
-    ((Convolution,), "#a9cdf0"),
+    ((Convolution, Convolution1D), "#a9cdf0"),
     ((Affine,), "#f7c088"),
-    ((Pooling, AveragePooling, GlobalAveragePooling), "#b0dea9"),
+    (
+        (Pooling, Pooling1D, AveragePooling, AveragePooling1D, GlobalAveragePooling),
+        "#b0dea9",
+    ),
     ((BatchNormalization, LocalResponseNormalization), "#f3e79b"),
     ((Relu, Relu6, LeakyRelu, Sigmoid, HardSigmoid, HardSwish, SiLU), "#f4b5b5"),
     ((Dropout,), "#d3d3d3"),
