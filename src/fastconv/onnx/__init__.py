@@ -1,0 +1,1 @@
+"""ONNX files, read and run without another library."""
