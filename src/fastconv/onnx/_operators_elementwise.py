@@ -115,7 +115,7 @@ _binary("Or", (7,), np.logical_or, "b")
 _binary("Xor", (7,), np.logical_xor, "b")
 
 
-@operator("Mod", 10, 13)
+@operator("Mod", 10, 13, 28)
 def modulo(a: Array, b: Array, *, fmod: int = 0) -> Array:
     """Take the remainder, with the divisor's sign as Python does, or the dividend's."""
     same_dtypes(a, b)
@@ -223,7 +223,7 @@ def selu(x: Array, *, alpha: float = 1.67326319, gamma: float = 1.05070102) -> A
     return _bent(x, alpha, gamma)
 
 
-@operator("Celu", 12)
+@operator("Celu", 12, 28)
 def celu(x: Array, *, alpha: float = 1.0) -> Array:
     """Bend negative numbers towards -alpha with a smooth derivative."""
     require(x, FLOATS)

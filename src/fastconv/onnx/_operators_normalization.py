@@ -50,9 +50,9 @@ def batch_normalization_spatial(
         return _normalized(x, scale, bias, mean, variance, epsilon)
     require(rank(x, 2), FLOATS)
     shape = (x.size // len(x), 1) if len(x) else (0, 1)
-    parameters = [array.reshape(-1) for array in (scale, bias, mean, variance)]
+    scale, bias, mean, variance = (array.reshape(-1) for array in (scale, bias, mean, variance))
     rows = x.reshape(len(x), *shape)
-    return _normalized(rows, *parameters, epsilon=epsilon).reshape(x.shape)
+    return _normalized(rows, scale, bias, mean, variance, epsilon).reshape(x.shape)
 
 
 @operator("BatchNormalization", 9)

@@ -129,8 +129,8 @@ _reduction("ReduceMin", (1, 11, 12, 13), (18, 20), REALS + "b", _min)
 _reduction("ReduceL1", (1, 11, 13), (18,), REALS, _l1)
 _reduction("ReduceL2", (1, 11, 13), (18,), REALS, _l2)
 _reduction("ReduceSumSquare", (1, 11, 13), (18,), REALS, _sum_square)
-_reduction("ReduceLogSum", (1, 11, 13), (18,), REALS, _log_sum)
-_reduction("ReduceLogSumExp", (1, 11, 13), (18,), REALS, _log_sum_exp)
+_reduction("ReduceLogSum", (1, 11, 13), (18, 28), REALS, _log_sum)
+_reduction("ReduceLogSumExp", (1, 11, 13), (18, 28), REALS, _log_sum_exp)
 
 
 def _argument(x: Array, axis: int, keepdims: int, last: int, choose: Callable[..., Any]) -> Array:

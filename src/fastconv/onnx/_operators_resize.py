@@ -62,7 +62,7 @@ class Axis:
             start, end = self.roi
             if length == 1:
                 return y * 0 + (start + end) * (size - 1) / 2
-            return start * (size - 1) + y * (end - start) * (size - 1) / (length - 1)
+            return np.asarray((start + y * (end - start) / (length - 1)) * (size - 1))
         if how == "pytorch_half_pixel" and length == 1:
             return y * 0 - 0.5
         middle = (y + 0.5) / self.scale - 0.5
@@ -88,7 +88,7 @@ def _cubic(distance: Array, a: float) -> Array:
 
 
 def _linear(distance: Array) -> Array:
-    return np.maximum(1 - np.abs(distance), 0)
+    return np.asarray(np.maximum(1 - np.abs(distance), 0))
 
 
 def _weights(axis: Axis, x: Array, method: Method) -> tuple[Array, Array]:

@@ -209,9 +209,8 @@ def _slice(
             index[axis] = slice(max(start, 0), max(end, 0), step)
         else:
             # Python's slices cannot end before the first element but by None.
-            index[axis] = slice(min(max(start, -1), size - 1), end if end >= 0 else None, step)
-            if start < 0:
-                index[axis] = slice(0, 0)
+            first = min(max(start, 0), size - 1)
+            index[axis] = slice(first, end if end >= 0 else None, step) if size else slice(0)
     return x[tuple(index)]
 
 
@@ -237,7 +236,13 @@ def gather_elements(x: Array, indices: Array, *, axis: int = 0) -> Array:
     return np.take_along_axis(x[tuple(inner)], indices.astype(np.int64), at)
 
 
-@operator("GatherND", 11, 12, 13)
+@operator("GatherND", 11)
+def gather_nd_of_one(x: Array, indices: Array) -> Array:
+    """Take the elements, or parts, that rows of indices name."""
+    return gather_nd(x, indices)
+
+
+@operator("GatherND", 12, 13)
 def gather_nd(x: Array, indices: Array, *, batch_dims: int = 0) -> Array:
     """Take the elements, or parts, that rows of indices name."""
     rank(x, 1)
@@ -262,7 +267,7 @@ def _check_indices(indices: Array, size: int) -> None:
         raise ValueError(f"indices are beyond {size} elements")
 
 
-@operator("OneHot", 9, 11)
+@operator("OneHot", 9, 11, 28)
 def one_hot(indices: Array, depth: Array, values: Array, *, axis: int = -1) -> Array:
     """Mark the place of each index on a new axis."""
     size = int(single(depth, "depth"))
@@ -528,6 +533,20 @@ def triangle(x: Array, k: Array | None = None, *, upper: int = 1) -> Array:
 @operator("CastLike", 15)
 def cast_like(x: Array, other: Array) -> Array:
     """Convert to the dtype of another array."""
+    return as_type(x, other.dtype)
+
+
+@operator("CastLike", 19, 21, 23)
+def cast_like_saturated(x: Array, other: Array, *, saturate: int = 1) -> Array:
+    """Convert to the dtype of another array; saturation concerns floats of 8 bits only."""
+    return as_type(x, other.dtype)
+
+
+@operator("CastLike", 24, 25)
+def cast_like_rounded(
+    x: Array, other: Array, *, saturate: int = 1, round_mode: str = "up"
+) -> Array:
+    """Convert to the dtype of another array; rounding concerns floats of 8 bits only."""
     return as_type(x, other.dtype)
 
 
