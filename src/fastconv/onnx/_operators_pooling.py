@@ -17,14 +17,15 @@ from fastconv.onnx._windows import Axis, axes_of_windows, padded, taps
 from fastconv.pooling import avg_pool2d, max_pool2d
 
 
-def _is_for_kernels(x: Array, axes: list[Axis]) -> bool:
+def is_for_kernels(axes: list[Axis]) -> bool:
     """Tell whether the kernels pool these windows: every one must hold a pixel."""
     return len(axes) == 2 and all(
         max(axis.before, axis.after) < axis.span and axis.dilation <= axis.size for axis in axes
     )
 
 
-def _arguments(axes: list[Axis]) -> dict[str, Any]:
+def window_arguments(axes: list[Axis]) -> dict[str, Any]:
+    """Return the arguments of the kernels for two axes."""
     return {
         "kernel_size": tuple(axis.kernel for axis in axes),
         "stride": tuple(axis.stride for axis in axes),
@@ -46,8 +47,8 @@ def _max(x: Array, axes: list[Axis], storage_order: int, n_outputs: int) -> Any:
     require(x, REALS)
     planes, axes, added = _as_planes(x, axes)
     room((*planes.shape[:2], *(axis.out for axis in axes)), x.dtype)
-    if _is_for_kernels(planes, axes):
-        window = _arguments(axes)
+    if is_for_kernels(axes):
+        window = window_arguments(axes)
         window["dilation"] = tuple(axis.dilation for axis in axes)
         if n_outputs == 1:
             out = max_pool2d(planes, **window)
@@ -146,8 +147,8 @@ def _average(x: Array, axes: list[Axis], count_include_pad: int) -> Array:
     require(x, FLOATS)
     planes, axes, added = _as_planes(x, axes)
     room((*planes.shape[:2], *(axis.out for axis in axes)), x.dtype)
-    if _is_for_kernels(planes, axes) and all(axis.dilation == 1 for axis in axes):
-        y = avg_pool2d(planes, count_include_pad=bool(count_include_pad), **_arguments(axes))
+    if is_for_kernels(axes) and all(axis.dilation == 1 for axis in axes):
+        y = avg_pool2d(planes, count_include_pad=bool(count_include_pad), **window_arguments(axes))
     else:
         total = _sum_of_taps(wide(planes), axes)
         for i, axis in enumerate(axes):

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from fastconv.onnx import _operators  # noqa: F401  (fills the table of operator
 from fastconv.onnx._model import Model, ValueInfo, read_model
 from fastconv.onnx._program import Call, Numbered, Program, owned
 from fastconv.onnx._table import bind
+
+if TYPE_CHECKING:
+    from fastconv.onnx._lowering import Specialized
 
 
 @named
@@ -66,9 +69,22 @@ class InferenceSession:
             array.setflags(write=False)
         self._plain = self._program(calls, self._model.constants)
         self._optimized = self._plain
+        self._specialized: Specialized | None = None
         if optimize:
             with self._context(), np.errstate(all="ignore"):
-                self._optimized = self._program(*_folded(calls, self._model))
+                left, constants = _folded(calls, self._model)
+                self._optimized = self._program(left, constants)
+            self._specialize(constants)
+
+    def _specialize(self, constants: dict[str, Array]) -> None:
+        """Prepare a model of one input and one output, now if its shape is known but the batch."""
+        inputs, outputs = self._model.inputs, self._model.outputs
+        if not len(inputs) == len(outputs) == 1:
+            return
+        from fastconv.onnx._lowering import Specialized
+
+        name, output = inputs[0].name, outputs[0].name
+        self._specialized = Specialized(self._optimized, constants, name, output)
 
     def _program(self, calls: list[Call], constants: Mapping[str, Any]) -> Program:
         inputs = [value.name for value in self._model.inputs]
@@ -126,9 +142,13 @@ class InferenceSession:
         NotImplementedError
             If an operator does not support a dtype.
         """
-        program = self._optimized
         chosen = self._chosen(output_names)
         arrays = self._checked(feeds)
+        if self._specialized is not None:
+            result = self._run_specialized(self._specialized, *arrays.values())
+            if result is not None:
+                return [result if i == 0 else result.copy() for i, _ in enumerate(chosen)]
+        program = self._optimized
         values = program.values(arrays)
         with self._context(), np.errstate(all="ignore"):
             program.run(values)
@@ -137,6 +157,17 @@ class InferenceSession:
             array = np.asarray(values[program.numbers[name]])
             results.append(owned(array, [*arrays.values(), *results]))
         return results
+
+    def _run_specialized(self, specialized: Specialized, x: Array) -> Array | None:
+        """Compute the result of a prepared model, None if it cannot be prepared."""
+        with self._context(), np.errstate(all="ignore"):
+            program = specialized.take(x)
+            if program is None:
+                return None
+            try:
+                return program.run(np.ascontiguousarray(x))
+            finally:
+                specialized.give_back(program)
 
     def activations(self, feeds: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
         """Compute the results of all nodes, each by itself, for pictures of them.
@@ -277,7 +308,9 @@ def _feed(array: Array, value: ValueInfo, sizes: dict[str, int]) -> Array:
         names = f" with {sizes}" if sizes else ""
         message = f"feeds[{value.name!r}] must have shape {value.shape}{names}, got {array.shape}"
         raise argument_error(ValueError, message)
-    return np.require(array, native, ["A"])
+    array = np.require(array, native, ["A"])
+    # Kernels know a dtype by NumPy's own object, of which newbyteorder makes a copy.
+    return array if array.dtype is value.dtype else array.view(value.dtype)
 
 
 def _calls(model: Model) -> list[Call]:

@@ -151,7 +151,7 @@ def tensor_of(message: Message, folder: str | None) -> Array:
     Returns
     -------
     ndarray
-        Read-only where it is a view of the file's bytes.
+        Of the dtype that this library computes with.
 
     Raises
     ------
@@ -185,7 +185,12 @@ def tensor_of(message: Message, folder: str | None) -> Array:
         flat = (flat.astype(np.uint32) << np.uint32(16)).view(np.float32)
     elif dtype.kind == "b":
         flat = flat.view(np.uint8) != 0
-    return flat.astype(dtype, copy=False).reshape(shape)
+    # The bytes of a file lie anywhere, and kernels need numbers at multiples of their size. As all
+    # are copied, the file's bytes are freed when the model is read.
+    # Their dtype is NumPy's own object, by which kernels know it, and not one that equals it.
+    array = np.empty(shape, dtype)
+    array.reshape(-1)[...] = flat
+    return array
 
 
 def _typed(message: Message, kind: ElementType, count: int) -> Array:
