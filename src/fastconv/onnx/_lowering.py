@@ -48,6 +48,7 @@ from fastconv.inference._operations import (
 from fastconv.inference._passes import simplify
 from fastconv.inference._program import Pool
 from fastconv.inference._program import Program as Prepared
+from fastconv.inference._report import seconds_by_step
 from fastconv.onnx._operators_pooling import is_for_kernels, window_arguments
 from fastconv.onnx._program import Call, Numbered, Program
 from fastconv.onnx._windows import axes_of_windows
@@ -209,7 +210,7 @@ class Builder:
 
     def lower(self, call: Call) -> None:
         """Append the steps of a call."""
-        lowering = LOWERINGS.get(call.op)
+        lowering = LOWERINGS.get(call.op) if call.outputs[0] else None
         step = None if lowering is None else lowering(self, call)
         if step is not None and step.shape == self.shape_of(call, 0):
             self.steps[call.outputs[0]] = step
@@ -349,7 +350,7 @@ def _scale(
 def _batch_normalization(builder: Builder, call: Call) -> Step | None:
     parameters = [builder.known(name) for name in call.inputs[1:5]]
     given = call.attributes
-    if given.get("training_mode") or given.get("spatial", 1) == 0 or len(call.outputs) > 1:
+    if given.get("training_mode") or given.get("spatial", 1) == 0 or any(call.outputs[1:]):
         return None
     if any(array is None for array in parameters):
         return None
@@ -429,7 +430,7 @@ def _concat(builder: Builder, call: Call) -> Step | None:
 
 def _pooling(builder: Builder, call: Call) -> Step | None:
     """Let the kernels write maxima and means to their places."""
-    if len(call.outputs) > 1 or len(builder.shape(call.inputs[0])) != 4:
+    if any(call.outputs[1:]) or len(builder.shape(call.inputs[0])) != 4:
         return None
     given = call.attributes
     names = "auto_pad", "strides", "dilations", "pads", "ceil_mode"
@@ -471,7 +472,7 @@ def _reshape(builder: Builder, call: Call) -> Step | None:
 
 
 def _nothing(builder: Builder, call: Call) -> Step | None:
-    return builder.steps[call.inputs[0]] if len(call.outputs) == 1 else None
+    return None if any(call.outputs[1:]) else builder.steps[call.inputs[0]]
 
 
 def _activation(make: Callable[[Mapping[str, Any]], Activation]) -> Lowering:
@@ -585,3 +586,22 @@ class Specialized:
     def give_back(self, program: Prepared) -> None:
         """Keep a program for the next input of its shape."""
         self._pool.give_back(program)
+
+    def times(self, x: Array, rounds: int) -> list[tuple[str, str, str, float]] | None:
+        """Return name, operator, shape of the result and median seconds of every step."""
+        program = self.take(x)
+        if program is None:
+            return None
+        try:
+            seconds = seconds_by_step(program, np.ascontiguousarray(x), rounds)
+        finally:
+            self.give_back(program)
+        return [
+            (
+                step.name,
+                step.operation.describe(len(x), *(source.shape for source in step.inputs)),
+                str((len(x), *step.shape)),
+                spent,
+            )
+            for (step, *_), spent in zip(program.steps, seconds, strict=True)
+        ]

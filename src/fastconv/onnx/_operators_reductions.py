@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fastconv._arrays import Array
+from fastconv import _kernels, _threads
+from fastconv._arrays import FLOAT32, Array, contiguous
+from fastconv._memory import new_array
 from fastconv.onnx._checks import (
     FLOATS,
     INTEGERS,
@@ -165,6 +167,11 @@ _argument_reduction("ArgMin", np.argmin)
 def _softmax(x: Array, axis: int) -> Array:
     """Divide exponentials by their sum along an axis; the largest exponent is subtracted first."""
     y = wide(require(x, FLOATS))
+    if y.dtype == FLOAT32 and axis == x.ndim - 1 and x.size:
+        rows = contiguous(y, FLOAT32).reshape(-1, x.shape[-1])
+        out = new_array(rows.shape, FLOAT32)
+        _kernels.loss.softmax(rows, out, _threads.count())
+        return as_type(out.reshape(x.shape), x.dtype)
     y = np.exp(y - y.max(axis=axis, keepdims=True, initial=-np.inf))
     y /= y.sum(axis=axis, keepdims=True)
     return as_type(y, x.dtype)

@@ -6,6 +6,8 @@ of threads can run it at once.
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -151,6 +153,26 @@ class Program:
                 watch(step)
             for i in step.freed:
                 values[i] = None
+
+    def times(self, feeds: Mapping[str, Array], rounds: int) -> list[tuple[str, str, str, float]]:
+        """Return name, operator, shape of the result and median seconds of every call."""
+        spent: list[list[float]] = [[] for _ in self.steps]
+        shapes: dict[int, str] = {}
+        for _ in range(1 + rounds):
+            values, clock = self.values(feeds), [time.perf_counter()]
+
+            def watch(step: Numbered, values: list[Any] = values, clock: Any = clock) -> None:
+                clock.append(time.perf_counter())
+                found = [values[i].shape for i in step.outputs if i != NOTHING]
+                shapes[id(step.call)] = ", ".join(map(str, found))
+
+            self.run(values, watch)
+            for column, begin, end in zip(spent, clock, clock[1:]):
+                column.append(end - begin)
+        return [
+            (call.name, call.op, shapes[id(call)], statistics.median(column[1:]))
+            for call, column in zip(self.calls, spent)
+        ]
 
 
 def owned(array: Array, others: Iterable[Array]) -> Array:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
@@ -211,28 +211,17 @@ class InferenceSession:
             A table with a line for every step.
         """
         rounds = positive(repeats, "repeats")
-        program, arrays = self._optimized, self._checked(feeds)
-        times: list[list[float]] = [[] for _ in program.steps]
-        shapes: dict[str, str] = {}
+        arrays = self._checked(feeds)
         with self._context(), np.errstate(all="ignore"):
-            for _ in range(1 + rounds):
-                values = program.values(arrays)
-                clock = [time.perf_counter()]
-
-                def watch(step: Numbered, values: list[Any] = values, clock: Any = clock) -> None:
-                    clock.append(time.perf_counter())
-                    shapes[step.call.label] = str(values[step.outputs[0]].shape)
-
-                program.run(values, watch)
-                for column, begin, end in zip(times, clock, clock[1:]):
-                    column.append(end - begin)
-        medians = [float(np.median(column[1:])) for column in times]
-        rows: list[tuple[str, str, str, str]] = [
-            (call.name, call.op, shapes[call.label], f"{spent * 1e3:.3f}")
-            for call, spent in zip(program.calls, medians)
-        ]
-        rows.append(("total", "", "", f"{sum(medians) * 1e3:.3f}"))
-        return table(("step", "operator", "result", "ms"), rows, left=3)
+            rows = None
+            if self._specialized is not None:
+                rows = self._specialized.times(next(iter(arrays.values())), rounds)
+            if rows is None:
+                rows = self._optimized.times(arrays, rounds)
+        lines = [(*words, f"{spent * 1e3:.3f}") for *words, spent in rows]
+        total = sum(spent for *_, spent in rows)
+        heads = ("step", "operator", "result", "ms")
+        return table(heads, [*lines, ("total", "", "", f"{total * 1e3:.3f}")], left=3)
 
     def summary(self) -> str:
         """Describe the model: its inputs, outputs and steps.
@@ -336,15 +325,17 @@ def _folded(calls: list[Call], model: Model) -> tuple[list[Call], dict[str, Any]
     kept = []
     for call in reversed(calls):
         if any(name in needed for name in call.outputs):
-            kept.append(call)
+            names = tuple(name if name in needed else "" for name in call.outputs)
+            kept.append(replace(call, outputs=names))
             needed.update(call.inputs)
     left = []
     for call in reversed(kept):
         if all(not name or name in constants for name in call.inputs):
             results = call.run([constants[name] if name else None for name in call.inputs])
             for name, array in zip(call.outputs, results):
-                array.setflags(write=False)
-                constants[name] = array
+                if name:
+                    array.setflags(write=False)
+                    constants[name] = array
         else:
             left.append(call)
     return left, constants
