@@ -263,6 +263,8 @@ def graph_of(
     for call in program.calls:
         if any(result in traced.shapes for result in call.outputs):
             builder.lower(call)
+    if builder.steps[output] is builder.graph.input:
+        return None
     keep_needed(builder.graph, builder.steps[output])
     simplify(builder.graph)
     weights.share(builder)

@@ -37,7 +37,10 @@ class InferenceSession:
     path_or_bytes : path-like or bytes
         The model. Constants may lie in further files of the folder of the model.
     optimize : bool, default True
-        Whether to compute what depends on constants alone once, now, and to pack weights.
+        Whether to compute what depends on constants alone once, now, and to prepare models of one
+        input and one output, in the first run for each shape of the input: batch normalisation,
+        residuals and activations are computed by convolutions, weights are packed, and results
+        share memory.
     num_threads : int, optional
         Number of threads of every run. By default it is the one that `fastconv.get_num_threads`
         returns at the time of the run.
@@ -77,7 +80,7 @@ class InferenceSession:
             self._specialize(constants)
 
     def _specialize(self, constants: dict[str, Array]) -> None:
-        """Prepare a model of one input and one output, now if its shape is known but the batch."""
+        """Let a model of one input and one output be prepared for each shape of the input."""
         inputs, outputs = self._model.inputs, self._model.outputs
         if not len(inputs) == len(outputs) == 1:
             return
