@@ -6,7 +6,6 @@ of threads can run it at once.
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -170,7 +169,7 @@ class Program:
             for column, begin, end in zip(spent, clock, clock[1:]):
                 column.append(end - begin)
         return [
-            (call.name, call.op, shapes[id(call)], statistics.median(column[1:]))
+            (call.name, call.op, shapes[id(call)], float(np.median(column[1:])))
             for call, column in zip(self.calls, spent)
         ]
 

@@ -16,7 +16,6 @@ from fastconv._arguments import positive
 from fastconv._arrays import Array
 from fastconv._errors import argument_error, named, shown
 from fastconv._text import table
-from fastconv.onnx import _operators  # noqa: F401  (fills the table of operators)
 from fastconv.onnx._model import Model, ValueInfo, read_model
 from fastconv.onnx._program import Call, Numbered, Program, owned
 from fastconv.onnx._table import bind
@@ -306,7 +305,13 @@ def _feed(array: Array, value: ValueInfo, sizes: dict[str, int]) -> Array:
 
 
 def _calls(model: Model) -> list[Call]:
-    """Find the function of every node."""
+    """Find the function of every node.
+
+    The modules of operators fill the table when the first session is made. They take longer to
+    import than all the rest, which programs that only may run a model would pay for.
+    """
+    from fastconv.onnx import _operators  # noqa: F401
+
     return [
         Call(
             node.label,
