@@ -17,7 +17,7 @@ OPSET = 22
 
 def one_node(
     op: str,
-    inputs: Sequence[Array | None],
+    inputs: Sequence[Array | np.generic | None],
     opset: int = OPSET,
     outputs: int = 1,
     constants: Mapping[int, Array] = {},

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastconv.onnx
-from fastconv.onnx._table import OPERATORS
+from fastconv.onnx._operators import OPERATORS
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed, so its cases are not run")
 
@@ -38,7 +38,8 @@ def cases() -> list[Any]:
         warnings.simplefilter("ignore")
         from onnx.backend.test.loader import load_node_model_tests
 
-        return load_node_model_tests()
+        found: list[Any] = load_node_model_tests()
+        return found
 
 
 def why_left_out(case: Any) -> str | None:
@@ -150,7 +151,7 @@ def test_functions_take_the_attributes_of_their_versions() -> None:
         needed = {name for name, attribute in schema.attributes.items() if attribute.required}
         takes = signature(function)
         most = 2**31 - 1 if takes.most is None else takes.most
-        found = takes.attributes, takes.required, most
+        found = dict(takes.attributes), set(takes.required), most
         expected = attributes, needed - not_taken, schema.max_input
         # Resize 11 has inputs that must be there, but may be empty; exporters left them out.
         if found != expected or takes.least > schema.min_input:

@@ -21,6 +21,11 @@ def ints(shape: tuple[int, ...], dtype: Any = np.float32, seed: int = 0) -> Arra
     return np.random.default_rng(seed).integers(-4, 5, shape).astype(dtype)
 
 
+def part(*index: Any) -> Any:
+    """Return an index of several parts, whose types NumPy's stubs do not tell apart."""
+    return index
+
+
 def convolved(x: Array, w: Array, strides: Any, dilations: Any, pads: Any, groups: int) -> Array:
     """Correlate over any number of axes, by the definition."""
     count = x.ndim - 2
@@ -33,12 +38,12 @@ def convolved(x: Array, w: Array, strides: Any, dilations: Any, pads: Any, group
     for f in range(len(w)):
         first = f // (len(w) // groups) * each
         for place in product(*map(range, sizes)):
-            index = [
+            index: Any = [
                 slice(p * s, p * s + span, d)
                 for p, s, span, d in zip(place, strides, spans, dilations)
             ]
-            seen = padded[(slice(None), slice(first, first + each), *index)]
-            out[(slice(None), f, *place)] = (seen * w[f]).sum(axis=tuple(range(1, x.ndim)))
+            seen = padded[part(slice(None), slice(first, first + each), *index)]
+            out[part(slice(None), f, *place)] = (seen * w[f]).sum(axis=tuple(range(1, x.ndim)))
     return out
 
 
@@ -53,12 +58,12 @@ def spread(x: Array, w: Array, strides: Any, dilations: Any, groups: int) -> Arr
     for c, f in product(range(x.shape[1]), range(each)):
         target = f + c // (x.shape[1] // groups) * each
         for place in product(*map(range, x.shape[2:])):
-            index = [
+            index: Any = [
                 slice(p * s, p * s + (k - 1) * d + 1, d)
                 for p, s, k, d in zip(place, strides, w.shape[2:], dilations)
             ]
-            pixels = x[(slice(None), c, *place)].reshape(-1, *[1] * (x.ndim - 2))
-            out[(slice(None), target, *index)] += pixels * w[c, f]
+            pixels = x[part(slice(None), c, *place)].reshape(-1, *[1] * (x.ndim - 2))
+            out[part(slice(None), target, *index)] += pixels * w[c, f]
     return out
 
 
@@ -93,13 +98,13 @@ def test_conv_transpose_over_any_number_of_axes(count: int, strided: bool, group
     dilations = [1, 2, 1, 2][:count] if strided else [1] * count
     whole = spread(x, w, strides, dilations, groups) + bias.reshape(-1, *[1] * count)
     pads = [1, 0, 1, 0][:count] + [0, 1, 1, 0][:count]
-    cut = [slice(a, n - b) for a, b, n in zip(pads[:count], pads[count:], whole.shape[2:])]
-    arguments = {"strides": strides, "dilations": dilations, "group": groups}
+    cut: Any = [slice(a, n - b) for a, b, n in zip(pads[:count], pads[count:], whole.shape[2:])]
+    arguments: dict[str, Any] = {"strides": strides, "dilations": dilations, "group": groups}
     (y,) = one_node("ConvTranspose", [x, w, bias], pads=pads, **arguments)
-    np.testing.assert_array_equal(y, whole[(..., *cut)])
+    np.testing.assert_array_equal(y, whole[part(..., *cut)])
     larger = [n + 2 for n in whole.shape[2:]]
     (y,) = one_node("ConvTranspose", [x, w, bias], output_shape=larger, **arguments)
-    inner = y[(..., *[slice(1, -1)] * count)]
+    inner = y[part(..., *[slice(1, -1)] * count)]
     np.testing.assert_array_equal(inner, whole)
     assert y[0, 0].ravel()[0] == bias[0]
 
@@ -124,11 +129,11 @@ def pooled(x: Array, function: Any, kernel: Any, strides: Any, dilations: Any, p
     sizes = [(n - s) // step + 1 for n, s, step in zip(padded.shape[2:], spans, strides)]
     out = np.zeros((*x.shape[:2], *sizes))
     for place in product(*map(range, sizes)):
-        index = [
+        index: Any = [
             slice(p * s, p * s + span, d) for p, s, span, d in zip(place, strides, spans, dilations)
         ]
-        seen = padded[(..., *index)].reshape(*x.shape[:2], -1)
-        out[(..., *place)] = function(seen, axis=-1)
+        seen = padded[part(..., *index)].reshape(*x.shape[:2], -1)
+        out[part(..., *place)] = function(seen, axis=-1)
     return out
 
 
@@ -140,7 +145,7 @@ def test_pooling_over_any_number_of_axes(count: int, dilated: bool) -> None:
     kernel, strides = [3, 2, 2, 3][:count], [2, 1, 2, 1][:count]
     dilations = [1, 2, 1, 1][:count] if dilated else [1] * count
     pads = [1, 0, 1, 1][:count] + [1, 1, 0, 0][:count]
-    arguments = {
+    arguments: dict[str, Any] = {
         "kernel_shape": kernel,
         "strides": strides,
         "pads": pads,
@@ -177,7 +182,7 @@ def test_nan_wins_and_padding_never(count: int) -> None:
 
 def test_windows_that_reach_beyond_the_padding() -> None:
     x = np.arange(1, 6, dtype=np.float32).reshape(1, 1, 5)
-    window = {"kernel_shape": (3,), "strides": (3,), "ceil_mode": 1}
+    window: dict[str, Any] = {"kernel_shape": (3,), "strides": (3,), "ceil_mode": 1}
     np.testing.assert_array_equal(one_node("MaxPool", [x], **window)[0][0, 0], [3, 5])
     np.testing.assert_array_equal(one_node("AveragePool", [x], **window)[0][0, 0], [2, 4.5])
     # The last window would start in the padding behind, so that there is none.
@@ -328,7 +333,7 @@ class TestQuantized:
         expected = convolved(
             x.astype(np.int64) - 7, wide_w, [1] * count, [1] * count, [1] * (2 * count), 1
         )
-        pads = {"pads": [1] * (2 * count)}
+        pads: dict[str, Any] = {"pads": [1] * (2 * count)}
         (sums,) = one_node("ConvInteger", [x, w, *zeros], **pads)
         assert sums.dtype == np.int32
         np.testing.assert_array_equal(sums, expected)
@@ -336,8 +341,11 @@ class TestQuantized:
         bias = np.arange(5, dtype=np.int32) * 1000
         (y,) = one_node(
             "QLinearConv",
-            [x, scales[0], zeros[0], w, scales[1], zeros[1], np.float32(50), np.array(9, np.int8)]
-            + [bias],
+            [
+                *(x, scales[0], zeros[0]),
+                *(w, scales[1], zeros[1]),
+                *(np.float32(50), np.array(9, np.int8), bias),
+            ],
             **pads,
         )
         spread_over = (-1, *[1] * count)

@@ -127,7 +127,7 @@ def test_bfloat16_becomes_float32() -> None:
 def test_bfloat16_rounds_to_even() -> None:
     exact = np.array([1, 1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-7, np.nan, np.inf, 3.4e38], np.float32)
     expected = [1, 1, 1 + 2**-6, -1 - 2**-7, np.nan, np.inf, np.inf]
-    np.testing.assert_array_equal(round_bfloat16(exact), np.float32(expected))
+    np.testing.assert_array_equal(round_bfloat16(exact), np.array(expected, np.float32))
 
 
 def test_numbers_that_are_not_packed() -> None:

@@ -18,6 +18,7 @@ from fastconv.inference._program import Pool, Program
 if TYPE_CHECKING:
     from fastconv.models import Sequential
 
+
 @named
 class InferenceNetwork(Classifier):
     """A twin of a network that computes its scores faster, and cannot be trained.

@@ -14,7 +14,6 @@ from fastconv.inference._graph import Graph, Step
 from fastconv.inference._memory_plan import LINE_BYTES, Block, MemoryPlan
 from fastconv.inference._operations import Runner
 
-
 KEPT_PROGRAMS = 4
 """The largest number of idle programs that are kept, each with the memory of its results."""
 
