@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastconv.onnx._operators import markdown
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs" / "coming-from").glob("*.md"))
 if PAGES:
-    names = ("data", "inference", "low-rank", "networks", "one-dimension", "viz")
+    names = ("data", "inference", "low-rank", "networks", "one-dimension", "onnx", "viz")
     PAGES += [ROOT / "docs" / f"{name}.md" for name in names]
 else:
     pytest.skip("docs/ is in no wheel: python -m pytest, in a checkout", allow_module_level=True)
@@ -123,6 +125,13 @@ def test_code_runs_as_it_stands(block: Block) -> None:
     error = outcome(block)
     if error is not None:
         raise error
+
+
+def test_table_of_onnx_operators_is_up_to_date() -> None:
+    text = (ROOT / "docs" / "onnx.md").read_text(encoding="utf-8")
+    assert f"<!-- operators -->\n\n{markdown()}\n\n<!-- end of operators -->" in text, (
+        "python scripts/onnx_table.py writes it"
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

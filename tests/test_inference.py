@@ -375,7 +375,7 @@ def test_threads_share_a_twin() -> None:
         worker.join()
     for got, want in zip(found, expected, strict=True):
         np.testing.assert_array_equal(got, want)
-    assert len(twin._idle) <= 4
+    assert len(twin._pool._idle) <= 4
 
 
 def test_threads_share_no_layer() -> None:

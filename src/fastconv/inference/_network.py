@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +13,10 @@ from fastconv._classifier import Classifier
 from fastconv._errors import named
 from fastconv.inference._lowering import graph_of
 from fastconv.inference._passes import simplify
-from fastconv.inference._program import Program
+from fastconv.inference._program import Pool, Program
 
 if TYPE_CHECKING:
     from fastconv.models import Sequential
-
-KEPT_PROGRAMS = 4
-"""The largest number of idle programs that are kept, each with the memory of its results."""
 
 
 @named
@@ -60,9 +56,7 @@ class InferenceNetwork(Classifier):
         self.dtype = network.dtype
         self.graph = graph_of(network)
         simplify(self.graph)
-        self._idle: list[Program] = []
-        """Programs that nobody uses, the last used one last."""
-        self._lock = threading.Lock()
+        self._pool = Pool()
 
     def __repr__(self) -> str:
         """Summarise the network in a line."""
@@ -73,11 +67,11 @@ class InferenceNetwork(Classifier):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the memory of results out of pickles and copies."""
-        return {**vars(self), "_idle": [], "_lock": None}
+        return {**vars(self), "_pool": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Make a lock of its own."""
-        vars(self).update(state, _lock=threading.Lock())
+        """Begin without programs."""
+        vars(self).update(state, _pool=Pool())
 
     def predict(self, x: npt.ArrayLike) -> Array:
         """Compute the scores of inputs.
@@ -109,17 +103,11 @@ class InferenceNetwork(Classifier):
     def take_program(self, batch: int) -> Program:
         """Return what computes batches of a size; nobody else uses it until it is given back."""
         key = batch, _precision.get_precision(), _kernels.level
-        with self._lock:
-            for i in reversed(range(len(self._idle))):
-                if self._idle[i].key == key:
-                    return self._idle.pop(i)
-        return Program(self.graph, batch, key)
+        return self._pool.take(key, lambda: Program(self.graph, batch, key))
 
     def give_back(self, program: Program) -> None:
-        """Keep a program for the next batch of its size, and forget the one used least recently."""
-        with self._lock:
-            self._idle.append(program)
-            del self._idle[:-KEPT_PROGRAMS]
+        """Keep a program for the next batch of its size."""
+        self._pool.give_back(program)
 
     @property
     def nbytes(self) -> int:

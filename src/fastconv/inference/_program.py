@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,9 @@ from fastconv.inference._graph import Graph, Step
 from fastconv.inference._memory_plan import LINE_BYTES, Block, MemoryPlan
 from fastconv.inference._operations import Runner
 
+KEPT_PROGRAMS = 4
+"""The largest number of idle programs that are kept, each with the memory of its results."""
+
 
 class Prepared(NamedTuple):
     """A step, what computes it, and the numbers of the arrays that it reads and writes."""
@@ -21,6 +25,29 @@ class Prepared(NamedTuple):
     run: Runner
     inputs: tuple[int, ...]
     out: int
+
+
+class Pool:
+    """Programs that nobody uses, for threads that take one each and give it back."""
+
+    def __init__(self) -> None:
+        self._idle: list[Program] = []
+        """The last used one is last."""
+        self._lock = threading.Lock()
+
+    def take(self, key: object, make: Callable[[], Program]) -> Program:
+        """Return a program with a key; nobody else uses it until it is given back."""
+        with self._lock:
+            for i in reversed(range(len(self._idle))):
+                if self._idle[i].key == key:
+                    return self._idle.pop(i)
+        return make()
+
+    def give_back(self, program: Program) -> None:
+        """Keep a program for the next use of its key, and forget the one used least recently."""
+        with self._lock:
+            self._idle.append(program)
+            del self._idle[:-KEPT_PROGRAMS]
 
 
 class Program:

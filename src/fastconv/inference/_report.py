@@ -25,7 +25,7 @@ def report(network: InferenceNetwork, batch: int) -> str:
     x = rng.standard_normal((batch, *network.input_dim), np.float32).astype(network.dtype)
     program = network.take_program(batch)
     try:
-        seconds = _seconds_by_step(program, x)
+        seconds = seconds_by_step(program, x)
     finally:
         network.give_back(program)
     rows = []
@@ -55,12 +55,12 @@ def report(network: InferenceNetwork, batch: int) -> str:
     return f"{table(heads, [*rows, last], left=3)}\n{memory}"
 
 
-def _seconds_by_step(program: Program, x: Any) -> list[float]:
+def seconds_by_step(program: Program, x: Any, rounds: int = ROUNDS) -> list[float]:
     """Return the median time of each step, after a run that is not counted."""
     program.run(x)
     times: list[list[float]] = []
     end = time.perf_counter() + SECONDS
-    while not times or (len(times) < ROUNDS and time.perf_counter() < end):
+    while not times or (len(times) < rounds and time.perf_counter() < end):
         arrays, spent = program.arrays_for(x), []
         for _, run, inputs, out in program.steps:
             begin = time.perf_counter()

@@ -21,7 +21,14 @@ from fastconv._structure import (
     paths,
     shapes_seen,
 )
-from fastconv.layers import Affine, Convolution, Dropout, Layer, SoftmaxWithLoss
+from fastconv.layers import (
+    Affine,
+    Convolution,
+    Convolution1D,
+    Dropout,
+    Layer,
+    SoftmaxWithLoss,
+)
 from fastconv.models._parameters import Parameters
 
 __all__ = ["LEARNED", "Chain", "Seed"]
