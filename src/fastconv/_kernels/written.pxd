@@ -11,7 +11,7 @@ from fastconv._kernels.band cimport Side
 from fastconv._kernels.direct cimport multiply_run
 from fastconv._kernels.epilogue cimport CLIP, IDENTITY
 from fastconv._kernels.outputs cimport Rows, row_in_band
-from fastconv._kernels.plan cimport GATHERED, IN_BAND, RUN_PIXELS, Plan
+from fastconv._kernels.plan cimport COMPUTED, GATHERED, IN_BAND, RUN_PIXELS, Plan
 from fastconv._kernels.rows cimport AS_IS
 from fastconv._kernels.stream cimport LINE_BYTES
 from fastconv._kernels.strip cimport Strip
@@ -73,7 +73,7 @@ cdef inline bint has_strips(const Plan *plan) noexcept nogil:
     """Return whether sums are so short, and rows so long, that lanes are better pixels."""
     cdef Py_ssize_t lanes = plan.problem.tiles.lanes, columns = plan.band.w.size
     return (
-        is_written_directly(plan) and plan.reading == IN_BAND
+        is_written_directly(plan) and (plan.reading == IN_BAND or plan.reading == COMPUTED)
         and plan.parts[0].steps <= smaller(STRIP_STEPS, plan.parts[0].terms)
         and 8 * columns >= 7 * ceil_div(columns, lanes) * lanes
         and (not plan.problem.target.past_caches or is_aligned(plan))
