@@ -355,6 +355,9 @@ cdef inline void cut_items(Plan *plan) noexcept:
     band.h.items = ceil_div(rows, band.h.size)
     band.w.items = ceil_div(columns, band.w.size)
     items *= band.h.items
+    # Each thread that computes filters of a band computes its source, if that is computed.
+    if plan.reading == COMPUTED and are_even(items, plan.threads):
+        wanted = 1
     plan.split_blocks = ceil_div(plan.blocks, smaller(plan.blocks, ceil_div(wanted, 2 * items)))
     plan.splits = ceil_div(plan.blocks, plan.split_blocks)
     plan.packing = BEFORE

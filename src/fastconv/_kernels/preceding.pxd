@@ -60,20 +60,15 @@ cdef inline void compute_preceding(
     """Compute rows of all channels of an image, each channel `pitch` numbers from the one before."""
     cdef const Axis *h = &preceding.window.h
     cdef const Axis *w = &preceding.window.w
-    cdef Py_ssize_t bytes = source.format.bytes, c
-    cdef double zero = 0.0  # A bias of this type or of a shorter one.
+    cdef Py_ssize_t bytes = source.format.bytes
     cdef RowwiseRows rows
+    rows.to, rows.to_stride, rows.channels = to, pitch, channels
     rows.first, rows.rows, rows.columns = first_row, n_rows, w.out
-    rows.height, rows.width, rows.pitch = h.size, w.size, source.stride_h // bytes
+    rows.image = source.data + n * source.stride_n
+    rows.image_stride, rows.pitch = source.stride_c // bytes, source.stride_h // bytes
+    rows.height, rows.width = h.size, w.size
     rows.stride, rows.top, rows.left = h.stride, h.before, w.before
+    rows.filters, rows.bias = preceding.filters, preceding.bias
     rows.clips = preceding.activation.kind == CLIP
     rows.low, rows.high = preceding.activation.a, preceding.activation.b
-    rows.start = &zero
-    for c in range(channels):
-        rows.image = source.data + n * source.stride_n + c * source.stride_c
-        rows.ahead = 2 * source.stride_c // bytes if c + 2 < channels else 0
-        rows.filter = preceding.filters + c * ROWWISE_KERNEL * ROWWISE_KERNEL * bytes
-        if preceding.bias != NULL:
-            rows.start = preceding.bias + c * bytes
-        rows.to = to + c * pitch * bytes
-        preceding.compute(&rows)
+    preceding.compute(&rows)

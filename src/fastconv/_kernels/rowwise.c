@@ -9,14 +9,23 @@
  */
 #ifndef T
 
+#include <math.h>
+
 #include "rowwise.h"
 #include "clip.h"
 #include "lanes.h"
 
-#ifndef HINT
-#define HINT 2
-#endif
-enum { ROWWISE_ROWS = 7, FEW_ROWWISE_ROWS = 4 };
+enum {
+    ROWWISE_ROWS = 7,
+    FEW_ROWWISE_ROWS = 4,
+    ROWWISE_AHEAD = 2, /* Channels that lie so many behind the one that is computed are prefetched. */
+};
+
+typedef enum {
+    INNER,      /* All pixels of a vector's taps lie in the image. */
+    AT_EDGES,   /* Masks tell which ones do. */
+    WHOLE_ROWS, /* As well; the vectors of the first taps contain all pixels of the others. */
+} Edges;
 
 #define TEMPLATE "rowwise.c"
 #include "number.h"
@@ -54,87 +63,121 @@ ALWAYS_INLINE NAMED(Vec) NAMED(load_pixels)(const NAMED(Inside) *lanes, const T 
 }
 
 /* Load the pixels that the taps of a row of the window see; those of the first one begin at `from`.
- * Masks are those of the three vectors, or of a pair of vectors for taps 0 and 1 and one for tap 2. */
+ * Masks are those of the three vectors that are loaded. With stride 2, those of taps 0 and 1 lie in the
+ * first two, and only the last pixel of tap 2 lies in the third. */
 ALWAYS_INLINE void NAMED(load_taps)(NAMED(Vec) *taps, const T *from, const NAMED(Inside) *masks,
-                                    const int S, const int masked) {
+                                    const int S, const Edges edges) {
+    const int masked = edges != INNER;
+    NAMED(Vec) a = NAMED(load_pixels)(masks, from, masked), b;
     if (S == 1) {
-        UNROLL for (int kw = 0; kw < ROWWISE_KERNEL; kw++)
-            taps[kw] = NAMED(load_pixels)(masks + kw, from + kw, masked);
+        taps[0] = a;
+        UNROLL for (int kw = 1; kw < ROWWISE_KERNEL; kw++)
+            taps[kw] = edges == WHOLE_ROWS ? SHUFFLE(taps[kw - 1], a, AFTER)
+                                           : NAMED(load_pixels)(masks + kw, from + kw, masked);
         return;
     }
-    NAMED(Vec) a = NAMED(load_pixels)(masks, from, masked);
-    NAMED(Vec) b = NAMED(load_pixels)(masks + 1, from + LANES, masked);
+    b = NAMED(load_pixels)(masks + 1, from + LANES, masked);
     taps[0] = SHUFFLE(a, b, EVEN);
     taps[1] = SHUFFLE(a, b, ODD);
-    a = NAMED(load_pixels)(masks + 2, from + 2, masked);
-    b = NAMED(load_pixels)(masks + 3, from + LANES + 2, masked);
-    taps[2] = SHUFFLE(a, b, EVEN);
+    if (edges != WHOLE_ROWS) a = NAMED(load_pixels)(masks + 2, from + 2 * LANES, masked);
+    taps[2] = SHUFFLE(taps[0], a, AFTER);
 }
 
-/* Compute a vector of outputs of R rows. The outputs of the first one begin at row y and column x. */
-ALWAYS_INLINE void NAMED(rowwise_of)(const RowwiseRows *rows, Index y, Index x,
-                                     const NAMED(Vec) *weights, const NAMED(Inside) *masks,
-                                     const int S, const int R, const int masked) {
-    const Index top = (rows->first + y) * S - rows->top, pitch = rows->pitch;
-    const Index columns = rows->columns, left = columns - x;
-    const T *image = (const T *)rows->image + top * pitch + x * S - rows->left;
-    const NAMED(Vec) start = (NAMED(Vec)){0} + *(const T *)rows->start;
-    T *to = (T *)rows->to + y * columns + x;
+/* What the register tile knows of all rows: copies, which stores of outputs cannot change. */
+typedef struct {
+    Index top, height, pitch, columns, ahead;
+    const T *image;
+    T *to;
+    NAMED(Vec) weights[ROWWISE_KERNEL * ROWWISE_KERNEL], start, low, high;
+    NAMED(Inside) masks[ROWWISE_KERNEL];
+} NAMED(Rowwise);
+
+/* Compute a vector of outputs of R rows. The outputs of the first one begin at row y and column x, and
+ * their pixels at column `from` of the image. */
+ALWAYS_INLINE void NAMED(rowwise_of)(const NAMED(Rowwise) *know, Index y, Index x, Index from,
+                                     const int S, const int R, const Edges edges) {
+    static const T zeros[4 * LANES];
+    const Index top = know->top + y * S, columns = know->columns;
+    const T *row = know->image + top * know->pitch + from;
+    T *to = know->to + y * columns + x;
     NAMED(Vec) sums[ROWWISE_ROWS];
     UNROLL for (int r = 0; r < R; r++) sums[r] = (NAMED(Vec)){0};
-    UNROLL for (int i = 0; i < (R - 1) * S + ROWWISE_KERNEL; i++) {
+    UNROLL for (int i = 0; i < (R - 1) * S + ROWWISE_KERNEL; i++, row += know->pitch) {
         NAMED(Vec) taps[ROWWISE_KERNEL];
-        if (top + i < 0 || top + i >= rows->height) continue;
-        NAMED(load_taps)(taps, image + i * pitch, masks, S, masked);
-        UNROLL for (int v = 0; v < S; v++)
-            __builtin_prefetch(image + i * pitch + v * LANES + rows->ahead, 0, HINT);
+        const int is_inside = (size_t)(top + i) < (size_t)know->height;
+        UNROLL for (int v = 0; v < S; v++) __builtin_prefetch(row + v * LANES + know->ahead, 0, 2);
+        NAMED(load_taps)(taps, is_inside ? row : zeros, know->masks, S, edges);
         UNROLL for (int r = 0; r < R; r++)
             if (i >= r * S && i < r * S + ROWWISE_KERNEL)
                 UNROLL for (int kw = 0; kw < ROWWISE_KERNEL; kw++)
-                    sums[r] += weights[(i - r * S) * ROWWISE_KERNEL + kw] * taps[kw];
+                    sums[r] += know->weights[(i - r * S) * ROWWISE_KERNEL + kw] * taps[kw];
     }
     UNROLL for (int r = 0; r < R; r++) {
-        sums[r] += start;
-        if (rows->clips)
-            sums[r] = NAMED(clip)(sums[r], NAMED(all)(rows->low), NAMED(all)(rows->high));
+        sums[r] = NAMED(clip)(sums[r] + know->start, know->low, know->high);
         /* What is written behind a row of one vector is written again with the next row. */
-        if (left >= LANES || columns <= LANES)
+        if (edges == WHOLE_ROWS || columns - x >= LANES || columns <= LANES)
             *(NAMED(Loose) *)(to + r * columns) = sums[r];
         else
-            NAMED(store_some)(to + r * columns, sums[r], left);
+            NAMED(store_some)(to + r * columns, sums[r], columns - x);
     }
 }
 
-/* Compute all rows, R at a time. The last ones overlap those before them. */
-ALWAYS_INLINE void NAMED(rowwise_rows)(const RowwiseRows *rows, const int S, const int R) {
-    const T *filter = (const T *)rows->filter;
-    NAMED(Vec) weights[ROWWISE_KERNEL * ROWWISE_KERNEL];
-    UNROLL for (int t = 0; t < ROWWISE_KERNEL * ROWWISE_KERNEL; t++)
-        weights[t] = (NAMED(Vec)){0} + filter[t];
+ALWAYS_INLINE void NAMED(set_masks)(NAMED(Rowwise) *know, Index from, Index width, const int S) {
+    UNROLL for (int i = 0; i < ROWWISE_KERNEL; i++)
+        know->masks[i] = NAMED(inside)(from + (S == 1 ? i : i * LANES), width);
+}
+
+/* Compute all rows of a channel, R at a time. The last ones overlap those before them. */
+ALWAYS_INLINE void NAMED(rowwise_channel)(NAMED(Rowwise) *know, const RowwiseRows *rows,
+                                          int is_whole, const int S, const int R) {
+    const Index n_rows = rows->rows, last = n_rows - R;
+    if (is_whole) {
+        for (Index y = 0; y < n_rows; y += R)
+            NAMED(rowwise_of)(know, smaller(y, last), 0, -rows->left, S, R, WHOLE_ROWS);
+        return;
+    }
     for (Index x = 0; x < rows->columns; x += LANES) {
-        const Index from = x * S - rows->left, end = from + S * LANES + ROWWISE_KERNEL - 1;
-        const int masked = from < 0 || end > rows->width;
-        NAMED(Inside) masks[4];
-        UNROLL for (int i = 0; i < 4; i++)
-            masks[i] = NAMED(inside)(from + (S == 1 ? i : i / 2 * 2 + i % 2 * LANES), rows->width);
-        for (Index y = 0; y < rows->rows; y += R) {
-            const Index at = smaller(y, rows->rows - R);
-            if (masked)
-                NAMED(rowwise_of)(rows, at, x, weights, masks, S, R, 1);
+        const Index from = x * S - rows->left;
+        const Index end = from + (S == 1 ? LANES + ROWWISE_KERNEL - 1 : ROWWISE_KERNEL * LANES);
+        const int inner = from >= 0 && end <= rows->width;
+        if (!inner) NAMED(set_masks)(know, from, rows->width, S);
+        for (Index y = 0; y < n_rows; y += R)
+            if (inner)
+                NAMED(rowwise_of)(know, smaller(y, last), x, from, S, R, INNER);
             else
-                NAMED(rowwise_of)(rows, at, x, weights, masks, S, R, 0);
-        }
+                NAMED(rowwise_of)(know, smaller(y, last), x, from, S, R, AT_EDGES);
+    }
+}
+
+ALWAYS_INLINE void NAMED(rowwise_of_all)(const RowwiseRows *rows, const int S, const int R) {
+    const int is_whole = (rows->columns - 1) * S + ROWWISE_KERNEL <= S * LANES;
+    const T *filter = (const T *)rows->filters, *bias = (const T *)rows->bias;
+    NAMED(Rowwise) know = {
+        .top = rows->first * S - rows->top, .height = rows->height, .pitch = rows->pitch,
+        .columns = rows->columns, .image = (const T *)rows->image, .to = (T *)rows->to,
+        .low = NAMED(all)(rows->clips ? rows->low : -INFINITY),
+        .high = NAMED(all)(rows->clips ? rows->high : INFINITY),
+    };
+    if (is_whole) NAMED(set_masks)(&know, -rows->left, rows->width, S);
+    for (Index c = 0; c < rows->channels; c++) {
+        know.ahead = c + ROWWISE_AHEAD < rows->channels ? ROWWISE_AHEAD * rows->image_stride : 0;
+        UNROLL for (int t = 0; t < ROWWISE_KERNEL * ROWWISE_KERNEL; t++)
+            know.weights[t] = (NAMED(Vec)){0} + *filter++;
+        know.start = (NAMED(Vec)){0} + (bias ? bias[c] : 0);
+        NAMED(rowwise_channel)(&know, rows, is_whole, S, R);
+        know.image += rows->image_stride;
+        know.to += rows->to_stride;
     }
 }
 
 static void NAMED(rowwise)(const RowwiseRows *rows) {
-#define EACH_SIZE(S)                                                                    \
-    if (rows->rows >= ROWWISE_ROWS)                                                     \
-        NAMED(rowwise_rows)(rows, S, ROWWISE_ROWS);                                     \
-    else if (rows->rows >= FEW_ROWWISE_ROWS)                                            \
-        NAMED(rowwise_rows)(rows, S, FEW_ROWWISE_ROWS);                                 \
-    else                                                                                \
-        NAMED(rowwise_rows)(rows, S, 1)
+#define EACH_SIZE(S)                                           \
+    if (rows->rows >= ROWWISE_ROWS)                            \
+        NAMED(rowwise_of_all)(rows, S, ROWWISE_ROWS);          \
+    else if (rows->rows >= FEW_ROWWISE_ROWS)                   \
+        NAMED(rowwise_of_all)(rows, S, FEW_ROWWISE_ROWS);      \
+    else                                                       \
+        NAMED(rowwise_of_all)(rows, S, 1)
     if (rows->stride == 1) {
         EACH_SIZE(1);
     } else {

@@ -6,18 +6,18 @@
 
 enum { ROWWISE_KERNEL = 3, ROWWISE_STRIDES = 2 }; /* Windows are 3 x 3, at most this far apart. */
 
-/* Rows of outputs of a plane: to[y*columns + x] = start + sum over (kh, kw) of
- * filter[3*kh + kw] * image[((first + y)*stride - top + kh)*pitch + x*stride - left + kw],
+/* The same rows of outputs of neighbouring channels:
+ * to[c*to_stride + y*columns + x] = bias[c] + sum over (kh, kw) of filters[9*c + 3*kh + kw] *
+ * image[c*image_stride + ((first + y)*stride - top + kh)*pitch + x*stride - left + kw],
  * clipped to bounds if `clips` is set. Positions outside of the image are zeros. Less than a vector
- * behind the last row is overwritten. Lines that lie `ahead` numbers behind those of the image are
- * prefetched. */
+ * behind the last row of a channel is overwritten, before the next channel is computed. */
 typedef struct {
     void *to;
-    Index first, rows, columns;
+    Index to_stride, channels, first, rows, columns;
     const void *image;
-    Index height, width, pitch, ahead;
+    Index image_stride, height, width, pitch;
     Index stride, top, left;
-    const void *filter, *start;
+    const void *filters, *bias; /* A bias of NULL means zeros. */
     int clips;
     double low, high;
 } RowwiseRows;

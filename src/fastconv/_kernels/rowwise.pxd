@@ -7,12 +7,12 @@ cdef extern from "rowwise.h":
 
     ctypedef struct RowwiseRows:
         void *to
-        Py_ssize_t first, rows, columns
+        Py_ssize_t to_stride, channels, first, rows, columns
         const void *image
-        Py_ssize_t height, width, pitch, ahead
+        Py_ssize_t image_stride, height, width, pitch
         Py_ssize_t stride, top, left
-        const void *filter
-        const void *start
+        const void *filters
+        const void *bias
         bint clips
         double low, high
 
