@@ -39,7 +39,7 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 
-from fastconv._kernels.band cimport Band, Phase, Region, load_band
+from fastconv._kernels.band cimport Band, Phase, Region, even_size, load_band
 from fastconv._kernels.depthwise cimport FlatPlan, execute_flat, make_flat
 from fastconv._kernels.direct cimport gather_row, multiply_rows
 from fastconv._kernels.level cimport LEVEL
@@ -48,16 +48,17 @@ from fastconv._kernels.outputs cimport Rows, ask_for_residual, store_sums
 from fastconv._kernels.packs cimport first_line, new_block, weights_key
 from fastconv._kernels.parallel cimport for_each, useful_threads
 from fastconv._kernels.plan cimport (
-    BEFORE, FEW_FILTERS, GATHERED, IN_BAND, IN_PLACE, KEPT, LATE, Part, Plan, Rectangle,
-    fill_offsets, is_pointwise, make_adjoint, make_forward, packed_of, row_pitch,
+    BEFORE, COMPUTED, FEW_FILTERS, GATHERED, IN_BAND, IN_PLACE, KEPT, LATE, Part, Plan, Rectangle,
+    fill_offsets, is_pointwise, make_adjoint, make_forward, make_fused, packed_of, row_pitch,
 )
 from fastconv._kernels.planar cimport convolve_plane, correlate_rows, correlate_rows_as_plane
 from fastconv._kernels.planes cimport Planes
+from fastconv._kernels.preceding cimport Preceding, compute_preceding, describe_preceding
 from fastconv._kernels.problem cimport Problem, describe, is_wanted, load_bias
 from fastconv._kernels.rows cimport fill_row
 from fastconv._kernels.scratch cimport allocate, release
 from fastconv._kernels.stream cimport stream_fence
-from fastconv._kernels.tile cimport PLANAR_VECTORS
+from fastconv._kernels.tile cimport PLANAR_VECTORS, TILE_PIXELS
 from fastconv._kernels.vectors cimport VECTOR_BYTES
 from fastconv._kernels.weights cimport PACK_CHANNELS, PACK_TAPS, PackedWeights, pack_channels
 from fastconv._kernels.window cimport (
@@ -142,12 +143,20 @@ cdef inline const char *load_source(
     cdef const Band *band = &plan.band
     cdef Py_ssize_t *held = <Py_ssize_t *>scratch
     cdef char *copied = scratch + plan.at.band
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, row
     if plan.reading == IN_PLACE:
         return (
             band.source.data + n * band.source.stride_n
             + g * band.channels * band.source.stride_c + outputs.left * plan.problem.bytes
         )
+    if plan.reading == COMPUTED and held[0] != which:
+        held[0] = which
+        row = plan.preceding.window.w.out
+        for i in range(smaller(plan.images, plan.problem.batch - n)):
+            compute_preceding(
+                plan.preceding, &band.source, n + i, band.channels, outputs.left // row,
+                (outputs.right - outputs.left) // row, copied + i * plan.image_bytes, band.pitch,
+            )
     if plan.reading == IN_BAND and held[0] != which:
         held[0] = which
         for i in range(smaller(plan.images, plan.problem.batch - n)):
@@ -247,13 +256,33 @@ cdef inline void compute_block(
             rows.first = rows.last
 
 
+cdef inline void compute_blocks(
+    const Call *call, const Rectangle *outputs, Rows *rows, Py_ssize_t split, char *scratch
+) noexcept nogil:
+    """Compute outputs of an item for all of its filters, one block after the other."""
+    cdef const Plan *plan = call.plan
+    cdef Py_ssize_t filters = FEW_FILTERS if plan.planar else plan.block_filters, block
+    for block in range(
+        split * plan.split_blocks, smaller((split + 1) * plan.split_blocks, plan.blocks)
+    ):
+        rows.f = block * filters
+        rows.start = call.tables + plan.bias + (rows.g * plan.padded_filters + rows.f) * (
+            plan.problem.bytes
+        )
+        rows.lanes = smaller(filters, plan.padded_filters - rows.f)
+        rows.filters = smaller(filters, plan.problem.filters - rows.f)
+        if plan.packing == LATE:
+            pack_block(plan, rows.g, rows.f, scratch + plan.at.packed, scratch + plan.at.spare)
+        compute_block(call, outputs, rows, scratch + plan.at.packed)
+
+
 cdef void convolve_band(
     const Call *call, Py_ssize_t n, Py_ssize_t g, Py_ssize_t split, Py_ssize_t item_h,
     Py_ssize_t item_w, Py_ssize_t which, char *scratch,
 ) noexcept nogil:
     """Compute a band of outputs, whose source is band number `which`, counted from 1."""
     cdef const Plan *plan = call.plan
-    cdef Py_ssize_t filters = FEW_FILTERS if plan.planar else plan.block_filters, block
+    cdef Py_ssize_t right, run
     cdef Rectangle outputs
     cdef Rows rows
     outputs.top = plan.band.h.first + item_h * plan.band.h.size
@@ -263,18 +292,16 @@ cdef void convolve_band(
     rows.n, rows.g = n, g
     rows.tile, rows.sums = scratch + plan.at.tile, scratch + plan.at.sums
     rows.band = load_source(plan, outputs, n, g, which, scratch)
-    for block in range(
-        split * plan.split_blocks, smaller((split + 1) * plan.split_blocks, plan.blocks)
-    ):
-        rows.f = block * filters
-        rows.start = call.tables + plan.bias + (g * plan.padded_filters + rows.f) * (
-            plan.problem.bytes
-        )
-        rows.lanes = smaller(filters, plan.padded_filters - rows.f)
-        rows.filters = smaller(filters, plan.problem.filters - rows.f)
-        if plan.packing == LATE:
-            pack_block(plan, g, rows.f, scratch + plan.at.packed, scratch + plan.at.spare)
-        compute_block(call, &outputs, &rows, scratch + plan.at.packed)
+    if plan.reading != COMPUTED:
+        compute_blocks(call, &outputs, &rows, split, scratch)
+    else:
+        right = outputs.right
+        run = even_size(right - outputs.left, plan.computed_run, TILE_PIXELS)
+        while outputs.left < right:
+            outputs.right = smaller(outputs.left + run, right)
+            compute_blocks(call, &outputs, &rows, split, scratch)
+            rows.band += run * plan.problem.bytes
+            outputs.left = outputs.right
     if plan.problem.target.past_caches:
         stream_fence()
 
@@ -512,6 +539,34 @@ def forward(
     if marks is not None:
         problem.marks = <const char *>cnp.PyArray_DATA(marks)
     run_forward(&problem, window_of(window)[0], packs, threads)
+
+
+def fused(
+    cnp.ndarray image, cnp.ndarray first_weight, cnp.ndarray first_bias, first_activation,
+    cnp.ndarray window, cnp.ndarray weight, cnp.ndarray out, epilogue, packs, int threads,
+):
+    """Write a 1x1 convolution, with weight (f, c, 1, 1), of a depthwise convolution of images.
+
+    The depthwise one has weights (c, 1, 3, 3), a bias or None, and an activation or None. All arrays
+    are of `out`'s dtype; images have contiguous rows, and these weights and the bias are contiguous.
+    `epilogue` and `packs` are those of `forward`, for the 1x1 convolution.
+    """
+    cdef Problem problem
+    cdef Preceding preceding
+    cdef Plan plan
+    if cnp.PyArray_DIM(image, 0) == 0:
+        return
+    describe(&problem, image, weight, out, 1, False, epilogue)
+    problem.keeps_packed = packs is not None
+    describe_preceding(
+        &preceding, window_of(window)[0], problem.number, first_weight, first_bias,
+        first_activation,
+    )
+    make_fused(&plan, &problem, &preceding, threads)
+    try:
+        execute(&plan, packs)
+    finally:
+        release(plan.memory)
 
 
 def workspace(

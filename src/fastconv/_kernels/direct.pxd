@@ -6,7 +6,9 @@ source pixel per output. Its sums lie as [pixel][filter], and are transposed to 
 
 from fastconv._kernels.band cimport Band, Phase
 from fastconv._kernels.outputs cimport Rows, row_in_band
-from fastconv._kernels.plan cimport AHEAD_PIXELS, GATHERED, IN_PLACE, RUN_PIXELS, Plan
+from fastconv._kernels.plan cimport (
+    AHEAD_PIXELS, COMPUTED, GATHERED, IN_PLACE, RUN_PIXELS, Plan,
+)
 from fastconv._kernels.planes cimport padded_row
 from fastconv._kernels.rows cimport load_padded_row
 from fastconv._kernels.stream cimport LINE_BYTES
@@ -44,12 +46,15 @@ cdef inline void multiply_run(
         end = (piece + 1) * pixels // pieces
         sources[0] = source + x * bytes
         soon, soon_stride = <const char *>sources[0], 0
-        if plan.reading == IN_PLACE and plan.far_filters:
+        if plan.far_filters and (plan.reading == IN_PLACE or plan.reading == COMPUTED):
             soon = filters_ahead(rows, packed, last - first, bytes, piece)
             soon_stride = rows.lanes * bytes
         elif plan.reading == IN_PLACE:
             soon += (rows.offsets[first] + AHEAD_PIXELS) * bytes
             soon_stride = plan.band.source.stride_c
+        elif plan.reading == COMPUTED:
+            soon += (rows.offsets[first] + AHEAD_PIXELS) * bytes
+            soon_stride = plan.band.pitch * bytes
         plan.problem.tiles.multiply(
             rows.tile + x * vectors * VECTOR_BYTES, start, packed, sources,
             rows.offsets + (0 if plan.reading == GATHERED else first),

@@ -20,17 +20,6 @@
 #include "flat.h"
 #include "lanes.h"
 
-/* The lanes before those of b, of which the first is the last of a, and the lanes after those of a, of
- * which the last is the first of b. */
-#define BEFORE_2 1, 2
-#define AFTER_2 1, 2
-#define BEFORE_4 3, 4, 5, 6
-#define AFTER_4 1, 2, 3, 4
-#define BEFORE_8 7, 8, 9, 10, 11, 12, 13, 14
-#define AFTER_8 1, 2, 3, 4, 5, 6, 7, 8
-#define BEFORE_16 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30
-#define AFTER_16 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
-
 #if defined(__AVX2__)
 #define TEMPLATE "flat.c"
 #include "number.h"

@@ -6,6 +6,7 @@
 #include "epilogue.h"
 #include "flat.h"
 #include "number.h"
+#include "rowwise.h"
 #include "softmax.h"
 #include "strip.h"
 #include "sums.h"
@@ -22,6 +23,7 @@ typedef struct {
     const Transforms *transforms[NUMBERS][2]; /* For tiles of 2 x 2 and of 4 x 4 outputs. */
     const Flats *flats[NUMBERS];              /* Some levels have none. */
     MultiplyStrip multiply_strip[NUMBERS];
+    Rowwise rowwise[NUMBERS];
 } Microkernels;
 
 /* Each module sets its own pointer when it is imported, to the tables of its level. */
@@ -35,6 +37,7 @@ static inline const Flats *flats_of(Number number) { return microkernels->flats[
 static inline MultiplyStrip multiply_strip_of(Number number) {
     return microkernels->multiply_strip[number];
 }
+static inline Rowwise rowwise_of(Number number) { return microkernels->rowwise[number]; }
 static inline Finish finish_of(Number number) { return microkernels->finish[number]; }
 static inline Differentiate differentiate_of(Number number) {
     return microkernels->differentiate[number];

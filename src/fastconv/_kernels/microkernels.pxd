@@ -6,6 +6,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from fastconv._kernels.epilogue cimport Activation, Finish
 from fastconv._kernels.flat cimport Flats
 from fastconv._kernels.number cimport Number
+from fastconv._kernels.rowwise cimport Rowwise
 from fastconv._kernels.strip cimport MultiplyStrip
 from fastconv._kernels.sums cimport Sums
 from fastconv._kernels.tile cimport Tiles
@@ -26,6 +27,7 @@ cdef extern from "microkernels.h":
     const Tiles *tiles_of(Number number) noexcept nogil
     const Flats *flats_of(Number number) noexcept nogil
     MultiplyStrip multiply_strip_of(Number number) noexcept nogil
+    Rowwise rowwise_of(Number number) noexcept nogil
     Finish finish_of(Number number) noexcept nogil
     Differentiate differentiate_of(Number number) noexcept nogil
     Softmax softmax_of(Number number) noexcept nogil

@@ -14,6 +14,7 @@ from fastconv._kernels.band cimport (
 )
 from fastconv._kernels.parallel cimport useful_threads, wanted_items
 from fastconv._kernels.planes cimport Planes
+from fastconv._kernels.preceding cimport Preceding
 from fastconv._kernels.problem cimport Problem
 from fastconv._kernels.rows cimport AS_IS, is_plain
 from fastconv._kernels.scratch cimport Layout, allocate, release, take
@@ -70,6 +71,13 @@ cdef enum:
     CHUNK_CHANNELS = 64
     # If the image is read where it lies, register tiles prefetch this number of pixels ahead.
     AHEAD_PIXELS = 56
+    # The largest number of bytes of the source of an item if it is computed.
+    COMPUTED_BYTES = 512 << 10
+    # Such an item has at least this many rows, because neighbouring items read some rows twice.
+    COMPUTED_ROWS = 7
+    # The number of outputs for which all weights are taken before the next outputs, where weights
+    # take less room than a plane.
+    COMPUTED_RUN = 112
     # If packed weights are kept, and have at least this many bytes, they come from beyond L2.
     FAR_BYTES = 1 << 20
 
@@ -78,6 +86,7 @@ cdef enum Source:
     IN_BAND  # Copied to scratch with its padding.
     IN_PLACE  # Read where it lies, a plane as one row.
     GATHERED  # Copied to scratch for RUN_PIXELS outputs and a chunk of steps at a time.
+    COMPUTED  # Computed to scratch by a depthwise convolution, a plane as one row.
 
 
 cdef enum Packing:
@@ -118,6 +127,8 @@ cdef struct Plan:
     Band band
     Part *parts
     Source reading
+    const Preceding *preceding  # What computes the source, or NULL.
+    Py_ssize_t computed_run  # The number of computed outputs for which all weights are taken.
     bint planar  # Lanes are pixels.
     # `correlate_plane` computes all outputs of the only channel of a group, or some rows of them.
     bint plane_tiles
@@ -265,6 +276,21 @@ cdef inline void cut_outputs(Plan *plan) noexcept:
     band.w.size = even_size(columns, band.w.size, TILE_PIXELS)
 
 
+cdef inline void cut_computed(Plan *plan) noexcept:
+    """Decide how many rows of the preceding convolution an item has."""
+    cdef Py_ssize_t row = plan.preceding.window.w.out, all_rows = plan.preceding.window.h.out
+    cdef Py_ssize_t wanted = ceil_div(wanted_items(plan.threads), plan.problem.batch)
+    cdef Py_ssize_t rows = larger(
+        1, COMPUTED_BYTES // (plan.band.channels * row * plan.problem.bytes)
+    )
+    rows = even_size(all_rows, rows, 1)
+    if ceil_div(all_rows, rows) < wanted:
+        rows = smaller(rows, even_size(all_rows, larger(COMPUTED_ROWS, all_rows // wanted), 1))
+    plan.band.h.size = 1
+    plan.band.w.size = rows * row
+    plan.computed_run = columns_of(plan) if has_heavy_weights(plan) else COMPUTED_RUN
+
+
 cdef inline void choose_images(Plan *plan) noexcept:
     """Decide how many images an item has."""
     cdef Band *band = &plan.band
@@ -290,6 +316,10 @@ cdef inline void choose_images(Plan *plan) noexcept:
     if plan.reading == IN_PLACE and band.w.size == columns and has_heavy_weights(plan):
         plan.images = even_size(
             problem.batch, larger(1, IMAGES_BYTES // (band.channels * columns * problem.bytes)), 1
+        )
+    if plan.reading == COMPUTED and band.w.size == columns:
+        plan.images = even_size(
+            problem.batch, larger(1, COMPUTED_BYTES // 2 // (band.channels * columns * problem.bytes)), 1
         )
 
 
@@ -325,6 +355,9 @@ cdef inline void cut_items(Plan *plan) noexcept:
     band.h.items = ceil_div(rows, band.h.size)
     band.w.items = ceil_div(columns, band.w.size)
     items *= band.h.items
+    # Each thread that computes filters of a band computes its source, if that is computed.
+    if plan.reading == COMPUTED and are_even(items, plan.threads):
+        wanted = 1
     plan.split_blocks = ceil_div(plan.blocks, smaller(plan.blocks, ceil_div(wanted, 2 * items)))
     plan.splits = ceil_div(plan.blocks, plan.split_blocks)
     plan.packing = BEFORE
@@ -361,13 +394,17 @@ cdef inline Py_ssize_t row_pitch(const Plan *plan, Py_ssize_t columns) noexcept 
 cdef inline void lay_out_source(Plan *plan) noexcept:
     """Lay out what an item copies of the source, and choose the steps that are taken together."""
     cdef Band *band = &plan.band
-    cdef Py_ssize_t bytes = plan.problem.bytes
+    cdef Py_ssize_t bytes = plan.problem.bytes, lanes
     lay_out(band)
     plan.source_bytes, plan.chunk = 0, ALL_STEPS
     plan.image_bytes = band.source.stride_n
     if plan.reading == IN_PLACE:
         plan.chunk = CHUNK_CHANNELS
-    elif plan.reading == IN_BAND:
+    elif plan.reading != GATHERED:
+        if plan.reading == COMPUTED:  # Vectors of outputs are stored, also behind the last one.
+            lanes = plan.problem.tiles.lanes
+            band.pitch = ceil_div(band.pitch, lanes) * lanes
+            plan.chunk = CHUNK_CHANNELS
         plan.image_bytes = band.channels * band.channel_rows * band.pitch * bytes
         # Vectors of pixels are read beyond the last row.
         plan.source_bytes = plan.images * plan.image_bytes + PLANAR_VECTORS * VECTOR_BYTES
@@ -521,7 +558,10 @@ cdef inline void finish_plan(Plan *plan, int threads) noexcept:
         * plan.band.channels * taken_taps(&plan.band.h) * taken_taps(&plan.band.w)
     )
     plan.threads = useful_threads(plan.moved, threads)
-    cut_outputs(plan)
+    if plan.reading == COMPUTED:
+        cut_computed(plan)
+    else:
+        cut_outputs(plan)
     choose_images(plan)
     # The number of threads decides whether planes are cut, but not in which order sums are taken.
     plan.plane_tiles = (
@@ -562,6 +602,26 @@ cdef inline int make_forward(
         w.size = w.out = h.size * w.size
         h.size = h.out = 1
     plan_forward(&plan.band.h, h)
+    plan_forward(&plan.band.w, w)
+    finish_plan(plan, threads)
+    return 0
+
+
+cdef inline int make_fused(
+    Plan *plan, const Problem *problem, const Preceding *preceding, int threads
+) except -1:
+    """Plan a 1x1 convolution of what another convolution computes, a plane as one row."""
+    cdef Window window
+    cdef Axis *w = &window.w
+    w.kernel = w.stride = w.dilation = 1
+    w.before = w.after = 0
+    w.pad_mode = PAD_CONSTANT
+    window.h = w[0]
+    window.h.size = window.h.out = 1
+    w.size = w.out = preceding.window.h.out * preceding.window.w.out
+    begin_plan(plan, problem, 1, 1)
+    plan.reading, plan.preceding, plan.planar = COMPUTED, preceding, False
+    plan_forward(&plan.band.h, &window.h)
     plan_forward(&plan.band.w, w)
     finish_plan(plan, threads)
     return 0

@@ -88,18 +88,18 @@ ALWAYS_INLINE void NAMED(strip_of)(const Strip *strip, Index f, Index x, const i
 static void NAMED(multiply_strip)(const Strip *strip) {
     const Index vectors = ceil_div(strip->pixels, LANES);
     const Index pieces = ceil_div(vectors, STRIP_VECTORS);
-    for (Index f = 0; f < strip->filters; f += STRIP_FILTERS) {
-        Index first = 0;
-        for (Index piece = 1; piece <= pieces; piece++) {
-            const Index end = piece * vectors / pieces;
+    Index first = 0;
+    for (Index piece = 1; piece <= pieces; piece++) {
+        const Index end = piece * vectors / pieces;
+        for (Index f = 0; f < strip->filters; f += STRIP_FILTERS) {
             if (end - first == STRIP_VECTORS)
                 NAMED(strip_of)(strip, f, first * LANES, STRIP_VECTORS);
             else if (end - first == 2)
                 NAMED(strip_of)(strip, f, first * LANES, 2);
             else
                 NAMED(strip_of)(strip, f, first * LANES, 1);
-            first = end;
         }
+        first = end;
     }
 }
 

@@ -8,6 +8,7 @@
 #include "derivatives.c"
 #include "epilogue.c"
 #include "flat.c"
+#include "rowwise.c"
 #include "softmax.c"
 #include "strip.c"
 #include "sums.c"
@@ -18,6 +19,7 @@ static const Microkernels tables_of_level = {
     .tiles = {[FLOAT32] = &tiles_float, [FLOAT64] = &tiles_double},
     .flats = {[FLOAT32] = FLATS_float, [FLOAT64] = FLATS_double},
     .multiply_strip = {[FLOAT32] = multiply_strip_float, [FLOAT64] = multiply_strip_double},
+    .rowwise = {[FLOAT32] = rowwise_float, [FLOAT64] = rowwise_double},
     .finish = {[FLOAT32] = finish_float, [FLOAT64] = finish_double},
     .differentiate = {[FLOAT32] = differentiate_float, [FLOAT64] = differentiate_double},
     .softmax = {[FLOAT32] = softmax_float, [FLOAT64] = softmax_double},

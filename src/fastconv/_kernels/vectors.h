@@ -39,6 +39,16 @@ enum {
 #define ZIP_SECOND_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #define EVEN_16 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define ODD_16 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+/* The lanes before those of b, of which the first is the last of a, and the lanes after those of a, of
+ * which the last is the first of b. */
+#define BEFORE_2 1, 2
+#define AFTER_2 1, 2
+#define BEFORE_4 3, 4, 5, 6
+#define AFTER_4 1, 2, 3, 4
+#define BEFORE_8 7, 8, 9, 10, 11, 12, 13, 14
+#define AFTER_8 1, 2, 3, 4, 5, 6, 7, 8
+#define BEFORE_16 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30
+#define AFTER_16 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
 #if defined(__AVX512F__)
 #define ORDER_float(name) name##_16
 #define ORDER_double(name) name##_8

@@ -12,7 +12,7 @@ from fastconv._kernels.band cimport Side
 from fastconv._kernels.direct cimport multiply_run
 from fastconv._kernels.epilogue cimport CLIP, IDENTITY
 from fastconv._kernels.outputs cimport Rows, row_in_band
-from fastconv._kernels.plan cimport GATHERED, IN_BAND, RUN_PIXELS, Plan
+from fastconv._kernels.plan cimport COMPUTED, GATHERED, IN_BAND, RUN_PIXELS, Plan
 from fastconv._kernels.rows cimport AS_IS
 from fastconv._kernels.stream cimport LINE_BYTES
 from fastconv._kernels.strip cimport Strip
@@ -70,17 +70,6 @@ cdef inline bint is_aligned(const Plan *plan) noexcept nogil:
     )
 
 
-cdef inline bint has_strips(const Plan *plan) noexcept nogil:
-    """Return whether sums are so short, and rows so long, that lanes are better pixels."""
-    cdef Py_ssize_t lanes = plan.problem.tiles.lanes, columns = plan.band.w.size
-    return (
-        not (plan.planar or plan.folds_padding) and plan.reading == IN_BAND
-        and plan.band.h.output_stride == plan.band.w.output_stride == 1
-        and plan.parts[0].steps <= smaller(STRIP_STEPS, plan.parts[0].terms)
-        and 8 * columns >= 7 * ceil_div(columns, lanes) * lanes
-    )
-
-
 cdef inline bint writes_strips(const Plan *plan) noexcept nogil:
     """Return whether strips of pixels can be written from registers.
 
@@ -88,6 +77,18 @@ cdef inline bint writes_strips(const Plan *plan) noexcept nogil:
     """
     return is_written_directly(plan) and (
         not plan.problem.target.past_caches or is_aligned(plan)
+    )
+
+
+cdef inline bint has_strips(const Plan *plan) noexcept nogil:
+    """Return whether sums are so short, and rows so long, that lanes are better pixels."""
+    cdef Py_ssize_t lanes = plan.problem.tiles.lanes, columns = plan.band.w.size
+    return (
+        not (plan.planar or plan.folds_padding)
+        and (plan.reading == IN_BAND or (plan.reading == COMPUTED and writes_strips(plan)))
+        and plan.band.h.output_stride == plan.band.w.output_stride == 1
+        and plan.parts[0].steps <= smaller(STRIP_STEPS, plan.parts[0].terms)
+        and 8 * columns >= 7 * ceil_div(columns, lanes) * lanes
     )
 
 

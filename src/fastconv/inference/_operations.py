@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from fastconv._algorithms import DIRECT, Algorithm, choose
 from fastconv._arguments import Padding
 from fastconv._arrays import Array, Shape, as_images
 from fastconv._elementwise import activate, add
-from fastconv._epilogue import Activation
+from fastconv._epilogue import CLIP, Activation
 from fastconv._layer import Base, run_forward, shape_behind, walk
 from fastconv._window import Sizes
 from fastconv.convolution import Geometry, geometry
@@ -29,6 +29,12 @@ from fastconv.product import matmul
 
 Runner: TypeAlias = Callable[[Sequence[Array], Array], None]
 """Compute with inputs of the shapes that were announced, and write the result."""
+
+
+FEW_FILTERS = 4
+"""The largest number of filters of a convolution for which kernels take pixels as lanes."""
+MOST_ROW_BYTES = 256 << 10
+"""The largest row of all channels that kernels compute to their scratch, which lies in L2."""
 
 
 def nothing(inputs: Sequence[Array], out: Array) -> None:
@@ -162,6 +168,111 @@ class Convolve(Operation):
 
     def _geometry(self, source: Shape) -> Geometry:
         return geometry(source, self.weight.shape, *self.window, self.weight.ndim - 2)
+
+
+class Separable(Operation):
+    """Convolve every channel with a filter of its own, and the results with filters of 1x1.
+
+    What the first convolution computes lies in the threads' caches, and never in an array.
+    """
+
+    writes_views = True
+
+    def __init__(self, depthwise: Convolve, pointwise: Convolve) -> None:
+        self.depthwise, self.pointwise = depthwise, pointwise
+        self.activation = pointwise.activation
+        self._packs: Packs | None = None
+
+    @staticmethod
+    def fits(depthwise: Convolve, pointwise: Convolve, source: Shape, itemsize: int) -> bool:
+        """Tell whether a kernel computes two convolutions of a source of this shape together."""
+        between = depthwise.shape(source)
+        h, w = _axes(depthwise, source)
+        filters, channels = pointwise.weight.shape[:2]
+        return (
+            depthwise.weight.shape == (channels, 1, 3, 3)
+            and depthwise.window[3] == channels == source[0]
+            and h.stride == w.stride <= 2
+            and h.dilation == w.dilation == 1
+            and depthwise.window[4] == "constant"
+            and (depthwise.activation is None or depthwise.activation.kind == CLIP)
+            and all(
+                axis.kernel == axis.stride == 1 and axis.out == axis.size
+                for axis in _axes(pointwise, between)
+            )
+            and filters > FEW_FILTERS
+            and channels * w.out * itemsize <= MOST_ROW_BYTES
+        )
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Return (F, OH, OW)."""
+        return self.pointwise.shape(self.depthwise.shape(inputs[0]))
+
+    def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
+        """Arrange weights and biases as the kernel reads them."""
+        first, second = self.depthwise, self.pointwise
+        window = geometry(inputs[0].shape, first.weight.shape, *first.window).problem.window.packed
+        first_weight = np.ascontiguousarray(first.weight)
+        first_bias = None if first.bias is None else np.ascontiguousarray(first.bias)
+        weight, bias, activation = second.weight, second.bias, second.activation
+        if self._packs is None:
+            self._packs = Packs()
+        packs = self._packs
+
+        def run(inputs: Sequence[Array], out: Array) -> None:
+            residual = inputs[1] if len(inputs) > 1 else None
+            _kernels.convolution.fused(
+                inputs[0],
+                first_weight,
+                first_bias,
+                first.activation,
+                window,
+                weight,
+                out,
+                (bias, residual, activation),
+                packs,
+                _threads.count(),
+            )
+
+        return run
+
+    def multiply_adds(self, *inputs: Shape) -> int:
+        """Count those of the definitions of both."""
+        between = self.depthwise.shape(inputs[0])
+        return self.depthwise.multiply_adds(inputs[0]) + self.pointwise.multiply_adds(between)
+
+    def replaces_last(self, batch: int, *inputs: Shape) -> bool:
+        """Allow it for a residual, which is read just before it is overwritten."""
+        return len(inputs) > 1
+
+    @property
+    def nbytes(self) -> int:
+        """Size of both weights, of what is packed of them, and of both biases."""
+        packed = 0 if self._packs is None else self._packs.nbytes
+        return self.depthwise.nbytes + self.pointwise.nbytes + packed
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave packed weights out of pickles and copies."""
+        return {**vars(self), "_packs": None}
+
+
+class _Axis(NamedTuple):
+    """One axis of a window, in the order of ``struct Axis`` in ``window.h``."""
+
+    size: int
+    out: int
+    kernel: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+    pad_mode: int
+
+
+def _axes(convolution: Convolve, source: Shape) -> list[_Axis]:
+    """Return both axes of a convolution's window over images of a shape."""
+    known = geometry((1, *source), convolution.weight.shape, *convolution.window)
+    return [_Axis(*axis) for axis in known.problem.window.packed.tolist()]
 
 
 class Multiply(Operation):

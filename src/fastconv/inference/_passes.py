@@ -18,6 +18,7 @@ from fastconv.inference._operations import (
     Multiply,
     Reshape,
     ScaleAndShift,
+    Separable,
 )
 
 
@@ -26,6 +27,8 @@ def simplify(graph: Graph) -> None:
     for fold in (fold_scale_back, fold_scale_forward, fuse_addition, fuse_activation):
         for step in list(graph.steps):
             fold(graph, step)
+    for step in list(graph.steps):
+        fuse_separable(graph, step)
     for step in graph.steps:
         place_in_concatenation(graph, step)
 
@@ -107,6 +110,25 @@ def fuse_activation(graph: Graph, step: Step) -> None:
         merge(graph, step, source)
 
 
+def fuse_separable(graph: Graph, step: Step) -> None:
+    """Let a 1x1 convolution compute the depthwise convolution before it, band by band."""
+    pointwise = step.operation
+    if not isinstance(pointwise, Convolve):
+        return
+    source = step.inputs[0]
+    depthwise = source.operation
+    if not isinstance(depthwise, Convolve) or len(source.inputs) > 1:
+        return
+    if len(graph.users(source)) > 1 or step.inputs.count(source) > 1:
+        return
+    if Separable.fits(depthwise, pointwise, source.inputs[0].shape, graph.dtype.itemsize):
+        source.operation = Separable(depthwise, pointwise)
+        source.inputs += step.inputs[1:]
+        source.shape = step.shape
+        graph.move(source, step)
+        merge(graph, step, source)
+
+
 def place_in_concatenation(graph: Graph, step: Step) -> None:
     """Let steps write their results to their places in what they are joined to.
 
@@ -116,7 +138,7 @@ def place_in_concatenation(graph: Graph, step: Step) -> None:
     if not isinstance(step.operation, Concatenate):
         return
     for i, source in enumerate(step.inputs):
-        adds = isinstance(source.operation, Convolve) and len(source.inputs) > 1
+        adds = isinstance(source.operation, (Convolve, Separable)) and len(source.inputs) > 1
         can_place = source.operation.writes_views and not adds
         if can_place and len(graph.users(source)) == step.inputs.count(source) == 1:
             step.operation.placed.add(i)
