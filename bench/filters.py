@@ -34,7 +34,7 @@ class FilterCase:
     def image(self) -> Array:
         """Noise on a slope, so that neighbours are alike as in a photograph."""
         rng = np.random.default_rng(0)
-        slopes = sum(np.ix_(*(np.linspace(0, 60, n) for n in self.workload.shape)))
+        slopes: Any = sum(np.ix_(*(np.linspace(0, 60, n) for n in self.workload.shape)))
         noise = rng.normal(60, 20, self.workload.shape)
         return np.clip(slopes + noise, 0, 255).astype(self.workload.dtype).astype(self.dtype)
 
@@ -43,7 +43,8 @@ class FilterCase:
         """Weights that no product of one-dimensional ones is, with the sum 1."""
         rng = np.random.default_rng(1)
         weights = rng.random((self.size,) * self.image.ndim)
-        return weights / weights.sum()
+        normalized: Array = weights / weights.sum()
+        return normalized
 
     @property
     def sigma(self) -> float:
@@ -130,5 +131,7 @@ def opencv(case: FilterCase) -> Iterator[tuple[str, Call]]:
     if image.dtype == np.uint8 or (image.dtype == np.float32 and case.size <= 5):
         # It has no argument for borders, and repeats the pixels at them.
         calls["median_filter"] = lambda: partial(cv2.medianBlur, image, case.size)
+    names = {"gaussian_filter": "GaussianBlur", "uniform_filter": "blur", "sobel": "Sobel"}
+    names |= {"maximum_filter": "dilate", "median_filter": "medianBlur"}
     if case.operation in calls:
-        yield f"opencv {calls[case.operation]().func.__name__}", calls[case.operation]()
+        yield f"opencv {names.get(case.operation, 'filter2D')}", calls[case.operation]()

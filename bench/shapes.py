@@ -405,8 +405,9 @@ def _sections() -> Iterator[Section]:
     few_parameters = UpdateTask("lenet")
     updates = _each(["adam_update"], UPDATES), _each(["adam_update"], [few_parameters])
     yield Section("updates of parameters", *updates)
-    few = FilterTask((64, 64), "uint8", 3), FilterTask((64, 64), "float32", 3)
-    quick = _each(FILTER_SIZES, few[1:]) + _each(["median_filter", "maximum_filter"], few[:1])
+    of_bytes, of_floats = (FilterTask((64, 64), dtype, 3) for dtype in ("uint8", "float32"))
+    quick = _each(FILTER_SIZES, [of_floats])
+    quick += _each(["median_filter", "maximum_filter"], [of_bytes])
     yield Section("filters", tuple(_filters()), quick)
 
 

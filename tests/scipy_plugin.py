@@ -13,6 +13,9 @@ from collections import Counter
 from typing import Any
 
 import pytest
+import scipy.ndimage
+import scipy.signal
+from scipy._lib._array_api import xp_capabilities_table
 
 import fastconv
 from fastconv import ndimage, signal
@@ -31,9 +34,12 @@ def _counted(name: str, function: Any) -> Any:
 
 def pytest_configure() -> None:
     """Put our functions in SciPy's place before its tests are imported."""
-    for module in ndimage, signal:
-        for name in module.__all__:
-            setattr(module, name, _counted(name, getattr(module, name)))
+    for ours, theirs in (ndimage, scipy.ndimage), (signal, scipy.signal):
+        for name in ours.__all__:
+            counted = _counted(name, getattr(ours, name))
+            setattr(ours, name, counted)
+            # SciPy's tests ask here which libraries' arrays a function takes.
+            xp_capabilities_table[counted] = xp_capabilities_table[getattr(theirs, name)]
     fastconv.patch_scipy()
 
 

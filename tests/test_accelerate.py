@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import fastconv.signal
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -16,6 +15,7 @@ from helpers import Array, run_python
 
 import fastconv
 import fastconv.ndimage
+import fastconv.signal
 
 PAIRS = [(scipy.ndimage, fastconv.ndimage), (scipy.signal, fastconv.signal)]
 ORIGINALS = [{name: getattr(theirs, name) for name in ours.__all__} for theirs, ours in PAIRS]
@@ -157,7 +157,7 @@ def assert_runs_on_ours(
     assert found.dtype == expected.dtype
 
 
-SCIKIT_IMAGE = {
+SCIKIT_IMAGE: dict[str, tuple[str, Any]] = {
     "gaussian": ("gaussian_filter", lambda library: library.filters.gaussian(image(), 2)),
     "sobel": ("convolve", lambda library: library.filters.sobel(image())),
     "median": ("median_filter", lambda library: library.filters.median(image())),

@@ -138,7 +138,7 @@ def test_table_of_onnx_operators_is_up_to_date() -> None:
 def test_every_block_of_code_is_found(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert len(blocks(page)) == text.count("```python") > 0
-    known = text.count("```python") + text.count("```sh")
+    known = sum(text.count(f"```{kind}") for kind in ("python", "sh", "diff"))
     assert text.count("```") == 2 * known  # there is no code of another kind
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from fastconv import ndimage
 from fastconv.ndimage._arguments import MODES
 
 DTYPES = [np.dtype(char) for char in "?bhilqBHILQfd"]
-Call = Callable[[Any], Array]
 """A call of a filter, given the module that has it."""
 
 
@@ -31,15 +29,17 @@ def values(shape: Shape, dtype: DTypeLike, seed: int = 0) -> Array:
         return drawn
     if dtype.kind in "iu" and seed % 4 == 0:
         info = np.iinfo(dtype)
-        return rng.integers(info.min, info.max, shape, dtype, endpoint=True)
+        whole: Array = rng.integers(info.min, info.max, shape, dtype, endpoint=True)
+        return whole
     smooth = sum(np.sin(0.3 * i + index) for index, i in enumerate(np.indices(shape)))
     noisy = 40 * np.asarray(smooth) + (60 if dtype.kind in "ub" else 0)
     if seed % 4 != 1:
         noisy = noisy + rng.normal(0, 9, shape)
-    return np.maximum(noisy, 0 if dtype.kind in "ub" else -127).astype(dtype)
+    result: Array = np.maximum(noisy, 0 if dtype.kind in "ub" else -127).astype(dtype)
+    return result
 
 
-def assert_scipy(call: Call) -> Array:
+def assert_scipy(call: Any) -> Array:
     """Compare a call with SciPy's: all but float32 results must have the same bits."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # Those of NumPy's operations on integers that wrap around.
@@ -54,7 +54,8 @@ def assert_scipy(call: Call) -> Array:
         np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
     else:
         assert actual.tobytes() == expected.tobytes()
-    return actual
+    result: Array = actual
+    return result
 
 
 @st.composite
@@ -159,7 +160,7 @@ def test_sums_of_derivatives(level: str, threads: int, name: str, data: st.DataO
     assert_scipy(lambda of: getattr(of, name)(array, *sigma, output, mode, cval, axes=axes))
 
 
-CALLS: dict[str, Call] = {
+CALLS: dict[str, Any] = {
     "correlate1d": lambda of: of.correlate1d,
     "convolve1d": lambda of: of.convolve1d,
     "gaussian_filter1d": lambda of: lambda array, **rest: of.gaussian_filter1d(array, 1.2, **rest),

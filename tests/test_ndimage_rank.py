@@ -224,9 +224,7 @@ def test_zeros_are_sorted_by_sign() -> None:
 def test_large_integers_are_exact(dtype: str) -> None:
     """SciPy rounds them to float64 where there are several dimensions."""
     array = values((20, 30), dtype) + np.array(2**62, dtype)
-    np.testing.assert_array_equal(
-        ndimage.median_filter(array, 3), sorted_windows(array, (3, 3), 4)
-    )
+    np.testing.assert_array_equal(ndimage.median_filter(array, 3), sorted_windows(array, (3, 3), 4))
 
 
 def test_a_footprint_of_one_dimension_may_have_holes() -> None:
@@ -339,7 +337,7 @@ def test_constants_that_a_dtype_does_not_have(dtype: str, cval: float) -> None:
 
 
 IMAGE = np.arange(20.0).reshape(4, 5)
-REFUSED: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
+REFUSED: list[tuple[Callable[[Any], Any], Any, str]] = [
     (lambda f: f.median_filter(IMAGE), RuntimeError, "size or footprint"),
     (lambda f: f.median_filter(IMAGE, (3, 3, 3)), RuntimeError, "size"),
     (lambda f: f.median_filter(IMAGE, (3, 0)), RuntimeError, "size"),
@@ -350,7 +348,7 @@ REFUSED: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda f: f.median_filter(IMAGE, 3, origin=2), ValueError, "origin"),
     (lambda f: f.median_filter(IMAGE, 3, origin=(1, 1, 1)), RuntimeError, "origin"),
     (lambda f: f.median_filter(IMAGE, 3, axes=(0, 0)), ValueError, "axes"),
-    (lambda f: f.median_filter(IMAGE, 3, axes=2), ValueError, "axes"),
+    (lambda f: f.median_filter(IMAGE, 3, axes=(0, 2)), (ValueError, IndexError), "axes"),
     (lambda f: f.median_filter(IMAGE, 3, output=np.zeros(3)), RuntimeError, "output"),
     (lambda f: f.median_filter(IMAGE, 3, output=np.complex64), RuntimeError, "output"),
     (lambda f: f.median_filter(IMAGE * 1j, 3), TypeError, "complex"),
@@ -358,14 +356,14 @@ REFUSED: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda f: f.median_filter(IMAGE.astype("g"), 3), RuntimeError, "longdouble|float128"),
     (lambda f: f.rank_filter(IMAGE, 9, 3), RuntimeError, "rank"),
     (lambda f: f.rank_filter(IMAGE, -10, 3), RuntimeError, "rank"),
-    (lambda f: f.rank_filter(IMAGE, 1.5, 3), TypeError, ""),
+    (lambda f: f.rank_filter(IMAGE, 1.5, 3), TypeError, "."),
     (lambda f: f.percentile_filter(IMAGE, 101, 3), RuntimeError, "percentile"),
     (lambda f: f.percentile_filter(IMAGE, -101, 3), RuntimeError, "percentile"),
 ]
 
 
 @pytest.mark.parametrize(("call", "kind", "message"), REFUSED)
-def test_refused(call: Callable[[Any], Any], kind: type[Exception], message: str) -> None:
+def test_refused(call: Callable[[Any], Any], kind: Any, message: str) -> None:
     """Errors have SciPy's types."""
     with pytest.raises(kind):
         call(scipy.ndimage)

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from scipy import ndimage as scipy_ndimage
 
 import fastconv
-from fastconv import ndimage
-from fastconv import _scipy
+from fastconv import _scipy, ndimage
 
 Array = npt.NDArray[Any]
 
@@ -33,7 +32,7 @@ def values(shape: tuple[int, ...], dtype: Any, seed: int = 0) -> Array:
     """Return numbers from the whole range of an integer dtype, or of a normal distribution."""
     rng = np.random.default_rng(seed)
     dtype = np.dtype(dtype)
-    if dtype == bool:
+    if dtype.kind == "b":
         return rng.random(shape) < 0.5
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
@@ -46,7 +45,8 @@ def values(shape: tuple[int, ...], dtype: Any, seed: int = 0) -> Array:
 def disk(radius: int) -> Array:
     """Return the neighbours within a distance."""
     y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-    return x * x + y * y <= radius * radius
+    within: Array = x * x + y * y <= radius * radius
+    return within
 
 
 def assert_as_scipy(name: str, *args: Any, largest: float = 0.0, **kwargs: Any) -> None:
@@ -96,10 +96,12 @@ def test_rows_of_every_length(name: str, dtype: str, columns: int) -> None:
 
 @st.composite
 def rectangle_calls(draw: st.DrawFn) -> tuple[Array, dict[str, Any]]:
-    """An array of any dtype and layout, and the arguments of a filter."""
+    """Draw an array of any dtype and layout, and the arguments of a filter."""
     ndim = draw(st.integers(1, 4))
     shape = tuple(draw(st.integers(1, 12 if ndim > 2 else 40)) for _ in range(ndim))
-    array = values(shape, draw(st.sampled_from([*INTEGERS, "f", "d", "?"])), draw(st.integers(0, 9)))
+    array = values(
+        shape, draw(st.sampled_from([*INTEGERS, "f", "d", "?"])), draw(st.integers(0, 9))
+    )
     layout = draw(st.sampled_from(["C", "F", "swapped", "reversed", "unaligned"]))
     if layout == "F":
         array = np.asfortranarray(array)
@@ -185,10 +187,12 @@ def test_lines_along_every_axis(name: str, mode: str, axis: int) -> None:
 
 @st.composite
 def footprint_calls(draw: st.DrawFn) -> tuple[Array, dict[str, Any]]:
-    """An array of any dtype, a footprint with holes, and the arguments of a filter."""
+    """Draw an array of any dtype, a footprint with holes, and the arguments of a filter."""
     ndim = draw(st.integers(1, 4))
     shape = tuple(draw(st.integers(1, 9 if ndim > 2 else 50)) for _ in range(ndim))
-    array = values(shape, draw(st.sampled_from([*INTEGERS, "f", "d", "?"])), draw(st.integers(0, 9)))
+    array = values(
+        shape, draw(st.sampled_from([*INTEGERS, "f", "d", "?"])), draw(st.integers(0, 9))
+    )
     axes = tuple(sorted(draw(st.permutations(range(ndim)))[: draw(st.integers(1, ndim))]))
     sizes = tuple(draw(st.integers(1, 9 if len(axes) < 3 else 4)) for _ in axes)
     chosen = np.random.default_rng(draw(st.integers(0, 99))).random(sizes)
@@ -317,9 +321,7 @@ def test_nan_is_the_extreme_of_its_footprints(name: str) -> None:
 @pytest.mark.parametrize("name", ["maximum_filter", "minimum_filter"])
 def test_zeros_have_the_sign_of_scipys(name: str, size: int, dtype: str) -> None:
     zeros = np.where(np.random.default_rng(2).random((50, 80)) < 0.5, 0.0, -0.0).astype(dtype)
-    result, expected = (
-        getattr(module, name)(zeros, size) for module in (ndimage, scipy_ndimage)
-    )
+    result, expected = (getattr(module, name)(zeros, size) for module in (ndimage, scipy_ndimage))
     assert np.array_equal(np.signbit(result), np.signbit(expected))
 
 

@@ -21,7 +21,7 @@ from helpers import CommandResult
 from numpy.typing import NDArray
 
 import fastconv
-from fastconv import _commands
+from fastconv._commands import train as train_command
 from fastconv.datasets import load_digits
 from fastconv.models import Sequential, SimpleConvNet
 from fastconv.training import Trainer
@@ -645,10 +645,10 @@ def test_results_without_images_to_test_with(tmp_path: Path) -> None:
     network = SimpleConvNet((1, 8, 8), {"filter_size": 3, "pad": 1}, seed=1)
     training = Trainer(network, x[:200], t[:200], epochs=1, verbose=False)
     training.train()
-    lines = _commands.train._report(training, network, 1.0).splitlines()
+    lines = train_command._report(training, network, 1.0).splitlines()
     assert re.fullmatch(r" +1 +\d\.\d{4} +\d+\.\d\d", lines[2])
     assert lines[-1].endswith(": trained, 2 steps, 1.0 s")
-    _commands.train._write(tmp_path, training, network, network.params["W1"].copy())
+    train_command._write(tmp_path, training, network, network.params["W1"].copy())
     written = set(expected_names()) - {"checkpoint.npz", "misclassified.png"}
     assert set(names(tmp_path)) == written
 

@@ -35,8 +35,8 @@ class _State:
 _state = _State()
 
 
-@named
 @contextlib.contextmanager
+@named
 def accelerate() -> Iterator[None]:
     """Run SciPy's filters on fastconv's kernels within a ``with`` block.
 

@@ -10,6 +10,7 @@ keyword), no reader passes names along, and a layer's call of a function is an e
 from __future__ import annotations
 
 import sys
+import warnings
 from types import CodeType, FrameType, FunctionType
 from typing import Any, TypeVar
 
@@ -62,6 +63,15 @@ def reason(error: Exception) -> str:
     The name of something else, which code of a user's between the two has called, stays.
     """
     return str(error).removeprefix(f"{_called()}: ")
+
+
+def warn(message: str) -> None:
+    """Warn of a call at the line of the user's that made it."""
+    level = 2  # The caller's.
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and _is_ours(frame):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 def without_name(error: Exception) -> str:

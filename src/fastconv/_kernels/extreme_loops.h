@@ -17,7 +17,7 @@ ALWAYS_INLINE void OF(compare)(T *to, const T *const *from, const int n, const i
         const Index x = smaller(i, count - LANES);
         V best = LOAD(from[0] + x);
         if (more) best = BEST_LANES(LOAD(to + x), best);
-        UNROLL for (int t = 1; t < n; t++) best = BEST_LANES(best, LOAD(from[t] + x));
+    UNROLL for (int t = 1; t < n; t++) best = BEST_LANES(best, LOAD(from[t] + x));
         STORE(to + x, best);
     }
 }

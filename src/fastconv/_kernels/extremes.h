@@ -123,9 +123,9 @@ enum { VECTORS_TOGETHER = 4 };
 static inline const Extreme *extreme_of(Number number, int is_minimum) {
 #define BOTH(T) {&maximum_##T, &minimum_##T}
     static const Extreme *const table[NUMBERS][2] = {
-        [FLOAT32] = BOTH(float),    [FLOAT64] = BOTH(double),   [INT8] = BOTH(int8_t),
-        [INT16] = BOTH(int16_t),    [INT32] = BOTH(int32_t),    [INT64] = BOTH(int64_t),
-        [UINT8] = BOTH(uint8_t),    [UINT16] = BOTH(uint16_t),  [UINT32] = BOTH(uint32_t),
+        [FLOAT32] = BOTH(float),   [FLOAT64] = BOTH(double),  [INT8] = BOTH(int8_t),
+        [INT16] = BOTH(int16_t),   [INT32] = BOTH(int32_t),   [INT64] = BOTH(int64_t),
+        [UINT8] = BOTH(uint8_t),   [UINT16] = BOTH(uint16_t), [UINT32] = BOTH(uint32_t),
         [UINT64] = BOTH(uint64_t),
     };
 #undef BOTH

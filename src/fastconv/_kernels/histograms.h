@@ -35,7 +35,7 @@ typedef struct {
     Index height, width; /* Of a box. */
     Index rank;
     uint8_t *coarse; /* BINS for each column of the block. */
-    uint8_t *fine;   /* BINS times as much: all columns of the first coarse bin, of the second, ... */
+    uint8_t *fine; /* BINS times as much: all columns of the first coarse bin, of the second, ... */
 } Boxes;
 
 static inline Index columns_of(const Boxes *boxes) { return boxes->columns + boxes->width - 1; }
@@ -50,7 +50,7 @@ ALWAYS_INLINE BoxBins widened(const uint8_t *bins, Index column) {
 
 /* Return a one in each bin from a bin on. */
 ALWAYS_INLINE ColumnBins ones_from(unsigned bin) {
-    static const uint8_t ones[2 * BINS] = {[BINS ... 2 * BINS - 1] = 1};
+    static const uint8_t ones[2 * BINS] = {[BINS... 2 * BINS - 1] = 1};
     return *(const ColumnBins *)(ones + BINS - bin);
 }
 
@@ -114,7 +114,8 @@ static void rank_row(const Boxes *boxes, uint8_t *to) {
             for (Index c = x + 1; c < x + width; c++) bins += widened(fine, c);
         } else {
             bins = fine_bins[bin];
-            for (Index c = fresh[bin]; c < x; c++) bins += widened(fine, c + width) - widened(fine, c);
+            for (Index c = fresh[bin]; c < x; c++)
+                bins += widened(fine, c + width) - widened(fine, c);
         }
         fine_bins[bin] = bins;
         fresh[bin] = x;

@@ -184,9 +184,9 @@ static inline Index leading_power(Index size) {
 
 static inline const Mean *mean_of(Number number) {
     static const Mean *const table[NUMBERS] = {
-        [FLOAT32] = &mean_float,    [FLOAT64] = &mean_double,   [INT8] = &mean_int8_t,
-        [INT16] = &mean_int16_t,    [INT32] = &mean_int32_t,    [INT64] = &mean_int64_t,
-        [UINT8] = &mean_uint8_t,    [UINT16] = &mean_uint16_t,  [UINT32] = &mean_uint32_t,
+        [FLOAT32] = &mean_float,   [FLOAT64] = &mean_double,  [INT8] = &mean_int8_t,
+        [INT16] = &mean_int16_t,   [INT32] = &mean_int32_t,   [INT64] = &mean_int64_t,
+        [UINT8] = &mean_uint8_t,   [UINT16] = &mean_uint16_t, [UINT32] = &mean_uint32_t,
         [UINT64] = &mean_uint64_t,
     };
     return table[number];
@@ -215,8 +215,8 @@ typedef struct {
 
 /* Let windows of elements that lie `step` apart grow until one pass is left, which will have `count`
  * results. There are count + (size - 1) * step values. */
-static NAMED(Window) NAMED(grow)(const SUM *values, Index step, Index count, Divisor by,
-                                 SUM *const *buffers) {
+static NAMED(Window)
+    NAMED(grow)(const SUM *values, Index step, Index count, Divisor by, SUM *const *buffers) {
     const Index size = by.size;
     NAMED(Window) window = {values, 1, PAIR};
     Index power = leading_power(size), pass = 0;
@@ -270,8 +270,8 @@ static void NAMED(slide)(T *restrict out, SUM *restrict sums, const T *first, co
     }
 }
 
-static void NAMED(mean_of_rows)(const void *filter, char *to, Index pitch,
-                                const char *const *rows, Index outs, Index count, char *stage) {
+static void NAMED(mean_of_rows)(const void *filter, char *to, Index pitch, const char *const *rows,
+                                Index outs, Index count, char *stage) {
     const Divisor by = *(const Divisor *)filter;
     const T *const *from = (const T *const *)rows;
     const Index strip = SUMS_BYTES / (Index)sizeof(SUM);
@@ -283,13 +283,13 @@ static void NAMED(mean_of_rows)(const void *filter, char *to, Index pitch,
         if (i) NAMED(convert)(sums, from[0] + x, n);
         for (; i < by.size - 1; i += 2) NAMED(add_rows)(sums, from[i] + x, from[i + 1] + x, n);
         for (i = 0; i < outs; i++)
-            NAMED(slide)((T *)(to + i * pitch) + x, sums, from[i] + x,
-                         from[i + by.size - 1] + x, n, by);
+            NAMED(slide)((T *)(to + i * pitch) + x, sums, from[i] + x, from[i + by.size - 1] + x, n,
+                         by);
     }
 }
 #else
-static void NAMED(mean_of_rows)(const void *filter, char *to, Index pitch,
-                                const char *const *rows, Index outs, Index count, char *stage) {
+static void NAMED(mean_of_rows)(const void *filter, char *to, Index pitch, const char *const *rows,
+                                Index outs, Index count, char *stage) {
     const Divisor by = *(const Divisor *)filter;
     const Index strip = SUMS_BYTES / (Index)sizeof(SUM), room = (outs + by.size) * strip;
     SUM *values = (SUM *)stage;

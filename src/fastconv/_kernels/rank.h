@@ -57,10 +57,10 @@ typedef struct {
 
 /* The arrays of `slide`. */
 typedef struct {
-    void *keys, *spare;       /* The block's keys, and as much memory again. */
+    void *keys, *spare;        /* The block's keys, and as much memory again. */
     int32_t *order, *ordinals; /* As many integers, twice. */
-    uint64_t *present;        /* A bit for each key. */
-    Index count;              /* The number of keys. */
+    uint64_t *present;         /* A bit for each key. */
+    Index count;               /* The number of keys. */
 } Sorted;
 
 typedef struct {
@@ -285,7 +285,7 @@ ALWAYS_INLINE NAMED(Vec) NAMED(median3)(NAMED(Vec) a, NAMED(Vec) b, NAMED(Vec) c
 }
 
 /* Sort five vectors. What the caller does not use of them, the compiler does not compute. */
-ALWAYS_INLINE void NAMED(sort5)(NAMED(Vec) * v) {
+ALWAYS_INLINE void NAMED(sort5)(NAMED(Vec) *v) {
     NAMED(order)(&v[0], &v[3]);
     NAMED(order)(&v[1], &v[4]);
     NAMED(order)(&v[0], &v[2]);
@@ -297,18 +297,21 @@ ALWAYS_INLINE void NAMED(sort5)(NAMED(Vec) * v) {
     NAMED(order)(&v[2], &v[3]);
 }
 
-static void NAMED(median_of_3)(void *to, const void *at, const Neighbours *neighbours, Index count) {
+static void NAMED(median_of_3)(void *to, const void *at, const Neighbours *neighbours,
+                               Index count) {
     const Index *offsets = neighbours->offsets;
     const T *a = (const T *)at + offsets[0], *b = (const T *)at + offsets[1];
     const T *c = (const T *)at + offsets[2];
     for (Index i = 0; i < count; i += LANES)
-        NAMED(store)((T *)to + i, NAMED(median3)(NAMED(load)(a + i), NAMED(load)(b + i), NAMED(load)(c + i)));
+        NAMED(store)((T *)to + i,
+                     NAMED(median3)(NAMED(load)(a + i), NAMED(load)(b + i), NAMED(load)(c + i)));
 }
 
-static void NAMED(median_of_5)(void *to, const void *at, const Neighbours *neighbours, Index count) {
+static void NAMED(median_of_5)(void *to, const void *at, const Neighbours *neighbours,
+                               Index count) {
     for (Index i = 0; i < count; i += LANES) {
         NAMED(Vec) v[5];
-        UNROLL for (int t = 0; t < 5; t++) v[t] = NAMED(load)((const T *)at + neighbours->offsets[t] + i);
+    UNROLL for (int t = 0; t < 5; t++) v[t] = NAMED(load)((const T *)at + neighbours->offsets[t] + i);
         NAMED(sort5)(v);
         NAMED(store)((T *)to + i, v[2]);
     }

@@ -11,14 +11,15 @@
 
 #include <math.h>
 
-#include "rowwise.h"
 #include "clip.h"
 #include "lanes.h"
+#include "rowwise.h"
 
 enum {
     ROWWISE_ROWS = 7,
     FEW_ROWWISE_ROWS = 4,
-    ROWWISE_AHEAD = 2, /* Channels that lie so many behind the one that is computed are prefetched. */
+    ROWWISE_AHEAD =
+        2, /* Channels that lie so many behind the one that is computed are prefetched. */
 };
 
 typedef enum {
@@ -36,7 +37,9 @@ typedef enum {
 #if defined(__AVX2__)
 typedef NAMED(Lanes) NAMED(Inside);
 #else
-typedef struct { Index from, to; } NAMED(Inside);
+typedef struct {
+    Index from, to;
+} NAMED(Inside);
 #endif
 
 /* Return which lanes of the vector of pixels from x on lie in a row. */
@@ -50,8 +53,8 @@ ALWAYS_INLINE NAMED(Inside) NAMED(inside)(Index x, Index width) {
 }
 
 /* Load a vector of pixels: all lanes, or those that a mask tells. */
-ALWAYS_INLINE NAMED(Vec) NAMED(load_pixels)(const NAMED(Inside) *lanes, const T *from,
-                                            const int masked) {
+ALWAYS_INLINE NAMED(Vec)
+    NAMED(load_pixels)(const NAMED(Inside) *lanes, const T *from, const int masked) {
     if (!masked) return *(const NAMED(Loose) *)from;
 #if defined(__AVX2__)
     return NAMED(load_lanes)(*lanes, from);
@@ -71,7 +74,7 @@ ALWAYS_INLINE void NAMED(load_taps)(NAMED(Vec) *taps, const T *from, const NAMED
     NAMED(Vec) a = NAMED(load_pixels)(masks, from, masked), b;
     if (S == 1) {
         taps[0] = a;
-        UNROLL for (int kw = 1; kw < ROWWISE_KERNEL; kw++)
+    UNROLL for (int kw = 1; kw < ROWWISE_KERNEL; kw++)
             taps[kw] = edges == WHOLE_ROWS ? SHUFFLE(taps[kw - 1], a, AFTER)
                                            : NAMED(load_pixels)(masks + kw, from + kw, masked);
         return;

@@ -211,7 +211,7 @@ class Separable(Operation):
     def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
         """Arrange weights and biases as the kernel reads them."""
         first, second = self.depthwise, self.pointwise
-        window = geometry(inputs[0].shape, first.weight.shape, *first.window).problem.window.packed
+        window = first._geometry(inputs[0].shape).problem.window.packed
         first_weight = np.ascontiguousarray(first.weight)
         first_bias = None if first.bias is None else np.ascontiguousarray(first.bias)
         weight, bias, activation = second.weight, second.bias, second.activation
@@ -271,8 +271,8 @@ class _Axis(NamedTuple):
 
 def _axes(convolution: Convolve, source: Shape) -> list[_Axis]:
     """Return both axes of a convolution's window over images of a shape."""
-    known = geometry((1, *source), convolution.weight.shape, *convolution.window)
-    return [_Axis(*axis) for axis in known.problem.window.packed.tolist()]
+    window = convolution._geometry((1, *source)).problem.window
+    return [_Axis(*axis) for axis in window.packed.tolist()]
 
 
 class Multiply(Operation):

@@ -7,14 +7,13 @@ working.
 from __future__ import annotations
 
 import operator
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._errors import argument_error, shown
+from fastconv._errors import argument_error, shown, warn
 from fastconv._memory import new_array
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -125,7 +124,7 @@ def read_footprint(size: Any, footprint: Any, count: int) -> tuple[Array, bool]:
         Whether all are looked at.
     """
     if size is not None and footprint is not None:
-        warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=4)
+        warn("ignoring size because footprint is set")
     if footprint is None:
         if size is None:
             raise argument_error(RuntimeError, "size or footprint must be given")
@@ -135,7 +134,7 @@ def read_footprint(size: Any, footprint: Any, count: int) -> tuple[Array, bool]:
     if neighbours.ndim != count:
         raise argument_error(
             RuntimeError,
-            f"footprint must have {count} dimensions, one for each axis, got {neighbours.ndim}",
+            f"footprint.ndim ({neighbours.ndim}) must match len(axes) ({count})",
         )
     if not neighbours.any():
         raise argument_error(ValueError, "footprint must not be all zero")
@@ -161,7 +160,7 @@ def make_output(output: Output, like: Array, is_complex: bool = False) -> Array:
     if isinstance(output, (type, np.dtype)):
         dtype = np.dtype(output)
         if is_complex and dtype.kind != "c":
-            warnings.warn("promoting specified output dtype to complex", stacklevel=4)
+            warn("promoting specified output dtype to complex")
             dtype = np.promote_types(dtype, np.complex64)
         return _new(like.shape, dtype)
     if isinstance(output, str):

@@ -300,7 +300,7 @@ def compute(
     weights = np.where(np.abs(kernel) > LEAST_WEIGHT, kernel, 0.0)
     lines = _lines_of(weights, array.dtype, result.dtype, mode, cval, origins)
     if lines:
-        _passes.run(array, result, lines, cval)
+        _passes.run(array, result, [lines], cval)
         return
     if result.ndim == 0:
         array, weights, result, origins = array.reshape(1), weights[None], result[None], [0]

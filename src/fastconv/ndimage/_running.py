@@ -8,7 +8,6 @@ integers beyond 2 ** 53, borders that the dtype does not have) is computed in fl
 from __future__ import annotations
 
 import operator
-import warnings
 from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
@@ -16,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _kernels, _threads
-from fastconv._errors import argument_error, named, shown
+from fastconv._errors import argument_error, named, shown, warn
 from fastconv._memory import new_array
+from fastconv._scipy import scipy_function
 from fastconv.ndimage._arguments import (
-    COMPUTED,
     Array,
     Axes,
     Ints,
@@ -36,7 +35,6 @@ from fastconv.ndimage._arguments import (
     read_scalar,
 )
 from fastconv.ndimage._borders import source_indices
-from fastconv._scipy import scipy_function
 from fastconv.ndimage._passes import _readable, _writable, check_dtypes
 
 MEAN, MAXIMUM, MINIMUM = "mean", "maximum", "minimum"
@@ -111,12 +109,12 @@ def uniform_filter1d(
 
     Notes
     -----
-    The time does not depend much on `size`. Sums of integers are exact. Sums of floats are computed in
-    float64 in groups whose size grows by powers of 3, so that their error stays at a few units in the
-    last place. SciPy adds and subtracts along the whole axis: its errors grow with the length of
-    the axis, and a NaN or an infinity spoils all results behind it. Here it spoils the windows that
-    contain it. Integers have SciPy's results to the last bit, also those of 64 bits whose sums it
-    rounds.
+    The time does not depend much on `size`. Sums of integers are exact. Sums of floats are computed
+    in float64 in groups whose size grows by powers of 3, so that their error stays at a few units
+    in the last place. SciPy adds and subtracts along the whole axis: its errors grow with the
+    length of the axis, and a NaN or an infinity spoils all results behind it. Here it spoils the
+    windows that contain it. Integers have SciPy's results to the last bit, also those of 64 bits
+    whose sums it rounds.
 
     Examples
     --------
@@ -184,8 +182,8 @@ def uniform_filter(
 
     Notes
     -----
-    The filter runs along two axes at once where they are neighbours: a band of rows is filtered along
-    the first one, and, while it is in the caches, along the second one.
+    The filter runs along two axes at once where they are neighbours: a band of rows is filtered
+    along the first one, and, while it is in the caches, along the second one.
 
     Examples
     --------
@@ -242,9 +240,9 @@ def maximum_filter1d(
 
     Notes
     -----
-    Along columns, a maximum is that of the end of a block of `size` elements and of the beginning of
-    the next block [1]_ [2]_, which takes three comparisons whatever the size. Along rows, maxima of
-    1, 4, 16, ... neighbours are computed from each other.
+    Along columns, a maximum is that of the end of a block of `size` elements and of the beginning
+    of the next block [1]_ [2]_, which takes three comparisons whatever the size. Along rows, maxima
+    of 1, 4, 16, ... neighbours are computed from each other.
 
     If there is a NaN in a window, the result is NaN, as that of `numpy.maximum`. What SciPy returns
     depends on where in the window it is. Of zeros that differ in sign, the result is the last one,
@@ -359,8 +357,8 @@ def maximum_filter(
     TypeError
         If `input` is complex.
     RuntimeError
-        If neither `size` nor `footprint` is given, if `mode` or `output` is refused, or if something
-        has not one element or dimension per axis.
+        If neither `size` nor `footprint` is given, if `mode` or `output` is refused, or if
+        something has not one element or dimension per axis.
     ValueError
         If `axes` is refused, if the footprint is empty, or if an origin moves the window off its
         centre.
@@ -371,10 +369,10 @@ def maximum_filter(
 
     Notes
     -----
-    Each row of a footprint with holes is taken apart into runs of neighbours. The maximum of a run is
-    that of two overlapping runs whose lengths are a power of two, and those are computed once for
-    all. So a disk takes about 2 comparisons per row, and not one per neighbour. Of zeros that differ in
-    sign, the result of a footprint may be either.
+    Each row of a footprint with holes is taken apart into runs of neighbours. The maximum of a run
+    is that of two overlapping runs whose lengths are a power of two, and those are computed once
+    for all. So a disk takes about 2 comparisons per row, and not one per neighbour. Of zeros that
+    differ in sign, the result of a footprint may be either.
 
     Examples
     --------
@@ -450,16 +448,16 @@ def grey_erosion(
     *,
     axes: Axes = None,
 ) -> Array:
-    """Compute the grey-scale erosion: the minimum of neighbours, from which a structure is subtracted.
+    """Compute the grey-scale erosion: the minimum of neighbours, less a structure.
 
     Parameters
     ----------
     input, size, footprint, output, mode, cval, origin, axes
         As in `maximum_filter`.
     structure : array_like, optional
-        What is subtracted from each neighbour before the minimum is taken, with a dimension for each
-        of `axes`. Without a footprint, all its elements are neighbours. A call with a structure is
-        handed to SciPy.
+        What is subtracted from each neighbour before the minimum is taken, with a dimension for
+        each of `axes`. Without a footprint, all its elements are neighbours. A call with a
+        structure is handed to SciPy.
 
     Returns
     -------
@@ -488,7 +486,10 @@ def grey_erosion(
     _require_neighbours(size, footprint, structure)
     if structure is not None:
         scipy = scipy_function("grey_erosion", "structure")
-        return scipy(input, size, footprint, structure, output, mode, cval, origin, axes=axes)
+        result: Array = scipy(
+            input, size, footprint, structure, output, mode, cval, origin, axes=axes
+        )
+        return result
     return _extreme(MINIMUM, input, size, footprint, output, mode, cval, origin, axes)
 
 
@@ -544,7 +545,10 @@ def grey_dilation(
     _require_neighbours(size, footprint, structure)
     if structure is not None:
         scipy = scipy_function("grey_dilation", "structure")
-        return scipy(input, size, footprint, structure, output, mode, cval, origin, axes=axes)
+        result: Array = scipy(
+            input, size, footprint, structure, output, mode, cval, origin, axes=axes
+        )
+        return result
     array = np.asarray(input)
     origin, footprint = _mirrored(array.ndim, size, footprint, origin, axes)
     return _extreme(MAXIMUM, array, size, footprint, output, mode, cval, origin, axes)
@@ -614,7 +618,13 @@ def _check_real(array: Array) -> None:
 
 
 def _extreme_1d(
-    operation: str, input: Any, size: Any, axis: int, output: Output, mode: str, cval: Any,
+    operation: str,
+    input: Any,
+    size: Any,
+    axis: int,
+    output: Output,
+    mode: str,
+    cval: Any,
     origin: int,
 ) -> Array:
     """Compute `maximum_filter1d` or `minimum_filter1d`."""
@@ -628,12 +638,19 @@ def _extreme_1d(
 
 
 def _extreme(
-    operation: str, input: Any, size: Any, footprint: Any, output: Output, mode: Modes, cval: Any,
-    origin: Ints, axes: Axes,
+    operation: str,
+    input: Any,
+    size: Any,
+    footprint: Any,
+    output: Output,
+    mode: Modes,
+    cval: Any,
+    origin: Ints,
+    axes: Axes,
 ) -> Array:
     """Compute the maximum or the minimum of a rectangle or a footprint."""
     if size is not None and footprint is not None:
-        warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=3)
+        warn("ignoring size because footprint is set")
     neighbours = _read_neighbours(size, footprint)
     array = np.asarray(input)
     _check_real(array)
@@ -653,8 +670,7 @@ def _extreme(
     if not isinstance(mode, str):
         raise argument_error(
             RuntimeError,
-            "a sequence of modes is not supported for footprints with holes, "
-            f"got {shown(mode)}",
+            f"a sequence of modes is not supported for footprints with holes, got {shown(mode)}",
         )
     # Footprints lie along ascending axes, whatever the order of `axes`, as in SciPy.
     whole = np.expand_dims(neighbours, tuple(set(range(array.ndim)) - set(numbers)))
@@ -689,9 +705,7 @@ def _means(array: Array, out: Array, passes: Sequence[Pass], cval: Any) -> None:
     _filter(MEAN, array, out, passes, cval)
 
 
-def _extremes(
-    operation: str, array: Array, out: Array, passes: Sequence[Pass], cval: Any
-) -> None:
+def _extremes(operation: str, array: Array, out: Array, passes: Sequence[Pass], cval: Any) -> None:
     """Write the maxima or minima of neighbours along one axis after the other."""
     _filter(operation, array, out, passes, cval)
 
@@ -699,9 +713,9 @@ def _extremes(
 def _filter(operation: str, array: Array, out: Array, passes: Sequence[Pass], cval: Any) -> None:
     """Filter along one axis after the other.
 
-    Between passes, values have the dtype of the result, as in SciPy. A pass that the kernel does not
-    compute exactly as SciPy does, because SciPy rounds values or sums to float64, is computed in
-    float64.
+    Between passes, values have the dtype of the result, as in SciPy. A pass that the kernel does
+    not compute exactly as SciPy does, because SciPy rounds values or sums to float64, is computed
+    in float64.
     """
     if not passes:
         out[...] = array
@@ -791,7 +805,7 @@ class _Step(NamedTuple):
 
 
 def _steps(shape: tuple[int, ...], passes: Sequence[Pass]) -> list[_Step]:
-    """Divide passes among calls: two of neighbouring axes are one, if the later axis is the last."""
+    """Divide passes among calls: two of neighbouring axes are one if the later one is the last."""
     passes = [step for step in passes if step.size > 1]
     steps, i = [], 0
     while i < len(passes):
@@ -847,9 +861,7 @@ def _summed_dtype(dtype: np.dtype[Any], passes: Sequence[Pass]) -> np.dtype[Any]
     return dtype
 
 
-def _run_step(
-    operation: str, source: Array, into: Array, step: _Step, constant: Array
-) -> None:
+def _run_step(operation: str, source: Array, into: Array, step: _Step, constant: Array) -> None:
     """Run one call of the kernel."""
     _, height, width, _ = step.shape
     passes = [
@@ -891,7 +903,11 @@ def _footprint(
 
 
 def _run_footprint(
-    operation: str, source: Array, target: Array, footprint: Array, passes: Sequence[Pass],
+    operation: str,
+    source: Array,
+    target: Array,
+    footprint: Array,
+    passes: Sequence[Pass],
     constant: Array,
 ) -> None:
     """Run the kernel on arrays of one dtype, which are contiguous and native."""
@@ -902,8 +918,17 @@ def _run_footprint(
     planes, starts, runs = _runs(footprint)
     levels = int(runs[:, 2].max()).bit_length()
     _kernels.running.footprint(
-        source, target, operation == MINIMUM, tables, passes[-1].before, planes, starts, runs,
-        (*footprint.shape[-2:], levels), constant, _threads.count(),
+        source,
+        target,
+        operation == MINIMUM,
+        tables,
+        passes[-1].before,
+        planes,
+        starts,
+        runs,
+        (*footprint.shape[-2:], levels),
+        constant,
+        _threads.count(),
     )
 
 
