@@ -36,7 +36,8 @@ class FilterCase:
         rng = np.random.default_rng(0)
         slopes: Any = sum(np.ix_(*(np.linspace(0, 60, n) for n in self.workload.shape)))
         noise = rng.normal(60, 20, self.workload.shape)
-        return np.clip(slopes + noise, 0, 255).astype(self.workload.dtype).astype(self.dtype)
+        image: Array = np.clip(slopes + noise, 0, 255).astype(self.workload.dtype)
+        return image.astype(self.dtype, copy=False)
 
     @cached_property
     def weights(self) -> Array:

@@ -547,9 +547,9 @@ def fused(
 ):
     """Write a 1x1 convolution, with weight (f, c, 1, 1), of a depthwise convolution of images.
 
-    The depthwise one has weights (c, 1, 3, 3), a bias or None, and an activation or None. All arrays
-    are of `out`'s dtype; images have contiguous rows, and these weights and the bias are contiguous.
-    `epilogue` and `packs` are those of `forward`, for the 1x1 convolution.
+    The depthwise one has weights (c, 1, 3, 3), a bias or None, and an activation or None. All
+    arrays are of `out`'s dtype; images have contiguous rows, and these weights and the bias are
+    contiguous. `epilogue` and `packs` are those of `forward`, for the 1x1 convolution.
     """
     cdef Problem problem
     cdef Preceding preceding

@@ -319,7 +319,8 @@ cdef inline void choose_images(Plan *plan) noexcept:
         )
     if plan.reading == COMPUTED and band.w.size == columns:
         plan.images = even_size(
-            problem.batch, larger(1, COMPUTED_BYTES // 2 // (band.channels * columns * problem.bytes)), 1
+            problem.batch,
+            larger(1, COMPUTED_BYTES // 2 // (band.channels * columns * problem.bytes)), 1,
         )
 
 

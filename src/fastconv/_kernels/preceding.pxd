@@ -57,7 +57,7 @@ cdef inline void compute_preceding(
     const Preceding *preceding, const Planes *source, Py_ssize_t n, Py_ssize_t channels,
     Py_ssize_t first_row, Py_ssize_t n_rows, char *to, Py_ssize_t pitch,
 ) noexcept nogil:
-    """Compute rows of all channels of an image, each channel `pitch` numbers from the one before."""
+    """Compute rows of all channels of an image, each channel `pitch` numbers behind the last."""
     cdef const Axis *h = &preceding.window.h
     cdef const Axis *w = &preceding.window.w
     cdef Py_ssize_t bytes = source.format.bytes

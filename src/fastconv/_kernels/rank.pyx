@@ -4,19 +4,19 @@ Arrays are contiguous and native, and have any number of axes. A window is a box
 positions, of which the taps are looked at. What positions beyond an axis show is told by a table of
 its ends, so kernels know no modes.
 
-a. An item is a block of neighbouring pixels. The part of the array that their windows cover is copied
-   to scratch, where borders are filled in, and where numbers become keys: integers of the same
-   order (see `convert` in rank.h). So there are kernels for four types and not for eleven, NaN has a
-   place in the order, and the results are exact.
-b. All methods but one compute rows of pixels, whose lanes are vectors of neighbouring pixels. Sorting
-   networks serve the common medians. Other small windows are served by forgetful selection, and
-   keys of 8 and 16 bits by bisection.
+a. An item is a block of neighbouring pixels. The part of the array that their windows cover is
+   copied to scratch, where borders are filled in, and where numbers become keys: integers of the
+   same order (see `convert` in rank.h). So there are kernels for four types and not for eleven, NaN
+   has a place in the order, and the results are exact.
+b. All methods but one compute rows of pixels, whose lanes are vectors of neighbouring pixels.
+   Sorting networks serve the common medians. Other small windows are served by forgetful selection,
+   and keys of 8 and 16 bits by bisection.
 c. The method for all other windows sorts the keys of a block once. A window is then a set of places
-   in that order, kept as bits, from which a step to the next pixel removes what leaves the window and
-   to which it adds what enters. The wanted place is close to the last one. So a pixel costs about as
-   much as the surface of the window, plus its share of the sort (Suomela, "Median filtering is
-   equivalent to sorting", 2014; Huang, Yang and Tang, "A fast two-dimensional median filtering
-   algorithm", 1979).
+   in that order, kept as bits, from which a step to the next pixel removes what leaves the window
+   and to which it adds what enters. The wanted place is close to the last one. So a pixel costs
+   about as much as the surface of the window, plus its share of the sort (Suomela, "Median
+   filtering is equivalent to sorting", 2014; Huang, Yang and Tang, "A fast two-dimensional median
+   filtering algorithm", 1979).
 """
 
 cimport numpy as cnp
@@ -28,7 +28,7 @@ from fastconv._kernels.number cimport FLOAT32, FLOAT64, INT8, UINT8, Number
 from fastconv._kernels.parallel cimport Task, for_each, useful_threads, wanted_items
 from fastconv._kernels.planes cimport number_of
 from fastconv._kernels.scratch cimport Layout, take
-from fastconv._kernels.stream cimport LINE_BYTES, STREAM_FROM_BYTES, stream_copy, stream_fence
+from fastconv._kernels.stream cimport STREAM_FROM_BYTES, stream_copy, stream_fence
 from fastconv._kernels.window cimport ceil_div, larger, smaller
 
 cnp.import_array()
@@ -364,7 +364,7 @@ cdef double block_count(const Plan *plan) noexcept:
 
 
 cdef bint grow(Plan *plan, double most_keys, double fewest_blocks) noexcept:
-    """Double the blocks along the axis where they share least, and tell whether that was possible."""
+    """Double the blocks along the axis where they share least, and tell whether it was possible."""
     cdef Axis *axis
     cdef Py_ssize_t before
     cdef double share, least = 2

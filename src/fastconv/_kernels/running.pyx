@@ -10,10 +10,10 @@ Maxima and minima of windows with holes, a *footprint* of any dimension:
     out[i] = best over the offsets o of the footprint of input[i + o - before]
 
 A row of a footprint is a list of runs. The best of a run of n elements is that of two runs of 2^k,
-k = floor(log2 n), which overlap. So for each row of the input, `levels` holds the best of runs of 1,
-2, 4, ... elements, and an output is the best of one or two elements per run (*taps*). An item is a
-band of rows, cut into strips of columns whose levels stay in the caches. Footprints of more than two
-dimensions are taken plane by plane: the best of one plane is a tap of the next one.
+k = floor(log2 n), which overlap. So for each row of the input, `levels` holds the best of runs of
+1, 2, 4, ... elements, and an output is the best of one or two elements per run (*taps*). An item is
+a band of rows, cut into strips of columns whose levels stay in the caches. Footprints of more than
+two dimensions are taken plane by plane: the best of one plane is a tap of the next one.
 
 The inner loops are in extremes.h and means.h.
 """
@@ -178,7 +178,7 @@ def means(
 
 
 def can_average(cnp.ndarray array, Py_ssize_t size):
-    """Tell whether all means of so many elements of an array's dtype are exact, if they are integers.
+    """Tell whether all means of this number of elements are exact, if they are integers.
 
     For those of 64 bits, this depends on the elements, which are not looked at.
     """
@@ -332,8 +332,8 @@ def footprint(
 ):
     """Write the maxima or minima of the neighbours in a footprint.
 
-    Both arrays have two dimensions or more and a number of elements. They are contiguous, aligned and
-    native, of one dtype, and share no memory. All other arrays are contiguous and of intp.
+    Both arrays have two dimensions or more and a number of elements. They are contiguous, aligned
+    and native, of one dtype, and share no memory. All other arrays are contiguous and of intp.
 
     Parameters
     ----------
