@@ -154,7 +154,11 @@ def test_results_are_scipys(call: tuple[Array, dict[str, Any], float]) -> None:
     # The extremes are those of minimum_filter and maximum_filter, which have tests of their own.
     ranks = [rank for rank in (taps // 2, int(fraction * taps)) if 0 < rank < taps - 1]
     for rank in ranks:
-        expected = scipy.ndimage.rank_filter(array, rank, **keywords)
+        if array.ndim == 1 and keywords["size"][0] > array.size:
+            # SciPy reads beyond such arrays if they have one dimension.
+            expected = scipy.ndimage.rank_filter(array[:, None], rank, **keywords)[:, 0]
+        else:
+            expected = scipy.ndimage.rank_filter(array, rank, **keywords)
         result = ndimage.rank_filter(array, rank, **keywords)
         assert result.dtype == expected.dtype
         np.testing.assert_array_equal(result, expected)

@@ -369,7 +369,8 @@ cdef bint grow(Plan *plan, double most_keys, double fewest_blocks) noexcept:
     cdef Py_ssize_t before
     cdef double share, least = 2
     cdef int a, grown = -1
-    for a in range(plan.n_axes):
+    # A block that is counted is a part of one plane.
+    for a in range(plan.n_axes - 2 if plan.has_histograms else 0, plan.n_axes):
         axis = &plan.axes[a]
         before = axis.block
         share = <double>before / (before + axis.extent - 1)
