@@ -48,6 +48,12 @@ class FilterCase:
         return normalized
 
     @property
+    def weights_like_image(self) -> Array:
+        """Return weights that keep an image of floats in its precision."""
+        is_float = self.image.dtype.kind == "f"
+        return self.weights.astype(self.image.dtype) if is_float else self.weights
+
+    @property
     def sigma(self) -> float:
         return SIGMAS[self.size]
 
@@ -87,7 +93,9 @@ CALLS: Mapping[str, Callable[[FilterCase, Any, Any], Call]] = {
     "median_filter": lambda c, nd, _: partial(nd.median_filter, c.image, c.size),
     "sobel": lambda c, nd, _: partial(nd.sobel, c.image, 1),
     "correlate": lambda c, nd, _: partial(nd.correlate, c.image, c.weights),
-    "convolve2d": lambda c, _, signal: partial(signal.convolve2d, c.image, c.weights, "same"),
+    "convolve2d": lambda c, _, signal: partial(
+        signal.convolve2d, c.image, c.weights_like_image, "same"
+    ),
 }
 
 
@@ -105,7 +113,7 @@ def scipy(case: FilterCase, workers: int) -> Iterator[tuple[str, Call]]:
 
         def oaconvolve() -> Any:
             with fft.set_workers(workers):
-                return signal.oaconvolve(case.image, case.weights, "same")
+                return signal.oaconvolve(case.image, case.weights_like_image, "same")
 
         yield "scipy oaconvolve", oaconvolve
 
