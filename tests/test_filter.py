@@ -496,6 +496,7 @@ def test_formats_without_transparency(
 
 
 @needs_proc
+@pytest.mark.exhaustive
 def test_large_photograph(tmp_path: Path) -> None:
     """An image of 90 megapixels, at which Pillow warns, takes less than 1 GB in silence."""
     image, out = tmp_path / "in.png", tmp_path / "out.png"
