@@ -9,10 +9,11 @@ from fastconv.onnx._session import InferenceSession
 
 if TYPE_CHECKING:
     from fastconv.onnx._export import export
+    from fastconv.onnx._reference import reference_ops
 
-__all__ = ["InferenceSession", "export"]
+__all__ = ["InferenceSession", "export", "reference_ops"]
 
-LATER = {"export": "fastconv.onnx._export"}
+LATER = {"export": "fastconv.onnx._export", "reference_ops": "fastconv.onnx._reference"}
 """What programs that only run models do not need, by the modules that take longer to import."""
 
 
