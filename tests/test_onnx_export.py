@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from helpers import Array, memory_bounded, run_python
 
 from fastconv import layers as L
 from fastconv import models
+from fastconv._structure import paths
 from fastconv.models import Sequential, low_rank
 from fastconv.onnx import InferenceSession, _export, export
 from fastconv.onnx._model import read_model
@@ -366,6 +368,32 @@ def test_header(path: Path) -> None:
     model = onnx.load(path)
     assert (model.producer_name, model.ir_version) == ("fastconv", 8)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
+
+
+DOCS = Path(__file__).parents[1] / "docs" / "onnx.md"
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="docs/ is in no wheel")
+def test_documentation_tells_the_nodes_of_every_layer(path: Path) -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    table = text[text.index("<!-- layers -->") : text.index("<!-- end of layers -->")]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
+    written: dict[str, set[str]] = {}
+    for name in CASES:
+        net = network_of(name)
+        export(net, path)
+        layers = {part: type(layer).__name__ for part, layer in paths(net)}
+        for node in read_model(path).nodes:
+            own = node.name if node.name in layers else node.name.rpartition(".")[0]
+            written.setdefault(layers.get(own, "Sequential"), set()).add(node.op)
+    assert written.pop("Sequential") == {"Identity"}  # Of a network that passes its input on.
+    documented = {
+        layer: set(re.findall(r"[A-Z]\w+", nodes))
+        for names, nodes in rows[2:]
+        for layer in names.split(", ")
+    }
+    documented = {layer: nodes for layer, nodes in documented.items() if nodes}
+    assert documented == written
 
 
 # ---- the network stays as it is ----------------------------------------------------------------
