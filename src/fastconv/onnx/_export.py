@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
 from fastconv._arguments import positive
 from fastconv._arrays import Array
@@ -30,6 +30,9 @@ FEW_BYTES = 1024
 """Constants up to this size are never beside the model: shapes are read without running it."""
 PAGE_BYTES = 4096
 """Constants beside the model begin at multiples of this, so that they can be mapped."""
+
+Message: TypeAlias = Callable[[list[dict[str, Any]]], list[Any]]
+"""What makes the pieces of a model from the tensors of its constants."""
 
 
 @named
@@ -98,14 +101,9 @@ def export(
     """
     if not isinstance(network, Chain):
         raise argument_error(TypeError, f"network must be a Sequential, got {shown(network)}")
-    target = path_of(path, "path")
-    count = _batch(batch)
-    graph, shape = _graph(network)
-    source = Described(INPUT, network.dtype, [count, *network.input_dim])
-    scores = Described(OUTPUT, network.dtype, [count, *shape])
-    name = type(network).__name__
-    parts = partial(model_parts, graph.nodes, [source], [scores], opset=OPSET, name=name)
-    _write(target, parts, graph.constants)
+    target, count = path_of(path, "path"), _batch(batch)
+    graph = GraphToWrite(network.dtype)
+    _write(target, message_of(network, graph, count), graph.constants)
 
 
 def _batch(value: str | SupportsIndex) -> str | int:
@@ -116,29 +114,36 @@ def _batch(value: str | SupportsIndex) -> str | int:
     return value
 
 
-def _graph(network: Chain) -> tuple[GraphToWrite, tuple[int, ...]]:
-    """Return the nodes of a network, and the shape of its scores."""
+def message_of(network: Chain, graph: GraphToWrite, batch: str | int) -> Message:
+    """Write a network to a graph, and return what makes a model of it and its constants."""
     if not is_chain(network):
         raise argument_error(
             NotImplementedError,
             f"network cannot be exported: {type(network).__name__} has a forward or predict of "
             "its own",
         )
-    graph = GraphToWrite(network.dtype)
     result = graph.chain(network, Value(INPUT, network.input_dim), "")
     graph.call(result.name, OUTPUT, "Identity")
-    return graph, result.shape
+    source = Described(INPUT, network.dtype, [batch, *network.input_dim])
+    scores = Described(OUTPUT, network.dtype, [batch, *result.shape])
+    name = type(network).__name__
+    return partial(model_parts, graph.nodes, [source], [scores], opset=OPSET, name=name)
 
 
-def _write(path: str, parts: Any, constants: Mapping[str, Array]) -> None:
+def whole(message: Message, constants: Mapping[str, Array]) -> list[Any]:
+    """Return the pieces of a model that contains its constants."""
+    return message([tensor_fields(name, array) for name, array in constants.items()])
+
+
+def _write(path: str, message: Message, constants: Mapping[str, Array]) -> None:
     """Write a model whole or not at all, with its constants or, if they are too large, beside them.
 
     Both files are complete on the disk before they get their names, that of the model last.
     """
-    whole = parts([tensor_fields(name, array) for name, array in constants.items()])
-    if sum(map(len, whole)) <= MOST_BYTES:
+    parts = whole(message, constants)
+    if sum(map(len, parts)) <= MOST_BYTES:
         with replacing(path) as file:
-            file.writelines(whole)
+            file.writelines(parts)
         return
     beside = f"{path}.data"
     location = os.path.basename(beside)
@@ -150,7 +155,7 @@ def _write(path: str, parts: Any, constants: Mapping[str, Array]) -> None:
         for name, array in constants.items()
     ]
     with replacing(path) as file, replacing(beside) as data:
-        file.writelines(parts(tensors))
+        file.writelines(message(tensors))
         for name, offset in offsets.items():
             data.write(bytes(offset - data.tell()))
             data.write(raw_bytes(constants[name]))

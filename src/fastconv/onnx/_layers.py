@@ -66,6 +66,8 @@ class GraphToWrite:
 
     Attributes
     ----------
+    writers : mapping
+        What appends each layer that holds no others, by its class.
     nodes : list of NodeToWrite
         The operators.
     constants : dict of str to ndarray
@@ -74,6 +76,7 @@ class GraphToWrite:
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
+        self.writers = LAYERS
         self.nodes: list[NodeToWrite] = []
         self.constants: dict[str, Array] = {}
 
@@ -122,17 +125,18 @@ class GraphToWrite:
         changed = not vars(layer).keys().isdisjoint(("forward", "predict"))
         if not changed and is_chain(layer):
             return self.chain(layer, x, path)
-        if changed or kind not in (CONTAINERS | LAYERS):
+        write = self.writers.get(kind)
+        if changed or (write is None and kind not in CONTAINERS):
             raise argument_error(
                 NotImplementedError,
                 f"{path} cannot be exported: there is no operator for "
                 f"{'a forward of its own of ' if changed else ''}the class {kind.__name__}",
             )
-        if kind in CONTAINERS:
+        if write is None:
             return CONTAINERS[kind](self, layer, x, path)
         try:  # On a copy, as a try of the layer itself would replace what `backward` needs.
             shape = shape_behind(copy(layer), x.shape, self.dtype)
-            return Value(LAYERS[kind](self, layer, x, path), shape)
+            return Value(write(self, layer, x, path), shape)
         except (TypeError, ValueError) as error:
             message = f"{path} cannot be exported for inputs of shape {x.shape}: {reason(error)}"
             raise argument_error(type(error), message) from error
@@ -259,9 +263,17 @@ def _local_response(
     has one more before it.
     """
     size = positive(layer.size, "size")
+    if size % 2 == 0:
+        return local_response_in_parts(to, layer, x, path)
     alpha, beta, k = float(layer.alpha), float(layer.beta), float(layer.k)
-    if size % 2:
-        return to.add("LRN", path, x.name, size=size, alpha=alpha, beta=beta, bias=k)
+    return to.add("LRN", path, x.name, size=size, alpha=alpha, beta=beta, bias=k)
+
+
+def local_response_in_parts(
+    to: GraphToWrite, layer: LocalResponseNormalization, x: Value, path: str
+) -> str:
+    """Append the formula of the layer."""
+    size = positive(layer.size, "size")
     axis = to.integers(f"{path}.axis", 1)
     squares = to.add("Mul", f"{path}.Squares", x.name, x.name)
     planes = to.add("Unsqueeze", f"{path}.Unsqueeze", squares, axis)
@@ -269,9 +281,9 @@ def _local_response(
     window = {"kernel_shape": (size, 1, 1), "pads": pads, "count_include_pad": 1}
     means = to.add("AveragePool", f"{path}.AveragePool", planes, **window)
     means = to.add("Squeeze", f"{path}.Squeeze", means, axis)
-    scaled = to.add("Mul", f"{path}.Mul", means, to.constant(f"{path}.alpha", alpha))
-    base = to.add("Add", f"{path}.Add", scaled, to.constant(f"{path}.k", k))
-    divisor = to.add("Pow", f"{path}.Pow", base, to.constant(f"{path}.beta", beta))
+    scaled = to.add("Mul", f"{path}.Mul", means, to.constant(f"{path}.alpha", layer.alpha))
+    base = to.add("Add", f"{path}.Add", scaled, to.constant(f"{path}.k", layer.k))
+    divisor = to.add("Pow", f"{path}.Pow", base, to.constant(f"{path}.beta", layer.beta))
     return to.add("Div", path, x.name, divisor)
 
 
