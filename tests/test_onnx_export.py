@@ -6,6 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ def weights(*shape: int) -> Array:
 def conv(filters: int, channels: int, *size: int, b: bool = True, **settings: Any) -> Any:
     kind = L.Convolution if len(size) == 2 else L.Convolution1D
     return kind(weights(filters, channels, *size), weights(filters) if b else None, **settings)
+
+
+def convolutions(channels: int, *size: int, **settings: Any) -> list[Any]:
+    return [conv(3, channels, *size, **settings)]
 
 
 def normalization(size: int, running: bool = True, **settings: Any) -> L.BatchNormalization:
@@ -59,13 +64,13 @@ CASES: dict[str, tuple[tuple[int, ...], Callable[[], list[Any]]]] = {
     "groups": (IMAGE, lambda: [conv(6, 2, 3, 3, groups=2)]),
     "depthwise": (IMAGE, lambda: [conv(4, 1, 3, 3, groups=4, pad=1)]),
     **{
-        f"{mode} padding": (IMAGE, lambda mode=mode: [conv(3, 4, 3, 3, pad=2, pad_mode=mode)])
+        f"{mode} padding": (IMAGE, partial(convolutions, 4, 3, 3, pad=2, pad_mode=mode))
         for mode in PAD_MODES
     },
     **{
         f"{mode} padding of signals": (
             SIGNAL,
-            lambda mode=mode: [conv(3, 4, 5, pad=(1, 3), pad_mode=mode)],
+            partial(convolutions, 4, 5, pad=(1, 3), pad_mode=mode),
         )
         for mode in PAD_MODES
     },
@@ -489,9 +494,9 @@ class Unknown(L.Relu):
     pass
 
 
-def with_own_forward() -> Any:
+def with_own_forward() -> L.Relu:
     layer = L.Relu()
-    layer.forward = lambda x: x  # type: ignore[method-assign]
+    vars(layer)["forward"] = np.abs
     return layer
 
 

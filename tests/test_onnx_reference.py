@@ -86,8 +86,8 @@ def test_all_node_cases() -> None:
                 results = evaluator.run(None, dict(zip(names, map(array_of, given))))
             for found, expected in zip(results, map(array_of, wanted), strict=True):
                 rtol = max(case.rtol, 1e-2 if expected.dtype.itemsize == 2 else 0)
-                wide = [np.asarray(array, np.float64) for array in (found, expected)]
-                if found.dtype != expected.dtype or not np.allclose(*wide, rtol, case.atol):
+                a, b = (np.asarray(array, np.float64) for array in (found, expected))
+                if found.dtype != expected.dtype or not np.allclose(a, b, rtol, case.atol):
                     failures.append(case.name)
     assert failures == []
     assert count.total() >= LEAST_CASES
