@@ -240,10 +240,24 @@ def test_dtypes(name: str, dtype: str, tolerance: float, path: Path) -> None:
     net = network_of(name, dtype)
     export(net, path)
     check_own(net, path, tolerance)
-    assert all(
-        array.dtype == dtype or array.dtype == np.int64
-        for array in read_model(path).constants.values()
-    )
+    for constant, array in read_model(path).constants.items():
+        expected = np.result_type(dtype, "f4") if ".running_" in constant else np.dtype(dtype)
+        assert array.dtype in (expected, np.int64)
+
+
+def test_variances_beyond_float16(path: Path) -> None:
+    ones, variances = np.ones(5, "f2"), np.full(5, 1e6, "f4")
+    layer = L.BatchNormalization(ones, 0 * ones, running_mean=0 * ones, running_var=variances)
+    net = Sequential(ROW, [layer], dtype="f2")
+    x = 1000 * inputs(net)
+    assert np.abs(net.predict(x)).max() > 0.5
+    export(net, path)
+    check(InferenceSession(path).run(None, {"input": x})[0], net.predict(x), 4e-3)
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    onnx.checker.check_model(path, full_check=True)
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    check(session.run(None, {"input": x})[0], net.predict(x), 4e-3)
 
 
 MODELS: dict[str, Callable[[], Sequential]] = {

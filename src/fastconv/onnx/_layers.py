@@ -122,7 +122,7 @@ class GraphToWrite:
             If the layer does not take what comes to it.
         """
         kind = type(layer)
-        changed = not vars(layer).keys().isdisjoint(("forward", "predict"))
+        changed = not getattr(layer, "__dict__", {}).keys().isdisjoint(("forward", "predict"))
         if not changed and is_chain(layer):
             return self.chain(layer, x, path)
         write = self.writers.get(kind)
@@ -238,13 +238,15 @@ def _global_average(to: GraphToWrite, layer: Any, x: Value, path: str) -> str:
 def _batch_normalization(to: GraphToWrite, layer: BatchNormalization, x: Value, path: str) -> str:
     """Append the operator for channels, or for all numbers of an image as if they were channels.
 
-    Without running statistics, as before the first training, they are zeros.
+    Without running statistics, as before the first training, they are zeros. They have a dtype of
+    their own, because the variance of numbers that float16 holds may be beyond it.
     """
-    arrays: dict[str, Any] = {"gamma": layer.gamma, "beta": layer.beta}
+    names = [to.constant(f"{path}.{name}", getattr(layer, name)) for name in ("gamma", "beta")]
+    wide = np.result_type(to.dtype, np.float32)
     for name in ("running_mean", "running_var"):
         running = getattr(layer, name)
-        arrays[name] = np.zeros(np.size(layer.gamma)) if running is None else running
-    names = [to.constant(f"{path}.{name}", array) for name, array in arrays.items()]
+        array = np.zeros(np.size(layer.gamma)) if running is None else running
+        names.append(to.constant(f"{path}.{name}", array, wide))
     epsilon = float(layer.eps)
     if np.size(layer.gamma) == x.shape[0]:
         return to.add("BatchNormalization", path, x.name, *names, epsilon=epsilon)
