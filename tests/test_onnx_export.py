@@ -245,6 +245,21 @@ def test_dtypes(name: str, dtype: str, tolerance: float, path: Path) -> None:
         assert array.dtype in (expected, np.int64)
 
 
+def test_dtype_in_the_other_byte_order(path: Path) -> None:
+    net = network_of("residual", np.dtype("f4").newbyteorder("S").str)
+    assert not net.dtype.isnative
+    export(net, path)
+    (scores,) = InferenceSession(path).run(None, {"input": inputs(net)})
+    check(scores, net.predict(inputs(net)), 2e-5)
+
+
+def test_parameters_of_another_dtype_become_that_of_the_network(path: Path) -> None:
+    net = Sequential(ROW, [L.Affine(weights(5, 3), weights(3))], dtype="f4")
+    assert net.predict(inputs(net)).dtype == "f8"
+    export(net, path)
+    check_own(net, path)
+
+
 def test_variances_beyond_float16(path: Path) -> None:
     ones, variances = np.ones(5, "f2"), np.full(5, 1e6, "f4")
     layer = L.BatchNormalization(ones, 0 * ones, running_mean=0 * ones, running_var=variances)

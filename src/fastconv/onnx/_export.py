@@ -27,7 +27,7 @@ INPUT, OUTPUT = "input", "scores"
 MOST_BYTES = (1 << 31) - 1
 """The largest message that readers of protobuf take."""
 FEW_BYTES = 1024
-"""Constants up to this size are never beside the model: shapes are read without running it."""
+"""Constants up to this size stay in the model: others read shapes without what lies beside it."""
 PAGE_BYTES = 4096
 """Constants beside the model begin at multiples of this, so that they can be mapped."""
 
@@ -73,10 +73,10 @@ def export(
 
     Notes
     -----
-    The model has opset 17 and computes what `network.predict` does, in the network's dtype: scores,
-    to which no softmax has been applied. Its input is called ``"input"``, its output ``"scores"``.
-    Nodes are called by the paths of their layers, as in `network.activations`, and parameters by
-    the paths and their names: ``"Conv1.W"``.
+    The model has opset 17 and computes what `network.predict` does: scores, to which no softmax has
+    been applied. All numbers are of the network's dtype. The input is called ``"input"``, the
+    output ``"scores"``. Nodes are called by the paths of their layers, as in `network.activations`,
+    and parameters by the paths and their names: ``"Conv1.W"``.
 
     Batch normalisation is kept, with the running mean and variance: programs that run the model
     fold it into weights themselves, and those that train it on need it. Numbers that operators have
@@ -124,8 +124,8 @@ def message_of(network: Chain, graph: GraphToWrite, batch: str | int) -> Message
         )
     result = graph.chain(network, Value(INPUT, network.input_dim), "")
     graph.call(result.name, OUTPUT, "Identity")
-    source = Described(INPUT, network.dtype, [batch, *network.input_dim])
-    scores = Described(OUTPUT, network.dtype, [batch, *result.shape])
+    source = Described(INPUT, graph.dtype, [batch, *network.input_dim])
+    scores = Described(OUTPUT, graph.dtype, [batch, *result.shape])
     name = type(network).__name__
     return partial(model_parts, graph.nodes, [source], [scores], opset=OPSET, name=name)
 
@@ -145,6 +145,7 @@ def _write(path: str, message: Message, constants: Mapping[str, Array]) -> None:
         with replacing(path) as file:
             file.writelines(parts)
         return
+    del parts
     beside = f"{path}.data"
     location = os.path.basename(beside)
     offsets = _offsets(constants)

@@ -57,7 +57,8 @@ class GraphToWrite:
     """Nodes and constants of a network, in the order in which its layers compute.
 
     A node is called by the path of its layer, and its result by the node. Of several nodes of one
-    layer the last has the layer's path alone, and the others append what they do.
+    layer the last has the layer's path alone, and the others append what they do. What a residual
+    connection gives has its path, though the node that computes it may be its activation.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ class GraphToWrite:
     """
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
-        self.dtype = dtype
+        self.dtype = np.dtype(dtype.char)  # In native byte order, whichever the network's is.
         self.writers = LAYERS
         self.nodes: list[NodeToWrite] = []
         self.constants: dict[str, Array] = {}
@@ -337,12 +338,12 @@ def _channel_shuffle(to: GraphToWrite, layer: ChannelShuffle, x: Value, path: st
 def _identity_shortcut(to: GraphToWrite, layer: IdentityShortcut, x: Value, path: str) -> str:
     channels, *sizes = x.shape
     stride = pair(layer.stride, "stride")
+    added = positive(layer.channels, "channels") - channels
     kept = x.name
     if stride != (1, 1):
         lists = {"starts": (0, 0), "ends": sizes, "axes": (2, 3), "steps": stride}
         names = [to.integers(f"{path}.{name}", *values) for name, values in lists.items()]
-        kept = to.add("Slice", f"{path}.Slice", kept, *names)
-    added = positive(layer.channels, "channels") - channels
+        kept = to.add("Slice", f"{path}.Slice" if added else path, kept, *names)
     if added:
         pads = to.integers(f"{path}.pads", 0, 0, 0, 0, 0, added, 0, 0)
         kept = to.add("Pad", path, kept, pads)
