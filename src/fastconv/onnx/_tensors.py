@@ -283,6 +283,22 @@ def _inside(location: str, folder: str | None, message: Message) -> str:
 
 def tensor_fields(name: str, array: Array) -> dict[str, Any]:
     """Return the fields of a TensorProto for `encode`."""
+    return {**_head(name, array), "raw_data": raw_bytes(array)}
+
+
+def external_fields(name: str, array: Array, location: str, offset: int) -> dict[str, Any]:
+    """Return the fields of a TensorProto whose bytes lie in a file of the model's folder."""
+    entries = {"location": location, "offset": offset, "length": array.nbytes}
+    data = [{"key": key, "value": str(value)} for key, value in entries.items()]
+    return {**_head(name, array), "external_data": data, "data_location": EXTERNAL}
+
+
+def raw_bytes(array: Array) -> memoryview:
+    """Return the bytes of an array as files have them: a view of it, if they lie so in memory."""
     raw = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return raw.reshape(-1).view(np.uint8).data
+
+
+def _head(name: str, array: Array) -> dict[str, Any]:
     code = CODES[array.dtype.newbyteorder("=")]
-    return {"dims": array.shape, "data_type": code, "name": name, "raw_data": raw.tobytes()}
+    return {"dims": array.shape, "data_type": code, "name": name}
