@@ -176,6 +176,8 @@ def make_output(output: Output, like: Array, is_complex: bool = False) -> Array:
         )
     if is_complex and array.dtype.kind != "c":
         raise argument_error(RuntimeError, f"output must have a complex dtype, got {array.dtype}")
+    if not array.flags.writeable:
+        raise argument_error(ValueError, "output must be writeable, got a read-only array")
     return array
 
 
@@ -186,6 +188,9 @@ def _new(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 def read_scalar(cval: Any) -> float:
     """Read the real number that lies beyond the borders in mode "constant"."""
-    if np.iscomplexobj(cval):
-        raise argument_error(ValueError, f"cval must be real for a real input, got {shown(cval)}")
-    return float(cval)
+    try:
+        if not isinstance(cval, str):
+            return float(cval)
+    except (TypeError, ValueError):
+        pass
+    raise argument_error(TypeError, f"cval must be a real number, got {shown(cval)}")

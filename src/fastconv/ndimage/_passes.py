@@ -15,6 +15,7 @@ from fastconv._errors import argument_error
 from fastconv._memory import new_array
 from fastconv.ndimage._arguments import COMPUTED, Array, extents
 from fastconv.ndimage._borders import source_indices
+from fastconv.ndimage._buffers import deliver, readable, writable
 
 VECTOR_BYTES = 64
 """A pass whose lanes are neighbouring elements needs as many of them as fit into a vector."""
@@ -37,7 +38,7 @@ class Taps:
     """The weights of a filter, and what is known of them."""
 
     def __init__(self, weights: Array) -> None:
-        self.weights = np.ascontiguousarray(weights, np.float64)
+        self.weights = np.array(weights, np.float64)  # A copy: the output may be `weights`.
         self.size = len(self.weights)
         self.symmetry = _symmetry(self.weights)
         self.is_short = self.size <= LONGEST_IN_FLOAT32
@@ -96,11 +97,15 @@ class Line(NamedTuple):
     origin: int = 0
 
 
-def check_dtypes(*arrays: Array) -> None:
+def check_dtypes(input: Array, output: Array) -> None:
     """Raise an error unless filters compute with the dtypes, as SciPy does."""
-    for array in arrays:
+    for name, array in (("input", input), ("output", output)):
         if array.dtype.char not in COMPUTED:
-            raise argument_error(RuntimeError, f"array type {array.dtype!r} not supported")
+            raise argument_error(
+                RuntimeError,
+                f"array type {array.dtype!r} of the {name} is not supported: it must be bool, "
+                "integers, float32 or float64",
+            )
 
 
 def run(
@@ -115,15 +120,15 @@ def run(
     Each part is a list of passes, which run one after the other. The result is the sum of the
     parts' results or, if it is `squared`, the root of the sum of their squares; then the output
     must be float32 or float64. If there are several parts, all have passes. All values have the
-    output's dtype after each pass. The arrays may have any strides, and share memory. The dtypes
-    were checked with `check_dtypes`.
+    output's dtype after each pass. The arrays may have any strides, and share memory.
     """
     if not parts or not parts[0]:
         output[...] = input
         return
+    check_dtypes(input, output)
     if output.size == 0:
         return
-    source, target = _readable(input), _writable(output, input)
+    source, target = readable(input), writable(output, input)
     i = 0
     while i < len(parts):
         combination = _combination(i, len(parts), squared)
@@ -133,8 +138,7 @@ def run(
         else:
             _run_part(source, target, parts[i], cval, combination)
         i += 1 if step is None else 2
-    if target is not output:
-        output.view(target.dtype.newbyteorder(output.dtype.byteorder))[...] = target
+    deliver(target, output)
 
 
 def _run_part(
@@ -181,31 +185,6 @@ def _added(
     lanes = VECTOR_BYTES // max(dtype.itemsize for dtype in dtypes)
     step = _fused(source.shape, 0, axes, None, lanes) if len(dtypes) == 1 else None
     return None if step is None else step._replace(order=ADDED)
-
-
-def _readable(array: Array) -> Array:
-    """Return an array that the kernel reads; bools are bytes, as in SciPy."""
-    if array.dtype == np.bool_:
-        array = array.view(np.uint8)
-    dtype = array.dtype.newbyteorder("=")
-    if array.flags.c_contiguous and array.flags.aligned and dtype == array.dtype:
-        return array
-    return np.ascontiguousarray(array, dtype)
-
-
-def _writable(output: Array, input: Array) -> Array:
-    """Return the output itself, or a new array, from which the result is copied."""
-    if output.dtype == np.bool_:
-        output = output.view(np.uint8)
-    native = output.dtype.newbyteorder("=")
-    if (
-        output.flags.c_contiguous
-        and output.flags.aligned
-        and native == output.dtype
-        and not np.may_share_memory(output, input)
-    ):
-        return output
-    return new_array(output.shape, native)
 
 
 def _computed_dtype(

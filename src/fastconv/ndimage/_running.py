@@ -35,7 +35,9 @@ from fastconv.ndimage._arguments import (
     read_scalar,
 )
 from fastconv.ndimage._borders import source_indices
-from fastconv.ndimage._passes import _readable, _writable, check_dtypes
+from fastconv.ndimage._buffers import convert, deliver, readable, writable
+from fastconv.ndimage._complex import Part, combine, input_parts
+from fastconv.ndimage._passes import check_dtypes
 
 MEAN, MAXIMUM, MINIMUM = "mean", "maximum", "minimum"
 
@@ -696,13 +698,11 @@ def _read_neighbours(size: Any, footprint: Any) -> Array | None:
 
 def _means(array: Array, out: Array, passes: Sequence[Pass], cval: Any) -> None:
     """Write the means of neighbours along one axis after the other."""
-    if array.dtype.kind == "c":
-        if np.may_share_memory(array, out):
-            array = array.copy()
-        _means(array.real, out.real, passes, np.real(cval))
-        _means(array.imag, out.imag, passes, np.imag(cval))
-        return
-    _filter(MEAN, array, out, passes, cval)
+
+    def apply(part: Part, passes: Sequence[Pass], into: Array) -> None:
+        _filter(MEAN, part.array, into, passes, part.cval)
+
+    combine(apply, input_parts(array, cval, out), [passes], out)
 
 
 def _extremes(operation: str, array: Array, out: Array, passes: Sequence[Pass], cval: Any) -> None:
@@ -724,7 +724,7 @@ def _filter(operation: str, array: Array, out: Array, passes: Sequence[Pass], cv
     cval = read_scalar(cval)
     if array.size == 0:
         return
-    source, target = _readable(array), _writable(out, array)
+    source, target = readable(array), writable(out, array)
     while passes:
         constant = _exact_constant(operation, source, target.dtype, passes, cval)
         if constant is not None:
@@ -735,8 +735,7 @@ def _filter(operation: str, array: Array, out: Array, passes: Sequence[Pass], cv
         passes = passes[1:]
     else:
         target[...] = source
-    if target is not out:
-        out.view(target.dtype)[...] = target
+    deliver(target, out)
 
 
 def _exact_constant(
@@ -773,7 +772,7 @@ def _rounded_pass(
         filtered = new_array(values.shape, values.dtype)
         _run_all(operation, values, filtered, [step], np.array(cval, np.float64))
         values = filtered
-    return _converted(values, dtype)
+    return np.ascontiguousarray(convert(values, dtype, by_magnitude=False))
 
 
 def _running_means(values: Array, step: Pass, cval: float) -> Array:
@@ -787,12 +786,6 @@ def _running_means(values: Array, step: Pass, cval: float) -> Array:
         sums[..., 1:] -= lines[..., : -step.size]
         sums = np.add.accumulate(sums, axis=-1) / step.size
     return np.moveaxis(sums, -1, step.axis)
-
-
-def _converted(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Convert float64 as C does."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.ascontiguousarray(values).astype(dtype, copy=False)
 
 
 class _Step(NamedTuple):
@@ -887,8 +880,8 @@ def _footprint(
     cval = read_scalar(cval)
     if array.size == 0:
         return
-    source, target = _readable(array), _writable(out, array)
-    constant = _converted(np.array([cval]), source.dtype)
+    source, target = readable(array), writable(out, array)
+    constant = convert(np.array([cval]), source.dtype)
     if source.dtype.kind != "f" and source.dtype.itemsize == 8:
         largest = max(abs(int(each)) for each in (source.min(), source.max(), constant[0]))
         if largest >= EXACT:
@@ -897,9 +890,8 @@ def _footprint(
     result = target if same else new_array(source.shape, source.dtype)
     _run_footprint(operation, source, result, footprint, passes, constant)
     if not same:
-        target[...] = _converted(result.astype(np.float64), target.dtype)
-    if target is not out:
-        out.view(target.dtype)[...] = target
+        target[...] = convert(result.astype(np.float64), target.dtype)
+    deliver(target, out)
 
 
 def _run_footprint(
