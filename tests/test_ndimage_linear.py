@@ -443,3 +443,12 @@ def test_a_complex_constant() -> None:
             scipy.ndimage.correlate1d(X, factors, cval=1j)
         with pytest.raises(error, match="correlate1d: cval must be a real number"):
             ndimage.correlate1d(X, factors, cval=1j)
+
+
+@pytest.mark.parametrize(("weight", "number"), [(1e-42, 1e30), (1e40, 1e-35), (1e-35, 1e20)])
+def test_weights_near_the_limits_of_float32(weight: float, number: float) -> None:
+    """Weights that float32 does not hold, or rounds, have results that it holds."""
+    array, weights = np.full((9, 40), number, np.float32), np.array([weight, 2 * weight])
+    for axis in (0, 1):
+        expected = scipy.ndimage.correlate1d(array, weights, axis)
+        np.testing.assert_allclose(ndimage.correlate1d(array, weights, axis), expected, rtol=1e-6)

@@ -95,7 +95,7 @@ def test_outputs_that_cannot_be_written(name: str) -> None:
     assert (out == 7).all()
 
 
-OUT_OF_RANGE = {
+OUT_OF_RANGE: dict[str, Callable[..., Any]] = {
     "uniform_filter": lambda m, x, dtype: m.uniform_filter(x, 3, output=dtype),
     "uniform_filter1d": lambda m, x, dtype: m.uniform_filter1d(x, 1, output=dtype),
     "maximum_filter": lambda m, x, dtype: m.maximum_filter(x, 3, output=dtype),
@@ -159,3 +159,51 @@ def test_arrays_that_are_not_filtered() -> None:
         array = image(dtype)
         assert np.array_equal(ndimage.gaussian_filter(array, 0), array)
     assert np.array_equal(ndimage.gaussian_filter(image("h"), 0, output=np.complex64), image("h"))
+
+
+@pytest.mark.parametrize("name", ["grey_dilation", "maximum_filter", "rank_filter", "correlate"])
+def test_footprints_along_axes_in_any_order(name: str) -> None:
+    """SciPy's origins belong to the named axes, and its footprints to ascending ones."""
+    rng = np.random.default_rng(4)
+    array = rng.integers(-99, 99, (7, 8, 9))
+    for axes in ((2, 1, 0), (1, 2, 0), (2, 0), (1, 0), (2,)):
+        footprint = rng.random((5, 4, 3)[: len(axes)]) < 0.7
+        origins = [1, -1, 0][: len(axes)]
+        arguments: dict[str, Any] = {
+            "rank_filter": {"rank": 3, "footprint": footprint},
+            "correlate": {"weights": footprint * 2},
+        }.get(name, {"footprint": footprint})
+        for origin in (0, origins):
+            expected = getattr(scipy_ndimage, name)(array, **arguments, axes=axes, origin=origin)
+            actual = getattr(ndimage, name)(array, **arguments, axes=axes, origin=origin)
+            assert np.array_equal(actual, expected)
+
+
+def test_sigmas_of_axes_in_any_order() -> None:
+    array = image("d")
+    for axes in ((1, 0), (0, 1), (1,)):
+        sigma = [1.0, 3.0][: len(axes)]
+        np.testing.assert_allclose(
+            ndimage.gaussian_laplace(array, sigma, axes=axes),
+            scipy_ndimage.gaussian_laplace(array, sigma, axes=axes),
+            atol=1e-11,
+        )
+
+
+@pytest.mark.parametrize(
+    "name", ["prewitt", "sobel", "gaussian_filter", "convolve", "median_filter"]
+)
+def test_constants_that_no_integer_is(name: str) -> None:
+    """They are not looked at in other modes, and need not be integers of any size."""
+    array = image("b")
+    for cval in (-1e20, 1e300, np.inf, np.nan):
+        expected = CALLS[name](getattr(scipy_ndimage, name), array, cval=cval)
+        assert np.array_equal(CALLS[name](getattr(ndimage, name), array, cval=cval), expected)
+
+
+@pytest.mark.parametrize("name", ["grey_erosion", "grey_dilation"])
+def test_structures_that_scipy_would_read_beyond(name: str) -> None:
+    with pytest.raises(RuntimeError, match=rf"^{name}: structure must have the footprint's shape"):
+        getattr(ndimage, name)(np.ones((5, 5)), footprint=CROSS, structure=KERNEL)
+    with pytest.raises(ValueError, match=rf"^{name}: footprint must not be all zero"):
+        getattr(ndimage, name)(np.ones((5, 5)), footprint=KERNEL * 0, structure=KERNEL)

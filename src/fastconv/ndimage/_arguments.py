@@ -113,6 +113,18 @@ def extents(size: int, origin: int) -> tuple[int, int]:
     return before, size - 1 - before
 
 
+def footprint_origins(origins: Sequence[int], axes: tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    """Return the origin of a footprint along each axis of an array.
+
+    As in SciPy, the dimensions of a footprint belong to the filtered axes in ascending order. The
+    origins belong to the axes in the order in which they were named, unless all axes are filtered.
+    """
+    if len(axes) == ndim:
+        return tuple(origins)
+    by_axis = dict(zip(axes, origins, strict=True))
+    return tuple(by_axis.get(axis, 0) for axis in range(ndim))
+
+
 def read_footprint(size: Any, footprint: Any, count: int) -> tuple[Array, bool]:
     """Read the neighbours that a rank filter looks at.
 

@@ -83,6 +83,15 @@ def convert(numbers: Array, dtype: np.dtype[Any], by_magnitude: bool = True) -> 
         return integers.astype(dtype)
 
 
+def constant_of(cval: Any, dtype: np.dtype[Any]) -> Array:
+    """Return one number of a dtype as an array: what kernels see beyond the borders.
+
+    A number that the dtype does not hold is infinite, or it is not looked at.
+    """
+    with np.errstate(all="ignore"):
+        return np.array([cval]).astype(dtype)
+
+
 def _to_uint64(numbers: Array, by_magnitude: bool) -> Array:
     """Convert float64 to uint64: the larger half of its range with an offset, as compilers do."""
     is_negated = (numbers <= -1) & by_magnitude

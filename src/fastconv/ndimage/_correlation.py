@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fastconv import _kernels, _threads
 from fastconv.ndimage import _fourier
 from fastconv.ndimage._borders import CONSTANT
-from fastconv.ndimage._buffers import as_bytes, readable
+from fastconv.ndimage._buffers import as_bytes, constant_of, readable
 
 Array = npt.NDArray[Any]
 
@@ -189,7 +189,7 @@ def _direct(problem: Problem) -> None:
         np.ascontiguousarray(weights, dtype),
         np.ascontiguousarray(weights, np.float64),
         problem.step,
-        np.asarray([problem.constant]).astype(dtype),
+        constant_of(problem.constant, np.dtype(dtype)),
         problem.arithmetic.name,
         problem.skips_zeros,
         problem.wraps,

@@ -201,11 +201,8 @@ def _expanded(
             f"weights.ndim ({np.count_nonzero(kernel.shape)}) must match len(axes) ({len(axes)}), "
             f"not counting empty dimensions, got weights of shape {kernel.shape}",
         )
-    if len(axes) == array.ndim:
-        return kernel, origins
-    placed = dict(zip(axes, origins))
     kernel = np.expand_dims(kernel, tuple(set(range(array.ndim)) - set(axes)))
-    return kernel, [placed.get(axis, 0) for axis in range(array.ndim)]
+    return kernel, list(_arguments.footprint_origins(origins, axes, array.ndim))
 
 
 def _compute(

@@ -54,7 +54,8 @@ def correlate1d(
     Sums are computed as `scipy.ndimage.correlate1d` computes them: in float64, in the same order,
     and without fused products. So results are the same to the last bit. From float32 to float32,
     sums of up to 65 products whose weights do not cancel are computed in float32: results differ
-    from SciPy's by less than 1e-6 of the largest one.
+    from SciPy's by less than 1e-6 of the largest one, unless this is subnormal. Numbers above
+    1.7e38, half of the largest that float32 has, may become infinite there.
 
     Parameters
     ----------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
@@ -15,12 +14,14 @@ from fastconv._errors import argument_error
 from fastconv._memory import new_array
 from fastconv.ndimage._arguments import COMPUTED, Array, extents
 from fastconv.ndimage._borders import source_indices
-from fastconv.ndimage._buffers import deliver, readable, writable
+from fastconv.ndimage._buffers import constant_of, deliver, readable, writable
 
 VECTOR_BYTES = 64
 """A pass whose lanes are neighbouring elements needs as many of them as fit into a vector."""
 LONGEST_IN_FLOAT32 = 65
 """Sums of more products in float32 may differ from SciPy's by more than 1e-6."""
+SMALLEST = 2.0**-60
+"""Sums of weights below this, or above its inverse, are too near to the limits of float32."""
 LARGEST = float(1 << 31)
 """SciPy's conversions to integers of up to 32 bits keep the lower bits of smaller magnitudes."""
 CANCELLING = 1.5
@@ -41,8 +42,10 @@ class Taps:
         self.weights = np.array(weights, np.float64)  # A copy: the output may be `weights`.
         self.size = len(self.weights)
         self.symmetry = _symmetry(self.weights)
-        self.is_short = self.size <= LONGEST_IN_FLOAT32
         self.magnitude = float(np.abs(self.weights).sum())
+        self.suits_float32 = (
+            self.size <= LONGEST_IN_FLOAT32 and SMALLEST < self.magnitude < 1 / SMALLEST
+        )
         self.cancels = not self.magnitude <= CANCELLING * abs(float(self.weights.sum()))
         self.is_difference = self.size <= 3 and self.symmetry == -1
         low, *others = self.weights.tolist()
@@ -248,7 +251,7 @@ def _float32_suffices(lines: Sequence[Line]) -> bool:
     if len(lines) == 1 and lines[0].taps.is_second_difference:
         return True
     return all(
-        line.taps.is_short and (not line.taps.cancels or (i == 0 and line.taps.is_difference))
+        line.taps.suits_float32 and (not line.taps.cancels or (i == 0 and line.taps.is_difference))
         for i, line in enumerate(lines)
     )
 
@@ -329,8 +332,9 @@ def _run_step(
     """Run one call of the kernel."""
     if computed is None:
         computed = _computed_dtype(source.dtype, into.dtype, lines[:1], cval)
-    in_integers = computed.kind == "u" and math.isfinite(cval)
-    constant = np.array([int(cval) if in_integers else cval]).astype(computed)
+    if computed.kind == "u":  # A `cval` that is beyond these integers is not looked at.
+        cval = int(cval) if abs(cval) < LARGEST else 0
+    constant = constant_of(cval, computed)
 
     def described(number: int | None, length: int) -> tuple[Any, ...] | None:
         if number is None:

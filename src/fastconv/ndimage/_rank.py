@@ -25,6 +25,7 @@ from fastconv.ndimage._arguments import (
     Output,
     check_origin,
     extents,
+    footprint_origins,
     make_output,
     per_axis,
     read_axes,
@@ -255,16 +256,10 @@ def _window(
     filtered: tuple[int, ...],
     ndim: int,
 ) -> _Window:
-    """Give a window all axes of an array.
-
-    As in SciPy, the dimensions of a footprint belong to the filtered axes in ascending order, and
-    the origins to the axes in the order in which they were named if there are others.
-    """
-    if len(filtered) < ndim:
-        by_axis = dict(zip(filtered, origins, strict=True))
-        origins = tuple(by_axis.get(axis, 0) for axis in range(ndim))
-        each = iter(sizes)
-        sizes = tuple(next(each) if axis in by_axis else 1 for axis in range(ndim))
+    """Give a window all axes of an array."""
+    origins = footprint_origins(origins, filtered, ndim)
+    each = iter(sizes)
+    sizes = tuple(next(each) if axis in filtered else 1 for axis in range(ndim))
     befores = tuple(
         extents(size, check_origin(at, size))[0] for size, at in zip(sizes, origins, strict=True)
     )

@@ -26,6 +26,7 @@ from fastconv.ndimage._arguments import (
     Output,
     check_origin,
     extents,
+    footprint_origins,
     make_output,
     per_axis,
     read_axes,
@@ -485,13 +486,15 @@ def grey_erosion(
     array([[5, 5, 5, 5, 5],
            [5, 2, 2, 2, 5]])
     """
-    _require_neighbours(size, footprint, structure)
     if structure is not None:
+        _check_structure(structure, footprint)
         scipy = scipy_function("grey_erosion", "structure")
         result: Array = scipy(
             input, size, footprint, structure, output, mode, cval, origin, axes=axes
         )
         return result
+    if size is None and footprint is None:
+        raise argument_error(ValueError, "size, footprint or structure must be given")
     return _extreme(MINIMUM, input, size, footprint, output, mode, cval, origin, axes)
 
 
@@ -544,21 +547,32 @@ def grey_dilation(
     >>> ndimage.grey_dilation([[0, 0, 3, 0, 0]], footprint=[[0, 1, 1]])
     array([[0, 0, 3, 3, 0]])
     """
-    _require_neighbours(size, footprint, structure)
     if structure is not None:
+        _check_structure(structure, footprint)
         scipy = scipy_function("grey_dilation", "structure")
         result: Array = scipy(
             input, size, footprint, structure, output, mode, cval, origin, axes=axes
         )
         return result
+    if size is None and footprint is None:
+        raise argument_error(ValueError, "size, footprint or structure must be given")
     array = np.asarray(input)
     origin, footprint = _mirrored(array.ndim, size, footprint, origin, axes)
     return _extreme(MAXIMUM, array, size, footprint, output, mode, cval, origin, axes)
 
 
-def _require_neighbours(size: Any, footprint: Any, structure: Any) -> None:
-    if size is None and footprint is None and structure is None:
-        raise argument_error(ValueError, "size, footprint or structure must be given")
+def _check_structure(structure: Any, footprint: Any) -> None:
+    """Check that a structure has an element for each of a footprint: SciPy reads them together."""
+    if footprint is None:
+        return
+    shape, neighbours = np.shape(structure), np.asarray(footprint, bool)
+    if shape != neighbours.shape:
+        raise argument_error(
+            RuntimeError,
+            f"structure must have the footprint's shape {neighbours.shape}, got {shape}",
+        )
+    if not neighbours.any():
+        raise argument_error(ValueError, "footprint must not be all zero")
 
 
 def _mirrored(
@@ -668,17 +682,16 @@ def _extreme(
             f"footprint.ndim ({neighbours.ndim}) must match len(axes) ({len(numbers)})",
         )
     origins = per_axis(origin, "origin", len(numbers))
-    shifts = dict(zip(numbers, map(check_origin, origins, neighbours.shape), strict=True))
     if not isinstance(mode, str):
         raise argument_error(
             RuntimeError,
             f"a sequence of modes is not supported for footprints with holes, got {shown(mode)}",
         )
-    # Footprints lie along ascending axes, whatever the order of `axes`, as in SciPy.
+    shifts = footprint_origins(origins, numbers, array.ndim)
     whole = np.expand_dims(neighbours, tuple(set(range(array.ndim)) - set(numbers)))
     passes = [
-        Pass(axis, width, extents(width, shifts.get(axis, 0))[0], read_mode(mode))
-        for axis, width in enumerate(whole.shape)
+        Pass(axis, width, extents(width, check_origin(shift, width))[0], read_mode(mode))
+        for axis, (width, shift) in enumerate(zip(whole.shape, shifts, strict=True))
     ]
     _footprint(operation, array, out, whole, passes, cval)
     return out
