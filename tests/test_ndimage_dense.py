@@ -406,7 +406,9 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
 def test_output_must_be_writeable() -> None:
     output = np.zeros(4)
     output.flags.writeable = False
-    with pytest.raises(ValueError, match="correlate: output must be writeable, got a read-only array"):
+    with pytest.raises(
+        ValueError, match="correlate: output must be writeable, got a read-only array"
+    ):
         ndimage.correlate(np.ones(4), [1.0], output)
 
 
@@ -420,3 +422,13 @@ def test_complex_results_need_complex_outputs() -> None:
         result = ndimage.correlate(np.ones(3), [1j], np.float32)
     assert result.dtype == np.complex64
     assert ["promoting" in str(warning.message) for warning in caught] == [True]
+
+
+@pytest.mark.parametrize("cval", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", "bBil")
+def test_constants_that_integers_do_not_have(cval: float, dtype: str) -> None:
+    """Sums that contain such a constant are converted as C does it."""
+    array = np.arange(63).reshape(9, 7).astype(dtype)
+    expected = scipy_ndimage.correlate(array, [[1, 2, 1], [0, 1, 0]], mode="constant", cval=cval)
+    actual = ndimage.correlate(array, [[1, 2, 1], [0, 1, 0]], mode="constant", cval=cval)
+    assert np.array_equal(actual, expected)

@@ -269,7 +269,7 @@ def choose(array: Array, out: np.dtype[Any], weights: Array, constant: float | N
         return Arithmetic("double")
     largest = largest_of(array.dtype)
     if constant is not None:
-        largest = max(largest, abs(constant))
+        largest = max(abs(constant), largest)  # NaN, if that is the constant.
     bound = largest * float(np.abs(weights).sum())
     if not bound < DOUBLE_RANGE:
         return Arithmetic("order")
