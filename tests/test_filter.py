@@ -120,7 +120,7 @@ def test_kernels_that_begin_with_a_minus(tmp_path: Path, text: str) -> None:
         target = str(tmp_path / f"{i}.png")
         assert main(["filter", save(tmp_path / "image.png", drawn()), *kernel, "-o", target]) == 0
         pictures.append(load(Path(target)))
-    assert np.array_equal(*pictures)
+    assert np.array_equal(pictures[0], pictures[1])
 
 
 def test_process(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ input. Each filter reads `readable(input)`, writes to `writable(output, input)`,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,19 @@ def deliver(result: Array, output: Array) -> None:
     output = as_bytes(output)
     if not np.may_share_memory(result, output):
         output[...] = result
+
+
+def stages(source: Array, target: Array, count: int) -> Iterator[tuple[Array, Array]]:
+    """Yield what each of `count` calls of a kernel reads, and what it writes to.
+
+    The first one reads the source, and the last one writes to the target. Each of the others reads
+    what the one before it has written to one of at most two arrays of the target's dtype.
+    """
+    spare = [new_array(target.shape, target.dtype) for _ in range(min(count - 1, 2))]
+    for left in reversed(range(count)):
+        into = spare[(left - 1) % 2] if left else target
+        yield source, into
+        source = into
 
 
 HALF = 2.0**63

@@ -11,10 +11,9 @@ import numpy as np
 
 from fastconv import _kernels, _threads
 from fastconv._errors import argument_error
-from fastconv._memory import new_array
 from fastconv.ndimage._arguments import COMPUTED, Array, extents
 from fastconv.ndimage._borders import source_indices
-from fastconv.ndimage._buffers import constant_of, deliver, readable, writable
+from fastconv.ndimage._buffers import constant_of, deliver, readable, stages, writable
 
 VECTOR_BYTES = 64
 """A pass whose lanes are neighbouring elements needs as many of them as fit into a vector."""
@@ -151,13 +150,10 @@ def _run_part(
     computed = _computed_dtype(source.dtype, target.dtype, lines, cval)
     axes = tuple((line.axis, line.taps.size) for line in lines)
     steps = _steps(source.shape, axes, target.dtype, VECTOR_BYTES // computed.itemsize)
-    # Results go from array to array, so that the last ones go to the target.
-    spare = [new_array(target.shape, target.dtype) for _ in steps[1:3]]
-    for i, step in enumerate(steps):
-        left = len(steps) - 1 - i
-        into = spare[(left - 1) % 2] if left else target
-        _run_step(source, into, step, lines, cval, 0 if left else combination, computed)
-        source = into
+    last = len(steps) - 1
+    for i, (read, written) in enumerate(stages(source, target, len(steps))):
+        how = combination if i == last else REPLACE
+        _run_step(read, written, steps[i], lines, cval, how, computed)
 
 
 REPLACE, ADD, SQUARE, ADD_SQUARE, ADD_LAST_SQUARE, MAGNITUDE = range(6)

@@ -36,7 +36,7 @@ from fastconv.ndimage._arguments import (
     read_scalar,
 )
 from fastconv.ndimage._borders import source_indices
-from fastconv.ndimage._buffers import convert, deliver, readable, writable
+from fastconv.ndimage._buffers import convert, deliver, readable, stages, writable
 from fastconv.ndimage._complex import Part, combine, input_parts
 from fastconv.ndimage._passes import check_dtypes
 
@@ -847,13 +847,8 @@ def _run_all(
     if not steps:
         target[...] = source
         return
-    # Results go from array to array, so that the last ones go to the target.
-    spare = [new_array(target.shape, target.dtype) for _ in steps[1:3]]
-    for i, step in enumerate(steps):
-        left = len(steps) - 1 - i
-        into = target if left == 0 else spare[(left - 1) % 2]
-        _run_step(operation, source, into, step, constant)
-        source = into
+    for step, (read, written) in zip(steps, stages(source, target, len(steps)), strict=True):
+        _run_step(operation, read, written, step, constant)
 
 
 def _summed_dtype(dtype: np.dtype[Any], passes: Sequence[Pass]) -> np.dtype[Any]:
