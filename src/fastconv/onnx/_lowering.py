@@ -50,7 +50,7 @@ from fastconv.inference._program import Pool
 from fastconv.inference._program import Program as Prepared
 from fastconv.inference._report import seconds_by_step
 from fastconv.onnx._operators_pooling import is_for_kernels, window_arguments
-from fastconv.onnx._program import Call, Numbered, Program
+from fastconv.onnx._program import Call, Numbered, Program, StepTime
 from fastconv.onnx._windows import axes_of_windows
 from fastconv.packing import Packs
 from fastconv.pooling import avg_pool2d, max_pool2d
@@ -589,8 +589,8 @@ class Specialized:
         """Keep a program for the next input of its shape."""
         self._pool.give_back(program)
 
-    def times(self, x: Array, rounds: int) -> list[tuple[str, str, str, float]] | None:
-        """Return name, operator, shape of the result and median seconds of every step."""
+    def times(self, x: Array, rounds: int) -> list[StepTime] | None:
+        """Return the median time of every step."""
         program = self.take(x)
         if program is None:
             return None
@@ -599,11 +599,19 @@ class Specialized:
         finally:
             self.give_back(program)
         return [
-            (
-                step.name,
-                step.operation.describe(len(x), *(source.shape for source in step.inputs)),
-                str((len(x), *step.shape)),
-                spent,
-            )
+            _step_time(step, len(x), spent)
             for (step, *_), spent in zip(program.steps, seconds, strict=True)
         ]
+
+
+def _step_time(step: Step, batch: int, seconds: float) -> StepTime:
+    """Name what a step computes and how."""
+    operation = step.operation
+    operator, algorithm = type(operation).__name__, ""
+    if isinstance(operation, Apply):
+        operator = operation.call.op
+    else:
+        algorithm = operation.describe(batch, *(source.shape for source in step.inputs))
+    if algorithm == operator.lower():  # The operation knows no more than its name.
+        algorithm = ""
+    return StepTime(step.name, operator, algorithm, str((batch, *step.shape)), seconds)

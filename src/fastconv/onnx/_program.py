@@ -75,6 +75,18 @@ class Numbered(NamedTuple):
     freed: tuple[int, ...]
 
 
+class StepTime(NamedTuple):
+    """How long a step takes."""
+
+    name: str
+    operator: str
+    algorithm: str
+    """How it is computed, if there are several ways."""
+    result: str
+    """The shapes of its results."""
+    seconds: float
+
+
 NOTHING = 0
 """The number of the value that a missing input has, which is always None."""
 
@@ -153,8 +165,8 @@ class Program:
             for i in step.freed:
                 values[i] = None
 
-    def times(self, feeds: Mapping[str, Array], rounds: int) -> list[tuple[str, str, str, float]]:
-        """Return name, operator, shape of the result and median seconds of every call."""
+    def times(self, feeds: Mapping[str, Array], rounds: int) -> list[StepTime]:
+        """Return the median time of every call."""
         spent: list[list[float]] = [[] for _ in self.steps]
         shapes: dict[int, str] = {}
         for _ in range(1 + rounds):
@@ -169,7 +181,7 @@ class Program:
             for column, begin, end in zip(spent, clock, clock[1:]):
                 column.append(end - begin)
         return [
-            (call.name, call.op, shapes[id(call)], float(np.median(column[1:])))
+            StepTime(call.name, call.op, "", shapes[id(call)], float(np.median(column[1:])))
             for call, column in zip(self.calls, spent)
         ]
 

@@ -111,6 +111,8 @@ def bind(node: Node, opset: int) -> Function:
     ValueError
         If the node has not the inputs and attributes of its operator.
     """
+    if node.unsupported:
+        raise NotImplementedError(f"{node.label}: {node.unsupported}")
     if node.op not in OPERATORS:
         raise NotImplementedError(f"{node.label}: the operator is not supported")
     found = find(node.op, opset)
