@@ -69,7 +69,7 @@ class Picture:
         except _pictures.PictureError as error:
             raise CommandError(str(error)) from error
         wanted = self.size or (height or picture.height, width or picture.width)
-        pixels = np.atleast_3d(np.asarray(_fitted(picture, wanted, self.crop)))
+        pixels = np.atleast_3d(np.asarray(_fitted(path, picture, wanted, self.crop)))
         if self.bgr:
             pixels = pixels[..., ::-1]
         numbers = self._normalized(pixels, value.dtype)
@@ -115,7 +115,7 @@ class Picture:
         return normalized.astype(dtype)
 
 
-def _fitted(picture: Any, size: tuple[int, int], crop: float) -> Any:
+def _fitted(path: str, picture: Any, size: tuple[int, int], crop: float) -> Any:
     """Resize a picture such that it covers a size, and cut out its middle.
 
     Both are rounded as in torchvision's `Resize` and `CenterCrop`, so that models see what they
@@ -129,7 +129,7 @@ def _fitted(picture: Any, size: tuple[int, int], crop: float) -> Any:
     )
     if larger[0] * larger[1] > _pictures.MOST_PIXELS:
         raise CommandError(
-            f"a picture of {picture.width} x {picture.height} pixels would be enlarged to "
+            f"{path}: {picture.width} x {picture.height} pixels would be enlarged to "
             f"{larger[0]} x {larger[1]}, more than {_pictures.MOST_PIXELS:,} pixels"
         )
     if larger != picture.size:
@@ -229,7 +229,9 @@ def _members(
     name: str | None, path: str, inputs: dict[str, ValueInfo]
 ) -> Iterator[tuple[str, Array]]:
     """Read the arrays of an archive, which are called as the inputs, or the only one."""
-    arrays: dict[str, Array] = _loaded(path)
+    arrays = _loaded(path)
+    if isinstance(arrays, np.ndarray):
+        raise CommandError(f"{path}: it is one array; call it .npy")
     target = name or (next(iter(inputs)) if len(inputs) == 1 else None)
     if target is not None and len(arrays) == 1:
         (array,) = arrays.values()
@@ -247,14 +249,13 @@ def _loaded(path: str) -> Any:
     """Read an array, or a dict of those of an archive; nothing in them is run."""
     try:
         with open(path, "rb") as file:
-            start = file.read(4)
-        if start not in (b"\x93NUM", b"PK\x03\x04", b"PK\x05\x06"):
-            raise ValueError("it is no file of NumPy's")
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return {key: loaded[key] for key in loaded.files}
+            if file.peek(4)[:4] not in (b"\x93NUM", b"PK\x03\x04", b"PK\x05\x06"):
+                raise ValueError("it is no file of NumPy's")
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            with loaded:
+                return {key: loaded[key] for key in loaded.files}
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror or error}") from error
     except (ValueError, EOFError, zipfile.BadZipFile) as error:

@@ -539,6 +539,14 @@ WRITERS: dict[str, Callable[..., object]] = {
 """Functions of operators without attributes that write to `out`."""
 
 
+KINDS = {
+    "Convolve": "Conv",
+    "Multiply": "Gemm",
+    "ScaleAndShift": "BatchNormalization",
+    "Concatenate": "Concat",
+}
+"""What the operations of graphs are called in ONNX."""
+
 KEPT_GRAPHS = 8
 """The largest number of shapes of the input whose graphs are kept."""
 
@@ -607,11 +615,8 @@ class Specialized:
 def _step_time(step: Step, batch: int, seconds: float) -> StepTime:
     """Name what a step computes and how."""
     operation = step.operation
-    operator, algorithm = type(operation).__name__, ""
-    if isinstance(operation, Apply):
-        operator = operation.call.op
-    else:
+    kind, algorithm = type(operation).__name__, ""
+    operator = operation.call.op if isinstance(operation, Apply) else KINDS.get(kind, kind)
+    if isinstance(operation, (Convolve, Multiply)):
         algorithm = operation.describe(batch, *(source.shape for source in step.inputs))
-    if algorithm == operator.lower():  # The operation knows no more than its name.
-        algorithm = ""
     return StepTime(step.name, operator, algorithm, str((batch, *step.shape)), seconds)
