@@ -412,6 +412,26 @@ def test_maps_of_linear_endings_are_exact(tmp_path: Path, batch: int | str, soft
     np.testing.assert_allclose(found.heat, 4 / 16 * image[0, 0], rtol=1e-3)
 
 
+def test_maps_of_models_of_one_image_are_computed_one_by_one(tmp_path: Path) -> None:
+    nodes = [
+        NodeToWrite("Relu", ["image"], ["maps"]),
+        NodeToWrite("GlobalAveragePool", ["maps"], ["means"]),
+        NodeToWrite("Squeeze", ["means", "axes"], ["row"]),
+        NodeToWrite("MatMul", ["row", "dense"], ["scores"]),
+    ]
+    constants = {"axes": np.array([0, 2, 3]), "dense": np.array([[1, 2], [3, 0]], np.float32)}
+    image, scores = (
+        Described("image", np.float32, [1, 2, 3, 3]),
+        Described("scores", np.float32, [2]),
+    )
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model_bytes(nodes, [image], [scores], constants, 17))
+    x = np.random.default_rng(0).random((1, 2, 3, 3)).astype(np.float32)
+    x[0, 1] += 1
+    found = explain(InferenceSession(path), {"image": x})
+    np.testing.assert_allclose(found.heat, (x[0, 0] + 3 * x[0, 1]) / 9, rtol=1e-3)
+
+
 def test_maps_of_other_endings_are_gradients(tmp_path: Path) -> None:
     """The channels of a map are weighted by the mean of the gradient, here of a sum of squares."""
     nodes = [

@@ -10,6 +10,7 @@ by the number of pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,14 +109,22 @@ def _is_images(array: Array) -> bool:
 def _program_behind(
     calls: list[Call], values: Mapping[str, Array], value: str, score: str
 ) -> Program:
-    """Return what computes the scores of a value in the model; all others stay as they are."""
-    changed, behind = {value}, []
+    """Return what computes the scores of a value in the model; all others stay as they are.
+
+    Many models reshape to a batch of 1. Here such a size is the number of images.
+    """
+    changed, behind, others = {value}, [], dict(values)
     for call in calls:
-        if value not in call.outputs and changed.intersection(call.inputs):
-            changed.update(name for name in call.outputs if name)
-            behind.append(call)
-    others = {name: array for name, array in values.items() if name not in changed}
-    return Program(behind, others, [value], [score])
+        if value in call.outputs or not changed.intersection(call.inputs):
+            continue
+        changed.update(name for name in call.outputs if name)
+        if call.op == "Reshape" and values[call.outputs[0]].shape[:1] == (1,):
+            sizes = f"sizes of {call.outputs[0]}"
+            others[sizes] = np.array((-1, *values[call.outputs[0]].shape[1:]))
+            call = replace(call, inputs=(call.inputs[0], sizes))
+        behind.append(call)
+    constants = {name: array for name, array in others.items() if name not in changed}
+    return Program(behind, constants, [value], [score])
 
 
 def _weights(program: Program, maps: Array, name: str, classes: int, chosen: int) -> Array:
