@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv._arrays import Array
+from fastconv.onnx._checks import Memory
 from fastconv.onnx._table import Function
 
 
@@ -45,16 +46,19 @@ class Call:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
 
-    def run(self, arrays: Sequence[Any]) -> tuple[Array, ...]:
+    def run(self, arrays: Sequence[Any], memory: Memory | None = None) -> tuple[Array, ...]:
         """Compute, and return as many arrays as there are outputs.
 
         Raises
         ------
         ValueError, NotImplementedError
-            If the inputs are not for the operator, with the name of the node.
+            If the inputs are not for the operator, or the results that are wanted do not fit into
+            memory beside others, with the name of the node.
         """
         try:
             results: Any = self.function(*arrays)
+        except MemoryError as error:
+            raise MemoryError(f"{self.label}: {error}") from error
         except NotImplementedError as error:
             raise NotImplementedError(f"{self.label}: {error}") from error
         except (ValueError, TypeError, LookupError, ArithmeticError) as error:
@@ -63,6 +67,13 @@ class Call:
         if len(found) < len(self.outputs):
             text = f"{len(self.outputs)} outputs are wanted, but there are {len(found)}"
             raise ValueError(f"{self.label}: {text}")
+        if memory is not None:
+            try:
+                for name, array in zip(self.outputs, found):
+                    if name:
+                        memory.add(array)
+            except ValueError as error:
+                raise ValueError(f"{self.label}: {error}") from None
         return found
 
 
@@ -154,15 +165,22 @@ class Program:
         """Compute all values in their list; free those that are not needed any more.
 
         What watches is told of every step before its values are freed.
+
+        Raises
+        ------
+        ValueError, NotImplementedError
+            If a call has other inputs than it takes, or values take more memory than there is.
         """
+        memory = Memory()
         for step in self.steps:
-            results = step.call.run([values[i] for i in step.inputs])
+            results = step.call.run([values[i] for i in step.inputs], memory)
             for i, array in zip(step.outputs, results):
                 values[i] = array
             values[NOTHING] = None
             if watch is not None:
                 watch(step)
             for i in step.freed:
+                memory.remove(values[i])
                 values[i] = None
 
     def times(self, feeds: Mapping[str, Array], rounds: int) -> list[StepTime]:

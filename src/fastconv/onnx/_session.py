@@ -16,6 +16,7 @@ from fastconv._arguments import positive
 from fastconv._arrays import Array
 from fastconv._errors import argument_error, named, shown
 from fastconv._text import table
+from fastconv.onnx._checks import Memory
 from fastconv.onnx._model import Model, ValueInfo, read_model
 from fastconv.onnx._program import Call, Numbered, Program, StepTime, owned
 from fastconv.onnx._table import bind
@@ -357,9 +358,10 @@ def _folded(calls: list[Call], model: Model) -> tuple[list[Call], dict[str, Any]
             kept.append(replace(call, outputs=names))
             needed.update(call.inputs)
     left = []
+    memory = Memory()
     for call in reversed(kept):
         if all(not name or name in constants for name in call.inputs):
-            results = call.run([constants[name] if name else None for name in call.inputs])
+            results = call.run([constants[name] if name else None for name in call.inputs], memory)
             for name, array in zip(call.outputs, results):
                 if name:
                     array.setflags(write=False)

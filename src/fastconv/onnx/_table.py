@@ -126,7 +126,8 @@ def bind(node: Node, opset: int) -> Function:
     count = len(node.inputs)
     if count < takes.least or (takes.most is not None and count > takes.most):
         raise ValueError(f"{node.label}: {count} inputs are not what version {version} takes")
-    if any(not name for name in node.inputs[: takes.least]):
+    needed = takes.least if takes.most is not None else count
+    if any(not name for name in node.inputs[:needed]):
         raise ValueError(f"{node.label}: an input is missing")
     for name, value in node.attributes.items():
         if name not in takes.attributes:
