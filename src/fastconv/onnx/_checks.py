@@ -66,11 +66,12 @@ def room(shape: Sequence[int], dtype: np.dtype[Any]) -> Shape:
     """Return a result's shape if it fits into memory.
 
     Numbers in a file decide about many results. A few bytes may ask for more memory than there is,
-    which the operating system would rather end the process for than refuse.
+    which the operating system would rather end the process for than refuse. An axis of length 0
+    counts as 1: the others may not be longer because of it, as operators list their positions.
     """
     if min(shape, default=0) < 0:
         raise ValueError(f"the result would have the shape {tuple(shape)}")
-    size = prod(shape) * dtype.itemsize
+    size = prod(n or 1 for n in shape) * dtype.itemsize
     if size > most_bytes():
         raise ValueError(f"the result of shape {tuple(shape)} would take {size} bytes")
     return tuple(shape)
