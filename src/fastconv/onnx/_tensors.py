@@ -13,6 +13,7 @@ import numpy as np
 
 from fastconv import _limits
 from fastconv._arrays import Array, Shape
+from fastconv.onnx._checks import room
 from fastconv.onnx._wire import Message
 
 MOST_DIMENSIONS = 32
@@ -170,6 +171,11 @@ def tensor_of(message: Message, folder: str | None) -> Array:
         raise NotImplementedError(f"tensor {name!r}: tensors in segments are not supported")
     shape = checked_shape(message.all("dims"), kind.raw, message)
     size = prod(shape) * kind.raw.itemsize
+    if not size:  # All others have their bytes in a file.
+        try:
+            room(shape, kind.raw)
+        except ValueError:
+            raise message.error(f"a tensor has the shape {shape}") from None
     if int(message.one("data_location", 0)) == EXTERNAL:
         flat = np.frombuffer(_external(message, size, folder), kind.raw)
     elif "raw_data" in message:
