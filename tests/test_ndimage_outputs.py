@@ -169,10 +169,11 @@ def test_footprints_along_axes_in_any_order(name: str) -> None:
     for axes in ((2, 1, 0), (1, 2, 0), (2, 0), (1, 0), (2,)):
         footprint = rng.random((5, 4, 3)[: len(axes)]) < 0.7
         origins = [1, -1, 0][: len(axes)]
-        arguments: dict[str, Any] = {
-            "rank_filter": {"rank": 3, "footprint": footprint},
-            "correlate": {"weights": footprint * 2},
-        }.get(name, {"footprint": footprint})
+        arguments: dict[str, Any] = {"footprint": footprint}
+        if name == "rank_filter":
+            arguments["rank"] = 3
+        elif name == "correlate":
+            arguments = {"weights": footprint * 2}
         for origin in (0, origins):
             expected = getattr(scipy_ndimage, name)(array, **arguments, axes=axes, origin=origin)
             actual = getattr(ndimage, name)(array, **arguments, axes=axes, origin=origin)
@@ -207,3 +208,33 @@ def test_structures_that_scipy_would_read_beyond(name: str) -> None:
         getattr(ndimage, name)(np.ones((5, 5)), footprint=CROSS, structure=KERNEL)
     with pytest.raises(ValueError, match=rf"^{name}: footprint must not be all zero"):
         getattr(ndimage, name)(np.ones((5, 5)), footprint=KERNEL * 0, structure=KERNEL)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "error", "message"),
+    [
+        ("uniform_filter", {"size": "3"}, TypeError, "size must be an int, got '3'"),
+        ("maximum_filter", {"size": None}, RuntimeError, "no footprint provided"),
+        ("median_filter", {"size": 3.0}, TypeError, "size must be an int, got 3.0"),
+        ("median_filter", {"size": -1}, ValueError, "size must be positive, got -1"),
+        ("uniform_filter", {"size": 3, "origin": 0.5}, TypeError, "origin must be an int"),
+        ("uniform_filter", {"size": 3, "axes": "0"}, TypeError, "axes must be an int, got '0'"),
+        ("sobel", {"axis": 1.0}, TypeError, "axis must be an int, got 1.0"),
+        ("rank_filter", {"rank": 1.0, "size": 3}, TypeError, "rank must be an int, got 1.0"),
+        ("percentile_filter", {"percentile": "a", "size": 3}, TypeError, "percentile must be a"),
+        ("percentile_filter", {"percentile": np.nan, "size": 3}, ValueError, "percentile must be"),
+        ("gaussian_filter", {"sigma": "a"}, TypeError, "sigma must be a real number, got 'a'"),
+        ("gaussian_filter", {"sigma": np.inf}, OverflowError, "sigma and truncate must be finite"),
+        ("gaussian_filter1d", {"sigma": np.nan}, ValueError, "sigma and truncate must be finite"),
+        ("gaussian_filter1d", {"sigma": 0}, ZeroDivisionError, "sigma must not be 0"),
+        ("gaussian_filter", {"sigma": 1, "order": 1.5}, TypeError, "order must be an int, got 1.5"),
+    ],
+)
+def test_arguments_of_the_wrong_type(
+    name: str, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    """The types of errors are SciPy's, and messages name the argument."""
+    with pytest.raises(error):
+        getattr(scipy_ndimage, name)(image("f"), **arguments)
+    with pytest.raises(error, match=f"^{name}: {message}"):
+        getattr(ndimage, name)(image("f"), **arguments)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from functools import lru_cache, partial
 from math import prod
@@ -30,7 +29,9 @@ from fastconv.ndimage._arguments import (
     per_axis,
     read_axes,
     read_footprint,
+    read_int,
     read_mode,
+    read_number,
     read_scalar,
 )
 from fastconv.ndimage._borders import end_indices
@@ -232,7 +233,7 @@ def _read_window(
     content = None
     count = len(filtered)
     if footprint is None and size is not None:
-        sizes = tuple(map(operator.index, per_axis(size, "size", count)))
+        sizes = tuple(read_int(each, "size") for each in per_axis(size, "size", count))
         taps = prod(sizes)
     else:
         if footprint is not None and not np.any(footprint):
@@ -243,7 +244,7 @@ def _read_window(
     if sizes and min(sizes) < 1:
         kind = ValueError if min(sizes) < 0 else RuntimeError  # As in SciPy.
         raise argument_error(kind, f"size must be positive, got {shown(size)}")
-    origins = tuple(map(operator.index, per_axis(origin, "origin", count)))
+    origins = tuple(read_int(each, "origin") for each in per_axis(origin, "origin", count))
     return _window(sizes, origins, content, taps, filtered, ndim)
 
 
@@ -430,7 +431,7 @@ def rank_filter(
     >>> ndimage.rank_filter([1, 9, 2, 8, 3], 1, size=3)
     array([1, 2, 8, 3, 3])
     """
-    rank = operator.index(rank)
+    rank = read_int(rank, "rank")
     return _filter(
         input,
         lambda taps: _checked_rank(rank, taps, rank),
@@ -533,11 +534,14 @@ def percentile_filter(
     """
 
     def rank_of(taps: int) -> int:
-        share = percentile + 100.0 if percentile < 0.0 else percentile
+        share = read_number(percentile, "percentile")
+        share += 100.0 if share < 0.0 else 0.0
         if share < 0 or share > 100:
             raise argument_error(
                 RuntimeError, f"percentile must lie from -100 to 100, got {shown(percentile)}"
             )
+        if math.isnan(share):
+            raise argument_error(ValueError, "percentile must be a number, got nan")
         rank = taps - 1 if share == 100.0 else int(float(taps) * share / 100.0)
         return _checked_rank(rank, taps, rank)
 
