@@ -238,3 +238,10 @@ def test_arguments_of_the_wrong_type(
         getattr(scipy_ndimage, name)(image("f"), **arguments)
     with pytest.raises(error, match=f"^{name}: {message}"):
         getattr(ndimage, name)(image("f"), **arguments)
+
+
+@pytest.mark.parametrize("cval", [1e20, -np.inf, np.nan])
+def test_constants_of_a_line_of_integers(cval: float) -> None:
+    """SciPy's algorithm for one dimension converts them to integers of 64 bits."""
+    with pytest.raises(OverflowError, match=r"^median_filter: cval must be an integer of 64"):
+        ndimage.median_filter(np.arange(9), 3, mode="constant", cval=cval)

@@ -218,8 +218,10 @@ def _constant(cval: float, dtype: np.dtype[Any], is_line: bool) -> Array:
     """
     dtype = np.dtype(np.float32) if dtype.char == "e" else dtype.newbyteorder("=")
     if is_line and dtype.kind != "f":
-        if not math.isfinite(cval):
-            raise argument_error(OverflowError, f"cval must be finite for {dtype}, got {cval}")
+        if not abs(cval) < 2.0**63:
+            raise argument_error(
+                OverflowError, f"cval must be an integer of 64 bits for {dtype}, got {cval}"
+            )
         low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
         wider = np.result_type(dtype, np.int64)  # That is float64 for uint64, as in SciPy.
         return np.array([int(cval)], dtype if low <= int(cval) <= high else wider)

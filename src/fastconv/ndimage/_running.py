@@ -46,6 +46,9 @@ MEAN, MAXIMUM, MINIMUM = "mean", "maximum", "minimum"
 EXACT = 2**53
 """The integers up to this one have a float64."""
 
+LONGEST = 4
+"""Windows that are longer than so many times their axis are shortened."""
+
 LARGEST_STEP = 16
 """Up to so many neighbours, such as channels, lie between two elements of a horizontal pass."""
 
@@ -68,7 +71,7 @@ class Pass(NamedTuple):
 
         What an axis shows beyond its ends is periodic, so that whole periods may be left out.
         """
-        period = 2 * length  # Also of "nearest" and "constant", which show one number.
+        period = max(2 * length, 1)  # Also of "nearest" and "constant", which show one number.
         if self.mode == "mirror":
             period = max(2 * length - 2, 1)
         before, after = (
@@ -734,7 +737,9 @@ def _means(array: Array, out: Array, passes: Sequence[Pass], cval: Any) -> None:
 
 def _extremes(operation: str, array: Array, out: Array, passes: Sequence[Pass], cval: Any) -> None:
     """Write the maxima or minima of neighbours along one axis after the other."""
-    passes = [step.shortened(max(array.shape[step.axis], 1)) for step in passes]
+    lengths = [array.shape[step.axis] for step in passes]
+    if any(step.size > LONGEST * length > 0 for step, length in zip(passes, lengths)):
+        passes = [step.shortened(length) for step, length in zip(passes, lengths)]
     _filter(operation, array, out, passes, cval)
 
 
