@@ -245,3 +245,30 @@ def test_constants_of_a_line_of_integers(cval: float) -> None:
     """SciPy's algorithm for one dimension converts them to integers of 64 bits."""
     with pytest.raises(OverflowError, match=r"^median_filter: cval must be an integer of 64"):
         ndimage.median_filter(np.arange(9), 3, mode="constant", cval=cval)
+
+
+def test_a_line_becomes_bools() -> None:
+    """In one dimension, SciPy converts integers as NumPy does; else it keeps the lower bits."""
+    array = np.array([0, 256, 256, 3, 3, 0, 0, 512, 512], np.int16)
+    for shaped in (array, array.reshape(3, 3)):
+        expected = scipy_ndimage.median_filter(shaped, 3, output=bool)
+        actual = ndimage.median_filter(shaped, 3, output=bool)
+        assert actual.tobytes() == expected.tobytes()
+
+
+def test_results_do_not_depend_on_earlier_calls() -> None:
+    """Constants of both signs are equal, but not the same."""
+    array = np.full((3, 3), 5.0)
+    results = []
+    for cvals in ((0.0, -0.0), (-0.0, 0.0)):
+        ndimage._rank._constant.cache_clear()
+        for cval in cvals:
+            filtered = ndimage.rank_filter(array, 1, (5, 1), mode="constant", cval=cval)
+            results.append((str(cval), filtered.tobytes()))
+    assert sorted(results[:2]) == sorted(results[2:])
+
+
+@pytest.mark.parametrize("name", ["correlate", "correlate1d", "convolve1d"])
+def test_weights_that_are_no_numbers(name: str) -> None:
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        getattr(ndimage, name)(np.ones(5), ["a", "b"])

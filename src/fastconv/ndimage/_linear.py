@@ -100,7 +100,9 @@ def correlate1d(
         )
     axis, mode = read_axis(axis, array.ndim), read_mode(mode)
     origin = check_origin(origin, len(factors))
-    lines = [Line(Taps(part), axis, mode, origin) for part in weight_parts(factors.conj())]
+    if factors.dtype.kind == "c":
+        factors = factors.conj()
+    lines = [Line(Taps(part), axis, mode, origin) for part in weight_parts(factors)]
 
     def apply(part: Part, line: Line, into: Array) -> None:
         run(part.array, into, [[line]], part.cval)
@@ -324,12 +326,13 @@ def _gaussians(
 
 def _gaussian(sigma: Any, order: Any, truncate: float, radius: Any) -> Taps:
     """Return the weights of a Gaussian's derivative, for correlation."""
-    reach = _reach(sigma, truncate) if radius is None else radius
+    deviation = read_number(sigma, "sigma")
+    reach = _reach(deviation, truncate) if radius is None else radius
     if not isinstance(reach, numbers.Integral) or reach < 0:
         raise argument_error(ValueError, f"radius must be a non-negative int, got {shown(reach)}")
     if read_int(order, "order") < 0:
         raise argument_error(ValueError, f"order must be non-negative, got {shown(order)}")
-    if sigma * sigma == 0:
+    if deviation * deviation == 0:
         raise argument_error(ZeroDivisionError, "sigma must not be 0")
     try:
         return _known_gaussian(sigma, order, int(reach))
@@ -337,14 +340,13 @@ def _gaussian(sigma: Any, order: Any, truncate: float, radius: Any) -> Taps:
         return Taps(_gaussian_weights(sigma, order, int(reach)))
 
 
-def _reach(sigma: Any, truncate: Any) -> int:
+def _reach(deviation: float, truncate: Any) -> int:
     """Return how many weights there are on each side of a Gaussian's centre."""
-    deviation, factor = read_number(sigma, "sigma"), read_number(truncate, "truncate")
-    reach = factor * deviation + 0.5
+    reach = read_number(truncate, "truncate") * deviation + 0.5
     if not math.isfinite(reach):
         kind = ValueError if math.isnan(reach) else OverflowError
         raise argument_error(
-            kind, f"sigma and truncate must be finite, got {shown(sigma)} and {shown(truncate)}"
+            kind, f"sigma and truncate must be finite, got {deviation} and {shown(truncate)}"
         )
     return int(reach)
 

@@ -202,11 +202,12 @@ def _compute(
     _kernels.rank.filter(source, result, as_bytes(constant), geometry, _threads.count())
     if is_same:
         deliver(result, output)
-        return
-    if not is_line:
-        result = convert(result.astype(np.float64), native_dtype(output))
-    with np.errstate(all="ignore"):
-        np.copyto(as_bytes(output), as_bytes(result), casting="unsafe")
+    elif is_line:
+        with np.errstate(all="ignore"):
+            np.copyto(output, result, casting="unsafe")
+    else:
+        converted = convert(result.astype(np.float64), native_dtype(output))
+        as_bytes(output)[...] = as_bytes(converted)
 
 
 @lru_cache(maxsize=16)
@@ -334,7 +335,8 @@ def _filter(
         # SciPy has an algorithm of its own for one dimension, but not for windows far beyond it.
         overhang = (prod(window.sizes) - 1) // 2 - (window.befores[0] - prod(window.sizes) // 2)
         is_line = array.ndim == 1 and (overhang <= array.size or array.size == 1)
-        constant = value if shown_mode == "constant" else 0.0
+        # The sign of a zero is lost, because zeros of both signs are one key of a cache.
+        constant = value + 0.0 if shown_mode == "constant" else 0.0
         geometry = partial(_geometry, array.shape, window, shown_mode, rank)
         _compute(array, constant, result, geometry, is_line)
     return result
