@@ -169,10 +169,11 @@ def test_footprints_along_axes_in_any_order(name: str) -> None:
     for axes in ((2, 1, 0), (1, 2, 0), (2, 0), (1, 0), (2,)):
         footprint = rng.random((5, 4, 3)[: len(axes)]) < 0.7
         origins = [1, -1, 0][: len(axes)]
-        arguments: dict[str, Any] = {
-            "rank_filter": {"rank": 3, "footprint": footprint},
-            "correlate": {"weights": footprint * 2},
-        }.get(name, {"footprint": footprint})
+        arguments: dict[str, Any] = {"footprint": footprint}
+        if name == "rank_filter":
+            arguments["rank"] = 3
+        elif name == "correlate":
+            arguments = {"weights": footprint * 2}
         for origin in (0, origins):
             expected = getattr(scipy_ndimage, name)(array, **arguments, axes=axes, origin=origin)
             actual = getattr(ndimage, name)(array, **arguments, axes=axes, origin=origin)
@@ -207,3 +208,67 @@ def test_structures_that_scipy_would_read_beyond(name: str) -> None:
         getattr(ndimage, name)(np.ones((5, 5)), footprint=CROSS, structure=KERNEL)
     with pytest.raises(ValueError, match=rf"^{name}: footprint must not be all zero"):
         getattr(ndimage, name)(np.ones((5, 5)), footprint=KERNEL * 0, structure=KERNEL)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "error", "message"),
+    [
+        ("uniform_filter", {"size": "3"}, TypeError, "size must be an int, got '3'"),
+        ("maximum_filter", {"size": None}, RuntimeError, "no footprint provided"),
+        ("median_filter", {"size": 3.0}, TypeError, "size must be an int, got 3.0"),
+        ("median_filter", {"size": -1}, ValueError, "size must be positive, got -1"),
+        ("uniform_filter", {"size": 3, "origin": 0.5}, TypeError, "origin must be an int"),
+        ("uniform_filter", {"size": 3, "axes": "0"}, TypeError, "axes must be an int, got '0'"),
+        ("sobel", {"axis": 1.0}, TypeError, "axis must be an int, got 1.0"),
+        ("rank_filter", {"rank": 1.0, "size": 3}, TypeError, "rank must be an int, got 1.0"),
+        ("percentile_filter", {"percentile": "a", "size": 3}, TypeError, "percentile must be a"),
+        ("percentile_filter", {"percentile": np.nan, "size": 3}, ValueError, "percentile must be"),
+        ("gaussian_filter", {"sigma": "a"}, TypeError, "sigma must be a real number, got 'a'"),
+        ("gaussian_filter", {"sigma": np.inf}, OverflowError, "sigma and truncate must be finite"),
+        ("gaussian_filter1d", {"sigma": np.nan}, ValueError, "sigma and truncate must be finite"),
+        ("gaussian_filter1d", {"sigma": 0}, ZeroDivisionError, "sigma must not be 0"),
+        ("gaussian_filter", {"sigma": 1, "order": 1.5}, TypeError, "order must be an int, got 1.5"),
+    ],
+)
+def test_arguments_of_the_wrong_type(
+    name: str, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    """The types of errors are SciPy's, and messages name the argument."""
+    with pytest.raises(error):
+        getattr(scipy_ndimage, name)(image("f"), **arguments)
+    with pytest.raises(error, match=f"^{name}: {message}"):
+        getattr(ndimage, name)(image("f"), **arguments)
+
+
+@pytest.mark.parametrize("cval", [1e20, -np.inf, np.nan])
+def test_constants_of_a_line_of_integers(cval: float) -> None:
+    """SciPy's algorithm for one dimension converts them to integers of 64 bits."""
+    with pytest.raises(OverflowError, match=r"^median_filter: cval must be an integer of 64"):
+        ndimage.median_filter(np.arange(9), 3, mode="constant", cval=cval)
+
+
+def test_a_line_becomes_bools() -> None:
+    """In one dimension, SciPy converts integers as NumPy does; else it keeps the lower bits."""
+    array = np.array([0, 256, 256, 3, 3, 0, 0, 512, 512], np.int16)
+    for shaped in (array, array.reshape(3, 3)):
+        expected = scipy_ndimage.median_filter(shaped, 3, output=bool)
+        actual = ndimage.median_filter(shaped, 3, output=bool)
+        assert actual.tobytes() == expected.tobytes()
+
+
+def test_results_do_not_depend_on_earlier_calls() -> None:
+    """Constants of both signs are equal, but not the same."""
+    array = np.full((3, 3), 5.0)
+    results = []
+    for cvals in ((0.0, -0.0), (-0.0, 0.0)):
+        ndimage._rank._constant.cache_clear()
+        for cval in cvals:
+            filtered = ndimage.rank_filter(array, 1, (5, 1), mode="constant", cval=cval)
+            results.append((str(cval), filtered.tobytes()))
+    assert sorted(results[:2]) == sorted(results[2:])
+
+
+@pytest.mark.parametrize("name", ["correlate", "correlate1d", "convolve1d"])
+def test_weights_that_are_no_numbers(name: str) -> None:
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        getattr(ndimage, name)(np.ones(5), ["a", "b"])

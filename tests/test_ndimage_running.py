@@ -410,7 +410,7 @@ REFUSED = [
     ("uniform_filter1d", ([1], 0), {}, RuntimeError, "size must be at least 1, got 0"),
     ("uniform_filter1d", ([1], 3), {"origin": 2}, ValueError, "origin must lie from -1 to 1"),
     ("uniform_filter1d", ([1], 3), {"mode": "x"}, RuntimeError, "mode must be one of"),
-    ("uniform_filter1d", ([1], 3.0), {}, TypeError, "float"),
+    ("uniform_filter1d", ([1], 3.0), {}, TypeError, "size must be an int, got 3.0"),
     ("maximum_filter1d", ([1], 3, 1), {}, np.exceptions.AxisError, "axis 1 is out of bounds"),
     ("maximum_filter1d", ([1j], 3), {}, TypeError, "input must be real"),
     ("minimum_filter1d", ([1], 3), {"output": np.zeros(2)}, RuntimeError, "input's shape"),
@@ -442,3 +442,15 @@ def test_refused(
 def test_a_footprint_has_precedence() -> None:
     with pytest.warns(UserWarning, match="ignoring size because footprint is set"):
         ndimage.maximum_filter([[1]], 3, CROSS)
+
+
+@pytest.mark.parametrize("name", ["maximum_filter1d", "minimum_filter1d"])
+@pytest.mark.parametrize("mode", MODES)
+def test_windows_many_times_longer_than_the_axis(name: str, mode: str) -> None:
+    """They are as fast as short ones, since an axis is periodic beyond its ends."""
+    for length in (1, 2, 3, 7):
+        array = values((4, length), "d", seed=length) * np.array([[1], [1], [0], [-0.0]])
+        for size in (*range(4 * length, 12 * length + 3), 1001):
+            for origin in (0, -(size // 2), (size - 1) // 2, size // 3):
+                assert_as_scipy(name, array, size, -1, None, mode, -1.5, origin)
+    assert ndimage.maximum_filter1d(np.arange(4), 10**12, mode=mode).tolist() == [3] * 4

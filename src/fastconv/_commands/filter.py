@@ -103,6 +103,20 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         help="where to write; the extension says in which format (needs Pillow: "
         "pip install 'fastconv[images]')",
     )
+    _add_borders(parser)
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="also filter with SciPy, and print both times and the largest difference",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the image if OUT is IMAGE itself"
+    )
+    parser.set_defaults(run=run)
+
+
+def _add_borders(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what lies around the image."""
     borders = parser.add_mutually_exclusive_group()
     borders.add_argument(
         "--mode",
@@ -115,15 +129,6 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         choices=PAD_MODES,
         help="the same in the words of numpy.pad, where symmetric is SciPy's reflect",
     )
-    parser.add_argument(
-        "--compare",
-        action="store_true",
-        help="also filter with SciPy, and print both times and the largest difference",
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the image if OUT is IMAGE itself"
-    )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -66,17 +66,47 @@ def per_axis(value: Any, name: str, count: int) -> list[Any]:
     return values
 
 
+def read_int(value: Any, name: str) -> int:
+    """Read an integer. Floats are refused, as in SciPy, even if they are integers."""
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise argument_error(
+            TypeError, f"{name} must be an int, got {shown(value)}: {error}"
+        ) from None
+
+
+def read_number(value: Any, name: str) -> float:
+    """Read a real number, which may be infinite or NaN."""
+    try:
+        if not isinstance(value, str):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise argument_error(TypeError, f"{name} must be a real number, got {shown(value)}")
+
+
+def read_length(value: Any) -> int:
+    """Read a size as SciPy's filters of rectangles do, which truncate floats."""
+    try:
+        if not isinstance(value, str):
+            return int(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise argument_error(TypeError, f"size must be an int, got {shown(value)}")
+
+
 def read_axes(axes: Axes, ndim: int) -> tuple[int, ...]:
     """Read the axes to filter along, all of them for None, as numbers from 0 to ndim - 1."""
     if axes is None:
         return tuple(range(ndim))
     if np.isscalar(axes):
-        axes = (operator.index(axes),)  # type: ignore[arg-type]
+        axes = (read_int(axes, "axes"),)
     if not isinstance(axes, Iterable):
         raise argument_error(
             ValueError, f"axes must be an int, a sequence of ints or None, got {shown(axes)}"
         )
-    numbers = tuple(map(operator.index, axes))
+    numbers = tuple(read_int(axis, "axes") for axis in axes)
     if any(not -ndim <= axis < ndim for axis in numbers):
         raise argument_error(
             ValueError,
@@ -90,7 +120,7 @@ def read_axes(axes: Axes, ndim: int) -> tuple[int, ...]:
 
 def read_axis(axis: int, ndim: int) -> int:
     """Read one axis as a number from 0 to ndim - 1; NumPy raises an AxisError for others."""
-    axis = operator.index(axis)
+    axis = read_int(axis, "axis")
     if not -ndim <= axis < ndim:
         raise np.exceptions.AxisError(axis, ndim)
     return axis % ndim
@@ -98,13 +128,14 @@ def read_axis(axis: int, ndim: int) -> int:
 
 def check_origin(origin: int, size: int) -> int:
     """Check that a filter of `size` elements, moved by `origin`, still covers its centre."""
+    origin = read_int(origin, "origin")
     if not -(size // 2) <= origin <= (size - 1) // 2:
         raise argument_error(
             ValueError,
             f"origin must lie from {-(size // 2)} to {(size - 1) // 2} for a filter of "
             f"{size} elements, got {shown(origin)}",
         )
-    return operator.index(origin)
+    return origin
 
 
 def extents(size: int, origin: int) -> tuple[int, int]:
@@ -140,7 +171,7 @@ def read_footprint(size: Any, footprint: Any, count: int) -> tuple[Array, bool]:
     if footprint is None:
         if size is None:
             raise argument_error(RuntimeError, "size or footprint must be given")
-        sizes = [operator.index(each) for each in per_axis(size, "size", count)]
+        sizes = [read_int(each, "size") for each in per_axis(size, "size", count)]
         return np.ones(sizes, bool), True
     neighbours = np.asarray(footprint, bool)
     if neighbours.ndim != count:
@@ -199,10 +230,5 @@ def _new(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 
 def read_scalar(cval: Any) -> float:
-    """Read the real number that lies beyond the borders in mode "constant"."""
-    try:
-        if not isinstance(cval, str):
-            return float(cval)
-    except (TypeError, ValueError):
-        pass
-    raise argument_error(TypeError, f"cval must be a real number, got {shown(cval)}")
+    """Read the number that lies beyond the borders in mode "constant"."""
+    return read_number(cval, "cval")

@@ -7,6 +7,7 @@ kernel.
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Sequence
 from functools import lru_cache
@@ -27,8 +28,10 @@ from fastconv.ndimage._arguments import (
     per_axis,
     read_axes,
     read_axis,
+    read_int,
     read_mode,
     read_modes,
+    read_number,
 )
 from fastconv.ndimage._complex import Part, combine, input_parts, weight_parts
 from fastconv.ndimage._passes import Line, Taps, run
@@ -97,7 +100,9 @@ def correlate1d(
         )
     axis, mode = read_axis(axis, array.ndim), read_mode(mode)
     origin = check_origin(origin, len(factors))
-    lines = [Line(Taps(part), axis, mode, origin) for part in weight_parts(factors.conj())]
+    if factors.dtype.kind == "c":
+        factors = factors.conj()
+    lines = [Line(Taps(part), axis, mode, origin) for part in weight_parts(factors)]
 
     def apply(part: Part, line: Line, into: Array) -> None:
         run(part.array, into, [[line]], part.cval)
@@ -315,21 +320,35 @@ def _gaussians(
     return [
         Line(_gaussian(sigmas[i], orders[i], truncate, radii[i]), along[i], read_mode(modes[i]))
         for i in range(count)
-        if sigmas[i] > SMALLEST_SIGMA
+        if read_number(sigmas[i], "sigma") > SMALLEST_SIGMA
     ]
 
 
 def _gaussian(sigma: Any, order: Any, truncate: float, radius: Any) -> Taps:
     """Return the weights of a Gaussian's derivative, for correlation."""
-    reach = int(truncate * float(sigma) + 0.5) if radius is None else radius
+    deviation = read_number(sigma, "sigma")
+    reach = _reach(deviation, truncate) if radius is None else radius
     if not isinstance(reach, numbers.Integral) or reach < 0:
         raise argument_error(ValueError, f"radius must be a non-negative int, got {shown(reach)}")
-    if order < 0:
+    if read_int(order, "order") < 0:
         raise argument_error(ValueError, f"order must be non-negative, got {shown(order)}")
+    if deviation * deviation == 0:
+        raise argument_error(ZeroDivisionError, "sigma must not be 0")
     try:
         return _known_gaussian(sigma, order, int(reach))
     except TypeError:  # Arrays have no hash.
         return Taps(_gaussian_weights(sigma, order, int(reach)))
+
+
+def _reach(deviation: float, truncate: Any) -> int:
+    """Return how many weights there are on each side of a Gaussian's centre."""
+    reach = read_number(truncate, "truncate") * deviation + 0.5
+    if not math.isfinite(reach):
+        kind = ValueError if math.isnan(reach) else OverflowError
+        raise argument_error(
+            kind, f"sigma and truncate must be finite, got {deviation} and {shown(truncate)}"
+        )
+    return int(reach)
 
 
 @lru_cache(maxsize=64, typed=True)

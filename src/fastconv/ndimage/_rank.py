@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from functools import lru_cache, partial
 from math import prod
@@ -30,7 +29,9 @@ from fastconv.ndimage._arguments import (
     per_axis,
     read_axes,
     read_footprint,
+    read_int,
     read_mode,
+    read_number,
     read_scalar,
 )
 from fastconv.ndimage._borders import end_indices
@@ -201,11 +202,12 @@ def _compute(
     _kernels.rank.filter(source, result, as_bytes(constant), geometry, _threads.count())
     if is_same:
         deliver(result, output)
-        return
-    if not is_line:
-        result = convert(result.astype(np.float64), native_dtype(output))
-    with np.errstate(all="ignore"):
-        np.copyto(as_bytes(output), as_bytes(result), casting="unsafe")
+    elif is_line:
+        with np.errstate(all="ignore"):
+            np.copyto(output, result, casting="unsafe")
+    else:
+        converted = convert(result.astype(np.float64), native_dtype(output))
+        as_bytes(output)[...] = as_bytes(converted)
 
 
 @lru_cache(maxsize=16)
@@ -217,8 +219,10 @@ def _constant(cval: float, dtype: np.dtype[Any], is_line: bool) -> Array:
     """
     dtype = np.dtype(np.float32) if dtype.char == "e" else dtype.newbyteorder("=")
     if is_line and dtype.kind != "f":
-        if not math.isfinite(cval):
-            raise argument_error(OverflowError, f"cval must be finite for {dtype}, got {cval}")
+        if not abs(cval) < 2.0**63:
+            raise argument_error(
+                OverflowError, f"cval must be an integer of 64 bits for {dtype}, got {cval}"
+            )
         low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
         wider = np.result_type(dtype, np.int64)  # That is float64 for uint64, as in SciPy.
         return np.array([int(cval)], dtype if low <= int(cval) <= high else wider)
@@ -232,7 +236,7 @@ def _read_window(
     content = None
     count = len(filtered)
     if footprint is None and size is not None:
-        sizes = tuple(map(operator.index, per_axis(size, "size", count)))
+        sizes = tuple(read_int(each, "size") for each in per_axis(size, "size", count))
         taps = prod(sizes)
     else:
         if footprint is not None and not np.any(footprint):
@@ -243,7 +247,7 @@ def _read_window(
     if sizes and min(sizes) < 1:
         kind = ValueError if min(sizes) < 0 else RuntimeError  # As in SciPy.
         raise argument_error(kind, f"size must be positive, got {shown(size)}")
-    origins = tuple(map(operator.index, per_axis(origin, "origin", count)))
+    origins = tuple(read_int(each, "origin") for each in per_axis(origin, "origin", count))
     return _window(sizes, origins, content, taps, filtered, ndim)
 
 
@@ -331,7 +335,8 @@ def _filter(
         # SciPy has an algorithm of its own for one dimension, but not for windows far beyond it.
         overhang = (prod(window.sizes) - 1) // 2 - (window.befores[0] - prod(window.sizes) // 2)
         is_line = array.ndim == 1 and (overhang <= array.size or array.size == 1)
-        constant = value if shown_mode == "constant" else 0.0
+        # The sign of a zero is lost, because zeros of both signs are one key of a cache.
+        constant = value + 0.0 if shown_mode == "constant" else 0.0
         geometry = partial(_geometry, array.shape, window, shown_mode, rank)
         _compute(array, constant, result, geometry, is_line)
     return result
@@ -430,7 +435,7 @@ def rank_filter(
     >>> ndimage.rank_filter([1, 9, 2, 8, 3], 1, size=3)
     array([1, 2, 8, 3, 3])
     """
-    rank = operator.index(rank)
+    rank = read_int(rank, "rank")
     return _filter(
         input,
         lambda taps: _checked_rank(rank, taps, rank),
@@ -533,11 +538,14 @@ def percentile_filter(
     """
 
     def rank_of(taps: int) -> int:
-        share = percentile + 100.0 if percentile < 0.0 else percentile
+        share = read_number(percentile, "percentile")
+        share += 100.0 if share < 0.0 else 0.0
         if share < 0 or share > 100:
             raise argument_error(
                 RuntimeError, f"percentile must lie from -100 to 100, got {shown(percentile)}"
             )
+        if math.isnan(share):
+            raise argument_error(ValueError, "percentile must be a number, got nan")
         rank = taps - 1 if share == 100.0 else int(float(taps) * share / 100.0)
         return _checked_rank(rank, taps, rank)
 

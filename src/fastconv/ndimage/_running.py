@@ -7,7 +7,6 @@ integers beyond 2 ** 53, borders that the dtype does not have) is computed in fl
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
@@ -31,6 +30,8 @@ from fastconv.ndimage._arguments import (
     per_axis,
     read_axes,
     read_axis,
+    read_int,
+    read_length,
     read_mode,
     read_modes,
     read_scalar,
@@ -44,6 +45,9 @@ MEAN, MAXIMUM, MINIMUM = "mean", "maximum", "minimum"
 
 EXACT = 2**53
 """The integers up to this one have a float64."""
+
+LONGEST = 4
+"""Windows that are longer than so many times their axis are shortened."""
 
 LARGEST_STEP = 16
 """Up to so many neighbours, such as channels, lie between two elements of a horizontal pass."""
@@ -61,6 +65,20 @@ class Pass(NamedTuple):
     def table(self, length: int) -> Array:
         """Return which elements the positions of the extended axis show."""
         return source_indices(length, self.before, self.size - 1 - self.before, self.mode)
+
+    def shortened(self, length: int) -> Pass:
+        """Return a pass with the same extremes whose window is at most a few times the axis.
+
+        What an axis shows beyond its ends is periodic, so that whole periods may be left out.
+        """
+        period = max(2 * length, 1)  # Also of "nearest" and "constant", which show one number.
+        if self.mode == "mirror":
+            period = max(2 * length - 2, 1)
+        before, after = (
+            reach if reach < 2 * period else period + reach % period
+            for reach in (self.before, self.size - 1 - self.before)
+        )
+        return Pass(self.axis, before + 1 + after, before, self.mode)
 
 
 @named
@@ -129,8 +147,7 @@ def uniform_filter1d(
     axis = read_axis(axis, array.ndim)
     size = _read_size(size)
     out = make_output(output, array, is_complex=array.dtype.kind == "c")
-    check_origin(origin, size)
-    step = Pass(axis, size, extents(size, operator.index(origin))[0], read_mode(mode))
+    step = Pass(axis, size, extents(size, check_origin(origin, size))[0], read_mode(mode))
     _means(array, out, [step], cval)
     return out
 
@@ -592,7 +609,7 @@ def _mirrored(
         )
     # A window of even size has its centre behind the middle, and its mirror image in front of it.
     origins = [
-        -one - (1 - int(width) % 2)
+        -read_int(one, "origin") - (1 - read_length(width) % 2)
         for one, width in zip(per_axis(origin, "origin", count), sizes, strict=True)
     ]
     return origins, footprint
@@ -600,7 +617,7 @@ def _mirrored(
 
 def _read_size(size: Any) -> int:
     """Read the size of a filter along one axis."""
-    number = operator.index(size)
+    number = read_int(size, "size")
     if number < 1:
         raise argument_error(
             RuntimeError, f"incorrect filter size: size must be at least 1, got {shown(size)}"
@@ -614,7 +631,7 @@ def _read_passes(ndim: int, size: Any, mode: Modes, origin: Ints, axes: Axes) ->
     count = len(numbers)
     each = zip(
         numbers,
-        map(int, per_axis(size, "size", count)),
+        map(read_length, per_axis(size, "size", count)),
         per_axis(origin, "origin", count),
         read_modes(mode, count),
         strict=True,
@@ -720,6 +737,9 @@ def _means(array: Array, out: Array, passes: Sequence[Pass], cval: Any) -> None:
 
 def _extremes(operation: str, array: Array, out: Array, passes: Sequence[Pass], cval: Any) -> None:
     """Write the maxima or minima of neighbours along one axis after the other."""
+    lengths = [array.shape[step.axis] for step in passes]
+    if any(step.size > LONGEST * length > 0 for step, length in zip(passes, lengths)):
+        passes = [step.shortened(length) for step, length in zip(passes, lengths)]
     _filter(operation, array, out, passes, cval)
 
 
