@@ -56,11 +56,12 @@ WARNINGS = ["-Wall", "-Werror", "-Wno-unused-function", "-Wno-unknown-pragmas"]
 WARNINGS += ["-Wno-incompatible-pointer-types-discards-qualifiers"]
 
 
-def run(command: list[str], folder: Path) -> None:
-    """Run a command in a folder, and show what it printed if it fails."""
+def run(command: list[str], folder: Path) -> str:
+    """Return what a command prints that runs in a folder; exit with it if the command fails."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    return done.stdout
 
 
 def numpy_headers(target: Target, folder: Path) -> Path:
@@ -78,10 +79,10 @@ def numpy_headers(target: Target, folder: Path) -> Path:
 def windows_headers(folder: Path) -> list[Path]:
     """Return the folders of Python's headers for Windows, from Debian's source of Python."""
     (folder / "lists/partial").mkdir(parents=True)
-    (folder / "list").write_text(
-        "deb-src http://deb.debian.org/debian stable main\n"
-        "deb-src http://deb.debian.org/debian oldstable main\n"
-    )
+    # The sources of what this machine takes its packages from.
+    index = ["apt-get", "indextargets", "Created-By: Packages", "Origin: Debian", "--format"]
+    sources = run([*index, "deb-src $(SITE) $(RELEASE) $(COMPONENT)"], folder)
+    (folder / "list").write_text("\n".join({*sources.splitlines()}) + "\n")
     options = ["-o", f"Dir::Etc::sourcelist={folder}/list", "-o", "Dir::Etc::sourceparts=-"]
     options += ["-o", f"Dir::State::lists={folder}/lists"]
     run(["apt-get", *options, "update"], folder)
