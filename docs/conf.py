@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import os
 import re
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-from sphinx_gallery.scrapers import figure_rst
-
 import fastconv
+
+FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER))  # for figure_scraper
 
 project = "fastconv"
 author = "The fastconv developers"
@@ -56,30 +57,8 @@ intersphinx_mapping = {
 if os.environ.get("FASTCONV_DOCS_OFFLINE") == "1":
     intersphinx_mapping = {}
 
-
-class FigureScraper:
-    """Take the figure that is the value of a block, as a notebook shows it.
-
-    The functions of `fastconv.viz` return figures that pyplot does not know.
-    """
-
-    latest: Figure | None = None
-
-    def __repr__(self) -> str:
-        return "FigureScraper"
-
-    def __call__(self, block: Any, variables: dict[str, Any], settings: dict[str, Any]) -> str:
-        figure = variables["example_globals"].get("___")
-        if not isinstance(figure, Figure) or figure is self.latest:
-            return ""
-        self.latest = figure
-        path = variables["image_path_iterator"].next()
-        figure.savefig(path)
-        return str(figure_rst([path], settings["src_dir"]))
-
-
 sphinx_gallery_conf = {
-    "image_scrapers": ("matplotlib", FigureScraper()),
+    "image_scrapers": ("matplotlib", "figure_scraper.scrape"),
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"plot_",
@@ -113,7 +92,7 @@ def write_measurements(folder: Path) -> None:
             table.writerow([*call, found.get("fastconv"), *map(found.get, libraries)])
 
 
-write_measurements(Path(__file__).parent)
+write_measurements(FOLDER)
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"fastconv {release}"

@@ -15,10 +15,10 @@ from fastconv.training import Trainer
 train, test = load_digits()
 options = {"mini_batch_size": 32, "optimizer": "Adam", "verbose": False}
 network = ResNet(20, (1, 8, 8), seed=1)
-Trainer(network, *train, epochs=3, **options).train()
+Trainer(network, *train, epochs=2, **options).train()
 
 points = [(network.multiply_adds(), network.accuracy(*test), network.accuracy(*test))]
-for ratio in (0.7, 0.5, 0.3):
+for ratio in (0.5, 0.3):
     small = low_rank(network, ratio)
     cut = small.accuracy(*test)
     Trainer(small, *train, epochs=1, **options).train()
