@@ -91,9 +91,9 @@ def windows_headers(folder: Path) -> list[Path]:
         if subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0:
             break
     [archive] = folder.glob("*.orig.tar.*")
-    with tarfile.open(archive) as sources:
-        wanted = [m for m in sources if "/Include/" in m.name or "/PC/pyconfig.h" in m.name]
-        sources.extractall(folder, wanted, filter="data")
+    with tarfile.open(archive) as files:
+        wanted = [m for m in files if "/Include/" in m.name or "/PC/pyconfig.h" in m.name]
+        files.extractall(folder, wanted, filter="data")
     [include] = folder.glob("Python-*/Include")
     config = include.parent / "PC"
     if (config / "pyconfig.h.in").exists():  # Since Python 3.13 the build chooses about the GIL.

@@ -56,5 +56,5 @@ cd build
 ../gcc/libgomp/configure --host="$machine-linux-gnu" CC="$compiler -L$folder/stubs" FC=no \
     CFLAGS="-O2 -g0" --disable-multilib --disable-werror --enable-shared --disable-static
 make -j "$(nproc)"
-cp -L .libs/libgomp.so.1 "$folder/"
+"${compiler/%gcc/strip}" -o "$folder/libgomp.so.1" .libs/libgomp.so.1
 ln -sf ../libgomp.so.1 "$folder/stubs/libgomp.so"

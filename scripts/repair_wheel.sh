@@ -8,7 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 here=$(cd "$(dirname "$0")" && pwd)
 
-auditwheel repair --strip --wheel-dir "$work/repaired" "$1"
+auditwheel repair --wheel-dir "$work/repaired" "$1"
 
 # auditwheel includes libgomp under a name with a hash. A process that also imports PyTorch would
 # then have two copies of libgomp, with two pools of spinning threads that slow each other down.
