@@ -8,7 +8,7 @@ trap 'rm -rf "$work"' EXIT
 
 "${PYTHON:-python3}" -m venv "$work/venv"
 echo "make wheel: testing with $("$work/venv/bin/python" --version)"
-"$work/venv/bin/pip" install --quiet "$(echo dist/fastconv-*.whl)" pytest hypothesis scipy
+"$work/venv/bin/pip" install --quiet "$(echo dist/fastconv-*_"$(uname -m)".whl)" pytest hypothesis scipy
 cp -R tests pyproject.toml "$work/" # pyproject.toml contains the settings of pytest.
 cd "$work"
 venv/bin/python -c '

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import platform
+import sysconfig
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,11 +44,11 @@ def test_better_levels_have_wider_vectors() -> None:
 
 def test_a_level_uses_its_parents_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """A level may have one kernel of its own; the rest, and the flags, come from its parent."""
-    machine, parent = platform.machine(), LEVELS[0]
-    before = levels.modules(machine)
+    target, parent = sysconfig.get_platform(), LEVELS[0]
+    before = levels.modules(target)
     new = levels.Level("new", parent, features=("amx_tile",), kernels=("convolution",))
     monkeypatch.setattr(levels, "LEVELS", (new, *levels.LEVELS))
-    assert levels.modules(machine) == [("convolution", "new"), *before]
+    assert levels.modules(target) == [("convolution", "new"), *before]
     assert levels.module("convolution", "new") == "convolution_new"
     assert levels.module("columns", "new") == f"columns_{parent}"
     assert set(levels.compiler_flags("new")) == {*levels.compiler_flags(parent), "-mamx_tile"}
@@ -57,12 +58,46 @@ def test_a_level_uses_its_parents_modules(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_table_knows_what_is_built() -> None:
     """All levels of the machine are built, and the processor answers what each asks."""
-    built = {name for _, name in levels.modules(platform.machine())}
+    built = {name for _, name in levels.modules(sysconfig.get_platform())}
     for level in levels.LEVELS:
         answers = [_kernels.cpu.has(feature) for feature in levels.features(level.name)]
         assert (level.name in LEVELS) == (all(answers) and level.name in built)
     with pytest.raises(ValueError, match="'avx3'"):
         _kernels.cpu.has("avx3")
+
+
+def test_the_processors_features_are_those_that_the_system_lists() -> None:
+    """Linux lists a feature only if it also saves the registers that the feature uses."""
+    lines = Path("/proc/cpuinfo")
+    if levels.machine(sysconfig.get_platform()) != "x86_64" or not lines.exists():
+        pytest.skip("not Linux on x86-64")
+    flags = next(line for line in lines.read_text().splitlines() if line.startswith("flags"))
+    for level in levels.LEVELS:
+        for feature in level.features:
+            assert _kernels.cpu.has(feature) == (feature in flags.split()), feature
+
+
+@pytest.mark.parametrize(
+    ("platform", "names"),
+    [
+        ("linux-x86_64", {"v4", "v3", "base"}),
+        ("win-amd64", {"v4", "v3", "base"}),
+        ("macosx-11.0-x86_64", {"v4", "v3", "base"}),
+        ("linux-aarch64", {"base"}),
+        ("macosx-11.0-arm64", {"base"}),
+        ("macosx-11.0-universal2", {"base"}),
+        ("win-arm64", {"base"}),
+        ("emscripten-4.0.9-wasm32", {"base"}),
+    ],
+)
+def test_levels_are_those_of_the_target(platform: str, names: set[str]) -> None:
+    """The machine that builds does not matter: no Arm compiler is given a flag of x86-64."""
+    assert {name for _, name in levels.modules(platform)} == names
+    assert {kernel for kernel, name in levels.modules(platform) if name == "base"} == {
+        *levels.KERNELS
+    }
+    flags = [flag for name in names for flag in levels.compiler_flags(name)]
+    assert bool(flags) == (len(names) > 1)
 
 
 def test_use_switches_everything(level: str) -> None:

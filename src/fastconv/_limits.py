@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
+
+from fastconv._kernels import memory as _memory
 
 GROUPS = "/sys/fs/cgroup"
 MEMBERSHIP = "/proc/self/cgroup"
@@ -24,7 +27,7 @@ def cpu_quota() -> float:
 
 def memory() -> int:
     """Return how many bytes this process may use: the machine's, the container's, its own limit."""
-    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    sizes: list[int] = [_memory.machine() or sys.maxsize]
     for texts in (
         _settings("memory.max"),
         _settings("memory.high"),

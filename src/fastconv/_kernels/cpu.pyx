@@ -6,40 +6,79 @@ level that the processor lacks may execute an unknown instruction as soon as it 
 
 cdef extern from *:
     """
+    #include <stdint.h>
     #include <string.h>
+    #if defined(__x86_64__)
+    #include <cpuid.h>
+    #endif
 
-    /* Features of processors, by the names that the compiler's -m flags have. */
-    #define EACH_FEATURE(X)                                                                    \\
-        X("avx2") X("fma") X("avx512f") X("avx512bw") X("avx512dq") X("avx512vl")
+    /* The registers that the instruction CPUID writes. */
+    enum { EAX, EBX, ECX, EDX };
+
+    /* Where a processor tells a feature: a bit of what CPUID returns for `leaf`. The operating
+     * system must save the registers that the feature uses: these bits of XCR0 are set. */
+    typedef struct {
+        const char *name;
+        unsigned leaf;
+        int word, bit;
+        unsigned saved;
+    } Feature;
+
+    enum { SAVED_YMM = 0x06, SAVED_ZMM = 0xE6 };
+
+    /* Features by the names that the compiler's -m flags have. */
+    static const Feature features[] = {
+        {"avx2", 7, EBX, 5, SAVED_YMM},      {"fma", 1, ECX, 12, SAVED_YMM},
+        {"avx512f", 7, EBX, 16, SAVED_ZMM},  {"avx512bw", 7, EBX, 30, SAVED_ZMM},
+        {"avx512dq", 7, EBX, 17, SAVED_ZMM}, {"avx512vl", 7, EBX, 31, SAVED_ZMM},
+    };
 
     #if defined(__x86_64__)
-    /* This builtin also checks that the operating system saves the wider registers. */
-    #define ASK(feature) if (!strcmp(name, feature)) return !!__builtin_cpu_supports(feature);
+    /* Return the low half of XCR0, or 0 if the system does not let processes read it. */
+    static unsigned saved_registers(void) {
+        unsigned a, b, c, d;
+        if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return 0;
+        __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+        return a;
+    }
+
+    /* __builtin_cpu_supports would do it, but needs a library that Clang on Windows does not
+     * link. */
+    static int has(const Feature *feature) {
+        unsigned words[4] = {0, 0, 0, 0};
+        if ((saved_registers() & feature->saved) != feature->saved) return 0;
+        if (!__get_cpuid_count(feature->leaf, 0, words + EAX, words + EBX, words + ECX,
+                               words + EDX))
+            return 0;
+        return words[feature->word] >> feature->bit & 1;
+    }
     #else
-    #define ASK(feature) if (!strcmp(name, feature)) return 0;
+    static int has(const Feature *feature) {
+        (void)feature;
+        return 0;
+    }
     #endif
 
     /* Return whether the processor has a feature, or -1 for an unknown name. */
     static int has_feature(const char *name) {
-    #if defined(__x86_64__)
-        __builtin_cpu_init();
-    #endif
-        EACH_FEATURE(ASK)
+        size_t i;
+        for (i = 0; i < sizeof features / sizeof *features; i++)
+            if (!strcmp(name, features[i].name)) return has(&features[i]);
         return -1;
     }
 
     #if defined(__clang__)
-    #define COMPILER __VERSION__
+    #define BUILT_BY __VERSION__
     #elif defined(__GNUC__)
-    #define COMPILER "GCC " __VERSION__
+    #define BUILT_BY "GCC " __VERSION__
     #else
-    #define COMPILER "unknown"
+    #define BUILT_BY "unknown"
     #endif
     """
     int has_feature(const char *name)
-    const char *COMPILER
+    const char *BUILT_BY
 
-compiler = COMPILER.decode()
+compiler = BUILT_BY.decode()
 
 
 def has(str feature):

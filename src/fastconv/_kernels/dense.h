@@ -18,9 +18,9 @@
 #include "conversions.h"
 #include "vectors.h"
 
-/* Sixteen vectors of sums leave the other half of AVX-512's registers to inputs and weights; eight
- * are half of AVX2's. */
-#if defined(__AVX512F__)
+/* Sixteen vectors of sums leave the other half of the registers of AVX-512 and NEON to inputs and
+ * weights; eight are half of AVX2's. */
+#if VECTOR_REGISTERS == 32
 enum { TILE_WIDTH = 4 };
 #else
 enum { TILE_WIDTH = 2 };

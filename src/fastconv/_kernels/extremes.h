@@ -48,8 +48,8 @@ static inline Index extreme_line_stage(Index size, Index step, Index count, Inde
 
 /* The larger or the smaller one of two numbers, and a if it is a NaN. Comparisons with a NaN are
  * false, so that the result is b, too, if that is one. */
-#define LARGER(a, b) (((a) > (b)) | ((a) != (a)) ? (a) : (b))
-#define LESS(a, b) (((a) < (b)) | ((a) != (a)) ? (a) : (b))
+#define LARGER(a, b) ((((a) > (b)) | ((a) != (a))) ? (a) : (b))
+#define LESS(a, b) ((((a) < (b)) | ((a) != (a))) ? (a) : (b))
 
 /* Define max_lanes and min_lanes, which do so with all lanes of vectors. */
 #define COMPARED(T, NAME, COMPARE)                                                 \

@@ -45,7 +45,7 @@ class Level(NamedTuple):
     name: str
     parent: str | None = None
     machines: tuple[str, ...] = ()
-    """Those values of `platform.machine()` that have this level; empty for all machines."""
+    """The instruction sets, as `machine` names them, that have this level; empty for all."""
     features: tuple[str, ...] = ()
     """What a processor needs besides the parent's features, as `-m` of the compiler names it."""
     flags: tuple[str, ...] = ()
@@ -58,12 +58,15 @@ LEVELS = (
     Level(
         "v4",
         parent="v3",
-        machines=("x86_64", "AMD64"),
+        machines=("x86_64",),
         features=("avx512f", "avx512bw", "avx512dq", "avx512vl"),
         flags=("-mprefer-vector-width=512",),
     ),
-    Level("v3", parent="base", machines=("x86_64", "AMD64"), features=("avx2", "fma")),
-    Level("base"),  # The compiler's default: any processor of the machine runs it.
+    Level("v3", parent="base", machines=("x86_64",), features=("avx2", "fma")),
+    # The compiler's default, which any processor of the machine runs: SSE2 on x86-64, and NEON on
+    # 64-bit Arm, whose 32 registers have register tiles of their own (tile.h). A level for Arm
+    # beside it would be the same code twice.
+    Level("base"),
 )
 """All levels, best first."""
 
@@ -96,11 +99,27 @@ def module(kernel: str, name: str) -> str:
     raise LookupError(f"kernel {kernel!r} is compiled for no level from {name!r} on")
 
 
-def modules(machine: str) -> list[tuple[str, str]]:
-    """Return what is compiled for a machine: the kernel and the level of each module."""
+def machine(platform: str) -> str:
+    """Return the instruction set of a target, as `sysconfig.get_platform` names targets.
+
+    It names the target of a cross-build where `platform.machine` names the building machine.
+
+    >>> [machine(p) for p in ("linux-x86_64", "win-amd64", "macosx-11.0-arm64", "linux-aarch64")]
+    ['x86_64', 'x86_64', 'aarch64', 'aarch64']
+
+    One build of "macosx-11.0-universal2" compiles every file for both of its instruction sets, so
+    that it gets no flags of either.
+    """
+    name = platform.rpartition("-")[2].lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
+
+
+def modules(platform: str) -> list[tuple[str, str]]:
+    """Return what is compiled for a target: the kernel and the level of each module."""
+    target = machine(platform)
     return [
         (kernel, level.name)
         for level in LEVELS
-        if not level.machines or machine in level.machines
+        if not level.machines or target in level.machines
         for kernel in level.kernels
     ]

@@ -19,9 +19,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <time.h>
+
+#include "platform.h"
 
 #define HUGE_BYTES ((size_t)2 << 20)
 /* The size of a mapping that several ranges share. */
@@ -29,19 +28,13 @@
 #define LINE_BYTES ((size_t)64)
 #define SLACK ((size_t)16)
 
-#if defined(CLOCK_MONOTONIC_COARSE)
-#define IDLE_CLOCK CLOCK_MONOTONIC_COARSE
-#else
-#define IDLE_CLOCK CLOCK_MONOTONIC
-#endif
-
 typedef struct Range {
     struct Range *before, *after; /* The neighbours in the mapping, by address. */
     struct Range *newer, *older;  /* The neighbours in the list of idle or of spare ranges. */
     char *start;
     size_t bytes;
     int is_spare;
-    time_t idle_since;
+    int64_t idle_since; /* In seconds. */
 } Range;
 
 typedef struct {
@@ -51,17 +44,11 @@ typedef struct {
 
 static List idle, spare;
 static size_t idle_limit;
-static time_t idle_patience; /* The number of seconds that a range stays idle. */
+static int64_t idle_patience; /* The number of seconds that a range stays idle. */
 
 static size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 static Range *range_of(void *data) { return *(Range **)((char *)data - LINE_BYTES); }
-
-static time_t seconds(void) {
-    struct timespec now = {0, 0};
-    clock_gettime(IDLE_CLOCK, &now);
-    return now.tv_sec;
-}
 
 static void push(List *list, Range *range) {
     range->newer = NULL;
@@ -100,14 +87,14 @@ static void make_spare(Range *range) {
         unite(range);
     }
     if (!range->before && !range->after) {
-        munmap(range->start, range->bytes);
+        unmap_memory(range->start, range->bytes);
         free(range);
         return;
     }
     first = (char *)round_up((uintptr_t)range->start, HUGE_BYTES);
     end = range->start + range->bytes;
     end -= (uintptr_t)end % HUGE_BYTES;
-    if (first < end) madvise(first, (size_t)(end - first), MADV_DONTNEED);
+    if (first < end) discard_memory(first, (size_t)(end - first));
     push(&spare, range);
 }
 
@@ -124,30 +111,15 @@ static void shrink_idle(size_t limit) {
 
 /* Give back the ranges that have been idle for too long. */
 static void expire_idle(void) {
-    time_t now = seconds();
+    int64_t now = coarse_seconds();
     while (idle.oldest && now - idle.oldest->idle_since > idle_patience) give_back_oldest();
-}
-
-/* Map memory that begins at the boundary of a huge page, or return NULL. */
-static char *map(size_t bytes) {
-    size_t before;
-    char *start = (char *)mmap(NULL, bytes + HUGE_BYTES, PROT_READ | PROT_WRITE,
-                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (start == (char *)MAP_FAILED) return NULL;
-    before = round_up((uintptr_t)start, HUGE_BYTES) - (uintptr_t)start;
-    if (before) munmap(start, before);
-    munmap(start + before + bytes, HUGE_BYTES - before);
-#if defined(MADV_HUGEPAGE)
-    madvise(start + before, bytes, MADV_HUGEPAGE);
-#endif
-    return start + before;
 }
 
 /* Return the range of a new mapping of this size, or NULL. */
 static Range *new_mapping(size_t bytes) {
     Range *range = (Range *)calloc(1, sizeof *range);
     if (!range) return NULL;
-    range->start = map(bytes);
+    range->start = map_memory(bytes, HUGE_BYTES);
     range->bytes = bytes;
     if (range->start) return range;
     free(range);
@@ -166,10 +138,8 @@ static Range *spare_range(size_t bytes) {
  * (`ulimit -v`), it is at most 1/64 of the limit, because the stacks of threads and NumPy's own
  * arrays need the rest. */
 static size_t shared_bytes(void) {
-    struct rlimit space;
-    if (getrlimit(RLIMIT_AS, &space) || space.rlim_cur == RLIM_INFINITY) return MAPPING_BYTES;
-    if (space.rlim_cur / 64 >= MAPPING_BYTES) return MAPPING_BYTES;
-    return (size_t)(space.rlim_cur / 64) / HUGE_BYTES * HUGE_BYTES;
+    size_t part = address_space() / 64;
+    return part >= MAPPING_BYTES ? MAPPING_BYTES : part / HUGE_BYTES * HUGE_BYTES;
 }
 
 /* Return a range of at least this size that is in no list, or NULL. A small range comes from a
@@ -232,7 +202,7 @@ static void give(void *context, void *data, size_t size) {
         make_spare(range);
         return;
     }
-    range->idle_since = seconds();
+    range->idle_since = coarse_seconds();
     push(&idle, range);
     shrink_idle(idle_limit);
     expire_idle();

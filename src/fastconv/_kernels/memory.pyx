@@ -28,11 +28,12 @@ cdef extern from "numpy/arrayobject.h":
 
 cdef extern from "memory.h":
     object new_handler_capsule()
+    unsigned long long machine_memory()
     void shrink_idle(size_t limit)
     void expire_idle()
     size_t idle_bytes "idle.bytes"
     size_t idle_limit
-    long idle_patience
+    long long idle_patience
 
 cdef enum:
     FEW_DIMENSIONS = 8
@@ -99,7 +100,12 @@ def set_limit(size_t limit):
     shrink_idle(limit)
 
 
-def set_patience(long seconds):
+def machine():
+    """Return the bytes of the machine's memory, or 0 if the system does not tell."""
+    return machine_memory()
+
+
+def set_patience(long long seconds):
     """Set the number of seconds after which idle memory is freed."""
     global idle_patience
     idle_patience = seconds

@@ -22,12 +22,11 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <time.h>
 #if defined(__linux__)
 #include <sched.h>
 #endif
 
-#include "clock.h"
+#include "platform.h"
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -119,7 +118,6 @@ static inline void leave_processor(Team *team) {
 
 /* Wait for the other members. The calling member began at `started`. */
 static inline void arrive(Team *team, double started) {
-    const struct timespec nap = {0, 50000};
     double now = seconds_now(), worked = now - started, spin = worked / 4;
     if (omp_get_thread_num() == 0) {
         team->started = started;
@@ -129,7 +127,7 @@ static inline void arrive(Team *team, double started) {
     if (all_arrived(team)) return;
     spin = now + (spin < LEAST_SPIN ? LEAST_SPIN : spin > MOST_SPIN ? MOST_SPIN : spin);
     while (!all_arrived(team) && seconds_now() < spin) continue;
-    while (!all_arrived(team)) nanosleep(&nap, NULL);
+    while (!all_arrived(team)) nap();
     if (omp_get_thread_num() != 0) {
         double seconds = lost_time(seconds_now() - now, worked, omp_get_num_threads());
         int64_t lost = (int64_t)(1e9 * seconds),

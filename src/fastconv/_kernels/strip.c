@@ -3,7 +3,7 @@
  * A layer of three channels has sums of 27 or 147 terms. Where lanes are filters (tile.c), transposing
  * the sums and copying them to their rows then takes as long as the sums themselves. Here lanes are
  * pixels: a step multiplies the broadcast weights of several filters with several vectors of pixels,
- * and the sums are written from registers. With AVX-512, 8 filters x 3 vectors and 3 vectors of pixels
+ * and the sums are written from registers. With AVX-512 and NEON, 8 filters x 3 vectors and 3 vectors of pixels
  * use 28 of 32 registers, and a step has 24 multiply-adds for 11 loads. With AVX2, 4 filters use all 16
  * registers. A sum has the same terms in the same order as in tile.c.
  */
@@ -14,7 +14,7 @@
 #include "lanes.h"
 
 enum {
-#if defined(__AVX512F__)
+#if VECTOR_REGISTERS == 32
     STRIP_FILTERS = 8,
 #elif defined(__AVX2__)
     STRIP_FILTERS = 4,

@@ -20,7 +20,7 @@ static void openmp_pause(void) {}
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "clock.h"
+#include "platform.h"
 
 /* libgomp keeps a team for each thread that calls it, so each thread has its own copy of these. */
 static __thread struct {

@@ -11,9 +11,9 @@
  *
  *    In a forward convolution, a step is a tap (c, kh, kw), and the pixels are neighbours in one to
  *    seven rows. In the gradient of the filters, a step is a pixel, and the "pixels" are taps kw of
- *    rows (c, kh). With AVX-512, 14 x 2 accumulators, 2 filters and 1 broadcast number use 31 of 32
- *    registers; with AVX2, 6 x 2 + 3 use 15 of 16. SSE2 has no fused multiply-add and needs
- *    registers for temporaries, so it has 4 x 2 accumulators.
+ *    rows (c, kh). With AVX-512 and NEON, 14 x 2 accumulators, 2 filters and 1 broadcast number
+ *    use 31 of 32 registers; with AVX2, 6 x 2 + 3 use 15 of 16. SSE2 has no fused multiply-add and
+ *    needs registers for temporaries, so it has 4 x 2 accumulators.
  * b. In `correlate`, lanes are pixels. It is for few filters per group. Four rows of outputs share
  *    the pixels that are loaded.
  * c. In `correlate_taps`, lanes are pixels that are summed over. It computes the gradient of the

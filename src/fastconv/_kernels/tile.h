@@ -7,7 +7,7 @@
 #include "vectors.h"
 #include "window.h"
 
-#if defined(__AVX512F__)
+#if VECTOR_REGISTERS == 32
 #define TILE_PIXELS 14
 #elif defined(__AVX2__)
 #define TILE_PIXELS 6
