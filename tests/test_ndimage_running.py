@@ -378,6 +378,15 @@ def test_every_quotient_is_exact(dtype: str) -> None:
         assert_as_scipy("uniform_filter1d", columns, size, 0)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_zeros_beyond_the_borders_keep_their_signs(dtype: str) -> None:
+    """Constants are kept from call to call, and zeros of both signs are equal."""
+    array = np.full(2, -1, dtype)
+    for cval in (0.0, -0.0, 0.0):
+        result = ndimage.maximum_filter1d(array, 3, mode="constant", cval=cval)
+        assert np.array_equal(np.signbit(result), np.signbit(np.full(2, cval)))
+
+
 def test_complex_means() -> None:
     for dtype in ("F", "D"):
         array = values((20, 30), dtype)

@@ -186,6 +186,6 @@ def _new(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 def read_scalar(cval: Any) -> float:
     """Read the real number that lies beyond the borders in mode "constant"."""
-    if np.iscomplexobj(cval):
+    if type(cval) is not float and np.iscomplexobj(cval):
         raise argument_error(ValueError, f"cval must be real for a real input, got {shown(cval)}")
     return float(cval)
