@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -338,6 +339,20 @@ def test_a_nan_spoils_only_the_means_of_its_windows(size: int, dtype: str) -> No
         is_spoilt = scipy_ndimage.maximum_filter((spoilt != array).astype(np.uint8), size) > 0
         assert not np.isfinite(result[is_spoilt]).any()
         assert np.array_equal(result[~is_spoilt], expected[~is_spoilt])
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("dtype", ["f", "d"])
+@pytest.mark.parametrize("size", [3, 4, 9, 31, 33])
+def test_means_do_not_depend_on_the_number_of_threads(size: int, dtype: str) -> None:
+    """Rows are added block by block, and threads take bands of blocks."""
+    array = values((421, 190), dtype)
+    for filtered in (ndimage.uniform_filter, partial(ndimage.uniform_filter1d, axis=0)):
+        results = []
+        for threads in (1, 2, 3, 5):
+            with fastconv.num_threads(threads):
+                results.append(filtered(array, size).tobytes())
+        assert len(set(results)) == 1
 
 
 @pytest.mark.usefixtures("level")

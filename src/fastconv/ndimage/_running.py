@@ -110,11 +110,11 @@ def uniform_filter1d(
     Notes
     -----
     The time does not depend much on `size`. Sums of integers are exact. Sums of floats are computed
-    in float64 in groups whose size grows by powers of 3, so that their error stays at a few units
-    in the last place. SciPy adds and subtracts along the whole axis: its errors grow with the
-    length of the axis, and a NaN or an infinity spoils all results behind it. Here it spoils the
-    windows that contain it. Integers have SciPy's results to the last bit, also those of 64 bits
-    whose sums it rounds.
+    in float64, in blocks that are no longer than the window or in groups that grow by powers of 3,
+    so that their error stays at a few units in the last place. SciPy adds and subtracts along the
+    whole axis: its errors grow with the length of the axis, and a NaN or an infinity spoils all
+    results behind it. Here it spoils the windows that contain it. Integers have SciPy's results to
+    the last bit, also those of 64 bits whose sums it rounds.
 
     Examples
     --------
