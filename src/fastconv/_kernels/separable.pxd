@@ -19,9 +19,9 @@ b. What lies beyond the borders is in a table per axis, `Pass.sources`: the elem
    the borders.
 c. Callbacks may compute with another type than the one in memory: `Pass.load` converts elements.
    The vertical pass converts the rows of a chunk strip by strip, so that they fit into L2.
-d. Chunks begin at multiples of `rows_together` and of `columns_together`, whatever the number of
-   threads. So a callback may group the neighbours of an output by the place of a row in its chunk,
-   as sums of floats do. Other outputs depend on nothing but their own neighbours.
+d. Chunks begin at multiples of `rows_together`, whatever the number of threads. So a vertical
+   callback may group the neighbours of an output by the place of a row in its chunk, as sums of
+   floats do. Other outputs depend on nothing but their own neighbours.
 e. If the horizontal pass is the first one, each chunk filters the rows that its vertical pass
    needs. Those that two chunks need are filtered twice.
 """
