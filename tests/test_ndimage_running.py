@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -341,6 +342,20 @@ def test_a_nan_spoils_only_the_means_of_its_windows(size: int, dtype: str) -> No
 
 
 @pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("dtype", ["f", "d"])
+@pytest.mark.parametrize("size", [3, 4, 9, 31, 33])
+def test_means_do_not_depend_on_the_number_of_threads(size: int, dtype: str) -> None:
+    """Rows are added block by block, and threads take bands of blocks."""
+    array = values((421, 190), dtype)
+    for filtered in (ndimage.uniform_filter, partial(ndimage.uniform_filter1d, axis=0)):
+        results = []
+        for threads in (1, 2, 3, 5):
+            with fastconv.num_threads(threads):
+                results.append(filtered(array, size).tobytes())
+        assert len(set(results)) == 1
+
+
+@pytest.mark.usefixtures("level")
 @pytest.mark.parametrize(("dtype", "bound"), [("f", 2.0**-23), ("d", 2.0**-51)])
 @pytest.mark.parametrize("size", [3, 10, 31, 100, 1001])
 def test_means_do_not_drift(size: int, dtype: str, bound: float) -> None:
@@ -376,6 +391,15 @@ def test_every_quotient_is_exact(dtype: str) -> None:
         assert_as_scipy("uniform_filter1d", line, size)
         columns = np.ascontiguousarray(np.repeat(line[:, None], 40, 1))
         assert_as_scipy("uniform_filter1d", columns, size, 0)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_zeros_beyond_the_borders_keep_their_signs(dtype: str) -> None:
+    """Constants are kept from call to call, and zeros of both signs are equal."""
+    array = np.full(2, -1, dtype)
+    for cval in (0.0, -0.0, 0.0):
+        result = ndimage.maximum_filter1d(array, 3, mode="constant", cval=cval)
+        assert np.array_equal(np.signbit(result), np.signbit(np.full(2, cval)))
 
 
 def test_complex_means() -> None:

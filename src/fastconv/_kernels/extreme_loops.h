@@ -4,22 +4,35 @@
 
 static inline T OF(best)(T a, T b) { return BEST(a, b); }
 
-/* Set to[x] to the best of from[0][x] to from[n - 1][x], and before that of to[x] if `more`. The last
- * vector of a row ends where the row ends: what is compared twice is the same. */
-ALWAYS_INLINE void OF(compare)(T *to, const T *const *from, const int n, const int more,
-                               Index count) {
-    for (Index i = 0; i < count && count < LANES; i++) {
-        T best = more ? OF(best)(to[i], from[0][i]) : from[0][i];
-        for (int t = 1; t < n; t++) best = OF(best)(best, from[t][i]);
-        to[i] = best;
-    }
-    for (Index i = 0; i < count && count >= LANES; i += LANES) {
-        const Index x = smaller(i, count - LANES);
-        V best = LOAD(from[0] + x);
+/* Compute `vectors` vectors of OF(compare) from x on. The addresses stay in registers. */
+ALWAYS_INLINE void OF(compare_vectors)(T *to, const T *a, const T *b, const T *c, const T *d,
+                                       const int n, const int more, Index x, const int vectors) {
+    UNROLL for (int v = 0; v < vectors; v++, x += LANES) {
+        V best = LOAD(a + x);
         if (more) best = BEST_LANES(LOAD(to + x), best);
-    UNROLL for (int t = 1; t < n; t++) best = BEST_LANES(best, LOAD(from[t] + x));
+        if (n > 1) best = BEST_LANES(best, LOAD(b + x));
+        if (n > 2) best = BEST_LANES(best, LOAD(c + x));
+        if (n > 3) best = BEST_LANES(best, LOAD(d + x));
         STORE(to + x, best);
     }
+}
+
+/* Set to[x] to the best of from[0][x] to from[n - 1][x], and before that of to[x] if `more`; n is at
+ * most 4. The last vector of a row ends where the row ends: what is compared twice is the same. */
+ALWAYS_INLINE void OF(compare)(T *to, const T *const *from, const int n, const int more,
+                               Index count) {
+    const T *a = from[0], *b = n > 1 ? from[1] : a, *c = n > 2 ? from[2] : a;
+    const T *d = n > 3 ? from[3] : a;
+    Index x = 0;
+    for (; x < count && count < LANES; x++) {
+        T best = more ? OF(best)(to[x], a[x]) : a[x];
+        for (int t = 1; t < n; t++) best = OF(best)(best, from[t][x]);
+        to[x] = best;
+    }
+    for (; x + VECTORS_TOGETHER * LANES <= count; x += VECTORS_TOGETHER * LANES)
+        OF(compare_vectors)(to, a, b, c, d, n, more, x, VECTORS_TOGETHER);
+    for (; x < count; x += LANES)
+        OF(compare_vectors)(to, a, b, c, d, n, more, smaller(x, count - LANES), 1);
 }
 
 /* Compare the elements of n rows. */
@@ -88,12 +101,35 @@ ALWAYS_INLINE void OF(block)(const T *const *rows, Index size, T *to, Index pitc
         }
 }
 
+/* Compare three rows for each of four windows; neighbouring windows have two rows in common. */
+static void OF(rows_of_three)(char *to, Index pitch, const T *const *rows, Index count) {
+    const T *a = rows[0], *b = rows[1], *c = rows[2], *d = rows[3], *e = rows[4], *f = rows[5];
+    T *out0 = (T *)to, *out1 = (T *)(to + pitch), *out2 = (T *)(to + 2 * pitch);
+    T *out3 = (T *)(to + 3 * pitch);
+    for (Index i = 0; i < count; i += LANES) {
+        const Index x = smaller(i, count - LANES);
+        const V third = LOAD(c + x), fourth = LOAD(d + x);
+        const V early = BEST_LANES(LOAD(b + x), third), late = BEST_LANES(fourth, LOAD(e + x));
+        STORE(out0 + x, BEST_LANES(LOAD(a + x), early));
+        STORE(out1 + x, BEST_LANES(early, fourth));
+        STORE(out2 + x, BEST_LANES(third, late));
+        STORE(out3 + x, BEST_LANES(late, LOAD(f + x)));
+    }
+}
+
 static void OF(rows)(const void *filter, char *to, Index pitch, const char *const *rows, Index outs,
                      Index count, char *stage) {
     const Index size = ((const Neighbours *)filter)->size, apart = pitch / (Index)sizeof(T);
     /* With few rows it is faster to compare all of a window. */
     const Index together = size <= 4 ? 1 : smaller(size, outs);
     (void)stage;
+    if (size == 3 && outs >= 4 && count >= LANES) {
+        for (Index i = 0, y; i < outs; i += 4) {
+            y = smaller(i, outs - 4);
+            OF(rows_of_three)(to + y * pitch, pitch, (const T *const *)rows + y, count);
+        }
+        return;
+    }
     for (Index i = 0, n; i < outs; i += n) {
         const T *const *from = (const T *const *)rows + i;
         T *out = (T *)(to + i * pitch);

@@ -5,6 +5,8 @@
  * neighbours become sums of 3 w + d, where d is the next digit of the size in base 3, and two
  * elements at most are added one by one. The rounding error grows with the logarithm of the size.
  * Sums of integers are exact, so those of columns slide: one row is added, and one is subtracted.
+ * Columns of floats, but for tall windows of float64, are the sum of the end of one block of rows and
+ * the beginning of the next (van Herk 1992, for maxima), which takes three additions.
  * This file is a template (see number.h).
  */
 #ifndef T
@@ -18,8 +20,15 @@
 #include "number.h"
 #include "window.h"
 
-/* The columns that are summed at a time, in bytes of sums. */
-enum { SUMS_BYTES = 512 };
+/* Results overlap no source, which compilers do not check for as many pointers as some loops have. */
+#define INDEPENDENT _Pragma("GCC ivdep")
+
+enum {
+    SUMS_BYTES = 512, /* The columns that are summed at a time, in bytes of sums. */
+    /* The most float64 rows that are added one after the other: half a unit in the last place for
+     * each is a bound of the error. */
+    MOST_IN_TURN = 32,
+};
 
 /* How a sum is divided by the number of its terms, and rounded towards zero if it is an integer.
  *
@@ -206,6 +215,34 @@ static void NAMED(convert)(SUM *restrict to, const T *from, Index count) {
     for (Index x = 0; x < count; x++) to[x] = (SUM)from[x];
 }
 
+/* Write the means of three rows, or of a line and of the same line moved by one and by two elements. */
+static void NAMED(mean_of_three)(T *restrict to, const T *a, const T *b, const T *c, Index count,
+                                 Divisor by) {
+    for (Index x = 0; x < count; x++)
+        to[x] = QUOTIENT((SUM)((SUM)a[x] + (SUM)b[x]) + (SUM)c[x]);
+}
+
+/* Write the means of three rows in each of `outs` rows. A row is converted once for four of them. */
+static void NAMED(means_of_three)(char *to, Index pitch, const T *const *from, Index outs,
+                                  Index count, Divisor by) {
+    Index i = 0;
+    for (; i + 4 <= outs; i += 4) {
+        const T *a = from[i], *b = from[i + 1], *c = from[i + 2], *d = from[i + 3];
+        const T *e = from[i + 4], *f = from[i + 5];
+        T *first = (T *)(to + i * pitch), *second = (T *)(to + (i + 1) * pitch);
+        T *third = (T *)(to + (i + 2) * pitch), *last = (T *)(to + (i + 3) * pitch);
+        INDEPENDENT for (Index x = 0; x < count; x++) {
+            const SUM at_b = (SUM)b[x], at_c = (SUM)c[x], at_d = (SUM)d[x], at_e = (SUM)e[x];
+            first[x] = QUOTIENT((SUM)((SUM)a[x] + at_b) + at_c);
+            second[x] = QUOTIENT((SUM)(at_b + at_c) + at_d);
+            third[x] = QUOTIENT((SUM)(at_c + at_d) + at_e);
+            last[x] = QUOTIENT((SUM)(at_d + at_e) + (SUM)f[x]);
+        }
+    }
+    for (; i < outs; i++)
+        NAMED(mean_of_three)((T *)(to + i * pitch), from[i], from[i + 1], from[i + 2], count, by);
+}
+
 /* The sums that the last pass adds. */
 typedef struct {
     const SUM *sums;
@@ -245,6 +282,11 @@ static void NAMED(mean_of_line)(const void *filter, char *to, const char *line, 
     const Index step = by.step, room = count + by.size * step;
     const SUM *values = (const SUM *)line;
     SUM *const buffers[2] = {(SUM *)stage + room, (SUM *)stage + 2 * room};
+    if (by.size == 3) {
+        const T *first = (const T *)line;
+        NAMED(mean_of_three)((T *)to, first, first + step, first + 2 * step, count, by);
+        return;
+    }
     if (!__builtin_types_compatible_p(T, SUM)) {
         NAMED(convert)((SUM *)stage, (const T *)line, count + (by.size - 1) * step);
         values = (const SUM *)stage;
@@ -275,6 +317,10 @@ static void NAMED(mean_of_rows)(const void *filter, char *to, Index pitch, const
     const Divisor by = *(const Divisor *)filter;
     const T *const *from = (const T *const *)rows;
     const Index strip = SUMS_BYTES / (Index)sizeof(SUM);
+    if (by.size == 3) {
+        NAMED(means_of_three)(to, pitch, from, outs, count, by);
+        return;
+    }
     SUM *sums = (SUM *)stage;
     for (Index x = 0; x < count; x += strip) {
         const Index n = smaller(strip, count - x);
@@ -288,16 +334,60 @@ static void NAMED(mean_of_rows)(const void *filter, char *to, Index pitch, const
     }
 }
 #else
+/* Set sums to other sums and a row. */
+static void NAMED(add_row)(SUM *sums, const SUM *others, const T *row, Index count) {
+    for (Index x = 0; x < count; x++) sums[x] = others[x] + (SUM)row[x];
+}
+
+/* Add a row to sums, and write the means of these and of other sums. */
+static void NAMED(add_and_finish)(T *restrict to, SUM *restrict sums, const T *row,
+                                  const SUM *others, Index count, Divisor by) {
+    for (Index x = 0; x < count; x++) {
+        sums[x] += (SUM)row[x];
+        to[x] = QUOTIENT(others[x] + sums[x]);
+    }
+}
+
+/* Write the means of n <= size windows, which have the rows n - 1 to size - 1 in common, in some
+ * columns from x on. First, sums has those of the rows in front of row `size`, window by window; then
+ * the rows from there on are added. */
+static void NAMED(mean_of_block)(char *to, Index pitch, const T *const *from, Index n, Index x,
+                                 Index count, SUM *sums, Divisor by) {
+    SUM *common = sums + (n - 1) * count, *next = sums + n * count;
+    NAMED(convert)(common, from[n - 1] + x, count);
+    for (Index r = n; r < by.size; r++) NAMED(add_row)(common, common, from[r] + x, count);
+    for (Index r = n - 2; r >= 0; r--)
+        NAMED(add_row)(sums + r * count, sums + (r + 1) * count, from[r] + x, count);
+    for (Index i = 0; i < count; i++) ((T *)to)[x + i] = QUOTIENT(sums[i]);
+    memset(next, 0, (size_t)count * sizeof(SUM));
+    for (Index r = 1; r < n; r++)
+        NAMED(add_and_finish)((T *)(to + r * pitch) + x, next, from[by.size + r - 1] + x,
+                              sums + r * count, count, by);
+}
+
 static void NAMED(mean_of_rows)(const void *filter, char *to, Index pitch, const char *const *rows,
                                 Index outs, Index count, char *stage) {
     const Divisor by = *(const Divisor *)filter;
     const Index strip = SUMS_BYTES / (Index)sizeof(SUM), room = (outs + by.size) * strip;
+    const T *const *from = (const T *const *)rows;
+    if (by.size == 3) {
+        NAMED(means_of_three)(to, pitch, from, outs, count, by);
+        return;
+    }
+    const int in_turn = sizeof(T) < sizeof(SUM) || by.size <= MOST_IN_TURN;
     SUM *values = (SUM *)stage;
+    for (Index i = 0, n; in_turn && i < outs; i += n) {
+        n = smaller(by.size, outs - i);
+        for (Index x = 0; x < count; x += strip)
+            NAMED(mean_of_block)(to + i * pitch, pitch, from + i, n, x, smaller(strip, count - x),
+                                 values, by);
+    }
+    if (in_turn) return;
     SUM *const buffers[2] = {values + room, values + 2 * room};
     for (Index x = 0; x < count; x += strip) {
         const Index n = smaller(strip, count - x);
         for (Index i = 0; i < outs + by.size - 1; i++)
-            NAMED(convert)(values + i * n, (const T *)rows[i] + x, n);
+            NAMED(convert)(values + i * n, from[i] + x, n);
         NAMED(Window) window = NAMED(grow)(values, n, outs * n, by, buffers);
         for (Index i = 0; i < outs; i++)
             NAMED(finish)((T *)(to + i * pitch) + x, window.sums + i * n, window.width * n,

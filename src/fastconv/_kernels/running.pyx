@@ -94,9 +94,11 @@ cdef void describe(Pass *along, tuple given, const void *filter, Number number, 
 
 
 cdef void describe_array(
-    Separable *job, cnp.ndarray input, cnp.ndarray output, vertical, horizontal
+    Separable *job, cnp.ndarray input, cnp.ndarray output, vertical, horizontal,
+    Py_ssize_t line_bytes,
 ) except *:
-    """Describe the arrays, and how much of them is filtered at a time."""
+    """Describe the arrays, and how much of them is filtered at a time: `line_bytes` is the size of
+    an element of a line while it is filtered."""
     cdef Py_ssize_t bytes = cnp.PyArray_ITEMSIZE(input), size, row_bytes
     job.input, job.output = <char *>cnp.PyArray_DATA(input), <char *>cnp.PyArray_DATA(output)
     job.planes, job.height = cnp.PyArray_DIM(input, 0), cnp.PyArray_DIM(input, 1)
@@ -106,7 +108,7 @@ cdef void describe_array(
     job.columns_together = job.stage_bytes = 0
     if horizontal is not None:
         size = horizontal[0]
-        job.columns_together = larger(LINE_BYTES_TOGETHER // bytes, size * job.step)
+        job.columns_together = larger(LINE_BYTES_TOGETHER // line_bytes, size * job.step)
         job.columns_together = ceil_div(job.columns_together, job.step) * job.step
     row_bytes = larger(1, job.width * job.step * bytes)
     job.rows_together = larger(FEWEST_ROWS, CHUNK_BYTES // row_bytes)
@@ -135,7 +137,7 @@ def extremes(
     cdef Neighbours down, along
     cdef Number number = number_of(input)
     cdef const Extreme *extreme = extreme_of(number, is_minimum)
-    describe_array(&job, input, output, vertical, horizontal)
+    describe_array(&job, input, output, vertical, horizontal, bytes_of(number))
     if vertical is not None:
         down.size, down.step = vertical[0], 1
         describe(&job.vertical, vertical, &down, number, constant)
@@ -162,7 +164,7 @@ def means(
     cdef Number number = number_of(input)
     cdef const Mean *mean = mean_of(number)
     cdef Py_ssize_t stage
-    describe_array(&job, input, output, vertical, horizontal)
+    describe_array(&job, input, output, vertical, horizontal, mean.sum_bytes)
     if vertical is not None:
         find_divisor(&down, mean, vertical[0], 1)
         describe(&job.vertical, vertical, &down, number, constant)

@@ -19,8 +19,9 @@ b. What lies beyond the borders is in a table per axis, `Pass.sources`: the elem
    the borders.
 c. Callbacks may compute with another type than the one in memory: `Pass.load` converts elements.
    The vertical pass converts the rows of a chunk strip by strip, so that they fit into L2.
-d. An output depends on nothing but its own neighbours, unless `rows_together` or
-   `columns_together` are as large as the array (sums that run along an axis).
+d. Chunks begin at multiples of `rows_together`, whatever the number of threads. So a vertical
+   callback may group the neighbours of an output by the place of a row in its chunk, as sums of
+   floats do. Other outputs depend on nothing but their own neighbours.
 e. If the horizontal pass is the first one, each chunk filters the rows that its vertical pass
    needs. Those that two chunks need are filtered twice.
 """
@@ -88,6 +89,7 @@ cdef struct Separable:
     Py_ssize_t item_rows, bands, item_columns, pieces, strip
     Py_ssize_t pitch  # The bytes of a row between the passes.
     Layout scratch
+    Py_ssize_t margin  # The bytes in front of such a row for what lies beyond its borders, or 0.
     size_t pointers, constants, loaded, between, line_buffer, stage
 
 
@@ -222,6 +224,27 @@ cdef inline void filter_row(
         x += some
 
 
+cdef inline void filter_within_margins(
+    const Separable *job, char *row, char *to, char *scratch
+) noexcept nogil:
+    """Filter a row horizontally that has room for its borders at both ends."""
+    cdef const Pass *along = &job.horizontal
+    cdef Py_ssize_t step = job.step, inside = along.before, inside_end = inside + job.width
+    cdef Py_ssize_t x = 0, some
+    cdef char *line = row - along.before * step * along.bytes
+    load_beyond(along, line, row, step, 0, 0, inside, inside, inside_end)
+    load_beyond(
+        along, line, row, step, 0, inside_end, job.width + along.size - 1, inside, inside_end
+    )
+    while x < job.columns:
+        some = smaller(job.columns_together, job.columns - x)
+        job.line(
+            along.filter, to + x * job.output_bytes, line + x * along.bytes, some,
+            scratch + job.stage,
+        )
+        x += some
+
+
 cdef inline void filter_strips(
     const Separable *job, const char *plane, Py_ssize_t y, Py_ssize_t outs, Py_ssize_t x,
     Py_ssize_t count, char *to, Py_ssize_t pitch, Py_ssize_t bytes, char *scratch,
@@ -300,11 +323,15 @@ cdef inline void filter_chunk(
             job.columns, scratch + job.stage,
         )
     else:
+        between += job.margin
         filter_strips(
             job, plane, y, outs, x, count, between, job.pitch, job.horizontal.bytes, scratch
         )
         for i in range(outs):
-            filter_row(job, between + i * job.pitch, x, count, to + i * pitch, bytes, scratch)
+            if job.margin:
+                filter_within_margins(job, between + i * job.pitch, to + i * pitch, scratch)
+            else:
+                filter_row(job, between + i * job.pitch, x, count, to + i * pitch, bytes, scratch)
 
 
 cdef inline void filter_item(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
@@ -359,7 +386,7 @@ cdef inline void lay_out(Separable *job) noexcept:
     cdef Pass *down = &job.vertical
     cdef Pass *along = &job.horizontal
     cdef double needed, columns
-    job.scratch.bytes = 0
+    job.scratch.bytes = job.margin = 0
     job.columns = job.width * job.step
     job.strip = larger(1, job.columns)
     if job.columns_together == 0:
@@ -383,6 +410,11 @@ cdef inline void lay_out(Separable *job) noexcept:
         )
     if job.rows != NULL and job.line != NULL and not job.are_added:
         job.pitch = larger(along.bytes, down.bytes) * job.columns
+        if not job.lines_first and along.load == NULL and along.size <= job.width:
+            # Then no row is copied to a line. Vectors may read some bytes behind the last one.
+            job.margin = ceil_div(along.before * job.step * along.bytes + 1, LINE_BYTES)
+            job.margin *= LINE_BYTES
+            job.pitch += job.margin + along.size * job.step * along.bytes + LINE_BYTES
         job.pitch = ceil_div(job.pitch, LINE_BYTES) * LINE_BYTES
         needed = 1 if job.lines_first else job.rows_together
         job.between = take(&job.scratch, needed * job.pitch)

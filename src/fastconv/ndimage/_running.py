@@ -7,9 +7,9 @@ integers beyond 2 ** 53, borders that the dtype does not have) is computed in fl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import prod
-from typing import Any, NamedTuple
+from functools import lru_cache
+from math import copysign, prod
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -131,11 +131,11 @@ def uniform_filter1d(
     Notes
     -----
     The time does not depend much on `size`. Sums of integers are exact. Sums of floats are computed
-    in float64 in groups whose size grows by powers of 3, so that their error stays at a few units
-    in the last place. SciPy adds and subtracts along the whole axis: its errors grow with the
-    length of the axis, and a NaN or an infinity spoils all results behind it. Here it spoils the
-    windows that contain it. Integers have SciPy's results to the last bit, also those of 64 bits
-    whose sums it rounds.
+    in float64, in blocks that are no longer than the window or in groups that grow by powers of 3,
+    so that their error stays at a few units in the last place. SciPy adds and subtracts along the
+    whole axis: its errors grow with the length of the axis, and a NaN or an infinity spoils all
+    results behind it. Here it spoils the windows that contain it. Integers have SciPy's results to
+    the last bit, also those of 64 bits whose sums it rounds.
 
     Examples
     --------
@@ -148,7 +148,7 @@ def uniform_filter1d(
     size = _read_size(size)
     out = make_output(output, array, is_complex=array.dtype.kind == "c")
     step = Pass(axis, size, extents(size, check_origin(origin, size))[0], read_mode(mode))
-    _means(array, out, [step], cval)
+    _means(array, out, (step,), cval)
     return out
 
 
@@ -625,8 +625,15 @@ def _read_size(size: Any) -> int:
     return number
 
 
-def _read_passes(ndim: int, size: Any, mode: Modes, origin: Ints, axes: Axes) -> list[Pass]:
+def _read_passes(ndim: int, size: Any, mode: Modes, origin: Ints, axes: Axes) -> tuple[Pass, ...]:
     """Read a pass for each axis along which there is more than one neighbour."""
+    try:
+        return _known_passes(ndim, size, mode, origin, axes)
+    except TypeError:  # Lists and arrays have no hash.
+        return _new_passes(ndim, size, mode, origin, axes)
+
+
+def _new_passes(ndim: int, size: Any, mode: Modes, origin: Ints, axes: Axes) -> tuple[Pass, ...]:
     numbers = read_axes(axes, ndim)
     count = len(numbers)
     each = zip(
@@ -636,15 +643,18 @@ def _read_passes(ndim: int, size: Any, mode: Modes, origin: Ints, axes: Axes) ->
         read_modes(mode, count),
         strict=True,
     )
-    return [
+    return tuple(
         Pass(axis, width, extents(width, check_origin(shift, width))[0], continued)
         for axis, width, shift, continued in each
         if width > 1
-    ]
+    )
+
+
+_known_passes = lru_cache(maxsize=64, typed=True)(_new_passes)
 
 
 def _check_real(array: Array) -> None:
-    if np.iscomplexobj(array):
+    if array.dtype.kind == "c":
         raise argument_error(
             TypeError, f"Complex type not supported: input must be real, got {array.dtype}"
         )
@@ -666,7 +676,7 @@ def _extreme_1d(
     axis, size = read_axis(axis, array.ndim), _read_size(size)
     out = make_output(output, array)
     before = extents(size, check_origin(origin, size))[0]
-    _extremes(operation, array, out, [Pass(axis, size, before, read_mode(mode))], cval)
+    _extremes(operation, array, out, (Pass(axis, size, before, read_mode(mode)),), cval)
     return out
 
 
@@ -706,10 +716,10 @@ def _extreme(
         )
     shifts = footprint_origins(origins, numbers, array.ndim)
     whole = np.expand_dims(neighbours, tuple(set(range(array.ndim)) - set(numbers)))
-    passes = [
+    passes = tuple(
         Pass(axis, width, extents(width, check_origin(shift, width))[0], read_mode(mode))
         for axis, (width, shift) in enumerate(zip(whole.shape, shifts, strict=True))
-    ]
+    )
     _footprint(operation, array, out, whole, passes, cval)
     return out
 
@@ -726,24 +736,26 @@ def _read_neighbours(size: Any, footprint: Any) -> Array | None:
     return neighbours
 
 
-def _means(array: Array, out: Array, passes: Sequence[Pass], cval: Any) -> None:
+def _means(array: Array, out: Array, passes: tuple[Pass, ...], cval: Any) -> None:
     """Write the means of neighbours along one axis after the other."""
 
-    def apply(part: Part, passes: Sequence[Pass], into: Array) -> None:
+    def apply(part: Part, passes: tuple[Pass, ...], into: Array) -> None:
         _filter(MEAN, part.array, into, passes, part.cval)
 
     combine(apply, input_parts(array, cval, out), [passes], out)
 
 
-def _extremes(operation: str, array: Array, out: Array, passes: Sequence[Pass], cval: Any) -> None:
+def _extremes(
+    operation: str, array: Array, out: Array, passes: tuple[Pass, ...], cval: Any
+) -> None:
     """Write the maxima or minima of neighbours along one axis after the other."""
     lengths = [array.shape[step.axis] for step in passes]
     if any(step.size > LONGEST * length > 0 for step, length in zip(passes, lengths)):
-        passes = [step.shortened(length) for step, length in zip(passes, lengths)]
+        passes = tuple(step.shortened(length) for step, length in zip(passes, lengths))
     _filter(operation, array, out, passes, cval)
 
 
-def _filter(operation: str, array: Array, out: Array, passes: Sequence[Pass], cval: Any) -> None:
+def _filter(operation: str, array: Array, out: Array, passes: tuple[Pass, ...], cval: Any) -> None:
     """Filter along one axis after the other.
 
     Between passes, values have the dtype of the result, as in SciPy. A pass that the kernel does
@@ -772,26 +784,47 @@ def _filter(operation: str, array: Array, out: Array, passes: Sequence[Pass], cv
 
 
 def _exact_constant(
-    operation: str, source: Array, dtype: np.dtype[Any], passes: Sequence[Pass], cval: float
+    operation: str, source: Array, dtype: np.dtype[Any], passes: tuple[Pass, ...], cval: float
 ) -> Array | None:
     """Return what is beyond the borders, if the kernel computes in this dtype as SciPy does."""
-    if not np.can_cast(source.dtype, dtype):
-        return None
-    with np.errstate(over="ignore"):
-        if dtype.kind == "f":
-            return np.array(cval).astype(dtype)
     is_used = any(step.mode == "constant" for step in passes)
-    limits = np.iinfo(dtype)
-    if not is_used:
-        cval = 0.0
-    elif not limits.min <= cval <= limits.max or (operation == MEAN and cval != int(cval)):
-        return None
-    if dtype.itemsize == 8:
+    is_exact, constant = _constant(
+        operation == MEAN, source.dtype, dtype, is_used, cval, copysign(1.0, cval)
+    )
+    if is_exact and dtype.itemsize == 8 and dtype.kind != "f":
         terms = max(step.size for step in passes) if operation == MEAN else 1
-        largest = max(abs(int(source.min())), abs(int(source.max())), abs(int(cval)))
-        if largest * terms >= EXACT:
-            return None
-    return np.array(int(cval), dtype)
+        largest = max(abs(int(source.min())), abs(int(source.max())), abs(int(constant)))
+        is_exact = largest * terms < EXACT
+    return constant if is_exact else None
+
+
+@lru_cache(maxsize=64)
+def _constant(
+    is_mean: bool,
+    read: np.dtype[Any],
+    computed: np.dtype[Any],
+    is_used: bool,
+    cval: float,
+    sign: float,
+) -> tuple[bool, Array]:
+    """Tell whether a dtype holds what is read and what is beyond borders, and return the latter.
+
+    The sign is an argument because zeros of both signs are equal, so that one would be found in
+    the cache in place of the other.
+    """
+    constant = np.zeros((), computed)
+    if not np.can_cast(read, computed):
+        return False, constant
+    if computed.kind == "f":
+        with np.errstate(over="ignore"):
+            constant = np.array(copysign(cval, sign)).astype(computed)
+    elif is_used:
+        limits = np.iinfo(computed)
+        if not limits.min <= cval <= limits.max or (is_mean and cval != int(cval)):
+            return False, constant
+        constant = np.array(int(cval), computed)
+    constant.flags.writeable = False
+    return True, constant
 
 
 def _rounded_pass(
@@ -803,7 +836,7 @@ def _rounded_pass(
         values = _running_means(values, step, cval)
     elif step.size > 1:
         filtered = new_array(values.shape, values.dtype)
-        _run_all(operation, values, filtered, [step], np.array(cval, np.float64))
+        _run_all(operation, values, filtered, (step,), np.array(cval, np.float64))
         values = filtered
     return np.ascontiguousarray(convert(values, dtype, by_magnitude=False))
 
@@ -821,40 +854,57 @@ def _running_means(values: Array, step: Pass, cval: float) -> Array:
     return np.moveaxis(sums, -1, step.axis)
 
 
+_Described: TypeAlias = tuple[int, Array, int]
+"""A pass as the kernel takes it: its size, its table, and the neighbours in front of the centre."""
+
+
 class _Step(NamedTuple):
     """What one call of the kernel computes."""
 
     shape: tuple[int, int, int, int]
     """The array as (planes, height, width, step)."""
-    vertical: Pass | None
-    horizontal: Pass | None
+    vertical: _Described | None
+    horizontal: _Described | None
 
 
-def _steps(shape: tuple[int, ...], passes: Sequence[Pass]) -> list[_Step]:
+@lru_cache(maxsize=64)
+def _steps(shape: tuple[int, ...], passes: tuple[Pass, ...]) -> tuple[_Step, ...]:
     """Divide passes among calls: two of neighbouring axes are one if the later one is the last."""
-    passes = [step for step in passes if step.size > 1]
-    steps, i = [], 0
+    passes = tuple(step for step in passes if step.size > 1)
+    steps: list[_Step] = []
+    i = 0
     while i < len(passes):
         axis = passes[i].axis
         outer, inner = prod(shape[:axis]), prod(shape[axis + 1 :])
         if inner < LARGEST_STEP:
-            steps.append(_Step((1, outer, shape[axis], inner), None, passes[i]))
+            steps.append(_step((1, outer, shape[axis], inner), None, passes[i]))
         elif (
             i + 1 < len(passes)
             and passes[i + 1].axis == axis + 1
             and inner // shape[axis + 1] < LARGEST_STEP
         ):
             both = (outer, shape[axis], shape[axis + 1], inner // shape[axis + 1])
-            steps.append(_Step(both, passes[i], passes[i + 1]))
+            steps.append(_step(both, passes[i], passes[i + 1]))
             i += 1
         else:
-            steps.append(_Step((outer, shape[axis], inner, 1), passes[i], None))
+            steps.append(_step((outer, shape[axis], inner, 1), passes[i], None))
         i += 1
-    return steps
+    return tuple(steps)
+
+
+def _step(
+    shape: tuple[int, int, int, int], vertical: Pass | None, horizontal: Pass | None
+) -> _Step:
+    _, height, width, _ = shape
+    down, along = (
+        None if each is None else (each.size, each.table(length), each.before)
+        for each, length in ((vertical, height), (horizontal, width))
+    )
+    return _Step(shape, down, along)
 
 
 def _run_all(
-    operation: str, source: Array, target: Array, passes: Sequence[Pass], constant: Array
+    operation: str, source: Array, target: Array, passes: tuple[Pass, ...], constant: Array
 ) -> None:
     """Run the kernel on arrays of one dtype, which are contiguous and native."""
     dtype = _summed_dtype(source.dtype, passes) if operation == MEAN else source.dtype
@@ -871,7 +921,8 @@ def _run_all(
         _run_step(operation, read, written, step, constant)
 
 
-def _summed_dtype(dtype: np.dtype[Any], passes: Sequence[Pass]) -> np.dtype[Any]:
+@lru_cache(maxsize=64)
+def _summed_dtype(dtype: np.dtype[Any], passes: tuple[Pass, ...]) -> np.dtype[Any]:
     """Return a dtype whose kernel can sum all neighbours: the next wider ones have more room."""
     for wider in (dtype, np.dtype(np.int32), np.dtype(np.int64)):
         array = np.empty(0, wider)
@@ -884,11 +935,7 @@ def _summed_dtype(dtype: np.dtype[Any], passes: Sequence[Pass]) -> np.dtype[Any]
 
 def _run_step(operation: str, source: Array, into: Array, step: _Step, constant: Array) -> None:
     """Run one call of the kernel."""
-    _, height, width, _ = step.shape
-    passes = [
-        along and (along.size, along.table(length), along.before)
-        for along, length in ((step.vertical, height), (step.horizontal, width))
-    ]
+    passes = step.vertical, step.horizontal
     arrays = source.reshape(step.shape), into.reshape(step.shape)
     if operation == MEAN:
         _kernels.running.means(*arrays, *passes, constant, _threads.count())
@@ -898,7 +945,7 @@ def _run_step(operation: str, source: Array, into: Array, step: _Step, constant:
 
 
 def _footprint(
-    operation: str, array: Array, out: Array, footprint: Array, passes: Sequence[Pass], cval: Any
+    operation: str, array: Array, out: Array, footprint: Array, passes: tuple[Pass, ...], cval: Any
 ) -> None:
     """Write the maxima or minima of a footprint that has holes.
 
@@ -927,7 +974,7 @@ def _run_footprint(
     source: Array,
     target: Array,
     footprint: Array,
-    passes: Sequence[Pass],
+    passes: tuple[Pass, ...],
     constant: Array,
 ) -> None:
     """Run the kernel on arrays of one dtype, which are contiguous and native."""
