@@ -9,13 +9,13 @@ import sys
 from collections.abc import Sequence
 
 import fastconv
-from fastconv._commands import demo, filter, train
+from fastconv._commands import demo, explore, filter, train
 from fastconv._commands.shared import CommandError
 from fastconv._errors import without_name
 
 __all__ = ["main"]
 
-COMMANDS = (demo, filter, train)
+COMMANDS = (demo, filter, train, explore)
 """The modules of the commands, in the order of the help text.
 
 The function `add_command` of each adds a sub-command, whose `run` takes the parsed arguments and
