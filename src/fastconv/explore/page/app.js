@@ -2,11 +2,12 @@
 
 import { choice, h, labelled } from "./elements.js";
 import { KernelComputation, KernelView } from "./kernel_view.js";
+import { NetworkView } from "./network_view.js";
 import { PictureField } from "./pictures.js";
 import { Store, initialState, snapshot } from "./state.js";
 
 export class App {
-  constructor(root, backend, { pictures, network = null, kernel = null, NetworkView = null }) {
+  constructor(root, backend, { pictures, network = null, kernel = null }) {
     const state = initialState(pictures);
     this.store = new Store(kernel ? { ...state, kernel, preset: "custom" } : state);
     this.computation = new KernelComputation(this.store, backend);
@@ -16,8 +17,8 @@ export class App {
       this.networkView?.request();
     };
     this.field = new PictureField(this.store, use);
-    this.kernelView = new KernelView(this.store, this.computation, h("div", {}));
-    this.networkView = network ? new NetworkView(this.store, backend, network, h("div", {})) : null;
+    this.kernelView = new KernelView(this.store, this.computation);
+    this.networkView = network ? new NetworkView(this.store, backend, network) : null;
     this.error = h("p", { className: "error", role: "alert" });
     const views = h("main", {}, this.kernelView.element, this.networkView?.element ?? null);
     root.classList.add("fastconv");

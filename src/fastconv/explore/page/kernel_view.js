@@ -65,7 +65,7 @@ export class KernelComputation {
 export class KernelView {
   #sweep = null;
 
-  constructor(store, computation, imageField) {
+  constructor(store, computation) {
     this.store = store;
     this.computation = computation;
     this.stages = {
@@ -82,7 +82,7 @@ export class KernelView {
     this.element = h(
       "div",
       { className: "view kernel-view" },
-      h("aside", { className: "controls" }, imageField, ...this.#controls()),
+      h("aside", { className: "controls" }, ...this.#controls()),
       h(
         "div",
         { className: "main" },
@@ -145,7 +145,8 @@ export class KernelView {
     const i = this.inputs;
     return [
       h("fieldset", {}, h("legend", {}, "Kernel"),
-        h("div", { className: "row" }, labelled("Preset", i.preset), labelled("Kernel size", i.kernelSize)),
+        labelled("Preset", i.preset),
+        labelled("Kernel size", i.kernelSize),
         this.grid,
         button("Normalise", () =>
           this.#try(null, () => ({ kernel: normalized(store.values.kernel), preset: "custom" })))),

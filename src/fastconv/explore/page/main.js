@@ -7,7 +7,10 @@ const root = document.getElementById("fastconv");
 try {
   const backend = new ServerBackend();
   const start = await backend.start();
-  window.fastconv = new App(root, backend, { pictures: picturesOf(start) }).script;
+  const { network } = start.settings;
+  const { script } = new App(root, backend, { pictures: picturesOf(start), network });
+  await script.ready();
+  window.fastconv = script;
 } catch (error) {
   root.textContent = error.message;
 }
