@@ -13,6 +13,8 @@ from fastconv.datasets import packaged_digits
 __all__ = ["Picture", "digits", "patterns", "resampled"]
 
 PATTERN_SIZE = 128
+MOST_SIDE = 1024
+"""The most rows and columns of a picture on the page; larger ones are shrunk."""
 DIGIT_INK = 16
 """The value of a digit's pixel that is all ink."""
 
@@ -24,7 +26,7 @@ class Picture:
     name: str
     pixels: Array
     """Of uint8 and shape (C, H, W), where C is 1 or 3."""
-    high: int = 255
+    high: float = 255
     """The value of a pixel that is as bright as can be."""
 
 

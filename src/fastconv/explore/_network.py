@@ -271,6 +271,15 @@ class SequentialView(NetworkView):
         shape = self.network._shapes[names[place - 1]] if place else self.shape
         return weights.T.reshape(-1, *(shape if len(shape) == 3 else (1, 1, *shape)))
 
+    def maximized(self, name: str) -> str:
+        """Name the layer whose channel is maximised in the place of another's behind it."""
+        names = list(self.network.layers)
+        for earlier in reversed(names[: names.index(name) + 1]):
+            if isinstance(self.network.layers[earlier], (Convolution, Affine)):
+                is_same = self.network._shapes[earlier][0] == self.network._shapes[name][0]
+                return earlier if is_same else name
+        return name
+
     def heat(self, image: Array) -> Array | None:
         """Return the class activation map for the class with the largest score."""
         try:
@@ -291,14 +300,7 @@ class SequentialView(NetworkView):
             from fastconv.viz import activation_ascent
         except ImportError as error:
             raise Refusal(str(error)) from None
-        names = list(self.network.layers)
-        of = name
-        for earlier in reversed(names[: names.index(name) + 1]):
-            if isinstance(self.network.layers[earlier], (Convolution, Affine)):
-                of = earlier
-                break
-        if self.network._shapes[of][0] <= channel:
-            of = name
+        of = self.maximized(name)
         image, activations = activation_ascent(self.network, of, channel, steps=STEPS, seed=0)
         return image, activations, of
 

@@ -81,7 +81,7 @@ def single_page(title: str, data: bytes) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{html.escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
-        '<div id="fastconv"></div>\n'
+        '<div id="page"></div>\n'
         f'<script type="application/octet-stream" id="data">{base64.b64encode(data).decode()}'
         "</script>\n"
         f'<script type="module">{script}</script>\n</body>\n</html>\n'

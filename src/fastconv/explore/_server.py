@@ -23,7 +23,7 @@ from fastconv.explore._application import Application
 from fastconv.explore._page import CONTENT_TYPES, page_files
 from fastconv.explore._protocol import MOST_BYTES, Refusal
 
-__all__ = ["Server"]
+__all__ = ["Server", "is_loopback"]
 
 MOST_CONNECTIONS = 32
 IDLE_SECONDS = 60
@@ -105,7 +105,7 @@ class Server(ThreadingHTTPServer):
             address = ipaddress.ip_address(name)
         except ValueError:
             return False
-        return address.is_loopback or not _is_loopback(self.host)
+        return address.is_loopback or not is_loopback(self.host)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread, unless there are too many."""
@@ -129,7 +129,8 @@ class Server(ThreadingHTTPServer):
         """Ignore connections that break: browsers drop them whenever a page is closed."""
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether only this computer reaches an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

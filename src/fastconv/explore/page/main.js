@@ -3,7 +3,7 @@
 import { App } from "./app.js";
 import { ServerBackend, picturesOf } from "./messages.js";
 
-const root = document.getElementById("fastconv");
+const root = document.getElementById("page");
 try {
   const backend = new ServerBackend();
   const start = await backend.start();

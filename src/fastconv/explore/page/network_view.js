@@ -25,7 +25,7 @@ export class NetworkView {
     this.store = store;
     this.backend = backend;
     this.network = network;
-    this.layer = network.layers[0].name;
+    this.layer = (network.layers.find(({ shape }) => shape.length === 3) ?? network.layers[0]).name;
     this.place = 0;
     this.opacity = 0.6;
     this.overlay = "channel";
@@ -297,7 +297,7 @@ export class NetworkView {
     if (heat && heat.data.length > 1) {
       const plane = asPlane(heat);
       const { high } = rangeOf(plane);
-      const over = imageOf(plane, { low: 0, high: Math.max(high, 1e-9), scale: SCALES.heat });
+      const over = imageOf(plane, { low: 0, high: Math.max(high, 1e-9), scale: SCALES.heat }, (share) => 255 * Math.sqrt(share));
       context.globalAlpha = this.opacity;
       context.imageSmoothingEnabled = true;
       context.drawImage(over, 0, 0, w, h2);
