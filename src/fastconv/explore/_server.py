@@ -64,6 +64,7 @@ class Server(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 64  # Browsers open several connections at once; the usual 5 drops some.
     block_on_close = False
 
     def __init__(self, application: Application, host: str = "127.0.0.1", port: int = 0) -> None:
