@@ -4,7 +4,8 @@ export function h(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name in element && !name.startsWith("aria")) element[name] = value;
+    else if (name.startsWith("aria")) element.setAttribute(`aria-${name.slice(4).toLowerCase()}`, value);
+    else if (name in element) element[name] = value;
     else element.setAttribute(name, value);
   }
   element.append(...children.filter((child) => child !== null));

@@ -214,6 +214,7 @@ export class KernelView {
     const step = Math.max(Math.round((height * width * pause) / (4000 * SWEEP_SECONDS)), 1);
     let place = 0;
     this.sweepButton.textContent = "Stop";
+    this.sentence.ariaLive = "off"; // Nobody can listen as fast as it moves.
     this.#sweep = setInterval(() => {
       if (place >= height * width) return this.stop();
       this.select(stage, Math.floor(place / width), place % width);
@@ -225,6 +226,7 @@ export class KernelView {
     clearInterval(this.#sweep);
     this.#sweep = null;
     this.sweepButton.textContent = "Sweep";
+    this.sentence.ariaLive = "polite";
   }
 
   // ---- showing ---------------------------------------------------------------------------------
