@@ -110,7 +110,12 @@ def _planes(arrays: Mapping[str, Array], padding: int) -> tuple[Array, Array]:
 
 
 def forward(settings: Settings, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Compute the pictures: the response, and where they differ, rectified and pooled.
+    """Compute the pictures.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``response``, with ReLU ``rectified``, and with pooling ``pooled``.
 
     Raises
     ------

@@ -18,7 +18,7 @@ import numpy as np
 
 from fastconv._arrays import Array
 
-__all__ = ["DTYPES", "MOST_BYTES", "MOST_SIDE", "Refusal", "packed", "unpacked"]
+__all__ = ["DTYPES", "MOST_BYTES", "MOST_SIDE", "Refusal", "compact", "packed", "unpacked"]
 
 MOST_BYTES = 8 << 20
 """The most bytes that a request may have."""
@@ -51,6 +51,13 @@ def packed(settings: Any, arrays: Mapping[str, Array] | None = None) -> bytes:
     header = json.dumps({"settings": settings, "arrays": described}, allow_nan=False).encode()
     header += b" " * (-(4 + len(header)) % ALIGNMENT)
     return b"".join([len(header).to_bytes(4, "little"), header, *parts])
+
+
+def compact(array: Array) -> Array:
+    """Give an array of float64 as float32 if these are the same numbers, as whole ones often are."""
+    with np.errstate(over="ignore"):
+        small = array.astype(np.float32)
+    return small if np.array_equal(small, array) else array
 
 
 def unpacked(message: bytes) -> tuple[dict[str, Any], dict[str, Array]]:

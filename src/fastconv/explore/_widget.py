@@ -98,7 +98,7 @@ def _widget(pixels: Array, weights: Array) -> Any:
                 message = application.answer(content.get("question"), bytes(buffers[0]))
             widget.send(reply, [message])
         except Refusal as error:
-            widget.send(reply | {"error": str(error)})
+            widget.send(reply | {"error": str(error), "status": error.status})
 
     class Explore(anywidget.AnyWidget):  # type: ignore[misc,unused-ignore]
         _esm = traitlets.Unicode(bundled("widget.js")).tag(sync=True)

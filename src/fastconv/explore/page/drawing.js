@@ -92,16 +92,19 @@ export function imageOf({ height, width, data }, look, opacity = null) {
   const canvas = scratch(height, width);
   const context = canvas.getContext("2d");
   const image = context.createImageData(width, height);
-  const pixels = image.data;
   const { low, high, scale } = look;
   const factor = high > low ? 255 / (high - low) : 0;
-  for (let i = 0, to = 0; i < data.length; i++, to += 4) {
-    const place = Math.min(Math.max((data[i] - low) * factor + 0.5, 0), 255);
-    const at = 3 * (place | 0);
-    pixels[to] = scale[at];
-    pixels[to + 1] = scale[at + 1];
-    pixels[to + 2] = scale[at + 2];
-    pixels[to + 3] = opacity ? opacity(place / 255) : 255;
+  // One write of four bytes for each pixel, from a table in the byte order of the machine.
+  const bytes = new Uint8ClampedArray(256 * 4);
+  for (let i = 0; i < 256; i++) {
+    bytes.set(scale.subarray(3 * i, 3 * i + 3), 4 * i);
+    bytes[4 * i + 3] = opacity ? opacity(i / 255) : 255;
+  }
+  const table = new Uint32Array(bytes.buffer);
+  const pixels = new Uint32Array(image.data.buffer);
+  for (let i = 0; i < data.length; i++) {
+    const place = ((data[i] - low) * factor + 0.5) | 0;
+    pixels[i] = table[place < 0 ? 0 : place > 255 ? 255 : place];
   }
   context.putImageData(image, 0, 0);
   return canvas;

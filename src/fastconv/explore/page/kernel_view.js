@@ -291,7 +291,7 @@ export class KernelView {
 
   #drawValues({ image, high, kernel, settings, response, rectified, pooled }) {
     const { stride: s, dilation: d, padding: p, padMode, relu, pool } = settings;
-    const source = p ? padded(image, p, padMode) : image;
+    const source = this.#paddedPicture(image, p, padMode);
     this.stages.image.show(source, grayLook(high), {
       margin: p,
       size: sizeText(image),
@@ -314,6 +314,15 @@ export class KernelView {
       size: sizeText(pooled),
       formula: pool.kind === "none" ? "no pooling: the same" : `${pooledOf(rectified.height)} = ${pooled.height}`,
     });
+  }
+
+  // Padding a picture, and drawing it, is only needed when it or its padding has changed.
+  #paddedPicture(image, padding, padMode) {
+    const key = `${padding} ${padMode}`;
+    if (this.padded?.of.data !== image.data || this.padded.key !== key) {
+      this.padded = { of: image, key, plane: padding ? padded(image, padding, padMode) : image };
+    }
+    return this.padded.plane;
   }
 
   #drawGradients({ pooled }, { place, planes }) {

@@ -1,5 +1,7 @@
 // How questions reach fastconv and answers come back: the format of messages, and the server.
 
+import { rectify } from "./arithmetic.js";
+
 const DTYPES = {
   uint8: Uint8Array,
   int32: Int32Array,
@@ -71,6 +73,8 @@ export const pictureArray = ({ channels, height, width }) => {
 
 // Asks the server that the page comes from.
 export class ServerBackend {
+  #names = new WeakMap();
+
   async ask(question, settings = {}, arrays = {}) {
     let response;
     try {
@@ -82,7 +86,11 @@ export class ServerBackend {
     } catch {
       throw new Error("fastconv does not answer: is it still running?");
     }
-    if (!response.ok) throw new Error((await response.json()).error);
+    if (!response.ok) {
+      const error = new Error((await response.json()).error);
+      error.isForgotten = response.status === 410;
+      throw error;
+    }
     return unpackMessage(await response.arrayBuffer());
   }
 
@@ -90,23 +98,34 @@ export class ServerBackend {
     return this.ask("start");
   }
 
+  // The server keeps images for a while under names, so that they are sent only once.
+  async #askOf(image, question, settings, arrays) {
+    const name = this.#names.get(image.data);
+    let answer;
+    try {
+      answer = name
+        ? await this.ask(question, { ...settings, image: name }, arrays)
+        : await this.ask(question, settings, { ...arrays, image: asArray(image) });
+    } catch (error) {
+      if (!error.isForgotten) throw error;
+      answer = await this.ask(question, settings, { ...arrays, image: asArray(image) });
+    }
+    this.#names.set(image.data, answer.settings.image);
+    return answer.arrays;
+  }
+
   async forward(image, kernel, settings) {
-    const { arrays } = await this.ask("forward", settings, {
-      image: asArray(image),
-      kernel: asArray(kernel),
-    });
-    // A picture that is like the one before it is not sent again.
+    const arrays = await this.#askOf(image, "forward", settings, { kernel: asArray(kernel) });
+    // The rectified picture, and a pooled one that is the same, are not sent: to receive a megabyte
+    // takes a browser longer than fastconv takes for all pictures.
     const response = asPlane(arrays.response);
-    const rectified = arrays.rectified ? asPlane(arrays.rectified) : response;
+    const rectified = settings.relu ? rectify(response) : response;
     return { response, rectified, pooled: arrays.pooled ? asPlane(arrays.pooled) : rectified };
   }
 
   async backward(image, kernel, settings, pictures, place) {
-    const { arrays } = await this.ask(
-      "backward",
-      { ...settings, ...place },
-      { image: asArray(image), kernel: asArray(kernel) },
-    );
+    const all = { ...settings, ...place };
+    const arrays = await this.#askOf(image, "backward", all, { kernel: asArray(kernel) });
     return Object.fromEntries(Object.entries(arrays).map(([name, a]) => [name, asPlane(a)]));
   }
 

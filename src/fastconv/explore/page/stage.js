@@ -33,7 +33,12 @@ export class Stage {
   }
 
   show(plane, look, { margin = 0, size, formula = "" }) {
-    this.#shown = { plane, look, margin };
+    // What has been turned into colours stays, as long as it is shown in the same ones.
+    const before = this.#shown;
+    const isSame =
+      before?.plane === plane && before.look.scale === look.scale &&
+      before.look.low === look.low && before.look.high === look.high;
+    this.#shown = { plane, look, margin, image: isSame ? before.image : undefined };
     this.size.textContent = size;
     this.formula.textContent = formula;
     const move = this.onselect ? " Arrow keys move over its pixels." : "";

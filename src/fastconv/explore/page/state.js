@@ -91,12 +91,18 @@ export function realNumber(name, text) {
 }
 
 // The picture as one plane: of colours, the brightness that the eye sees (Rec. 601), rounded.
-export function grayOf({ channels, height, width }) {
+export function grayOf(picture) {
+  const { channels, height, width } = picture;
   if (channels.length === 1) return { height, width, data: channels[0] };
-  const [red, green, blue] = channels;
-  const data = red.map((_, i) => Math.round(0.299 * red[i] + 0.587 * green[i] + 0.114 * blue[i]));
-  return { height, width, data };
+  if (!grays.has(picture)) {
+    const [red, green, blue] = channels;
+    const gray = (_, i) => Math.round(0.299 * red[i] + 0.587 * green[i] + 0.114 * blue[i]);
+    grays.set(picture, red.map(gray));
+  }
+  return { height, width, data: grays.get(picture) };
 }
+
+const grays = new WeakMap();
 
 export function nested({ height, width, data }) {
   return Array.from({ length: height }, (_, row) =>

@@ -13,7 +13,11 @@ class NotebookBackend extends ServerBackend {
     model.on("msg:custom", (content, buffers) => {
       const waiting = this.#waiting.get(content.id);
       this.#waiting.delete(content.id);
-      if (content.error) waiting?.reject(new Error(content.error));
+      if (content.error) {
+        const error = new Error(content.error);
+        error.isForgotten = content.status === 410;
+        waiting?.reject(error);
+      }
       // A copy, because arrays must begin at a multiple of 8 bytes.
       else if (waiting) {
         const { buffer, byteOffset, byteLength } = buffers[0];
