@@ -81,7 +81,7 @@ def ask(
 
 
 def test_messages_come_back() -> None:
-    arrays = {
+    arrays: dict[str, Array] = {
         "a": np.arange(5, dtype=np.uint8),
         "b": np.linspace(0, 1, 6).reshape(2, 3),
         "c": np.ones((1, 2, 1, 3), np.float32),
@@ -408,7 +408,7 @@ def request(
     method: str = "GET",
     path: str | None = None,
     body: bytes | None = None,
-    **headers: str,
+    **headers: Any,
 ) -> tuple[int, dict[str, str], bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     try:
@@ -480,7 +480,7 @@ def test_refuses(
     def filled(text: str) -> str:
         return text.replace("TOKEN", server.token).replace("PORT", str(server.port))
 
-    given = {name: filled(value) for name, value in headers.items()}
+    given: dict[str, Any] = {name: filled(value) for name, value in headers.items()}
     found, answered, body = request(server, method, filled(path), **given)
     assert found == status
     assert "Content-Security-Policy" in answered

@@ -103,9 +103,7 @@ def _pictures(paths: Sequence[str]) -> list[Picture]:
     return pictures[:MOST_PICTURES]
 
 
-def _network(
-    args: argparse.Namespace, pictures: Sequence[Picture], named: bool
-) -> NetworkView:
+def _network(args: argparse.Namespace, pictures: Sequence[Picture], named: bool) -> NetworkView:
     """Load or train what the network view shows."""
     from fastconv.explore._load import data_set, network_of
     from fastconv.explore._network import SequentialView

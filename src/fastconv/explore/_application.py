@@ -91,9 +91,7 @@ class Application:
         pictures = forward(Settings.read(settings), arrays)
         # A browser takes longer to receive a picture than to find what is above 0.
         pictures.pop("rectified", None)
-        return packed(
-            {"image": name}, {name: compact(array) for name, array in pictures.items()}
-        )
+        return packed({"image": name}, {name: compact(array) for name, array in pictures.items()})
 
     def _backward(self, settings: dict[str, Any], arrays: dict[str, Array]) -> bytes:
         name = self._keep(settings, arrays)

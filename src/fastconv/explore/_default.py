@@ -58,5 +58,7 @@ def default_network(verbose: bool = False) -> SequentialView:
     if trainer.interrupted:
         raise KeyboardInterrupt
     right = network.accuracy(x_test, t_test)
-    title = f"A network trained on the packaged digits; {right:.1%} of {len(x_test)} others are right"
+    title = (
+        f"A network trained on the packaged digits; {right:.1%} of {len(x_test)} others are right"
+    )
     return SequentialView(network, x_test, title, before)

@@ -173,7 +173,9 @@ def backward(
         _, mask = fastconv.relu(response, return_mask=True)
         grad = fastconv.relu_backward(grad, mask)
     results["gradResponse"] = grad
-    results["gradImage"] = fastconv.conv2d_backward(
+    grad_image, _, _ = fastconv.conv2d_backward(
         grad, image, kernel, **settings.window, output_mask=(True, False, False)
-    )[0]
+    )
+    assert grad_image is not None
+    results["gradImage"] = grad_image
     return {name: array[0, 0] for name, array in results.items()}

@@ -87,5 +87,3 @@ def data_set(shape: Shape, pictures: Sequence[Picture], named: bool) -> Array:
         images = load_digits()[1][0]
         return np.concatenate([in_range(image, 1, shape) for image in images])
     return np.concatenate([in_range(picture.pixels, picture.high, shape) for picture in pictures])
-
-

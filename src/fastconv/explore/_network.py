@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastconv._arrays import Array, Shape
+from fastconv._layer import children_of
 from fastconv._structure import held
 from fastconv.explore._catalog import resampled
 from fastconv.explore._protocol import Refusal
@@ -96,7 +97,9 @@ class NetworkView(ABC):
 
     def ascent(self, name: str, channel: int) -> tuple[Array, list[float], str]:
         """Find an input that maximises a channel; tell the activations and of which layer."""
-        raise Refusal("the input that maximises a channel needs gradients, which this network lacks")
+        raise Refusal(
+            "the input that maximises a channel needs gradients, which this network lacks"
+        )
 
     # ---- answers ---------------------------------------------------------------------------
 
@@ -162,7 +165,7 @@ class NetworkView(ABC):
     def _input(self, settings: Mapping[str, Any], arrays: Mapping[str, Array]) -> Array:
         """Turn a picture of any size into an input (1, C, H, W) of pixels from 0 to 1."""
         high, image = settings.get("high"), arrays.get("image")
-        if type(high) not in (int, float) or not 0 < high < 1e9:
+        if not isinstance(high, (int, float)) or not 0 < high < 1e9:
             raise Refusal("high must be the value of the brightest pixel")
         if image is None or image.ndim != 3 or len(image) not in (1, 3):
             raise Refusal("image must be an array (C, H, W) of one or three channels")
@@ -200,11 +203,13 @@ def in_range(image: Array, high: float, shape: Shape) -> Array:
 
 def as_bytes(images: Array) -> Array:
     """Turn pixels from 0 to 1 into bytes."""
-    return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
+    pixels: Array = np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
+    return pixels
 
 
 def _largest(outputs: Array) -> Array:
-    return outputs if outputs.ndim == 2 else outputs.max(axis=tuple(range(2, outputs.ndim)))
+    largest: Array = outputs.max(axis=tuple(range(2, outputs.ndim)))
+    return largest
 
 
 def _small(output: Array) -> Array:
@@ -261,7 +266,7 @@ class SequentialView(NetworkView):
         if not isinstance(layer, (Convolution, Affine)):
             return None, None
         key = next((key for key, array in self.network.params.items() if array is layer.W), "")
-        return tuple(self._as_filters(name, array) for array in (layer.W, self.before.get(key)))  # type: ignore[return-value]
+        return self._as_filters(name, layer.W), self._as_filters(name, self.before.get(key))
 
     def _as_filters(self, name: str, weights: Array | None) -> Array | None:
         if weights is None or weights.ndim == 4:
@@ -307,8 +312,8 @@ class SequentialView(NetworkView):
 
 def _parameters(layer: Any) -> int:
     """Count the parameters of a layer and of those within it."""
-    own = sum(getattr(layer, name).size for name in held(layer, LEARNED))
-    return own + sum(map(_parameters, getattr(layer, "children", ())))
+    own: int = sum(getattr(layer, name).size for name in held(layer, LEARNED))
+    return own + sum(map(_parameters, children_of(layer)))
 
 
 def _fields(network: Sequential, name: str) -> dict[str, list[list[int]]]:

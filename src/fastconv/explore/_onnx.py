@@ -18,9 +18,12 @@ USUAL_SIDE = 224
 """Rows and columns of images where a file leaves them open."""
 WINDOWS = ("Conv", "MaxPool", "AveragePool", "LpPool")
 POINTWISE = frozenset(
-    "Abs Add BatchNormalization Cast Celu Clip Concat Div Dropout Elu Gelu HardSigmoid HardSwish "
-    "Identity LRN LeakyRelu Max Mean Min Mish Mul Neg PRelu Relu Selu Sigmoid Softplus Softsign "
-    "Sub Sum Swish Tanh".split()
+    (
+        *("Abs", "Add", "BatchNormalization", "Cast", "Celu", "Clip", "Concat", "Div", "Dropout"),
+        *("Elu", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LRN", "LeakyRelu", "Max", "Mean"),
+        *("Min", "Mish", "Mul", "Neg", "PRelu", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign"),
+        *("Sub", "Sum", "Swish", "Tanh"),
+    )
 )
 """The operators of which an output pixel depends on the pixels at its own place."""
 

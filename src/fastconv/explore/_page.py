@@ -90,5 +90,3 @@ def single_page(title: str, data: bytes) -> str:
 
 def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-

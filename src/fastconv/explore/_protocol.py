@@ -54,7 +54,7 @@ def packed(settings: Any, arrays: Mapping[str, Array] | None = None) -> bytes:
 
 
 def compact(array: Array) -> Array:
-    """Give an array of float64 as float32 if these are the same numbers, as whole ones often are."""
+    """Give an array of float64 as float32 if these are the same numbers, as whole ones may be."""
     with np.errstate(over="ignore"):
         small = array.astype(np.float32)
     return small if np.array_equal(small, array) else array

@@ -58,7 +58,8 @@ def _portable(name: str, layer: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     if type(layer) in (Relu, Flatten, Dropout):
         return settings, {}
     if type(layer) is Affine:
-        return settings, {"W": layer.W.astype(np.float32), "b": layer.b.astype(np.float32)}
+        b = np.zeros(layer.W.shape[1]) if layer.b is None else layer.b
+        return settings, {"W": layer.W.astype(np.float32), "b": b.astype(np.float32)}
     if type(layer) is Pooling and type(layer.stride) is int and layer.pad == 0:
         return settings | {"size": list(layer.kernel_size), "stride": layer.stride}, {}
     if type(layer) is Convolution:
