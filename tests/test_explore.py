@@ -309,13 +309,13 @@ def test_maximum_excites_more_than_any_image(
 
 def test_receptive_fields_hold_what_matters(network: SequentialView) -> None:
     """A pixel outside of the field changes nothing, and one at its corner may."""
-    field = next(layer for layer in network.layers if layer.name == "Pool2").fields["input"]
+    field = next(layer for layer in network.layers if layer.name == "Conv3").fields["input"]
     (size, _), (stride, _), (offset, _) = field
-    first = offset + 2 * stride
+    first = offset + 4 * stride
     image = np.random.default_rng(0).random((1, 1, 16, 16)).astype(np.float32)
 
     def pixel(array: Array) -> Array:
-        result: Array = network.network.activations(array, ["Pool2"])["Pool2"][0, :, 2, 2]
+        result: Array = network.network.activations(array, ["Conv3"])["Conv3"][0, :, 4, 4]
         return result
 
     outside = image.copy()
@@ -324,7 +324,7 @@ def test_receptive_fields_hold_what_matters(network: SequentialView) -> None:
     outside[0, 0, ~inside] = 9
     np.testing.assert_array_equal(pixel(outside), pixel(image))
     assert not inside.all()
-    assert field == [list(pair) for pair in network.network.receptive_field("Pool2")]
+    assert field == [list(pair) for pair in network.network.receptive_field("Conv3")]
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,9 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
         expected = (origin, "data:", "blob:")
 
         def told(message: Any) -> None:
-            # Chromium tells of every answer that is an error; some tests are about these.
-            if "status of 400" not in message.text:
+            # Chromium tells of every answer that is an error, and how to read pixels faster, which
+            # some tests do.
+            if not re.search("status of 400|willReadFrequently", message.text):
                 faults.append(message.text)
 
         def asked(request: Any) -> None:
@@ -220,7 +221,7 @@ def test_controls_have_their_names(page: Any) -> None:
 
 def test_results_are_the_librarys(page: Any) -> None:
     rng = np.random.default_rng(11)
-    for _ in range(5):
+    for _ in range(3):
         wanted = set_up(page, rng)
         check_against_library(page, wanted, 0)
 
@@ -228,7 +229,7 @@ def test_results_are_the_librarys(page: Any) -> None:
 def test_saved_page_computes_the_same(open_page: Callable[..., Any], saved: str) -> None:
     page = open_page(saved)
     rng = np.random.default_rng(12)
-    for _ in range(4):
+    for _ in range(2):
         wanted = set_up(page, rng)
         check_against_library(page, wanted, 1e-13)
 
@@ -289,25 +290,19 @@ def test_arithmetic_equals_the_library(page: Any) -> None:
             np.testing.assert_allclose(found[name], result, rtol=1e-13, err_msg=str(case))
 
 
-@pytest.mark.parametrize(
-    ("preset", "name"),
-    [
-        ("horizontal edges", "horizontal-edges"),
-        ("vertical edges", "vertical-edges"),
-        ("Laplacian", "laplacian"),
-        ("sharpen", "sharpen"),
-        ("Gaussian", "blur"),
-        ("emboss", "emboss"),
-    ],
-)
-def test_presets_are_the_well_known_filters(page: Any, preset: str, name: str) -> None:
-    control(page, "Preset").select_option(preset)
-    np.testing.assert_array_equal(state(page)["kernel"], FILTERS[name])
+def test_presets_are_the_well_known_filters(page: Any) -> None:
+    names = {"horizontal edges": "horizontal-edges", "vertical edges": "vertical-edges"}
+    names |= {"Laplacian": "laplacian", "Gaussian": "blur"}
+    names |= {name: name for name in ("sharpen", "emboss")}
+    assert set(names.values()) == set(FILTERS)
+    for preset, name in names.items():
+        control(page, "Preset").select_option(preset)
+        np.testing.assert_array_equal(state(page)["kernel"], FILTERS[name])
 
 
 def test_presets_of_every_size(page: Any) -> None:
     sums = {"identity": 1, "box": 1, "Gaussian": 1, "sharpen": 1, "Laplacian": 0}
-    for size in range(1, 8):
+    for size in (1, 2, 4, 7):
         control(page, "Kernel size").fill(str(size))
         for preset, total in sums.items():
             control(page, "Preset").select_option(preset)
@@ -404,31 +399,26 @@ def test_backward_routes_the_gradient(page: Any) -> None:
     assert "reaches 1 of the rectified pixels" in page.locator("output").first.text_content()
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "words"),
-    [
+def test_bad_settings_change_nothing_but_the_error(page: Any) -> None:
+    before = state(page)
+    for name, text, words in (
         ("Stride", "0", "Stride must be a whole number from 1 to 16"),
         ("Kernel size", "8", "Kernel size must be a whole number from 1 to 7"),
         ("Padding", "", "Padding must be"),
         ("Kernel row 2 column 2", "x", "Kernel row 2 column 2 must be a number"),
         ("Dilation", "16", "does not fit"),
         ("Pool size", "16", "16"),
-    ],
-)
-def test_bad_settings_change_nothing_but_the_error(
-    page: Any, name: str, text: str, words: str
-) -> None:
-    before = state(page)
-    field = control(page, name)
-    old = field.input_value()
-    field.fill(text)
-    after = state(page)
-    assert words in page.get_by_role("alert").text_content()
-    assert after["error"]
-    assert after | {"error": ""} == before
-    field.fill(old)
-    assert state(page) == before
-    assert page.get_by_role("alert").text_content() == ""
+    ):
+        field = control(page, name)
+        old = field.input_value()
+        field.fill(text)
+        after = state(page)
+        assert words in page.get_by_role("alert").text_content()
+        assert after["error"]
+        assert after | {"error": ""} == before
+        field.fill(old)
+        assert state(page) == before
+        assert page.get_by_role("alert").text_content() == ""
 
 
 # ---- pictures ----------------------------------------------------------------------------------
@@ -521,18 +511,22 @@ def test_network_view(
     )
     _, values = network.exciting("Conv2")
     np.testing.assert_allclose(found["exciting"], values[:, 5], rtol=1e-5)
+    heat = network.heat(image)
+    assert heat is not None
+    assert heat.max() > 0
+    np.testing.assert_allclose(found["heat"]["data"], heat.ravel(), rtol=1e-3, atol=1e-3)
     ascent, activations, _ = network.ascent("Conv2", 5)
     np.testing.assert_allclose(found["maximum"]["data"], ascent.ravel(), **close)
     np.testing.assert_allclose(found["maximum"]["activations"][1], activations[-1], rtol=1e-4)
 
 
 def test_pointing_at_a_map_shows_what_it_sees(page: Any, network: SequentialView) -> None:
-    open_network(page, "Pool2", 3)
-    point_at(page, page.locator(".chosen canvas").first, 2, 1, (4, 4))
+    open_network(page, "Conv3", 3)
+    point_at(page, page.locator(".chosen canvas").first, 4, 1, (8, 8))
     found = state(page)["network"]
-    size, stride, offset = network.network.receptive_field("Pool2")
-    assert found["pointed"] == {"row": 2, "column": 1}
-    top, left = offset[0] + 2 * stride[0], max(offset[1] + stride[1], 0)
+    size, stride, offset = network.network.receptive_field("Conv3")
+    assert found["pointed"] == {"row": 4, "column": 1}
+    top, left = offset[0] + 4 * stride[0], max(offset[1] + stride[1], 0)
     assert (found["field"]["top"], found["field"]["left"]) == (top, left)
     assert found["field"]["height"] == size[0]
     sees = f"depends on {size[0]} \N{MULTIPLICATION SIGN} {size[1]} pixels"
@@ -543,17 +537,23 @@ def test_opacity_covers_the_picture(page: Any) -> None:
     open_network(page, "Relu1", 0)
     picture = page.locator(".chosen canvas").nth(1)
 
-    def pixels() -> Any:
-        return picture.evaluate("(canvas) => canvas.toDataURL()")
+    def pixels() -> Array:
+        read = "(c) => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
+        return np.array(picture.evaluate(read))
+
+    def difference(a: Array, b: Array) -> float:
+        # Chromium draws with other rounding once a canvas has been read a few times.
+        return float(np.abs(a - b).mean())
 
     control(page, "Opacity").fill("0")
     bare = pixels()
     control(page, "Opacity").fill("1")
-    assert pixels() != bare
+    assert difference(pixels(), bare) > 5
     control(page, "Shows").select_option("class activation map")
     covered = pixels()
     control(page, "Opacity").fill("0")
-    assert pixels() == bare != covered
+    assert difference(pixels(), bare) < 1
+    assert difference(covered, bare) > 5
 
 
 def test_maps_are_chosen_by_clicking(page: Any) -> None:
@@ -608,7 +608,7 @@ def test_text_has_contrast(open_page: Callable[..., Any], url: str, scheme: str)
         assert page.evaluate(RATIOS) == {}
 
 
-@pytest.mark.parametrize("width", [360, 720, 1280])
+@pytest.mark.parametrize("width", [360, 1280])
 def test_nothing_overflows(open_page: Callable[..., Any], url: str, width: int) -> None:
     """Also with labels of the length of German words."""
     page = open_page(url, viewport={"width": width, "height": 800})
@@ -689,6 +689,7 @@ def test_widget_in_a_browser(browser: Any) -> None:
     page.close()
 
 
+@pytest.mark.exhaustive
 def test_saved_page_through_the_command(tmp_path: Path, command: Any) -> None:
     result = command("explore", "--save", tmp_path / "page.html")
     assert result.code == 0, result.err

@@ -12,7 +12,15 @@ from fastconv.explore._catalog import Picture
 from fastconv.explore._network import SequentialView, as_bytes
 from fastconv.explore._page import single_page
 from fastconv.explore._protocol import Refusal, packed
-from fastconv.layers import Affine, Convolution, Dropout, Flatten, Pooling, Relu
+from fastconv.layers import (
+    Affine,
+    Convolution,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling,
+    Pooling,
+    Relu,
+)
 
 __all__ = ["saved_page"]
 
@@ -55,7 +63,7 @@ def saved_page(pictures: Sequence[Picture], view: SequentialView) -> str:
 def _portable(name: str, layer: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     """Describe a layer as the page computes it."""
     settings: dict[str, Any] = {"name": name, "kind": type(layer).__name__}
-    if type(layer) in (Relu, Flatten, Dropout):
+    if type(layer) in (Relu, Flatten, Dropout, GlobalAveragePooling):
         return settings, {}
     if type(layer) is Affine:
         b = np.zeros(layer.W.shape[1]) if layer.b is None else layer.b
@@ -70,7 +78,8 @@ def _portable(name: str, layer: Any) -> tuple[dict[str, Any], dict[str, Array]]:
             return settings | {"stride": layer.stride, "pad": layer.pad}, weights
     raise Refusal(
         f"a saved page cannot compute {name}, {layer!r}: only convolutions with one stride and "
-        "padding, Relu, maximum pooling without padding, Affine, Flatten and Dropout"
+        "padding, Relu, maximum pooling without padding, GlobalAveragePooling, Affine, Flatten and "
+        "Dropout"
     )
 
 

@@ -113,6 +113,13 @@ function affine({ data }, { W, b }) {
   return { shape: [outputs], data: result };
 }
 
+function means({ shape: [channels, height, width], data }) {
+  const size = height * width;
+  const result = new Float64Array(channels);
+  data.forEach((value, i) => (result[Math.floor(i / size)] += value / size));
+  return { shape: [channels], data: result };
+}
+
 const COMPUTE = {
   Convolution: convolution,
   Pooling: maxPooling,
@@ -120,6 +127,7 @@ const COMPUTE = {
   Relu: ({ shape, data }) => ({ shape, data: data.map((x) => (x > 0 ? x : 0)) }),
   Flatten: ({ data }) => ({ shape: [data.length], data }),
   Dropout: (input) => input,
+  GlobalAveragePooling: means,
 };
 
 // The outputs of all layers.
@@ -140,23 +148,18 @@ export function softmax(scores) {
   return powers.map((x) => x / sum);
 }
 
-// The class activation map of a network that ends with one product behind its last feature maps:
-// there the gradient of a score is the product's weights (Grad-CAM).
+// The class activation map (CAM) of a network that ends with means of its last feature maps and a
+// product: what the product weighs the means with, the map weighs the channels with.
 export function classActivation(layers, outputs, [height, width]) {
   const last = layers.at(-1);
-  const place = outputs.findLastIndex(({ shape }) => shape.length === 3 && shape[1] * shape[2] > 1);
-  const between = layers.slice(place + 1, -1).map(({ kind }) => kind);
-  if (last.kind !== "Affine" || place < 0 || between.some((kind) => !["Flatten", "Dropout"].includes(kind))) {
-    return null;
-  }
-  const { shape: [channels, h, w], data } = outputs[place];
+  if (last.kind !== "Affine" || layers.at(-2)?.kind !== "GlobalAveragePooling") return null;
+  const { shape: [channels, h, w], data } = outputs.at(-3);
   const scores = outputs.at(-1).data;
   const chosen = scores.indexOf(Math.max(...scores));
   const heat = new Float64Array(h * w);
   for (let c = 0; c < channels; c++) {
-    let weight = 0;
-    for (let i = 0; i < h * w; i++) weight += last.W.data[(c * h * w + i) * last.W.shape[1] + chosen];
-    for (let i = 0; i < h * w; i++) heat[i] += (weight / (h * w)) * data[c * h * w + i];
+    const weight = last.W.data[c * last.W.shape[1] + chosen];
+    for (let i = 0; i < h * w; i++) heat[i] += weight * data[c * h * w + i];
   }
   const positive = heat.map((x) => Math.max(x, 0));
   const { data: large } = resampled({ shape: [1, h, w], data: positive }, [height, width]);

@@ -25,7 +25,7 @@ export class NetworkView {
     this.store = store;
     this.backend = backend;
     this.network = network;
-    this.layer = (network.layers.find(({ shape }) => shape.length === 3) ?? network.layers[0]).name;
+    this.layer = network.layers[0].name;
     this.place = 0;
     this.opacity = 0.6;
     this.overlay = "channel";
@@ -375,6 +375,7 @@ export class NetworkView {
       map: plain(arrays.map),
       filter: arrays.filter ? plain(arrays.filter) : null,
       filterBefore: arrays.filterBefore ? plain(arrays.filterBefore) : null,
+      heat: this.#maps.arrays.heat ? plain(this.#maps.arrays.heat) : null,
       exciting: Array.from(arrays.bestValues.data),
       maximum: this.#maximum ? { ...this.#maximum.settings, ...plain(this.#maximum.arrays.image) } : null,
       pointed: this.#pointed,
