@@ -168,7 +168,7 @@ export class NetworkView {
   }
 
   #column({ name, shape, parameters, window: text }, maps) {
-    const grid = h("div", { className: maps.shape.length === 1 ? "maps values" : "maps" });
+    const grid = h("div", { className: "maps" });
     const buttons = [];
     for (let c = 0; c < maps.shape[0]; c++) {
       const canvas = h("canvas", { width: THUMBNAIL_PIXELS, height: maps.shape.length === 1 ? 24 : THUMBNAIL_PIXELS });
@@ -176,6 +176,10 @@ export class NetworkView {
       element.append(canvas);
       buttons.push({ element, canvas });
     }
+    // Four rows of maps, or twelve of single values, keep the columns of all layers about as high.
+    const rows = maps.shape.length === 1 ? 12 : 4;
+    const columns = Math.min(Math.ceil(maps.shape[0] / rows), 8);
+    grid.style.gridTemplateColumns = `repeat(${columns}, 44px)`;
     grid.append(...buttons.map(({ element }) => element));
     this.thumbs.set(name, buttons);
     const count = parameters ? `${parameters.toLocaleString("en")} parameters` : "";
