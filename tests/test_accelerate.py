@@ -16,6 +16,7 @@ from helpers import Array, run_python
 import fastconv
 import fastconv.ndimage
 import fastconv.signal
+from fastconv import _accelerate, _scipy
 
 PAIRS = [(scipy.ndimage, fastconv.ndimage), (scipy.signal, fastconv.signal)]
 ORIGINALS = [{name: getattr(theirs, name) for name in ours.__all__} for theirs, ours in PAIRS]
@@ -65,6 +66,34 @@ def test_blocks_nest() -> None:
 def test_an_exception_restores_too() -> None:
     with pytest.raises(KeyError), fastconv.accelerate():
         raise KeyError
+
+
+def test_replacements_by_others_stay() -> None:
+    def other() -> None:
+        pass
+
+    try:
+        with fastconv.accelerate():
+            scipy.ndimage.sobel = other
+        assert scipy.ndimage.sobel is other
+    finally:
+        scipy.ndimage.sobel = ORIGINALS[0]["sobel"]
+
+
+def test_scipys_functions_are_found_while_they_are_put_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread may look for one at any time, and must never get ours."""
+
+    def put(module: Any, name: str, function: Any) -> None:
+        original = ORIGINALS[module is scipy.signal][name]
+        assert _scipy.scipy_function(name, "", module.__name__) is original
+        setattr(module, name, function)
+        assert _scipy.scipy_function(name, "", module.__name__) is original
+
+    monkeypatch.setattr(_accelerate, "setattr", put, raising=False)
+    with fastconv.accelerate():
+        assert ours_everywhere()
 
 
 def test_the_pair_of_functions() -> None:

@@ -39,8 +39,9 @@ Demo = Callable[..., CommandResult]
 
 
 @pytest.fixture
-def demo(command: Callable[..., CommandResult]) -> Demo:
+def demo(command: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch) -> Demo:
     """Run the command in this process; each operation once, unless `--repeats` comes later."""
+    monkeypatch.setattr(_commands.demo, "PAUSE_SECONDS", 0)
     return partial(command, "demo", "--repeats", "1")
 
 

@@ -30,6 +30,7 @@ from fastconv.layers import (
     HardSigmoid,
     HardSwish,
     LeakyRelu,
+    Relu,
     Relu6,
     Sigmoid,
     SiLU,
@@ -252,11 +253,19 @@ def test_pytorch(torch: Any) -> None:
         assert_close(layer.backward(dout), tensor.grad.numpy(), "f4", 4)
 
 
+def test_no_two_layers_share_a_name() -> None:
+    """The 61st Relu and the first Relu6 are told apart."""
+    net = Sequential((1, 2, 2)).add(*(Relu() for _ in range(61)), Relu6())
+    assert len(net.layers) == 62
+    assert list(net.layers)[-2:] == ["Relu61", "Relu6_1"]
+    assert isinstance(net.layers["Relu61"], Relu)
+
+
 def test_layers_in_networks(capsys: pytest.CaptureFixture[str]) -> None:
     """Networks name the layers, show them, train through them, and copy them."""
     net = Sequential((1, 6, 6), seed=0).convolution(3, 3)
     net.add(LeakyRelu(0.2), HardSwish()).affine(8).add(SiLU(), Relu6(), HardSigmoid()).affine(2)
-    names = ["Conv1", "LeakyRelu1", "HardSwish1", "Affine1", "SiLU1", "Relu61", "HardSigmoid1"]
+    names = ["Conv1", "LeakyRelu1", "HardSwish1", "Affine1", "SiLU1", "Relu6_1", "HardSigmoid1"]
     assert list(net.layers) == [*names, "Affine2"]
     net.summary()
     shown = capsys.readouterr().out

@@ -113,6 +113,16 @@ def test_pixels(
     )
 
 
+@pytest.mark.parametrize("text", ["-1,0,1;-2,0,2;-1,0,1", "-.5,.5", "-1"])
+def test_kernels_that_begin_with_a_minus(tmp_path: Path, text: str) -> None:
+    pictures = []
+    for i, kernel in enumerate((["--kernel", text], [f"--kernel={text}"])):
+        target = str(tmp_path / f"{i}.png")
+        assert main(["filter", save(tmp_path / "image.png", drawn()), *kernel, "-o", target]) == 0
+        pictures.append(load(Path(target)))
+    assert np.array_equal(pictures[0], pictures[1])
+
+
 def test_process(tmp_path: Path) -> None:
     pixels, out = drawn(), tmp_path / "out.png"
     image = save(tmp_path / "in.png", pixels)
@@ -496,6 +506,7 @@ def test_formats_without_transparency(
 
 
 @needs_proc
+@pytest.mark.exhaustive
 def test_large_photograph(tmp_path: Path) -> None:
     """An image of 90 megapixels, at which Pillow warns, takes less than 1 GB in silence."""
     image, out = tmp_path / "in.png", tmp_path / "out.png"

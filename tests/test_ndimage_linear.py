@@ -391,9 +391,9 @@ X = np.ones((4, 5), np.float32)
          {"mode": "edge"}),
         (RuntimeError, r"correlate1d: output must have the input's shape", "correlate1d", (X, [1]),
          {"output": np.empty((5, 4))}),
-        (RuntimeError, r"correlate1d: array type .*float16.* not supported", "correlate1d",
+        (RuntimeError, r"correlate1d: array type .*float16.* is not supported", "correlate1d",
          (X.astype(np.float16), [1]), {}),
-        (RuntimeError, r"sobel: array type .*float16.* not supported", "sobel", (X,),
+        (RuntimeError, r"sobel: array type .*float16.* is not supported", "sobel", (X,),
          {"output": np.float16}),
         (RuntimeError, r"correlate1d: output must have a complex dtype", "correlate1d", (X, [1j]),
          {"output": np.empty((4, 5))}),
@@ -437,7 +437,18 @@ def test_an_axis_that_is_not_there() -> None:
 
 
 def test_a_complex_constant() -> None:
-    """What lies beyond the borders of real arrays is real. SciPy's error depends on the weights."""
-    for factors in ([1.0], [1j]):
-        with pytest.raises(ValueError, match="correlate1d: cval must be real for a real input"):
+    """What lies beyond the borders of real arrays is real. The error's type is SciPy's."""
+    for factors, error in (([1.0], TypeError), ([1j], ValueError)):
+        with pytest.raises(error):
+            scipy.ndimage.correlate1d(X, factors, cval=1j)
+        with pytest.raises(error, match="correlate1d: cval must be a real number"):
             ndimage.correlate1d(X, factors, cval=1j)
+
+
+@pytest.mark.parametrize(("weight", "number"), [(1e-42, 1e30), (1e40, 1e-35), (1e-35, 1e20)])
+def test_weights_near_the_limits_of_float32(weight: float, number: float) -> None:
+    """Weights that float32 does not hold, or rounds, have results that it holds."""
+    array, weights = np.full((9, 40), number, np.float32), np.array([weight, 2 * weight])
+    for axis in (0, 1):
+        expected = scipy.ndimage.correlate1d(array, weights, axis)
+        np.testing.assert_allclose(ndimage.correlate1d(array, weights, axis), expected, rtol=1e-6)

@@ -165,9 +165,12 @@ def test_tables() -> None:
     assert "input x: tensor(float) ['N', 3, 8, 8]" in summary
     assert "conv1" in summary
     profile = session.profile({"x": images()}, repeats=2)
-    assert len(profile.splitlines()) == 2 + 7 + 1
+    steps, operators = (part.splitlines() for part in profile.split("\n\n"))
+    assert len(steps) == 2 + 7 + 1
     assert "(2, 4, 8, 8)" in profile
-    assert profile.splitlines()[-1].startswith("total")
+    assert steps[-1].startswith("total")
+    assert [line.split()[1] for line in operators[2:]] == ["1"] * 7
+    assert {line.split()[0] for line in operators[2:]} >= {"Conv", "Relu", "MatMul"}
 
 
 def test_number_of_threads_changes_no_bit() -> None:

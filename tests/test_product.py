@@ -18,6 +18,7 @@ from helpers import (
     assert_same,
     guarded,
     integer_values,
+    memory_bounded,
     normal_values,
     refused,
     run_python,
@@ -222,6 +223,21 @@ def test_mixed_dtypes(first: str, second: str, third: str | None, expected: str)
     bias = None if third is None else integer_values((7,), third, seed=2)
     known = a.astype("f8") @ b.astype("f8") + (0 if bias is None else bias)
     assert_same(fastconv.matmul(a, b, bias), known.astype(expected))
+
+
+@pytest.mark.parametrize("odd", ["a", "b", "ab"])
+def test_dtypes_that_only_equal_numpys_own_cost_no_copy(odd: str) -> None:
+    """``newbyteorder`` makes such dtypes, and so do readers of little-endian files."""
+    own = np.dtype(np.float32)
+    equal = own.newbyteorder("=")
+    assert equal == own
+    assert equal is not own
+    a, b = np.ones((8, 512), own), np.ones((512, 1024), own)
+    left, right = a.view(equal if "a" in odd else own), b.view(equal if "b" in odd else own)
+    assert_same(fastconv.matmul(left, right), a @ b)
+    out = np.empty((8, 1024), own)
+    with memory_bounded(a.nbytes // 2):
+        fastconv.matmul(left, right, out=out)
 
 
 @orders

@@ -197,8 +197,18 @@ def test_kernels_compute_what_they_can(monkeypatch: pytest.MonkeyPatch) -> None:
             getattr(signal, name)(image, kernel, "same", "wrap"), expected
         )
     for dtype in ("?", "e", "O"):
-        with pytest.raises(ValueError, match="not available"):
+        with pytest.raises(ValueError, match=r"^convolve2d: dtype .* is not available"):
             signal.convolve2d(np.ones((3, 3), dtype), np.ones((2, 2), dtype))
+
+
+@pytest.mark.parametrize("boundary", ["wrap", "symm"])
+def test_constants_that_are_not_looked_at(boundary: str) -> None:
+    image, kernel = values((5, 6), "l", 18), values((2, 3), "l", 19)
+    for fillvalue in (None, [1, 2], 2.5):
+        np.testing.assert_array_equal(
+            signal.convolve2d(image, kernel, "same", boundary, fillvalue),
+            scipy_signal.convolve2d(image, kernel, "same", boundary, fillvalue),
+        )
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,7 @@ NETWORKS = {
     "resnet44": "ResNet(input (1, 32, 32)",
     "resnet56": "ResNet(input (1, 32, 32)",
 }
+SLOW_NETWORKS = ("vgg11", "nin", "resnet32", "resnet44", "resnet56")
 DEPTHS = {"resnet20": 269_434, "resnet32": 463_866, "resnet44": 658_298, "resnet56": 852_730}
 """Numbers of parameters, which differ from the paper's by two channels less at the input."""
 
@@ -175,8 +176,7 @@ DEPTHS = {"resnet20": 269_434, "resnet32": 463_866, "resnet44": 658_298, "resnet
 @pytest.mark.parametrize(
     "network",
     [
-        # Networks of depths between two others run nothing else.
-        pytest.param(name, marks=[pytest.mark.exhaustive] * (name in ("resnet32", "resnet44")))
+        pytest.param(name, marks=[pytest.mark.exhaustive] * (name in SLOW_NETWORKS))
         for name in NETWORKS
     ],
 )
@@ -569,7 +569,9 @@ def test_interrupt_and_resume(train: Train, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("sigint")
-@pytest.mark.parametrize("step", [1, 3, 5, 7])
+@pytest.mark.parametrize(
+    "step", [5, *(pytest.param(step, marks=pytest.mark.exhaustive) for step in (1, 3, 7))]
+)
 def test_interrupt_in_any_step(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:

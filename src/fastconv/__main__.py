@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 
 import fastconv
-from fastconv._commands import demo, explore, filter, train
+from fastconv._commands import demo, explore, filter, onnx, train
 from fastconv._commands.shared import CommandError
 from fastconv._errors import without_name
 
 __all__ = ["main"]
 
-COMMANDS = (demo, filter, train, explore)
+COMMANDS = (demo, filter, train, onnx, explore)
 """The modules of the commands, in the order of the help text.
 
 The function `add_command` of each adds a sub-command, whose `run` takes the parsed arguments and
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     for module in COMMANDS:
         module.add_command(subparsers)
-    args = parser.parse_args(argv)
+    args = parser.parse_args(_with_kernels(sys.argv[1:] if argv is None else argv))
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Names of files may hold anything.
@@ -67,6 +68,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = f"not enough memory: {without_name(error)}"
     print(f"fastconv {args.command}: error: {message}", file=sys.stderr)
     return 2
+
+
+def _with_kernels(argv: Sequence[str]) -> list[str]:
+    """Join ``--kernel`` and rows of numbers that begin with a minus: "-1,0,1;-2,0,2;-1,0,1".
+
+    Without an equals sign between them, argparse takes such a value for an option.
+    """
+    joined: list[str] = []
+    for argument in argv:
+        if joined[-1:] == ["--kernel"] and re.match(r"-[\d.]", argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _discard_stdout() -> None:

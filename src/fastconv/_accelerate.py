@@ -153,7 +153,13 @@ def _put_ours() -> None:
 
 
 def _put_back() -> None:
-    """Restore what `_put_ours` has replaced."""
-    while replaced:
-        (module, function), original = replaced.popitem()
-        setattr(importlib.import_module(module), function, original)
+    """Restore what `_put_ours` has replaced, unless somebody else has replaced it since.
+
+    Other threads may look for SciPy's functions in `replaced` until all are back.
+    """
+    for (name, function), original in replaced.items():
+        module = importlib.import_module(name)
+        ours = importlib.import_module(name.replace("scipy", "fastconv", 1))
+        if getattr(module, function, None) is getattr(ours, function):
+            setattr(module, function, original)
+    replaced.clear()

@@ -28,8 +28,9 @@ def scipy_function(name: str, argument: str, module: str = "scipy.ndimage") -> A
     ImportError
         If SciPy is not installed. The message names the argument.
     """
-    if (module, name) in replaced:
-        return replaced[module, name]
+    original = replaced.get((module, name))  # Another thread may be putting it back.
+    if original is not None:
+        return original
     try:
         return getattr(importlib.import_module(module), name)
     except ImportError:

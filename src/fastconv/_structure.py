@@ -17,6 +17,7 @@ __all__ = [
     "kind",
     "named_children",
     "no_such_layer",
+    "numbered",
     "outputs_noted",
     "paths",
     "replaced",
@@ -39,6 +40,11 @@ def kind(layer: Layer) -> str:
     return SHORT_NAMES.get(name, name)
 
 
+def numbered(kind: str, number: int) -> str:
+    """Return the name of a kind's layer: ``"Relu61"`` is a Relu, and ``"Relu6_1"`` a Relu6."""
+    return f"{kind}_{number}" if kind[-1].isdigit() else f"{kind}{number}"
+
+
 def held(layer: Layer, attributes: Iterable[str]) -> list[str]:
     """List those of the attributes in which a layer holds an array."""
     return [name for name in attributes if isinstance(getattr(layer, name, None), np.ndarray)]
@@ -51,7 +57,7 @@ def named_children(layer: Any) -> list[tuple[str, Any]]:
     for child in children_of(layer):
         name = kind(child)
         numbers[name] = numbers.get(name, 0) + 1
-        children.append((f"{name}{numbers[name]}", child))
+        children.append((numbered(name, numbers[name]), child))
     return children
 
 

@@ -96,15 +96,19 @@ def matmul(
 
 
 def _multiply(left: Array, right: Array, row: Array | None, out: Array) -> None:
-    """Run the kernel in the dtype of `out`, on copies of the matrices that it cannot read."""
+    """Run the kernel in the dtype of `out`, on copies of the matrices that it cannot read.
+
+    Dtypes are compared by what they are: readers of files make objects of their own for native
+    ones, as ``newbyteorder`` does.
+    """
     kernel, dtype, threads = _kernels.product, out.dtype, _threads.count()
     if row is not None:
         row = np.require(row, dtype, ["C", "A"])
-    if left.dtype is right.dtype is dtype and kernel.multiply(left, right, row, out, threads):
+    if left.dtype == right.dtype == dtype and kernel.multiply(left, right, row, out, threads):
         return
-    if left.dtype is not dtype or not kernel.reads(left):
+    if left.dtype != dtype or not kernel.reads(left):
         left = left.astype(dtype, "C")
-    if right.dtype is not dtype or not kernel.reads(right):
+    if right.dtype != dtype or not kernel.reads(right):
         right = right.astype(dtype, "C")
     kernel.multiply(left, right, row, out, threads)
 

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastconv._arrays import contiguous
 from fastconv._errors import argument_error, named, shown
 from fastconv._memory import new_array
 from fastconv._scipy import scipy_function
 from fastconv.ndimage import _correlation
 from fastconv.ndimage._borders import source_indices
+from fastconv.ndimage._buffers import deliver, writable
+from fastconv.ndimage._complex import Part, combine, weight_parts
 
 __all__ = ["convolve2d", "correlate2d"]
 
@@ -171,13 +174,20 @@ def _correlate(
     dtype = np.promote_types(image.dtype, kernel.dtype)
     if dtype.kind in "iu":  # One of several names of a dtype of this size.
         dtype = np.dtype(f"{dtype.kind}{dtype.itemsize}")
-    if dtype.char not in COMPUTED:
+    if dtype.char in "gG":
         original = scipy_function(name, f"an array of dtype {dtype}", "scipy.signal")
         # SciPy conjugates the kernel once more.
-        kernel = kernel.conj() if name == "correlate2d" and kernel.dtype.kind == "c" else kernel
+        kernel = kernel.conj() if name == "correlate2d" else kernel
         result: Array = original(image, kernel, mode, boundary, fillvalue)
         return result
-    fill = _read_fill(fillvalue, dtype)
+    if dtype.char not in COMPUTED:
+        raise argument_error(
+            ValueError,
+            f"dtype {dtype}, to which in1 and in2 are promoted, is not available: it must be an "
+            "integer, float32, float64, longdouble or a complex dtype",
+        )
+    # SciPy, too, looks at this argument for one boundary only.
+    fill = _read_fill(fillvalue if BOUNDARIES[boundary] == "constant" else 0, dtype)
     starts, shape = _places(name, image.shape, kernel.shape, mode)
     if 0 in image.shape or 0 in kernel.shape or 0 in shape:
         return np.zeros(shape, dtype)
@@ -190,7 +200,9 @@ def _correlate(
         kernel = kernel[::-1, ::-1]
     if dtype.kind == "c":
         return _correlate_complex(image, kernel, planes, fill, shape, dtype)
-    return _correlate_real(image, kernel, planes, fill, shape, dtype)
+    result = new_array(shape, dtype)
+    _correlate_real(image, kernel, planes, fill, result)
+    return result
 
 
 def _read_fill(fillvalue: Any, dtype: np.dtype[Any]) -> Any:
@@ -249,44 +261,31 @@ def _correlate_complex(
 ) -> Array:
     """Correlate real and imaginary parts, as far as there are any."""
     real = np.dtype(np.float32 if dtype == np.complex64 else np.float64)
-    images = [(np.ascontiguousarray(image.real, real), fill.real)]
+    parts = [Part(contiguous(image.real, real), fill.real)]
     if image.dtype.kind == "c" or fill.imag != 0:
-        images.append((np.ascontiguousarray(image.imag, real), fill.imag))
-    kernels = [kernel.real] if kernel.dtype.kind != "c" else [kernel.real, kernel.imag]
-    parts: list[Array | None] = [None, None]
-    for i, (part, beyond) in enumerate(images):
-        for j, taps in enumerate(kernels):
-            product = _correlate_real(part, taps, planes, beyond, shape, real)
-            sums = parts[(i + j) % 2]
-            if sums is None:
-                parts[(i + j) % 2] = product
-            elif i and j:
-                sums -= product
-            else:
-                sums += product
+        parts.append(Part(contiguous(image.imag, real), fill.imag))
+
+    def apply(part: Part, taps: Array, into: Array) -> None:
+        _correlate_real(part.array, taps, planes, part.cval, into)
+
     result = new_array(shape, dtype)
-    for to, sums in zip((result.real, result.imag), parts):
-        to[...] = 0 if sums is None else sums
+    combine(apply, parts, weight_parts(kernel), result)
     return result
 
 
 def _correlate_real(
-    image: Array,
-    kernel: Array,
-    planes: _correlation.Geometry,
-    fill: Any,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-) -> Array:
-    """Correlate in the arithmetic of a real dtype."""
-    result = new_array(shape, dtype)
-    image = np.ascontiguousarray(image, dtype)
+    image: Array, kernel: Array, planes: _correlation.Geometry, fill: Any, out: Array
+) -> None:
+    """Correlate in the arithmetic of the output's dtype, which is real."""
+    dtype = out.dtype
+    image = image.astype(dtype, copy=False)
     if dtype.kind == "f":
         weights = kernel.astype(dtype).astype(np.float64)
         arithmetic = _correlation.choose(image, dtype, weights, float(fill))
     else:
-        weights = np.ascontiguousarray(kernel, dtype)
+        weights = kernel.astype(dtype)
         arithmetic = _integer_arithmetic(image, weights, fill)
+    result = writable(out)
     _correlation.correlate(
         image,
         weights,
@@ -297,7 +296,7 @@ def _correlate_real(
         skips_zeros=False,
         wraps=dtype.kind != "f",
     )
-    return result
+    deliver(result, out)
 
 
 def _integer_arithmetic(image: Array, weights: Array, fill: Any) -> _correlation.Arithmetic:

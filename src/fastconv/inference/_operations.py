@@ -170,7 +170,7 @@ class Convolve(Operation):
         return geometry(source, self.weight.shape, *self.window, self.weight.ndim - 2)
 
 
-class Separable(Operation):
+class DepthwiseSeparable(Operation):
     """Convolve every channel with a filter of its own, and the results with filters of 1x1.
 
     What the first convolution computes lies in the threads' caches, and never in an array.

@@ -15,10 +15,10 @@ from fastconv.inference._operations import (
     Add,
     Concatenate,
     Convolve,
+    DepthwiseSeparable,
     Multiply,
     Reshape,
     ScaleAndShift,
-    Separable,
 )
 
 
@@ -121,8 +121,8 @@ def fuse_separable(graph: Graph, step: Step) -> None:
         return
     if len(graph.users(source)) > 1 or step.inputs.count(source) > 1:
         return
-    if Separable.fits(depthwise, pointwise, source.inputs[0].shape, graph.dtype.itemsize):
-        source.operation = Separable(depthwise, pointwise)
+    if DepthwiseSeparable.fits(depthwise, pointwise, source.inputs[0].shape, graph.dtype.itemsize):
+        source.operation = DepthwiseSeparable(depthwise, pointwise)
         source.inputs += step.inputs[1:]
         source.shape = step.shape
         graph.move(source, step)
@@ -138,7 +138,9 @@ def place_in_concatenation(graph: Graph, step: Step) -> None:
     if not isinstance(step.operation, Concatenate):
         return
     for i, source in enumerate(step.inputs):
-        adds = isinstance(source.operation, (Convolve, Separable)) and len(source.inputs) > 1
+        adds = (
+            isinstance(source.operation, (Convolve, DepthwiseSeparable)) and len(source.inputs) > 1
+        )
         can_place = source.operation.writes_views and not adds
         if can_place and len(graph.users(source)) == step.inputs.count(source) == 1:
             step.operation.placed.add(i)

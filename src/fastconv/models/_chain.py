@@ -17,6 +17,7 @@ from fastconv._structure import (
     held,
     kind,
     no_such_layer,
+    numbered,
     outputs_noted,
     paths,
     shapes_seen,
@@ -151,7 +152,7 @@ class Chain(Classifier):
     def _add(self, layer: Layer) -> None:
         check_layer(layer)
         own = kind(layer)
-        name = f"{own}{1 + sum(kind(other) == own for other in self.layers.values())}"
+        name = numbered(own, 1 + sum(kind(other) == own for other in self.layers.values()))
         self._check_new(name, layer)
         try:
             shapes = self._shapes_behind(name, layer)

@@ -113,6 +113,18 @@ def extents(size: int, origin: int) -> tuple[int, int]:
     return before, size - 1 - before
 
 
+def footprint_origins(origins: Sequence[int], axes: tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    """Return the origin of a footprint along each axis of an array.
+
+    As in SciPy, the dimensions of a footprint belong to the filtered axes in ascending order. The
+    origins belong to the axes in the order in which they were named, unless all axes are filtered.
+    """
+    if len(axes) == ndim:
+        return tuple(origins)
+    by_axis = dict(zip(axes, origins, strict=True))
+    return tuple(by_axis.get(axis, 0) for axis in range(ndim))
+
+
 def read_footprint(size: Any, footprint: Any, count: int) -> tuple[Array, bool]:
     """Read the neighbours that a rank filter looks at.
 
@@ -176,6 +188,8 @@ def make_output(output: Output, like: Array, is_complex: bool = False) -> Array:
         )
     if is_complex and array.dtype.kind != "c":
         raise argument_error(RuntimeError, f"output must have a complex dtype, got {array.dtype}")
+    if not array.flags.writeable:
+        raise argument_error(ValueError, "output must be writeable, got a read-only array")
     return array
 
 
@@ -186,6 +200,9 @@ def _new(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 def read_scalar(cval: Any) -> float:
     """Read the real number that lies beyond the borders in mode "constant"."""
-    if np.iscomplexobj(cval):
-        raise argument_error(ValueError, f"cval must be real for a real input, got {shown(cval)}")
-    return float(cval)
+    try:
+        if not isinstance(cval, str):
+            return float(cval)
+    except (TypeError, ValueError):
+        pass
+    raise argument_error(TypeError, f"cval must be a real number, got {shown(cval)}")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fastconv import _kernels, _threads
 from fastconv.ndimage import _fourier
 from fastconv.ndimage._borders import CONSTANT
+from fastconv.ndimage._buffers import as_bytes, constant_of, readable
 
 Array = npt.NDArray[Any]
 
@@ -114,9 +115,10 @@ def correlate(
 
     Parameters
     ----------
-    array, out : ndarray
-        The input and the result, C-contiguous, aligned and native, of dtypes in
-        `_arguments.COMPUTED`.
+    array : ndarray
+        The input, of a dtype in `_arguments.COMPUTED`.
+    out : ndarray
+        An array for the result that `_buffers.writable` has returned, or a new one.
     weights : ndarray of float64, or of an integer dtype
         The kernel.
     planes : Geometry
@@ -131,13 +133,9 @@ def correlate(
         Whether sums are taken modulo the range of the output, an integer; else they are converted
         as C converts a float64.
     """
-    if array.dtype.kind == "b":
-        array = array.view(np.uint8)
-    if out.dtype.kind == "b":
-        out = out.view(np.uint8)
     problem = Problem(
-        array.reshape(planes.shape),
-        out.reshape(planes.out_shape),
+        readable(array).reshape(planes.shape),
+        as_bytes(out).reshape(planes.out_shape),
         planes.lead,
         planes.rows,
         planes.columns,
@@ -191,7 +189,7 @@ def _direct(problem: Problem) -> None:
         np.ascontiguousarray(weights, dtype),
         np.ascontiguousarray(weights, np.float64),
         problem.step,
-        np.asarray([problem.constant]).astype(dtype),
+        constant_of(problem.constant, np.dtype(dtype)),
         problem.arithmetic.name,
         problem.skips_zeros,
         problem.wraps,
@@ -271,7 +269,7 @@ def choose(array: Array, out: np.dtype[Any], weights: Array, constant: float | N
         return Arithmetic("double")
     largest = largest_of(array.dtype)
     if constant is not None:
-        largest = max(largest, abs(constant))
+        largest = max(abs(constant), largest)  # NaN, if that is the constant.
     bound = largest * float(np.abs(weights).sum())
     if not bound < DOUBLE_RANGE:
         return Arithmetic("order")
@@ -290,8 +288,3 @@ def largest_of(dtype: np.dtype[Any]) -> float:
         return 1.0
     limits = np.iinfo(dtype)
     return float(max(-int(limits.min), int(limits.max)))
-
-
-def is_empty(*shapes: tuple[int, ...]) -> bool:
-    """Tell whether any array has no elements."""
-    return any(prod(shape) == 0 for shape in shapes)

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastconv._arrays import native_dtype
 from fastconv._errors import argument_error, named, shown
-from fastconv._memory import new_array
 from fastconv.ndimage import _arguments, _correlation, _passes
 from fastconv.ndimage._arguments import Axes, Ints, Modes, Output
 from fastconv.ndimage._borders import source_indices
+from fastconv.ndimage._buffers import deliver, readable, writable
+from fastconv.ndimage._complex import Part, combine, input_parts, weight_parts
 from fastconv.ndimage._passes import Line, Taps
 
 Array = npt.NDArray[Any]
@@ -165,47 +167,8 @@ def _filter(
 ) -> Array:
     """Correlate or convolve, as the name says."""
     array, kernel = np.asarray(input), np.asarray(weights)
-    if array.dtype.kind != "c" and kernel.dtype.kind != "c":
-        return _filter_real(name, array, kernel, output, mode, cval, origin, axes)
-    if array.dtype.kind != "c" and np.iscomplexobj(cval):
-        raise argument_error(ValueError, f"cval must be real for a real input, got {shown(cval)}")
     if kernel.dtype.kind == "c" and name == "correlate":
         kernel = kernel.conj()
-    result = _arguments.make_output(output, array, is_complex=True)
-
-    def add(image: Array, taps: Array, value: float, part: Array, sign: int = 0) -> None:
-        """Filter a part of the input, and add the result to a part of the output."""
-        if sign:
-            part += sign * _filter_real(name, image, taps, None, mode, value, origin, axes)
-        else:
-            _filter_real(name, image, taps, part, mode, value, origin, axes)
-
-    beyond = complex(cval)
-    if array.dtype.kind != "c":
-        add(array, kernel.real, beyond.real, result.real)
-        add(array, kernel.imag, beyond.real, result.imag)
-    elif kernel.dtype.kind != "c":
-        add(array.real, kernel, beyond.real, result.real)
-        add(array.imag, kernel, beyond.imag, result.imag)
-    else:
-        add(array.real, kernel.real, beyond.real, result.real)
-        add(array.imag, kernel.imag, beyond.imag, result.real, -1)
-        add(array.real, kernel.imag, beyond.real, result.imag)
-        add(array.imag, kernel.real, beyond.imag, result.imag, 1)
-    return result
-
-
-def _filter_real(
-    name: str,
-    array: Array,
-    kernel: Array,
-    output: Output,
-    mode: Modes,
-    cval: complex,
-    origin: Ints,
-    axes: Axes,
-) -> Array:
-    """Correlate or convolve a real array with a real kernel."""
     numbers = _arguments.read_axes(axes, array.ndim)
     kernel, origins = _expanded(array, kernel, origin, numbers)
     if name == "convolve":
@@ -216,19 +179,21 @@ def _filter_real(
     if not isinstance(mode, str) and isinstance(mode, Iterable):
         raise argument_error(RuntimeError, f"mode must be one for all axes, got {shown(mode)}")
     known = _arguments.read_mode(mode)
-    value = _real_number(cval)
-    dtype = _dtype_of(output, array)
-    for used in (array.dtype, dtype):
-        if used.char not in _arguments.COMPUTED:
-            raise argument_error(RuntimeError, f"array type {used!r} not supported")
-    return _run(array, kernel, output, dtype, known, value, origins)
+    out = _arguments.make_output(output, array, "c" in array.dtype.kind + kernel.dtype.kind)
+
+    def apply(part: Part, taps: Array, into: Array) -> None:
+        _passes.check_dtypes(part.array, into)
+        _compute(part.array, taps, into, known, part.cval, origins)
+
+    combine(apply, input_parts(array, cval, out), weight_parts(kernel), out)
+    return out
 
 
 def _expanded(
     array: Array, kernel: Array, origin: Ints, axes: tuple[int, ...]
 ) -> tuple[Array, list[int]]:
     """Return the kernel and its origins with all dimensions of the array, in their order."""
-    kernel = np.asarray(kernel, np.float64)
+    kernel = kernel.astype(np.complex128 if kernel.dtype.kind == "c" else np.float64, copy=False)
     origins = _arguments.per_axis(origin, "origin", len(axes))
     if kernel.ndim != len(axes) or 0 in kernel.shape:
         raise argument_error(
@@ -236,72 +201,31 @@ def _expanded(
             f"weights.ndim ({np.count_nonzero(kernel.shape)}) must match len(axes) ({len(axes)}), "
             f"not counting empty dimensions, got weights of shape {kernel.shape}",
         )
-    if len(axes) == array.ndim:
-        return kernel, origins
-    placed = dict(zip(axes, origins))
     kernel = np.expand_dims(kernel, tuple(set(range(array.ndim)) - set(axes)))
-    return kernel, [placed.get(axis, 0) for axis in range(array.ndim)]
+    return kernel, list(_arguments.footprint_origins(origins, axes, array.ndim))
 
 
-def _real_number(cval: complex) -> float:
-    """Read the value beyond the borders; SciPy raises a TypeError for what is not a real number."""
-    try:
-        if not isinstance(cval, str):
-            return float(cval)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        pass
-    raise argument_error(TypeError, f"cval must be a real number, got {shown(cval)}")
-
-
-def _dtype_of(output: Output, array: Array) -> np.dtype[Any]:
-    """Return the dtype of the result."""
-    if output is None:
-        return array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
-    if isinstance(output, (type, np.dtype, str)):
-        return np.dtype(output)
-    return np.asarray(output).dtype
-
-
-def _run(
-    array: Array,
-    kernel: Array,
-    output: Output,
-    dtype: np.dtype[Any],
-    mode: str,
-    cval: float,
-    origins: list[int],
-) -> Array:
-    """Correlate on the kernels."""
-    given: Array | None = None
-    if not (output is None or isinstance(output, (type, np.dtype))):
-        given = _arguments.make_output(output, array)
-        if not given.flags.writeable:
-            raise argument_error(ValueError, "output must be writeable")
-    native = dtype.newbyteorder("=")
-    is_plain = given is not None and given.flags.carray and given.dtype.isnative
-    result = given if is_plain and not np.may_share_memory(array, given) else None
-    if result is None:
-        result = new_array(array.shape, native)
-    compute(array, kernel, result, mode, cval, origins)
-    if given is None:
-        return result if dtype.isnative else result.astype(dtype)
-    if given is not result:
-        given[...] = result
-    return given
-
-
-def compute(
-    array: Array, kernel: Array, result: Array, mode: str, cval: float, origins: list[int]
+def _compute(
+    array: Array, kernel: Array, out: Array, mode: str, cval: float, origins: list[int]
 ) -> None:
-    """Correlate on the kernels, into an array that is C-contiguous, aligned and native."""
+    """Correlate on the kernels."""
     if array.size == 0:
         return
-    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
     weights = np.where(np.abs(kernel) > LEAST_WEIGHT, kernel, 0.0)
-    lines = _lines_of(weights, array.dtype, result.dtype, mode, cval, origins)
+    dtypes = native_dtype(array), native_dtype(out)
+    lines = _lines_of(weights, *dtypes, mode, cval, origins)
     if lines:
-        _passes.run(array, result, [lines], cval)
+        _passes.run(array, out, [lines], cval)
         return
+    array, result = readable(array), writable(out, array)
+    _correlate(array, weights, result, mode, cval, origins)
+    deliver(result, out)
+
+
+def _correlate(
+    array: Array, weights: Array, result: Array, mode: str, cval: float, origins: list[int]
+) -> None:
+    """Correlate arrays that kernels can read and write."""
     if result.ndim == 0:
         array, weights, result, origins = array.reshape(1), weights[None], result[None], [0]
     planes = _planes(array.shape, weights.shape, tuple(map(int, origins)), mode)

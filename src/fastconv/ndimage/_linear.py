@@ -29,9 +29,9 @@ from fastconv.ndimage._arguments import (
     read_axis,
     read_mode,
     read_modes,
-    read_scalar,
 )
-from fastconv.ndimage._passes import Line, Taps, check_dtypes, run
+from fastconv.ndimage._complex import Part, combine, input_parts, weight_parts
+from fastconv.ndimage._passes import Line, Taps, run
 
 SMALLEST_SIGMA = 1e-15
 """Axes with a standard deviation that is not larger are not filtered."""
@@ -54,7 +54,8 @@ def correlate1d(
     Sums are computed as `scipy.ndimage.correlate1d` computes them: in float64, in the same order,
     and without fused products. So results are the same to the last bit. From float32 to float32,
     sums of up to 65 products whose weights do not cancel are computed in float32: results differ
-    from SciPy's by less than 1e-6 of the largest one.
+    from SciPy's by less than 1e-6 of the largest one, unless this is subnormal. Numbers above
+    1.7e38, half of the largest that float32 has, may become infinite there.
 
     Parameters
     ----------
@@ -88,22 +89,20 @@ def correlate1d(
     array([ 8, 26,  8, 12,  7, 28, 36,  9])
     """
     array, factors = np.asarray(input), np.asarray(weights)
-    is_complex = array.dtype.kind == "c" or factors.dtype.kind == "c"
-    out = make_output(output, array, is_complex)
-    if array.dtype.kind != "c":
-        cval = read_scalar(cval)
+    out = make_output(output, array, "c" in array.dtype.kind + factors.dtype.kind)
+    parts = input_parts(array, cval, out)
     if factors.ndim != 1 or len(factors) == 0:
         raise argument_error(
             RuntimeError, f"weights must be a vector that is not empty, got {shown(weights)}"
         )
     axis, mode = read_axis(axis, array.ndim), read_mode(mode)
     origin = check_origin(origin, len(factors))
-    if factors.dtype.kind != "c":
-        _filter(array, out, [[Line(Taps(factors), axis, mode, origin)]], cval)
-        return out
-    factors = np.conj(factors).astype(np.complex128)
-    real, imag = (Line(Taps(part), axis, mode, origin) for part in (factors.real, factors.imag))
-    _combine(array, out, real, imag, cval)
+    lines = [Line(Taps(part), axis, mode, origin) for part in weight_parts(factors.conj())]
+
+    def apply(part: Part, line: Line, into: Array) -> None:
+        run(part.array, into, [[line]], part.cval)
+
+    combine(apply, parts, lines, out)
     return out
 
 
@@ -159,42 +158,18 @@ def convolve1d(
 def _filter(
     array: Array,
     out: Array,
-    parts: Sequence[Sequence[Line]],
+    lines: Sequence[Sequence[Line]],
     cval: complex,
     squared: bool = False,
 ) -> None:
     """Run `_passes.run` on an array or, if it is complex, on its real and its imaginary part."""
-    if array.dtype.kind != "c":
-        value = read_scalar(cval)
-        check_dtypes(array, out)
-        run(array, out, parts, value, squared)
-        return
-    if out.dtype.kind != "c":
+    if array.dtype.kind == "c" and out.dtype.kind != "c":
         raise argument_error(RuntimeError, f"output must have a complex dtype, got {out.dtype}")
-    check_dtypes(array.real, out.real)
-    if np.may_share_memory(array, out):
-        array = array.copy()
-    run(array.real, out.real, parts, float(np.real(cval)))
-    run(array.imag, out.imag, parts, float(np.imag(cval)))
 
+    def apply(part: Part, lines: Sequence[Sequence[Line]], into: Array) -> None:
+        run(part.array, into, lines, part.cval, squared)
 
-def _combine(array: Array, out: Array, real: Line, imag: Line, cval: complex) -> None:
-    """Run a pass with complex weights, given by those of their real and imaginary parts."""
-    if np.may_share_memory(array, out):
-        array = array.copy()
-    if array.dtype.kind != "c":
-        _filter(array, out.real, [[real]], cval)
-        _filter(array, out.imag, [[imag]], cval)
-        return
-    check_dtypes(array.real, out.real)
-    beyond, other = float(np.real(cval)), float(np.imag(cval))
-    product = np.empty_like(array.imag)
-    run(array.real, out.real, [[real]], beyond)
-    run(array.imag, product, [[imag]], other)
-    out.real -= product
-    run(array.real, out.imag, [[imag]], beyond)
-    run(array.imag, product, [[real]], other)
-    out.imag += product
+    combine(apply, input_parts(array, cval, out), [lines], out)
 
 
 @named
@@ -597,7 +572,8 @@ def gaussian_laplace(
     input : array_like
         Array of bools, integers, float32, float64, complex64 or complex128.
     sigma : float or sequence of floats
-        The Gaussian's standard deviation in elements, for each of `axes` or for all.
+        The Gaussian's standard deviation in elements, for each of `axes` or for all. As in SciPy,
+        one for each axis of the array is in the order of the array's axes, not in that of `axes`.
     output : ndarray or dtype, optional
         Where the result goes, or its dtype; that of the input by default.
     mode : str or sequence of str, default "reflect"
@@ -626,9 +602,10 @@ def gaussian_laplace(
     """
     array = np.asarray(input)
     along = read_axes(axes, array.ndim)
-    sigmas = [0] * array.ndim
-    for axis, each in zip(along, per_axis(sigma, "sigma", len(along))):
-        sigmas[axis] = each
+    sigmas = per_axis(sigma, "sigma", len(along))
+    if len(along) < array.ndim:
+        by_axis = dict(zip(along, sigmas))
+        sigmas = [by_axis.get(axis, 0) for axis in range(array.ndim)]
     out = make_output(output, array)
     parts = _derivatives(array, sigmas, 2, mode, along, kwargs)
     _combined(array, out, parts, cval)

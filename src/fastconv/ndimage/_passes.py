@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
@@ -12,14 +11,16 @@ import numpy as np
 
 from fastconv import _kernels, _threads
 from fastconv._errors import argument_error
-from fastconv._memory import new_array
 from fastconv.ndimage._arguments import COMPUTED, Array, extents
 from fastconv.ndimage._borders import source_indices
+from fastconv.ndimage._buffers import constant_of, deliver, readable, stages, writable
 
 VECTOR_BYTES = 64
 """A pass whose lanes are neighbouring elements needs as many of them as fit into a vector."""
 LONGEST_IN_FLOAT32 = 65
 """Sums of more products in float32 may differ from SciPy's by more than 1e-6."""
+SMALLEST = 2.0**-60
+"""Sums of weights below this, or above its inverse, are too near to the limits of float32."""
 LARGEST = float(1 << 31)
 """SciPy's conversions to integers of up to 32 bits keep the lower bits of smaller magnitudes."""
 CANCELLING = 1.5
@@ -37,11 +38,13 @@ class Taps:
     """The weights of a filter, and what is known of them."""
 
     def __init__(self, weights: Array) -> None:
-        self.weights = np.ascontiguousarray(weights, np.float64)
+        self.weights = np.array(weights, np.float64)  # A copy: the output may be `weights`.
         self.size = len(self.weights)
         self.symmetry = _symmetry(self.weights)
-        self.is_short = self.size <= LONGEST_IN_FLOAT32
         self.magnitude = float(np.abs(self.weights).sum())
+        self.suits_float32 = (
+            self.size <= LONGEST_IN_FLOAT32 and SMALLEST < self.magnitude < 1 / SMALLEST
+        )
         self.cancels = not self.magnitude <= CANCELLING * abs(float(self.weights.sum()))
         self.is_difference = self.size <= 3 and self.symmetry == -1
         low, *others = self.weights.tolist()
@@ -96,11 +99,15 @@ class Line(NamedTuple):
     origin: int = 0
 
 
-def check_dtypes(*arrays: Array) -> None:
+def check_dtypes(input: Array, output: Array) -> None:
     """Raise an error unless filters compute with the dtypes, as SciPy does."""
-    for array in arrays:
+    for name, array in (("input", input), ("output", output)):
         if array.dtype.char not in COMPUTED:
-            raise argument_error(RuntimeError, f"array type {array.dtype!r} not supported")
+            raise argument_error(
+                RuntimeError,
+                f"array type {array.dtype!r} of the {name} is not supported: it must be bool, "
+                "integers, float32 or float64",
+            )
 
 
 def run(
@@ -115,15 +122,15 @@ def run(
     Each part is a list of passes, which run one after the other. The result is the sum of the
     parts' results or, if it is `squared`, the root of the sum of their squares; then the output
     must be float32 or float64. If there are several parts, all have passes. All values have the
-    output's dtype after each pass. The arrays may have any strides, and share memory. The dtypes
-    were checked with `check_dtypes`.
+    output's dtype after each pass. The arrays may have any strides, and share memory.
     """
     if not parts or not parts[0]:
         output[...] = input
         return
+    check_dtypes(input, output)
     if output.size == 0:
         return
-    source, target = _readable(input), _writable(output, input)
+    source, target = readable(input), writable(output, input)
     i = 0
     while i < len(parts):
         combination = _combination(i, len(parts), squared)
@@ -133,8 +140,7 @@ def run(
         else:
             _run_part(source, target, parts[i], cval, combination)
         i += 1 if step is None else 2
-    if target is not output:
-        output.view(target.dtype.newbyteorder(output.dtype.byteorder))[...] = target
+    deliver(target, output)
 
 
 def _run_part(
@@ -144,13 +150,10 @@ def _run_part(
     computed = _computed_dtype(source.dtype, target.dtype, lines, cval)
     axes = tuple((line.axis, line.taps.size) for line in lines)
     steps = _steps(source.shape, axes, target.dtype, VECTOR_BYTES // computed.itemsize)
-    # Results go from array to array, so that the last ones go to the target.
-    spare = [new_array(target.shape, target.dtype) for _ in steps[1:3]]
-    for i, step in enumerate(steps):
-        left = len(steps) - 1 - i
-        into = spare[(left - 1) % 2] if left else target
-        _run_step(source, into, step, lines, cval, 0 if left else combination, computed)
-        source = into
+    last = len(steps) - 1
+    for i, (read, written) in enumerate(stages(source, target, len(steps))):
+        how = combination if i == last else REPLACE
+        _run_step(read, written, steps[i], lines, cval, how, computed)
 
 
 REPLACE, ADD, SQUARE, ADD_SQUARE, ADD_LAST_SQUARE, MAGNITUDE = range(6)
@@ -181,31 +184,6 @@ def _added(
     lanes = VECTOR_BYTES // max(dtype.itemsize for dtype in dtypes)
     step = _fused(source.shape, 0, axes, None, lanes) if len(dtypes) == 1 else None
     return None if step is None else step._replace(order=ADDED)
-
-
-def _readable(array: Array) -> Array:
-    """Return an array that the kernel reads; bools are bytes, as in SciPy."""
-    if array.dtype == np.bool_:
-        array = array.view(np.uint8)
-    dtype = array.dtype.newbyteorder("=")
-    if array.flags.c_contiguous and array.flags.aligned and dtype == array.dtype:
-        return array
-    return np.ascontiguousarray(array, dtype)
-
-
-def _writable(output: Array, input: Array) -> Array:
-    """Return the output itself, or a new array, from which the result is copied."""
-    if output.dtype == np.bool_:
-        output = output.view(np.uint8)
-    native = output.dtype.newbyteorder("=")
-    if (
-        output.flags.c_contiguous
-        and output.flags.aligned
-        and native == output.dtype
-        and not np.may_share_memory(output, input)
-    ):
-        return output
-    return new_array(output.shape, native)
 
 
 def _computed_dtype(
@@ -269,7 +247,7 @@ def _float32_suffices(lines: Sequence[Line]) -> bool:
     if len(lines) == 1 and lines[0].taps.is_second_difference:
         return True
     return all(
-        line.taps.is_short and (not line.taps.cancels or (i == 0 and line.taps.is_difference))
+        line.taps.suits_float32 and (not line.taps.cancels or (i == 0 and line.taps.is_difference))
         for i, line in enumerate(lines)
     )
 
@@ -350,8 +328,9 @@ def _run_step(
     """Run one call of the kernel."""
     if computed is None:
         computed = _computed_dtype(source.dtype, into.dtype, lines[:1], cval)
-    in_integers = computed.kind == "u" and math.isfinite(cval)
-    constant = np.array([int(cval) if in_integers else cval]).astype(computed)
+    if computed.kind == "u":  # A `cval` that is beyond these integers is not looked at.
+        cval = int(cval) if abs(cval) < LARGEST else 0
+    constant = constant_of(cval, computed)
 
     def described(number: int | None, length: int) -> tuple[Any, ...] | None:
         if number is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
+from fastconv._arrays import native_dtype
 from fastconv._errors import argument_error, named, shown
 from fastconv._memory import new_array
 from fastconv.ndimage._arguments import (
@@ -23,13 +25,16 @@ from fastconv.ndimage._arguments import (
     Output,
     check_origin,
     extents,
+    footprint_origins,
     make_output,
     per_axis,
     read_axes,
     read_footprint,
     read_mode,
+    read_scalar,
 )
 from fastconv.ndimage._borders import end_indices
+from fastconv.ndimage._buffers import as_bytes, convert, deliver, readable, writable
 from fastconv.ndimage._running import maximum_filter, minimum_filter
 
 FEW_COLUMNS = 64
@@ -189,18 +194,18 @@ def _compute(
 ) -> None:
     """Run the kernel, and write its results to the output."""
     constant = _constant(cval, source.dtype, is_line)
-    source = np.ascontiguousarray(source, constant.dtype)
-    is_direct = (
-        output.dtype == source.dtype
-        and output.flags.c_contiguous
-        and output.flags.aligned
-        and not np.may_share_memory(source, output)
-    )
-    result = output if is_direct else new_array(source.shape, source.dtype)
+    source = readable(source.astype(constant.dtype, copy=False))
+    is_same = native_dtype(output) == constant.dtype
+    result = writable(output, source) if is_same else new_array(source.shape, source.dtype)
     geometry = geometry_of(source.itemsize)
-    _kernels.rank.filter(source, result, constant, geometry, _threads.count())
-    if not is_direct:
-        _convert(result, output, is_line)
+    _kernels.rank.filter(source, result, as_bytes(constant), geometry, _threads.count())
+    if is_same:
+        deliver(result, output)
+        return
+    if not is_line:
+        result = convert(result.astype(np.float64), native_dtype(output))
+    with np.errstate(all="ignore"):
+        np.copyto(as_bytes(output), as_bytes(result), casting="unsafe")
 
 
 @lru_cache(maxsize=16)
@@ -211,38 +216,13 @@ def _constant(cval: float, dtype: np.dtype[Any], is_line: bool) -> Array:
     are out of its range as they are; all others wrap around.
     """
     dtype = np.dtype(np.float32) if dtype.char == "e" else dtype.newbyteorder("=")
-    constant = np.empty(1, dtype)
-    if cval == 0.0 or dtype.kind == "f":
-        constant[:] = cval
-        return constant
-    if is_line:
+    if is_line and dtype.kind != "f":
+        if not math.isfinite(cval):
+            raise argument_error(OverflowError, f"cval must be finite for {dtype}, got {cval}")
         low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-        return np.array([int(cval)], dtype if low <= int(cval) <= high else np.int64)
-    _convert(np.array([cval]), constant, False)
-    return constant
-
-
-def _convert(result: Array, output: Array, is_line: bool) -> None:
-    """Convert numbers as SciPy does: from float64 as C on x86-64, but as NumPy in one dimension."""
-    if is_line or result.dtype == output.dtype or output.dtype.kind == "f":
-        with np.errstate(all="ignore"):
-            np.copyto(output, result, casting="unsafe")
-        return
-    numbers = result.astype(np.float64)
-    kind, size = output.dtype.kind, output.dtype.itemsize
-    is_negative = (numbers <= -1) & (kind == "u")  # The magnitude is converted, and then negated.
-    np.negative(numbers, out=numbers, where=is_negative)
-    with np.errstate(all="ignore"):
-        if kind == "u" and size == 8:
-            integers = numbers.astype(np.uint64)
-        elif size == 8 or (kind == "u" and size == 4):
-            integers = numbers.astype(np.int64)
-        else:
-            integers = numbers.astype(np.int32)
-            if kind == "b":
-                integers = integers.astype(np.uint8)
-        np.negative(integers, out=integers, where=is_negative)
-        np.copyto(output, integers, casting="unsafe")
+        wider = np.result_type(dtype, np.int64)  # That is float64 for uint64, as in SciPy.
+        return np.array([int(cval)], dtype if low <= int(cval) <= high else wider)
+    return convert(np.array([cval]), dtype)
 
 
 def _read_window(
@@ -261,7 +241,8 @@ def _read_window(
         sizes, taps = neighbours.shape, int(np.count_nonzero(neighbours))
         content = None if is_box else neighbours.tobytes()
     if sizes and min(sizes) < 1:
-        raise argument_error(RuntimeError, f"size must be positive, got {shown(size)}")
+        kind = ValueError if min(sizes) < 0 else RuntimeError  # As in SciPy.
+        raise argument_error(kind, f"size must be positive, got {shown(size)}")
     origins = tuple(map(operator.index, per_axis(origin, "origin", count)))
     return _window(sizes, origins, content, taps, filtered, ndim)
 
@@ -275,16 +256,10 @@ def _window(
     filtered: tuple[int, ...],
     ndim: int,
 ) -> _Window:
-    """Give a window all axes of an array.
-
-    As in SciPy, the dimensions of a footprint belong to the filtered axes in ascending order, and
-    the origins to the axes in the order in which they were named if there are others.
-    """
-    if len(filtered) < ndim:
-        by_axis = dict(zip(filtered, origins, strict=True))
-        origins = tuple(by_axis.get(axis, 0) for axis in range(ndim))
-        each = iter(sizes)
-        sizes = tuple(next(each) if axis in by_axis else 1 for axis in range(ndim))
+    """Give a window all axes of an array."""
+    origins = footprint_origins(origins, filtered, ndim)
+    each = iter(sizes)
+    sizes = tuple(next(each) if axis in filtered else 1 for axis in range(ndim))
     befores = tuple(
         extents(size, check_origin(at, size))[0] for size, at in zip(sizes, origins, strict=True)
     )
@@ -348,6 +323,7 @@ def _filter(
         raise argument_error(
             RuntimeError, f"input must be of integers, bool, float32 or float64, got {array.dtype}"
         )
+    value = read_scalar(cval)
     result = make_output(output, array)
     if result.dtype.kind not in "biuf":
         raise argument_error(RuntimeError, f"output must have a real dtype, got {result.dtype}")
@@ -355,7 +331,7 @@ def _filter(
         # SciPy has an algorithm of its own for one dimension, but not for windows far beyond it.
         overhang = (prod(window.sizes) - 1) // 2 - (window.befores[0] - prod(window.sizes) // 2)
         is_line = array.ndim == 1 and (overhang <= array.size or array.size == 1)
-        constant = float(cval) if shown_mode == "constant" else 0.0
+        constant = value if shown_mode == "constant" else 0.0
         geometry = partial(_geometry, array.shape, window, shown_mode, rank)
         _compute(array, constant, result, geometry, is_line)
     return result

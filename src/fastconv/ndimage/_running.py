@@ -26,6 +26,7 @@ from fastconv.ndimage._arguments import (
     Output,
     check_origin,
     extents,
+    footprint_origins,
     make_output,
     per_axis,
     read_axes,
@@ -35,7 +36,9 @@ from fastconv.ndimage._arguments import (
     read_scalar,
 )
 from fastconv.ndimage._borders import source_indices
-from fastconv.ndimage._passes import _readable, _writable, check_dtypes
+from fastconv.ndimage._buffers import convert, deliver, readable, stages, writable
+from fastconv.ndimage._complex import Part, combine, input_parts
+from fastconv.ndimage._passes import check_dtypes
 
 MEAN, MAXIMUM, MINIMUM = "mean", "maximum", "minimum"
 
@@ -483,13 +486,15 @@ def grey_erosion(
     array([[5, 5, 5, 5, 5],
            [5, 2, 2, 2, 5]])
     """
-    _require_neighbours(size, footprint, structure)
     if structure is not None:
+        _check_structure(structure, footprint)
         scipy = scipy_function("grey_erosion", "structure")
         result: Array = scipy(
             input, size, footprint, structure, output, mode, cval, origin, axes=axes
         )
         return result
+    if size is None and footprint is None:
+        raise argument_error(ValueError, "size, footprint or structure must be given")
     return _extreme(MINIMUM, input, size, footprint, output, mode, cval, origin, axes)
 
 
@@ -542,21 +547,32 @@ def grey_dilation(
     >>> ndimage.grey_dilation([[0, 0, 3, 0, 0]], footprint=[[0, 1, 1]])
     array([[0, 0, 3, 3, 0]])
     """
-    _require_neighbours(size, footprint, structure)
     if structure is not None:
+        _check_structure(structure, footprint)
         scipy = scipy_function("grey_dilation", "structure")
         result: Array = scipy(
             input, size, footprint, structure, output, mode, cval, origin, axes=axes
         )
         return result
+    if size is None and footprint is None:
+        raise argument_error(ValueError, "size, footprint or structure must be given")
     array = np.asarray(input)
     origin, footprint = _mirrored(array.ndim, size, footprint, origin, axes)
     return _extreme(MAXIMUM, array, size, footprint, output, mode, cval, origin, axes)
 
 
-def _require_neighbours(size: Any, footprint: Any, structure: Any) -> None:
-    if size is None and footprint is None and structure is None:
-        raise argument_error(ValueError, "size, footprint or structure must be given")
+def _check_structure(structure: Any, footprint: Any) -> None:
+    """Check that a structure has an element for each of a footprint: SciPy reads them together."""
+    if footprint is None:
+        return
+    shape, neighbours = np.shape(structure), np.asarray(footprint, bool)
+    if shape != neighbours.shape:
+        raise argument_error(
+            RuntimeError,
+            f"structure must have the footprint's shape {neighbours.shape}, got {shape}",
+        )
+    if not neighbours.any():
+        raise argument_error(ValueError, "footprint must not be all zero")
 
 
 def _mirrored(
@@ -666,17 +682,16 @@ def _extreme(
             f"footprint.ndim ({neighbours.ndim}) must match len(axes) ({len(numbers)})",
         )
     origins = per_axis(origin, "origin", len(numbers))
-    shifts = dict(zip(numbers, map(check_origin, origins, neighbours.shape), strict=True))
     if not isinstance(mode, str):
         raise argument_error(
             RuntimeError,
             f"a sequence of modes is not supported for footprints with holes, got {shown(mode)}",
         )
-    # Footprints lie along ascending axes, whatever the order of `axes`, as in SciPy.
+    shifts = footprint_origins(origins, numbers, array.ndim)
     whole = np.expand_dims(neighbours, tuple(set(range(array.ndim)) - set(numbers)))
     passes = [
-        Pass(axis, width, extents(width, shifts.get(axis, 0))[0], read_mode(mode))
-        for axis, width in enumerate(whole.shape)
+        Pass(axis, width, extents(width, check_origin(shift, width))[0], read_mode(mode))
+        for axis, (width, shift) in enumerate(zip(whole.shape, shifts, strict=True))
     ]
     _footprint(operation, array, out, whole, passes, cval)
     return out
@@ -696,13 +711,11 @@ def _read_neighbours(size: Any, footprint: Any) -> Array | None:
 
 def _means(array: Array, out: Array, passes: Sequence[Pass], cval: Any) -> None:
     """Write the means of neighbours along one axis after the other."""
-    if array.dtype.kind == "c":
-        if np.may_share_memory(array, out):
-            array = array.copy()
-        _means(array.real, out.real, passes, np.real(cval))
-        _means(array.imag, out.imag, passes, np.imag(cval))
-        return
-    _filter(MEAN, array, out, passes, cval)
+
+    def apply(part: Part, passes: Sequence[Pass], into: Array) -> None:
+        _filter(MEAN, part.array, into, passes, part.cval)
+
+    combine(apply, input_parts(array, cval, out), [passes], out)
 
 
 def _extremes(operation: str, array: Array, out: Array, passes: Sequence[Pass], cval: Any) -> None:
@@ -724,7 +737,7 @@ def _filter(operation: str, array: Array, out: Array, passes: Sequence[Pass], cv
     cval = read_scalar(cval)
     if array.size == 0:
         return
-    source, target = _readable(array), _writable(out, array)
+    source, target = readable(array), writable(out, array)
     while passes:
         constant = _exact_constant(operation, source, target.dtype, passes, cval)
         if constant is not None:
@@ -735,8 +748,7 @@ def _filter(operation: str, array: Array, out: Array, passes: Sequence[Pass], cv
         passes = passes[1:]
     else:
         target[...] = source
-    if target is not out:
-        out.view(target.dtype)[...] = target
+    deliver(target, out)
 
 
 def _exact_constant(
@@ -773,7 +785,7 @@ def _rounded_pass(
         filtered = new_array(values.shape, values.dtype)
         _run_all(operation, values, filtered, [step], np.array(cval, np.float64))
         values = filtered
-    return _converted(values, dtype)
+    return np.ascontiguousarray(convert(values, dtype, by_magnitude=False))
 
 
 def _running_means(values: Array, step: Pass, cval: float) -> Array:
@@ -787,12 +799,6 @@ def _running_means(values: Array, step: Pass, cval: float) -> Array:
         sums[..., 1:] -= lines[..., : -step.size]
         sums = np.add.accumulate(sums, axis=-1) / step.size
     return np.moveaxis(sums, -1, step.axis)
-
-
-def _converted(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Convert float64 as C does."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.ascontiguousarray(values).astype(dtype, copy=False)
 
 
 class _Step(NamedTuple):
@@ -841,13 +847,8 @@ def _run_all(
     if not steps:
         target[...] = source
         return
-    # Results go from array to array, so that the last ones go to the target.
-    spare = [new_array(target.shape, target.dtype) for _ in steps[1:3]]
-    for i, step in enumerate(steps):
-        left = len(steps) - 1 - i
-        into = target if left == 0 else spare[(left - 1) % 2]
-        _run_step(operation, source, into, step, constant)
-        source = into
+    for step, (read, written) in zip(steps, stages(source, target, len(steps)), strict=True):
+        _run_step(operation, read, written, step, constant)
 
 
 def _summed_dtype(dtype: np.dtype[Any], passes: Sequence[Pass]) -> np.dtype[Any]:
@@ -887,8 +888,8 @@ def _footprint(
     cval = read_scalar(cval)
     if array.size == 0:
         return
-    source, target = _readable(array), _writable(out, array)
-    constant = _converted(np.array([cval]), source.dtype)
+    source, target = readable(array), writable(out, array)
+    constant = convert(np.array([cval]), source.dtype)
     if source.dtype.kind != "f" and source.dtype.itemsize == 8:
         largest = max(abs(int(each)) for each in (source.min(), source.max(), constant[0]))
         if largest >= EXACT:
@@ -897,9 +898,8 @@ def _footprint(
     result = target if same else new_array(source.shape, source.dtype)
     _run_footprint(operation, source, result, footprint, passes, constant)
     if not same:
-        target[...] = _converted(result.astype(np.float64), target.dtype)
-    if target is not out:
-        out.view(target.dtype)[...] = target
+        target[...] = convert(result.astype(np.float64), target.dtype)
+    deliver(target, out)
 
 
 def _run_footprint(

@@ -18,19 +18,60 @@ FLOATS, INTEGERS, REALS, NUMBERS = "f", "iu", "fiu", "fiuc"
 
 @cache
 def most_bytes() -> int:
-    """Return the size beyond which no result can be: what this process may use."""
-    return _limits.memory()
+    """Return the size beyond which no result can be: half of what this process may use.
+
+    The other half is for the values that are there already, whose sum has the same limit.
+    """
+    return _limits.memory() // 2
+
+
+class Memory:
+    """Counts the bytes of the values that a run holds.
+
+    Every result may fit, and all of them may not: a model of some hundred bytes can double a value
+    60 times.
+    """
+
+    def __init__(self) -> None:
+        self._held = 0
+        self._uses: dict[int, int] = {}
+        """How many values lie in an array, by its identity."""
+
+    def add(self, value: Array) -> None:
+        """Count a value that has come; those that are views of one array are counted once."""
+        array = _owner(value)
+        self._uses[id(array)] = self._uses.get(id(array), 0) + 1
+        if self._uses[id(array)] == 1:
+            self._held += array.nbytes
+        if self._held > most_bytes():
+            raise ValueError(f"it and the values before it take {self._held} bytes")
+
+    def remove(self, value: Array) -> None:
+        """Forget a value that is freed."""
+        array = _owner(value)
+        self._uses[id(array)] -= 1
+        if not self._uses[id(array)]:
+            self._held -= array.nbytes
+            del self._uses[id(array)]
+
+
+def _owner(array: Array) -> Array:
+    """Return the array that has the memory of a view."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 def room(shape: Sequence[int], dtype: np.dtype[Any]) -> Shape:
     """Return a result's shape if it fits into memory.
 
     Numbers in a file decide about many results. A few bytes may ask for more memory than there is,
-    which the operating system would rather end the process for than refuse.
+    which the operating system would rather end the process for than refuse. An axis of length 0
+    counts as 1: the others may not be longer because of it, as operators list their positions.
     """
     if min(shape, default=0) < 0:
         raise ValueError(f"the result would have the shape {tuple(shape)}")
-    size = prod(shape) * dtype.itemsize
+    size = prod(n or 1 for n in shape) * dtype.itemsize
     if size > most_bytes():
         raise ValueError(f"the result of shape {tuple(shape)} would take {size} bytes")
     return tuple(shape)

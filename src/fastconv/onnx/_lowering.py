@@ -50,7 +50,7 @@ from fastconv.inference._program import Pool
 from fastconv.inference._program import Program as Prepared
 from fastconv.inference._report import seconds_by_step
 from fastconv.onnx._operators_pooling import is_for_kernels, window_arguments
-from fastconv.onnx._program import Call, Numbered, Program
+from fastconv.onnx._program import Call, Numbered, Program, StepTime
 from fastconv.onnx._windows import axes_of_windows
 from fastconv.packing import Packs
 from fastconv.pooling import avg_pool2d, max_pool2d
@@ -160,6 +160,10 @@ def _write_one(write: Callable[..., object], inputs: Sequence[Array], out: Array
     write(inputs[0], out=out)
 
 
+MOST_STEPS = 2048
+"""Longer programs are run operator by operator: the time of the passes, and of the layout of
+memory, grows with the square of the number of steps. 3000 of them take 4 s, 20000 a minute."""
+
 Lowering = Callable[["Builder", Call], "Step | None"]
 """Append the steps of a call and return the last, or None if it is not what steps compute."""
 
@@ -258,6 +262,8 @@ def graph_of(
         and all(shape[:1] == batch and 0 not in shape for shape in traced.shapes.values())
     )
     if not is_graph:
+        return None
+    if len(program.steps) > MOST_STEPS:
         return None
     builder = Builder(traced, name, batch[0])
     for call in program.calls:
@@ -539,6 +545,14 @@ WRITERS: dict[str, Callable[..., object]] = {
 """Functions of operators without attributes that write to `out`."""
 
 
+KINDS = {
+    "Convolve": "Conv",
+    "Multiply": "Gemm",
+    "ScaleAndShift": "BatchNormalization",
+    "Concatenate": "Concat",
+}
+"""What the operations of graphs are called in ONNX."""
+
 KEPT_GRAPHS = 8
 """The largest number of shapes of the input whose graphs are kept."""
 
@@ -589,8 +603,8 @@ class Specialized:
         """Keep a program for the next input of its shape."""
         self._pool.give_back(program)
 
-    def times(self, x: Array, rounds: int) -> list[tuple[str, str, str, float]] | None:
-        """Return name, operator, shape of the result and median seconds of every step."""
+    def times(self, x: Array, rounds: int) -> list[StepTime] | None:
+        """Return the median time of every step."""
         program = self.take(x)
         if program is None:
             return None
@@ -599,11 +613,16 @@ class Specialized:
         finally:
             self.give_back(program)
         return [
-            (
-                step.name,
-                step.operation.describe(len(x), *(source.shape for source in step.inputs)),
-                str((len(x), *step.shape)),
-                spent,
-            )
+            _step_time(step, len(x), spent)
             for (step, *_), spent in zip(program.steps, seconds, strict=True)
         ]
+
+
+def _step_time(step: Step, batch: int, seconds: float) -> StepTime:
+    """Name what a step computes and how."""
+    operation = step.operation
+    kind, algorithm = type(operation).__name__, ""
+    operator = operation.call.op if isinstance(operation, Apply) else KINDS.get(kind, kind)
+    if isinstance(operation, (Convolve, Multiply)):
+        algorithm = operation.describe(batch, *(source.shape for source in step.inputs))
+    return StepTime(step.name, operator, algorithm, str((batch, *step.shape)), seconds)

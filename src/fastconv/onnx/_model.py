@@ -59,6 +59,8 @@ class Node:
         Numbers, texts, arrays, and tuples of numbers and texts.
     path : str
         Where the node is in the file.
+    unsupported : str
+        Why this library cannot run the node, whatever its operator; empty if nothing is known.
     """
 
     op: str
@@ -67,6 +69,7 @@ class Node:
     outputs: tuple[str, ...]
     attributes: dict[str, Any]
     path: str
+    unsupported: str = ""
 
     @property
     def label(self) -> str:
@@ -110,7 +113,8 @@ def read_model(source: Any) -> Model:
     ValueError
         If it is no valid model.
     NotImplementedError
-        If it needs what this library does not have.
+        If it has values that this library does not compute with. Nodes that it cannot run are
+        read, and say so.
     """
     folder = None
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -210,22 +214,25 @@ def _node(message: Message, folder: str | None) -> Node:
     op = message.one("op_type", "")
     if not op:
         raise message.error("a node has no operator")
-    name = message.one("name", "")
+    attributes: dict[str, Any] = {}
     domain = message.one("domain", "")
-    node = Node(
+    problem = "" if domain in DOMAINS else f"operators of {domain!r} are not supported"
+    for attribute in message.all("attribute"):
+        name = _new_name(attribute.one("name", ""), attributes, attribute)
+        try:
+            attributes[name] = _attribute(attribute, folder)
+        except NotImplementedError as error:
+            attributes[name] = None
+            problem = problem or str(error)
+    return Node(
         op,
-        name,
+        message.one("name", ""),
         tuple(message.all("input")),
         tuple(message.all("output")),
-        {},
+        attributes,
         message.path,
+        problem,
     )
-    if domain not in DOMAINS:
-        raise NotImplementedError(f"{node.label}: operators of {domain!r} are not supported")
-    for attribute in message.all("attribute"):
-        key = _new_name(attribute.one("name", ""), node.attributes, attribute)
-        node.attributes[key] = _attribute(attribute, node, folder)
-    return node
 
 
 def _numbers(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -245,8 +252,14 @@ ATTRIBUTES: dict[int, tuple[str, Any, Callable[[Any], Any]]] = {
 TENSOR = 4
 
 
-def _attribute(message: Message, node: Node, folder: str | None) -> Any:
-    """Return the value of an attribute."""
+def _attribute(message: Message, folder: str | None) -> Any:
+    """Return the value of an attribute.
+
+    Raises
+    ------
+    NotImplementedError
+        If it is a graph, a type, or a tensor that this library does not compute with.
+    """
     name = message.one("name", "")
     if message.one("ref_attr_name", ""):
         raise message.error(f"the attribute {name!r} refers to one of a function, but is in none")
@@ -258,7 +271,7 @@ def _attribute(message: Message, node: Node, folder: str | None) -> Any:
         return tensor_of(tensor, folder)
     if kind not in ATTRIBUTES:
         raise NotImplementedError(
-            f"{node.label}: the attribute {name!r} is of type {kind}, which is not supported"
+            f"the attribute {name!r} is of type {kind}, which is not supported"
         )
     holder, missing, convert = ATTRIBUTES[kind]
     try:

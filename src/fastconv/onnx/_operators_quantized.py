@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastconv._arrays import Array
-from fastconv.onnx._checks import FLOATS, as_type, axis_of, rank, require, single
+from fastconv.onnx._checks import FLOATS, as_type, axis_of, rank, require, room, single
 from fastconv.onnx._operators_convolution import correlate, window_of
 from fastconv.onnx._table import operator
 from fastconv.onnx._tensors import dtype_of
@@ -29,6 +29,7 @@ def _spread(values: Array, x: Array, axis: int, block_size: int = 0) -> Array:
         blocks[at] = -(-x.shape[at] // block_size) if block_size > 0 else -1
         if list(values.shape) != blocks:
             raise ValueError(f"blocks of {block_size} in {x.shape} have no scales {values.shape}")
+        room((*blocks[:at], blocks[at] * block_size, *blocks[at + 1 :]), values.dtype)
         whole = np.repeat(values, block_size, at)
         return whole[(slice(None),) * at + (slice(x.shape[at]),)]
     if values.shape != (x.shape[at],):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv._arrays import Array
+from fastconv.onnx._checks import Memory
 from fastconv.onnx._table import Function
 
 
@@ -45,16 +46,19 @@ class Call:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
 
-    def run(self, arrays: Sequence[Any]) -> tuple[Array, ...]:
+    def run(self, arrays: Sequence[Any], memory: Memory | None = None) -> tuple[Array, ...]:
         """Compute, and return as many arrays as there are outputs.
 
         Raises
         ------
         ValueError, NotImplementedError
-            If the inputs are not for the operator, with the name of the node.
+            If the inputs are not for the operator, or the results that are wanted do not fit into
+            memory beside others, with the name of the node.
         """
         try:
             results: Any = self.function(*arrays)
+        except MemoryError as error:
+            raise MemoryError(f"{self.label}: {error}") from error
         except NotImplementedError as error:
             raise NotImplementedError(f"{self.label}: {error}") from error
         except (ValueError, TypeError, LookupError, ArithmeticError) as error:
@@ -63,6 +67,13 @@ class Call:
         if len(found) < len(self.outputs):
             text = f"{len(self.outputs)} outputs are wanted, but there are {len(found)}"
             raise ValueError(f"{self.label}: {text}")
+        if memory is not None:
+            try:
+                for name, array in zip(self.outputs, found):
+                    if name:
+                        memory.add(array)
+            except ValueError as error:
+                raise ValueError(f"{self.label}: {error}") from None
         return found
 
 
@@ -73,6 +84,18 @@ class Numbered(NamedTuple):
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     freed: tuple[int, ...]
+
+
+class StepTime(NamedTuple):
+    """How long a step takes."""
+
+    name: str
+    operator: str
+    algorithm: str
+    """How it is computed, if there are several ways."""
+    result: str
+    """The shapes of its results."""
+    seconds: float
 
 
 NOTHING = 0
@@ -142,19 +165,26 @@ class Program:
         """Compute all values in their list; free those that are not needed any more.
 
         What watches is told of every step before its values are freed.
+
+        Raises
+        ------
+        ValueError, NotImplementedError
+            If a call has other inputs than it takes, or values take more memory than there is.
         """
+        memory = Memory()
         for step in self.steps:
-            results = step.call.run([values[i] for i in step.inputs])
+            results = step.call.run([values[i] for i in step.inputs], memory)
             for i, array in zip(step.outputs, results):
                 values[i] = array
             values[NOTHING] = None
             if watch is not None:
                 watch(step)
             for i in step.freed:
+                memory.remove(values[i])
                 values[i] = None
 
-    def times(self, feeds: Mapping[str, Array], rounds: int) -> list[tuple[str, str, str, float]]:
-        """Return name, operator, shape of the result and median seconds of every call."""
+    def times(self, feeds: Mapping[str, Array], rounds: int) -> list[StepTime]:
+        """Return the median time of every call."""
         spent: list[list[float]] = [[] for _ in self.steps]
         shapes: dict[int, str] = {}
         for _ in range(1 + rounds):
@@ -169,7 +199,7 @@ class Program:
             for column, begin, end in zip(spent, clock, clock[1:]):
                 column.append(end - begin)
         return [
-            (call.name, call.op, shapes[id(call)], float(np.median(column[1:])))
+            StepTime(call.name, call.op, "", shapes[id(call)], float(np.median(column[1:])))
             for call, column in zip(self.calls, spent)
         ]
 

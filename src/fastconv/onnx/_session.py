@@ -16,8 +16,9 @@ from fastconv._arguments import positive
 from fastconv._arrays import Array
 from fastconv._errors import argument_error, named, shown
 from fastconv._text import table
+from fastconv.onnx._checks import Memory
 from fastconv.onnx._model import Model, ValueInfo, read_model
-from fastconv.onnx._program import Call, Numbered, Program, owned
+from fastconv.onnx._program import Call, Numbered, Program, StepTime, owned
 from fastconv.onnx._table import bind
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ class InferenceSession:
         Returns
         -------
         str
-            A table with a line for every step.
+            A table with a line for every step, and one with a line for every operator.
         """
         rounds = positive(repeats, "repeats")
         arrays = self._checked(feeds)
@@ -220,10 +221,7 @@ class InferenceSession:
                 rows = self._specialized.times(next(iter(arrays.values())), rounds)
             if rows is None:
                 rows = self._optimized.times(arrays, rounds)
-        lines = [(*words, f"{spent * 1e3:.3f}") for *words, spent in rows]
-        total = sum(spent for *_, spent in rows)
-        heads = ("step", "operator", "result", "ms")
-        return table(heads, [*lines, ("total", "", "", f"{total * 1e3:.3f}")], left=3)
+        return _profile(rows)
 
     def summary(self) -> str:
         """Describe the model: its inputs, outputs and steps.
@@ -284,6 +282,29 @@ class InferenceSession:
         return arrays
 
 
+def _profile(rows: Sequence[StepTime]) -> str:
+    """Write the times of steps and of operators, of which the slowest is the first."""
+    total = sum(row.seconds for row in rows)
+    lines = [(*row[:-1], f"{row.seconds * 1e3:.3f}") for row in rows]
+    steps = table(
+        ("step", "operator", "algorithm", "result", "ms"),
+        [*lines, ("total", "", "", "", f"{total * 1e3:.3f}")],
+        left=4,
+    )
+    spent: dict[str, list[float]] = {}
+    for row in rows:
+        spent.setdefault(row.operator, []).append(row.seconds)
+    operators = table(
+        ("operator", "steps", "ms", "share"),
+        [
+            (name, len(times), f"{sum(times) * 1e3:.3f}", f"{sum(times) / (total or 1):.1%}")
+            for name, times in sorted(spent.items(), key=lambda item: -sum(item[1]))
+        ],
+        left=1,
+    )
+    return f"{steps}\n\n{operators}"
+
+
 def _feed(array: Array, value: ValueInfo, sizes: dict[str, int]) -> Array:
     """Return an array in native byte order, if it is one that an input takes."""
     native = array.dtype.newbyteorder("=")
@@ -337,9 +358,10 @@ def _folded(calls: list[Call], model: Model) -> tuple[list[Call], dict[str, Any]
             kept.append(replace(call, outputs=names))
             needed.update(call.inputs)
     left = []
+    memory = Memory()
     for call in reversed(kept):
         if all(not name or name in constants for name in call.inputs):
-            results = call.run([constants[name] if name else None for name in call.inputs])
+            results = call.run([constants[name] if name else None for name in call.inputs], memory)
             for name, array in zip(call.outputs, results):
                 if name:
                     array.setflags(write=False)

@@ -111,6 +111,8 @@ def bind(node: Node, opset: int) -> Function:
     ValueError
         If the node has not the inputs and attributes of its operator.
     """
+    if node.unsupported:
+        raise NotImplementedError(f"{node.label}: {node.unsupported}")
     if node.op not in OPERATORS:
         raise NotImplementedError(f"{node.label}: the operator is not supported")
     found = find(node.op, opset)
@@ -124,7 +126,8 @@ def bind(node: Node, opset: int) -> Function:
     count = len(node.inputs)
     if count < takes.least or (takes.most is not None and count > takes.most):
         raise ValueError(f"{node.label}: {count} inputs are not what version {version} takes")
-    if any(not name for name in node.inputs[: takes.least]):
+    needed = takes.least if takes.most is not None else count
+    if any(not name for name in node.inputs[:needed]):
         raise ValueError(f"{node.label}: an input is missing")
     for name, value in node.attributes.items():
         if name not in takes.attributes:

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastconv import _limits
 from fastconv._arrays import Array, Shape
+from fastconv.onnx._checks import room
 from fastconv.onnx._wire import Message
 
 MOST_DIMENSIONS = 32
@@ -170,6 +171,11 @@ def tensor_of(message: Message, folder: str | None) -> Array:
         raise NotImplementedError(f"tensor {name!r}: tensors in segments are not supported")
     shape = checked_shape(message.all("dims"), kind.raw, message)
     size = prod(shape) * kind.raw.itemsize
+    if not size:  # All others have their bytes in a file.
+        try:
+            room(shape, kind.raw)
+        except ValueError:
+            raise message.error(f"a tensor has the shape {shape}") from None
     if int(message.one("data_location", 0)) == EXTERNAL:
         flat = np.frombuffer(_external(message, size, folder), kind.raw)
     elif "raw_data" in message:
@@ -283,6 +289,22 @@ def _inside(location: str, folder: str | None, message: Message) -> str:
 
 def tensor_fields(name: str, array: Array) -> dict[str, Any]:
     """Return the fields of a TensorProto for `encode`."""
+    return {**_head(name, array), "raw_data": raw_bytes(array)}
+
+
+def external_fields(name: str, array: Array, location: str, offset: int) -> dict[str, Any]:
+    """Return the fields of a TensorProto whose bytes lie in a file of the model's folder."""
+    entries = {"location": location, "offset": offset, "length": array.nbytes}
+    data = [{"key": key, "value": str(value)} for key, value in entries.items()]
+    return {**_head(name, array), "external_data": data, "data_location": EXTERNAL}
+
+
+def raw_bytes(array: Array) -> memoryview:
+    """Return the bytes of an array as files have them: a view of it, if they lie so in memory."""
     raw = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return raw.reshape(-1).view(np.uint8).data
+
+
+def _head(name: str, array: Array) -> dict[str, Any]:
     code = CODES[array.dtype.newbyteorder("=")]
-    return {"dims": array.shape, "data_type": code, "name": name, "raw_data": raw.tobytes()}
+    return {"dims": array.shape, "data_type": code, "name": name}

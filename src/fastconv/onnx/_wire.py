@@ -284,6 +284,11 @@ def encode(kind: str, values: Mapping[str, Any]) -> bytes:
 
     Fields are written in the order in which they are given. A value of None is left out.
     """
+    return b"".join(encoded(kind, values))
+
+
+def encoded(kind: str, values: Mapping[str, Any]) -> list[Any]:
+    """Write a message as `encode` does, in pieces: large fields of bytes are not copied."""
     parts: list[Any] = []
     for name, value in values.items():
         if value is None:
@@ -291,22 +296,23 @@ def encode(kind: str, values: Mapping[str, Any]) -> bytes:
         number = NUMBERS[kind][name]
         field = SCHEMAS[kind][number]
         if field.is_packed:
-            _append_bytes(parts, number, _packed(field.kind, value))
+            _append(parts, number, [_packed(field.kind, value)])
             continue
         for single in value if field.repeated else [value]:
             if field.kind in SCHEMAS:
-                _append_bytes(parts, number, encode(field.kind, single))
+                _append(parts, number, encoded(field.kind, single))
             elif field.kind == "string":
-                _append_bytes(parts, number, single.encode())
+                _append(parts, number, [single.encode()])
             elif field.kind == "bytes":
-                _append_bytes(parts, number, single)
+                _append(parts, number, [single])
             else:
                 parts += _varint(number << 3 | field.wire_type), _packed(field.kind, [single])
-    return b"".join(parts)
+    return parts
 
 
-def _append_bytes(parts: list[Any], number: int, data: Any) -> None:
-    parts += _varint(number << 3 | LENGTH), _varint(len(data)), data
+def _append(parts: list[Any], number: int, content: list[Any]) -> None:
+    """Append a field whose length is written before it."""
+    parts += _varint(number << 3 | LENGTH), _varint(sum(map(len, content))), *content
 
 
 def _packed(kind: str, values: Any) -> bytes:

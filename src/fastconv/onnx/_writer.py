@@ -10,7 +10,7 @@ import numpy as np
 from fastconv._arrays import Array
 from fastconv._version import __version__
 from fastconv.onnx._tensors import CODES, tensor_fields
-from fastconv.onnx._wire import encode
+from fastconv.onnx._wire import encoded
 
 IR_VERSION = 8
 """The version of the file format that belongs to opset 17."""
@@ -40,13 +40,45 @@ def model_bytes(
     outputs: Iterable[Described],
     constants: Mapping[str, Array],
     opset: int,
-    name: str = "network",
 ) -> bytes:
     """Write a model."""
+    tensors = [tensor_fields(name, array) for name, array in constants.items()]
+    return b"".join(model_parts(nodes, inputs, outputs, tensors, opset))
+
+
+def model_parts(
+    nodes: Iterable[NodeToWrite],
+    inputs: Iterable[Described],
+    outputs: Iterable[Described],
+    tensors: Iterable[Mapping[str, Any]],
+    opset: int,
+    name: str = "network",
+) -> list[Any]:
+    """Write a model in pieces, which follow each other in the file.
+
+    Parameters
+    ----------
+    nodes : iterable of NodeToWrite
+        In an order in which they can be computed.
+    inputs, outputs : iterable of Described
+        What a caller gives and gets.
+    tensors : iterable of mapping
+        Constants, as `tensor_fields` and `external_fields` return them.
+    opset : int
+        Version of the operators.
+    name : str
+        What viewers call the graph.
+
+    Returns
+    -------
+    list of bytes-like
+        The pieces. Those of constants are views of the arrays, so that a large model does not
+        need its memory twice.
+    """
     graph = {
         "node": [_node(node) for node in nodes],
         "name": name,
-        "initializer": [tensor_fields(key, array) for key, array in constants.items()],
+        "initializer": tensors,
         "input": [_value(value) for value in inputs],
         "output": [_value(value) for value in outputs],
     }
@@ -57,7 +89,7 @@ def model_bytes(
         "graph": graph,
         "opset_import": [{"domain": "", "version": opset}],
     }
-    return encode("ModelProto", model)
+    return encoded("ModelProto", model)
 
 
 def _node(node: NodeToWrite) -> dict[str, Any]:

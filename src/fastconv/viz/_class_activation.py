@@ -29,7 +29,7 @@ class Explanation(NamedTuple):
     """A map in the layer's resolution, and what it explains."""
 
     heat: Array
-    class_index: int
+    class_index: int | str
     score: float
     layer: str
     method: str
@@ -154,8 +154,12 @@ def show_class_activation(
     CAM of Residual9
     """
     explained = _explanation(network, image, class_index, layer)
-    heat = _resized(explained.heat, network.input_dim[1:])
-    pixels = images_of(network, image)
+    return figure_of_explanation(images_of(network, image), explained)
+
+
+def figure_of_explanation(pixels: Array, explained: Explanation) -> Figure:
+    """Draw an image (1, C, H, W), and the map over it."""
+    heat = _resized(explained.heat, pixels.shape[2:])
     if pixels.shape[1] != 3:
         pixels = pixels.mean(axis=1, keepdims=True)
     (picture,) = pictures(pixels)

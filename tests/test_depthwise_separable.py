@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastconv
-from fastconv.inference._operations import Separable
+from fastconv.inference._operations import DepthwiseSeparable
 from fastconv.layers import BatchNormalization, Relu, Relu6, Residual
 from fastconv.models import Sequential
 
@@ -31,7 +31,7 @@ def separable(
 
 
 def fused_steps(twin: Any) -> int:
-    return sum(isinstance(step.operation, Separable) for step in twin.graph.steps)
+    return sum(isinstance(step.operation, DepthwiseSeparable) for step in twin.graph.steps)
 
 
 def assert_fused(net: Sequential, batch: int = 3, steps: int | None = 1) -> None:
