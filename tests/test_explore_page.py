@@ -512,7 +512,6 @@ def test_network_view(
     _, values = network.exciting("Conv2")
     np.testing.assert_allclose(found["exciting"], values[:, 5], rtol=1e-5)
     heat = network.heat(image)
-    assert heat is not None
     assert heat.max() > 0
     np.testing.assert_allclose(found["heat"]["data"], heat.ravel(), rtol=1e-3, atol=1e-3)
     ascent, activations, _ = network.ascent("Conv2", 5)

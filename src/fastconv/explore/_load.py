@@ -48,7 +48,8 @@ def network_of(path: str) -> Sequential:
                 return network
     raise Refusal(
         f"{path}: these are not the parameters of a network of fastconv train "
-        f"({', '.join(NETWORKS)}); others can be shown from ONNX files: --onnx FILE"
+        f"({', '.join(NETWORKS)}); others come in ONNX files, which "
+        "fastconv.onnx.export writes: --onnx FILE"
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastconv._arrays import Array, Shape
+from fastconv._errors import without_name
 from fastconv._layer import children_of
 from fastconv._structure import held
 from fastconv.explore._catalog import resampled
@@ -91,9 +92,9 @@ class NetworkView(ABC):
     def filters(self, name: str) -> tuple[Array | None, Array | None]:
         """Return the filters of a layer, after and before the training, as far as known."""
 
-    def heat(self, image: Array) -> Array | None:
-        """Return the class activation map of an image (1, C, H, W), if there is one."""
-        return None
+    def heat(self, image: Array) -> Array:
+        """Return the class activation map of an image (1, C, H, W), or refuse."""
+        raise Refusal("a class activation map needs gradients, which this network lacks")
 
     def ascent(self, name: str, channel: int) -> tuple[Array, list[float], str]:
         """Find an input that maximises a channel; tell the activations and of which layer."""
@@ -131,8 +132,10 @@ class NetworkView(ABC):
         scores = outputs[self.layers[-1].name][0].ravel().astype(np.float64)
         found["scores"] = scores
         found["probabilities"] = softmax(scores[np.newaxis])[0]
-        if (heat := self.heat(image)) is not None:
-            found["heat"] = heat.astype(np.float32)
+        try:
+            found["heat"] = self.heat(image).astype(np.float32)
+        except Refusal as error:
+            return {"noHeat": str(error)}, found
         return {}, found
 
     def channel(self, settings: dict[str, Any], arrays: Mapping[str, Array]) -> Answer:
@@ -285,16 +288,14 @@ class SequentialView(NetworkView):
                 return earlier if is_same else name
         return name
 
-    def heat(self, image: Array) -> Array | None:
+    def heat(self, image: Array) -> Array:
         """Return the class activation map for the class with the largest score."""
         try:
             from fastconv.viz import class_activation_map
-        except ImportError:
-            return None
-        try:
+
             return class_activation_map(self.network, image)
-        except ValueError:  # The network has no maps, or no scores.
-            return None
+        except (ImportError, ValueError) as error:  # ValueError: there are no maps, or no scores.
+            raise Refusal(without_name(error)) from None
 
     def ascent(self, name: str, channel: int) -> tuple[Array, list[float], str]:
         """Climb from faint noise, by gradients of the last layer that learns.

@@ -37,7 +37,8 @@ export class LocalBackend {
     const arrays = { input, scores, probabilities: { ...scores, data: softmax(scores.data) } };
     outputs.forEach((output, i) => (arrays[`map${i}`] = output));
     const heat = classActivation(this.layers, outputs, this.network.shape.slice(1));
-    return { settings: {}, arrays: heat ? { ...arrays, heat } : arrays };
+    const noHeat = "a saved page computes it for networks that end with means and a product";
+    return heat ? { settings: {}, arrays: { ...arrays, heat } } : { settings: { noHeat }, arrays };
   }
 
   async channel(picture, name, channel) {

@@ -130,6 +130,7 @@ export class NetworkView {
 
   #main() {
     this.strip = h("div", { className: "strip", role: "group", ariaLabel: "Layers" });
+    this.overlayText = h("p", { className: "formula" });
     this.overlayCanvas = h("canvas", { className: "big", role: "img" });
     this.mapCanvas = h("canvas", { className: "big", role: "img", tabIndex: 0 });
     const point = (event) => this.#point(event);
@@ -148,7 +149,7 @@ export class NetworkView {
       this.strip,
       h("section", { className: "card chosen", ariaLabel: "Chosen channel" },
         h("figure", { className: "stage" }, h("figcaption", {}, this.mapCaption), this.mapCanvas, this.fieldText),
-        h("figure", { className: "stage" }, h("figcaption", {}, h("strong", {}, "Over the picture")), this.overlayCanvas),
+        h("figure", { className: "stage" }, h("figcaption", {}, h("strong", {}, "Over the picture")), this.overlayCanvas, this.overlayText),
         h("div", { className: "parts" },
           this.filterSection,
           part("What excites it most", this.bestPart),
@@ -307,6 +308,8 @@ export class NetworkView {
       context.drawImage(over, 0, 0, w, h2);
       context.globalAlpha = 1;
     }
+    const isMissing = this.overlay !== "channel" && !heat;
+    this.overlayText.textContent = isMissing ? this.#maps.settings.noHeat ?? "" : "";
     const what = this.overlay === "channel" ? "the channel's response" : "the class activation map";
     this.overlayCanvas.setAttribute("aria-label", `The picture with ${what} over it`);
     this.#markField(context, "input", [height, width], cell, cell);
