@@ -300,6 +300,7 @@ def test_presets_are_the_well_known_filters(page: Any) -> None:
         np.testing.assert_array_equal(state(page)["kernel"], FILTERS[name])
 
 
+@pytest.mark.exhaustive
 def test_presets_of_every_size(page: Any) -> None:
     sums = {"identity": 1, "box": 1, "Gaussian": 1, "sharpen": 1, "Laplacian": 0}
     for size in (1, 2, 4, 7):

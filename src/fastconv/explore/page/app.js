@@ -14,7 +14,7 @@ export class App {
     const use = (picture) => {
       this.store.set({ picture, error: "" });
       this.computation.request();
-      this.networkView?.request();
+      if (this.store.values.view === "network") this.networkView.request();
     };
     this.field = new PictureField(this.store, use);
     this.kernelView = new KernelView(this.store, this.computation);
@@ -35,6 +35,7 @@ export class App {
       this.kernelView.stop();
       this.store.set({ view });
       this.#redraw();
+      if (view === "network") this.networkView.request();
     });
     return h("header", {}, h("h1", {}, h("b", {}, "fastconv"), " explore"), labelled("View", this.view));
   }
