@@ -10,13 +10,13 @@ import sys
 from collections.abc import Sequence
 
 import fastconv
-from fastconv._commands import demo, filter, onnx, train
+from fastconv._commands import demo, explore, filter, onnx, train
 from fastconv._commands.shared import CommandError
 from fastconv._errors import without_name
 
 __all__ = ["main"]
 
-COMMANDS = (demo, filter, train, onnx)
+COMMANDS = (demo, filter, train, onnx, explore)
 """The modules of the commands, in the order of the help text.
 
 The function `add_command` of each adds a sub-command, whose `run` takes the parsed arguments and

@@ -13,6 +13,7 @@ try:
 except ImportError as error:
     raise ImportError("fastconv.viz needs matplotlib: pip install 'fastconv[viz]'") from error
 
+from fastconv.explore._widget import explore
 from fastconv.viz._ascent import activation_ascent, maximize_activation
 from fastconv.viz._class_activation import class_activation_map, show_class_activation
 from fastconv.viz._feature_maps import show_feature_maps
@@ -25,6 +26,7 @@ __all__ = [
     "activation_ascent",
     "apply_filters",
     "class_activation_map",
+    "explore",
     "maximize_activation",
     "show_class_activation",
     "show_feature_maps",
