@@ -46,14 +46,14 @@ class SoftmaxWithLoss(Base):
     """
 
     _transient = ("y", "t", "loss", "dtype", "sample_weight")
-    sample_weight = None  # Pickles of earlier versions hold none.
+    sample_weight: Array | None = None  # Pickles of earlier versions hold none.
 
     def __init__(self) -> None:
         self.y: Array | None = None
         self.t: Array | None = None
         self.loss: np.floating[Any] | None = None
         self.dtype: np.dtype[Any] | None = None
-        self.sample_weight: Array | None = None
+        self.sample_weight = None
 
     def forward(
         self, x: npt.ArrayLike, t: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
