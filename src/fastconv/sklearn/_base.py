@@ -21,7 +21,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from fastconv._arrays import Array
 from fastconv._threads import Sharing
 from fastconv.sklearn._architecture import described_network, network_of
-from fastconv.sklearn._images import BLOCK, float_images, read_rows, shape_of_images
+from fastconv.sklearn._images import BLOCK, computed_dtype, float_images, read_rows, shape_of_images
 from fastconv.sklearn._standardization import Standardization
 from fastconv.sklearn._stopping import LossStopping, ValidationStopping
 from fastconv.training import Trainer
@@ -163,15 +163,13 @@ class BaseCNN(BaseEstimator, metaclass=ABCMeta):
             images = self._standardization.apply(images)
             targets = self._prepare_targets(targets, weights, is_new=is_new)
             if is_new:
-                self._begin(images.dtype)
+                self._begin()
             if not incremental or is_new:
                 self._optimizer = self._new_optimizer()
             self._train((images, targets, weights), incremental=incremental)
         return self
 
-    def _read(
-        self, X: Any, y: Any, sample_weight: Any, *, is_new: bool, incremental: bool
-    ) -> Data:
+    def _read(self, X: Any, y: Any, sample_weight: Any, *, is_new: bool, incremental: bool) -> Data:
         """Validate what is learned from, and leave out images that do not count."""
         rows, y, shape = read_rows(self, X, y, reset=is_new, **self._y_checks)
         if is_new:
@@ -186,7 +184,9 @@ class BaseCNN(BaseEstimator, metaclass=ABCMeta):
                 raise ValueError("sample_weight must not be 0 for all samples.")
             if not incremental:
                 self._check_left(targets)
-        return float_images(self, rows, shape is None), targets, weights
+        if is_new:
+            self._dtype = computed_dtype(rows)
+        return float_images(self, rows, shape is None, self._dtype), targets, weights
 
     _y_checks: ClassVar[dict[str, bool]] = {}
     """The checks of y that `sklearn.utils.validation.validate_data` makes."""
@@ -211,13 +211,13 @@ class BaseCNN(BaseEstimator, metaclass=ABCMeta):
             return Standardization.of(images, weights)
         return Standardization.none(images.shape[1])
 
-    def _begin(self, dtype: np.dtype[Any]) -> None:
+    def _begin(self) -> None:
         """Make a new network, and forget the training of another one."""
         if self.network is None:
-            self.network_ = described_network(self, self._outputs(), dtype, self._rng)
+            self.network_ = described_network(self, self._outputs(), self._dtype, self._rng)
         else:
             self.network_ = network_of(
-                self.network, self.image_shape_, self._outputs(), dtype, self._rng
+                self.network, self.image_shape_, self._outputs(), self._dtype, self._rng
             )
         self._complete(self.network_)
         self.loss_curve_: list[float] = []
@@ -346,7 +346,8 @@ class BaseCNN(BaseEstimator, metaclass=ABCMeta):
         rows, _, shape = read_rows(self, X, reset=False)
         self._check_shape(shape)
         for first in range(0, len(rows), BLOCK):
-            block = float_images(self, rows[first : first + BLOCK], shape is None)
+            part = rows[first : first + BLOCK]
+            block = float_images(self, part, shape is None, self._dtype)
             yield self._standardization.apply(block)
 
     def _scores(self, X: Any) -> Array:

@@ -1,1 +1,2 @@
-class ConvFeatures: pass
+class ConvFeatures:
+    pass

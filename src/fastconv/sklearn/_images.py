@@ -123,18 +123,38 @@ def _wanted(estimator: Any) -> Shape | None:
     return (shape[2], *shape[:2]) if estimator.channels_last else shape
 
 
-def float_images(estimator: Any, rows: Array, came_as_rows: bool) -> Array:
+def float_images(estimator: Any, rows: Array, came_as_rows: bool, dtype: Any = None) -> Array:
     """Return images (n, C, H, W) of floats, those of bytes from 0 to 1.
 
-    float64 and integers become float64, as scikit-learn's own networks compute with them; bytes and
-    smaller floats become float32, which takes half of the time.
+    Parameters
+    ----------
+    estimator : estimator
+        Who asks, with ``image_shape_`` and ``channels_last``.
+    rows : ndarray, shape (n, features)
+        The pixels.
+    came_as_rows : bool
+        Whether X was rows, so that channels that come last do so in each of them.
+    dtype : dtype, optional
+        The dtype to compute with; by default `computed_dtype` tells it.
     """
     C, H, W = estimator.image_shape_
-    scaled = rows.dtype == np.uint8
-    dtype = np.float32 if scaled or rows.dtype in (np.float16, np.float32) else np.float64
-    floats = rows.astype(dtype)
-    if scaled:
-        floats /= np.float32(WHITE)
+    floats = rows.astype(computed_dtype(rows) if dtype is None else dtype)
+    if rows.dtype == np.uint8:
+        floats /= floats.dtype.type(WHITE)
     if came_as_rows and estimator.channels_last:
         return np.moveaxis(floats.reshape(-1, H, W, C), -1, 1)
     return floats.reshape(-1, C, H, W)
+
+
+def computed_dtype(rows: Array) -> np.dtype[Any]:
+    """Tell whether to compute with pixels in float32, which takes half of the time, or float64.
+
+    It is float32 if that holds every pixel exactly, as it holds the bytes that are the pixels of
+    most images, even where their array is one of float64.
+    """
+    for first in range(0, len(rows), BLOCK):
+        block = rows[first : first + BLOCK]
+        with np.errstate(over="ignore"):
+            if (block != block.astype(np.float32)).any():
+                return np.dtype(np.float64)
+    return np.dtype(np.float32)
