@@ -21,7 +21,14 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from fastconv._arrays import Array
 from fastconv._threads import Sharing
 from fastconv.sklearn._architecture import described_network, network_of
-from fastconv.sklearn._images import BLOCK, computed_dtype, float_images, read_rows, shape_of_images
+from fastconv.sklearn._images import (
+    BLOCK,
+    check_shape,
+    computed_dtype,
+    float_images,
+    read_rows,
+    shape_of_images,
+)
 from fastconv.sklearn._standardization import Standardization
 from fastconv.sklearn._stopping import LossStopping, ValidationStopping
 from fastconv.training import Trainer
@@ -175,7 +182,7 @@ class BaseCNN(BaseEstimator, metaclass=ABCMeta):
         if is_new:
             self.image_shape_ = shape_of_images(self, rows.shape[1], shape)
         else:
-            self._check_shape(shape)
+            check_shape(self, shape)
         targets = self._read_targets(y, is_new=is_new, incremental=incremental)
         weights = self._weights(rows, sample_weight, targets)
         if weights is not None and not (counts := weights > 0).all():
@@ -332,19 +339,11 @@ class BaseCNN(BaseEstimator, metaclass=ABCMeta):
 
     # ---- computing -----------------------------------------------------------------------------
 
-    def _check_shape(self, shape: Any) -> None:
-        """Raise a ValueError if images have another shape than those that were learned from."""
-        if shape not in (None, self.image_shape_):
-            raise ValueError(
-                f"X has images (C, H, W) of {shape}, but {type(self).__name__} is expecting "
-                f"{self.image_shape_} as input."
-            )
-
     def _images(self, X: Any) -> Iterator[Array]:
         """Validate X, and yield its standardised images block by block."""
         check_is_fitted(self, "network_")
         rows, _, shape = read_rows(self, X, reset=False)
-        self._check_shape(shape)
+        check_shape(self, shape)
         for first in range(0, len(rows), BLOCK):
             part = rows[first : first + BLOCK]
             block = float_images(self, part, shape is None, self._dtype)

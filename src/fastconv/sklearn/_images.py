@@ -14,7 +14,14 @@ from sklearn.utils.validation import validate_data
 
 from fastconv._arrays import Array, Shape
 
-__all__ = ["BLOCK", "float_images", "read_rows", "shape_of_images"]
+__all__ = [
+    "BLOCK",
+    "check_shape",
+    "computed_dtype",
+    "float_images",
+    "read_rows",
+    "shape_of_images",
+]
 
 WHITE = 255
 """The largest number of a byte, which stands for 1."""
@@ -105,6 +112,15 @@ def shape_of_images(estimator: Any, features: int, shape: Shape | None) -> Shape
             f"(C, H, W) of {wanted}, but X has {found}."
         )
     return wanted
+
+
+def check_shape(estimator: Any, shape: Shape | None) -> None:
+    """Raise a ValueError if images have another shape than those that were learned from."""
+    if shape not in (None, estimator.image_shape_):
+        raise ValueError(
+            f"X has images (C, H, W) of {shape}, but {type(estimator).__name__} is expecting "
+            f"{estimator.image_shape_} as input."
+        )
 
 
 def _wanted(estimator: Any) -> Shape | None:
