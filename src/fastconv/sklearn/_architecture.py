@@ -29,10 +29,9 @@ def described_network(
     Each number in ``filters`` is a convolution that keeps the size of its input, and rectification.
     Maximum pooling comes between the two, where it gives the same numbers as behind them and leaves
     a quarter of them to rectify. Behind the last convolution there is always pooling; behind others
-    only while the image is large: the digits of 8x8 pixels are recognised better if the second
-    convolution sees all of them (0.960 instead of 0.942 of them in three folds). Weights between the
-    first and the last layer begin with a variance of 1 / fan_in, half of what is usual, which gives
-    0.962.
+    only while the image is large: in three folds, digits of 8x8 pixels are recognised better if the
+    second convolution sees all of them (0.960 instead of 0.942). Weights between the first and the
+    last layer begin with a variance of 1 / fan_in, half of what is usual, which gives 0.962.
     """
     net = Sequential(estimator.image_shape_, dtype=dtype, seed=seed)
     kernel = pair(estimator.kernel_size, "kernel_size")

@@ -218,12 +218,13 @@ class ConvFeatures(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self, "filters_")
         _check_feature_names_in(self, input_features)
-        names, number = [], 0
-        for group in self.filters_:
-            suffixes = self._region_names(group)
-            for number in range(number, number + len(group.weight)):
-                names += [f"kernel{number}_{kind}{end}" for kind in self._kinds for end in suffixes]
-            number += 1
+        ends = [self._region_names(group) for group in self.filters_ for _ in group.weight]
+        names = [
+            f"kernel{number}_{kind}{end}"
+            for number, regions in enumerate(ends)
+            for kind in self._kinds
+            for end in regions
+        ]
         return np.array(names, dtype=object)
 
     # ---- parameters ----------------------------------------------------------------------------
