@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fastconv._arguments import Pair, pair
+from fastconv._arguments import pair
 from fastconv._arrays import Shape
+from fastconv._window import Pair
 from fastconv.layers import Dropout, Pooling, Relu
 from fastconv.models import Sequential
 
@@ -46,7 +47,7 @@ def described_network(
             net.batch_normalization()
         pooled = tuple(min(k, size) for k, size in zip(window, sizes, strict=True))
         if pooled != (1, 1) and (i == len(filters) or max(sizes) > LARGE):
-            net.add(Pooling(*pooled, stride=pooled))
+            net.add(Pooling(pooled[0], pooled[1], stride=pooled))
         net.add(Relu())
     for units in _numbers(estimator.hidden_layer_sizes):
         net.affine(units, std=sqrt(1 / prod(net.output_dim)))

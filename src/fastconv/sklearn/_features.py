@@ -11,9 +11,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
-from fastconv._arguments import Pair, pair
+from fastconv._arguments import pair
 from fastconv._arrays import Array
 from fastconv._threads import Sharing
+from fastconv._window import Pair
 from fastconv.sklearn._images import (
     BLOCK,
     check_shape,

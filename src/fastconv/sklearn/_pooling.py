@@ -7,8 +7,8 @@ from itertools import pairwise, product
 
 import numpy as np
 
-from fastconv._arguments import Pair
 from fastconv._arrays import Array, Shape
+from fastconv._window import Pair
 from fastconv.convolution import conv2d
 from fastconv.product import matmul
 from fastconv.sklearn._random_filters import FilterGroup
@@ -75,7 +75,8 @@ def pooled_features(
 def _block_size(images: Array, group: FilterGroup) -> int:
     """Return how many images' maps fit in the cache."""
     _, _, H, W = images.shape
-    return max(1, MAPS_BYTES // (len(group.weight) * H * W * images.itemsize))
+    bytes_of_one = len(group.weight) * H * W * images.itemsize
+    return int(max(1, MAPS_BYTES // bytes_of_one))
 
 
 def _maxima(maps: Array, rows: list[slice], columns: list[slice]) -> Array:

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from fastconv._arguments import Pair
 from fastconv._arrays import Array, Shape
+from fastconv._window import Pair
 
 __all__ = ["FilterGroup", "draw_filters"]
 

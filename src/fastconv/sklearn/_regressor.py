@@ -52,8 +52,8 @@ class CNNRegressor(RegressorMixin, BaseCNN):
         `fastconv.models`. If it has keywords ``seed`` and ``dtype``, as classes like
         `fastconv.models.LeNet` have, it is given a random generator and the dtype.
     standardize : bool, default=True
-        Whether pixels and targets are shifted and scaled so that each channel and output has a mean of 0
-        and a variance of 1.
+        Whether pixels and targets are shifted and scaled so that each channel and output has a mean
+        of 0 and a variance of 1.
     solver : {"adam", "adamw", "sgd", "momentum", "adagrad", "rmsprop"}, default="adam"
         The update rule, one of `fastconv.training`.
     alpha : float, default=1e-4
@@ -109,7 +109,8 @@ class CNNRegressor(RegressorMixin, BaseCNN):
     loss_curve_ : list of float
         The mean loss of each epoch.
     validation_scores_ : list of float or None
-        With early stopping, the score of the validation set after each epoch, its R^2 as the network sees it.
+        With early stopping, the score of the validation set after each epoch: R^2 of the targets as
+        the network learns them.
     best_validation_score_ : float or None
         With early stopping, the largest of them.
 

@@ -71,7 +71,7 @@ class Trainer:
     verbose : bool, default True
         Show progress on standard error: a bar if it is a terminal and `tqdm` is installed, or a
         line for every epoch.
-    seed : int, default 0
+    seed : int or numpy.random.Generator, default 0
         For the order of the images.
     checkpoint : path-like, optional
         Where to write the state after every epoch and when interrupted.
@@ -137,7 +137,7 @@ class Trainer:
         verbose: bool = True,
         *,
         schedule: str | Schedule = "constant",
-        seed: int = 0,
+        seed: int | np.random.Generator = 0,
         checkpoint: str | os.PathLike[str] | None = None,
         augment: Transform | None = None,
         sample_weight: npt.ArrayLike | None = None,
