@@ -182,7 +182,7 @@ def test_labels_of_any_kind() -> None:
     chosen = Y < 3
     estimator = small(max_iter=60).fit(X[chosen], names[Y[chosen]])
     assert estimator.classes_.tolist() == sorted(names)
-    assert estimator.score(X[chosen], names[Y[chosen]]) > 0.95
+    assert estimator.score(X[chosen], names[Y[chosen]]) > 0.9
 
 
 # --------------------------------------------------------------------------------------- training
