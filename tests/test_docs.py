@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs" / "coming-from").glob("*.md"))
 if PAGES:
     names = ["data", "explore", "inference", "low-rank", "networks", "one-dimension", "onnx", "viz"]
-    names += ["run-pytorch-with-numpy"]
+    names += ["run-pytorch-with-numpy", "scikit-learn"]
     PAGES += [ROOT / "docs" / f"{name}.md" for name in names]
 else:
     pytest.skip("docs/ is in no wheel: python -m pytest, in a checkout", allow_module_level=True)

@@ -23,7 +23,7 @@ class Setting(Generic[Value]):
     def get(self) -> Value:
         """Return the innermost block's value or, outside of all blocks, the process's."""
         blocks = self.blocks.get()
-        return blocks[-1]._value if blocks else self.everywhere
+        return blocks[-1].value() if blocks else self.everywhere
 
 
 class Block(Generic[Value]):
@@ -36,6 +36,10 @@ class Block(Generic[Value]):
 
     def __init__(self, setting: Setting[Value], value: Value) -> None:
         self._setting, self._value = setting, value
+
+    def value(self) -> Value:
+        """Return what the setting is within the block."""
+        return self._value
 
     def __enter__(self) -> None:
         blocks = self._setting.blocks

@@ -6,6 +6,8 @@ import math
 import os
 import re
 import sys
+import threading
+from types import TracebackType
 from typing import SupportsIndex
 
 from fastconv import _limits
@@ -162,6 +164,54 @@ class num_threads(Block[int]):
         super().__init__(_setting, _checked(n))
 
 
+class Sharing(Block[int]):
+    """A ``with`` block of a computation that shares the threads with others that run beside it.
+
+    Such computations are the fits of several estimators in the threads of a pool. Each uses an
+    equal part of the threads that it would use alone, at least one, whatever has started the
+    threads, and more again as soon as another one has ended. A block within another one of the
+    same context belongs to the same computation.
+    """
+
+    _lock = threading.Lock()
+    _running = 0
+    """How many computations share threads now, in the whole process."""
+
+    def __init__(self) -> None:
+        super().__init__(_setting, _setting.get())
+        self._is_outermost = False
+
+    def value(self) -> int:
+        """Return the part of the threads that the computation may use now."""
+        return max(1, self._value // max(1, Sharing._running))
+
+    def __enter__(self) -> None:
+        inside = any(isinstance(block, Sharing) for block in self._setting.blocks.get())
+        self._is_outermost = not inside
+        if inside:
+            # The value of the block around it is divided already.
+            return
+        with Sharing._lock:
+            Sharing._running += 1
+        super().__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._is_outermost:
+            super().__exit__(kind, error, traceback)
+            with Sharing._lock:
+                Sharing._running -= 1
+
+    @classmethod
+    def forget(cls) -> None:
+        """Begin anew in a forked child, which has none of the other threads."""
+        cls._lock, cls._running = threading.Lock(), 0
+
+
 # OpenMP's idle threads do not exist in a forked child, which would wait for them for ever.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=threads.pause)
+    os.register_at_fork(before=threads.pause, after_in_child=Sharing.forget)

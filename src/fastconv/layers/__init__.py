@@ -27,7 +27,7 @@ from fastconv.layers._activations import (
 from fastconv.layers._containers import Chain, Concatenation, Residual
 from fastconv.layers._dropout import Dropout
 from fastconv.layers._learned import Affine, Convolution, Convolution1D
-from fastconv.layers._loss import SoftmaxWithLoss
+from fastconv.layers._loss import MeanSquaredError, SoftmaxWithLoss
 from fastconv.layers._normalization import BatchNormalization, LocalResponseNormalization
 from fastconv.layers._pooling import (
     AveragePooling,
@@ -57,6 +57,7 @@ __all__ = [
     "Layer",
     "LeakyRelu",
     "LocalResponseNormalization",
+    "MeanSquaredError",
     "Pooling",
     "Pooling1D",
     "Relu",

@@ -85,7 +85,7 @@ class Chain(Classifier):
         self.params = Parameters()
         self.state = Parameters()
         """All arrays that files keep: the parameters, running means and running variances."""
-        self.last_layer = SoftmaxWithLoss()
+        self.last_layer: Any = SoftmaxWithLoss()
         self._shapes: dict[str, Shape] = {}
         """The shapes of outputs, by the paths of layers: ``"Conv1"``, or ``"Fork1.Conv1"``."""
         self._numbers = {WEIGHTS: 0, NORMALIZATION: 0}
@@ -383,17 +383,26 @@ class Chain(Classifier):
                 raise argument_error(ValueError, no_such_layer(name, self._shapes))
         return wanted
 
-    def loss(self, x: npt.ArrayLike, t: npt.ArrayLike, train_flg: bool = True) -> Any:
-        """Compute the mean cross entropy of inputs and their labels.
+    def loss(
+        self,
+        x: npt.ArrayLike,
+        t: npt.ArrayLike,
+        train_flg: bool = True,
+        *,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> Any:
+        """Compute the loss of inputs: the mean cross entropy, unless `last_layer` was replaced.
 
         Parameters
         ----------
         x : array_like, shape (N, *input_dim)
             Inputs.
         t : array_like, shape (N,), (N, 1) or (N, classes)
-            Labels, as indices or one-hot.
+            Labels, as indices or one-hot; what another `last_layer` takes.
         train_flg : bool, default True
             Whether layers like dropout do what they do in training.
+        sample_weight : array_like, shape (N,), optional
+            What each input's loss is multiplied by before the mean is taken.
 
         Returns
         -------
@@ -413,9 +422,18 @@ class Chain(Classifier):
         >>> print(f"{net.loss(np.ones((3, 2)), [0, 1, 2]):.4f}")
         1.3863
         """
-        return self.last_layer.forward(self.predict(x, train_flg), t)
+        scores = self.predict(x, train_flg)
+        if sample_weight is None:  # A last layer of the user's need not know of weights.
+            return self.last_layer.forward(scores, t)
+        return self.last_layer.forward(scores, t, sample_weight)
 
-    def gradient(self, x: npt.ArrayLike, t: npt.ArrayLike) -> dict[str, Array]:
+    def gradient(
+        self,
+        x: npt.ArrayLike,
+        t: npt.ArrayLike,
+        *,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> dict[str, Array]:
         """Compute the gradients of the loss, in training, by name of parameter.
 
         Parameters
@@ -423,7 +441,9 @@ class Chain(Classifier):
         x : array_like, shape (N, *input_dim)
             Inputs.
         t : array_like, shape (N,), (N, 1) or (N, classes)
-            Labels, as indices or one-hot.
+            Labels, as indices or one-hot; what another `last_layer` takes.
+        sample_weight : array_like, shape (N,), optional
+            What each input's loss is multiplied by before the mean is taken.
 
         Returns
         -------
@@ -443,7 +463,7 @@ class Chain(Classifier):
         >>> net.gradient(np.ones((1, 2)), [0])["b1"]
         array([-0.5,  0.5], dtype=float32)
         """
-        self.loss(x, t)
+        self.loss(x, t, sample_weight=sample_weight)
         dout = self.last_layer.backward()
         learning = set(map(id, self.params.layers()))
         for layer in reversed(self.layers.values()):

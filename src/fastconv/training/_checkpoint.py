@@ -108,12 +108,20 @@ def _identity(trainer: Trainer) -> dict[str, Any]:
         "images": len(trainer.x_train),
         "checksum": zlib.crc32(np.ascontiguousarray(trainer.x_train).data),
         "mini_batch_size": trainer.batch_size,
+        **_weighting(trainer),
         "schedule": schedule,
         "augment": None if trainer.augment is None else _description(trainer.augment),
         **({} if schedule == "constant" else {"epochs": trainer.epochs}),
         "optimizer": type(rule).__name__,
         **{key: value for key, value in vars(rule).items() if key not in ("kept", "iter")},
     }
+
+
+def _weighting(trainer: Trainer) -> dict[str, Any]:
+    """Say how images count and in which order, in a way that fits older checkpoints."""
+    weights = trainer.sample_weight
+    checksum = None if weights is None else zlib.crc32(np.ascontiguousarray(weights).data)
+    return {"sample_weight": checksum, "order": None if trainer.shuffle else "as given"}
 
 
 def _description(augment: object) -> str:

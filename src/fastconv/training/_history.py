@@ -20,10 +20,11 @@ class Epoch:
         Number of the epoch, from 1.
     train_loss : float
         Mean of the losses of the epoch's steps.
-    train_acc : float
-        Accuracy on training images after the epoch, from 0 to 1.
+    train_acc : float or None
+        Accuracy on training images after the epoch, from 0 to 1, or None if it was not measured.
     test_acc : float or None
-        Accuracy on test images after the epoch, or None if there are no such images.
+        Accuracy on test images after the epoch, or None if there are no such images,
+        or it was not measured.
 
     Examples
     --------
@@ -34,7 +35,7 @@ class Epoch:
 
     epoch: int
     train_loss: float
-    train_acc: float
+    train_acc: float | None
     test_acc: float | None
 
 

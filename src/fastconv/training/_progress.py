@@ -37,12 +37,12 @@ class Progress:
     def epoch(self, last: Epoch) -> None:
         """Show what the epoch that has just ended gave."""
         text = f"epoch {last.epoch} of {self.epochs}"
+        train = "" if last.train_acc is None else f", train {last.train_acc:.2%}"
         test = "" if last.test_acc is None else f", test {last.test_acc:.2%}"
         if self.bar is not None:
             self.bar.set_description(f"{text}{test}")
         else:
-            loss, train = f"loss {last.train_loss:.4f}", f"train {last.train_acc:.2%}"
-            self._print(f"{text}: {loss}, {train}{test}")
+            self._print(f"{text}: loss {last.train_loss:.4f}{train}{test}")
 
     def interrupted(self, steps: int, epochs: int) -> None:
         """Say that training has ended early, also below a bar, which disappears."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import math
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from fastconv._arrays import Array, array_of
 from fastconv._errors import argument_error, named, reason, shown
 from fastconv._files import check_writable, path_of
 from fastconv.augment import Transform
-from fastconv.layers._loss import class_indices
+from fastconv.layers._loss import class_indices, sample_weights
 from fastconv.training._checkpoint import load_checkpoint, save_checkpoint
 from fastconv.training._history import Epoch, write_history
 from fastconv.training._network import Network, state_of
@@ -35,8 +36,9 @@ __all__ = ["Epoch", "Trainer"]
 class Trainer:
     """Train a network with mini-batches.
 
-    Every epoch goes through all training images in a new random order. Training can stop at any
-    step, be written to a file, and go on from there: the result is the same, bit for bit.
+    Every epoch goes through all training images, by default in a new random order. Training can
+    stop at any step, be written to a file, and go on from there: the result is the same, bit for
+    bit.
 
     Parameters
     ----------
@@ -44,7 +46,9 @@ class Trainer:
         What to train: an object with ``params``, ``predict``, ``gradient``, ``accuracy`` and
         ``last_layer.loss``.
     x_train, t_train : array_like
-        Images and their labels (indices or one-hot) to learn from.
+        Images and their labels (indices or one-hot) to learn from. For a network whose
+        ``last_layer`` is a `MeanSquaredError` they are numbers (N, outputs), and no accuracies are
+        measured.
     x_test, t_test : array_like, optional
         Images and labels to test with after every epoch. Without them there are no accuracies of
         the test.
@@ -58,7 +62,7 @@ class Trainer:
         Arguments of the rule, for instance ``{"lr": 0.01, "weight_decay": 1e-4}``.
     evaluate_sample_num_per_epoch : int, optional
         Number of training images, and of test images, that accuracies are measured on; by default
-        all.
+        all. With 0 none are measured.
     schedule : {"constant", "cosine", "step"} or function, default "constant"
         How the learning rate changes: `Constant`, `Cosine`, `Step`, one of these names, or another
         function from the fraction of the training that is done to the learning rate's factor.
@@ -67,7 +71,7 @@ class Trainer:
     verbose : bool, default True
         Show progress on standard error: a bar if it is a terminal and `tqdm` is installed, or a
         line for every epoch.
-    seed : int, default 0
+    seed : int or numpy.random.Generator, default 0
         For the order of the images.
     checkpoint : path-like, optional
         Where to write the state after every epoch and when interrupted.
@@ -77,6 +81,11 @@ class Trainer:
         random numbers, whose state is in the checkpoint. It must return images of the same shape.
         Accuracies are measured without it. What images to test with need as well, another size or
         scale, is for the data, before training.
+    sample_weight : array_like, shape (N,), optional
+        How much each training image counts in the loss and its gradient: numbers from 0 on, which
+        are divided by their mean, so that the learning rate fits as without them.
+    shuffle : bool, default True
+        Whether every epoch has an order of its own. Otherwise images come as they are given.
 
     Attributes
     ----------
@@ -108,7 +117,10 @@ class Trainer:
     True
     """
 
-    augment: Transform | None = None  # Pickles of earlier versions hold none.
+    # Pickles of earlier versions lack these.
+    augment: Transform | None = None
+    sample_weight: Array | None = None
+    shuffle: bool = True
 
     def __init__(
         self,
@@ -125,9 +137,11 @@ class Trainer:
         verbose: bool = True,
         *,
         schedule: str | Schedule = "constant",
-        seed: int = 0,
+        seed: int | np.random.Generator = 0,
         checkpoint: str | os.PathLike[str] | None = None,
         augment: Transform | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+        shuffle: bool = True,
     ) -> None:
         needed = ("predict", "gradient", "accuracy")
         if not all(callable(getattr(network, name, None)) for name in needed):
@@ -148,11 +162,7 @@ class Trainer:
         self.epochs = positive(epochs, "epochs")
         self.batch_size = positive(mini_batch_size, "mini_batch_size")
         self.optimizer = _optimizer(optimizer, optimizer_param)
-        self.evaluated = None
-        if evaluate_sample_num_per_epoch is not None:
-            self.evaluated = positive(
-                evaluate_sample_num_per_epoch, "evaluate_sample_num_per_epoch"
-            )
+        self.evaluated = _evaluated(network, evaluate_sample_num_per_epoch)
         schedule_of(schedule)  # It raises an error if this is none.
         self.schedule = schedule
         self.verbose = verbose
@@ -164,8 +174,10 @@ class Trainer:
                 TypeError, f"augment must be a callable of images and rng, got {shown(augment)}"
             )
         self.augment = augment
+        self.sample_weight = _mean_one(sample_weights(sample_weight, len(self.x_train)))
+        self.shuffle = bool(shuffle)
         self.rng = generator(seed)
-        self.order = self.rng.permutation(len(self.x_train))
+        self.order = self._new_order()
         """The order in which this epoch visits the images."""
         self.history: list[Epoch] = []
         self.train_loss_list: list[float] = []
@@ -173,8 +185,8 @@ class Trainer:
 
     @property
     def train_acc_list(self) -> list[float]:
-        """The accuracies on training images."""
-        return [epoch.train_acc for epoch in self.history]
+        """The accuracies on training images, where they were measured."""
+        return [epoch.train_acc for epoch in self.history if epoch.train_acc is not None]
 
     @property
     def test_acc_list(self) -> list[float]:
@@ -217,8 +229,11 @@ class Trainer:
         places = self.order[step * self.batch_size : (step + 1) * self.batch_size]
         images = self._mini_batch(places)
         rule, lr = self.optimizer, self.optimizer.lr
+        gradient: Any = self.network.gradient
+        if self.sample_weight is not None:  # Networks that know no weights learn without them.
+            gradient = functools.partial(gradient, sample_weight=self.sample_weight[places])
         with np.errstate(over="ignore", invalid="ignore"):  # The loss is checked.
-            grads = self.network.gradient(images, self.t_train[places])
+            grads = gradient(images, self.t_train[places])
             loss = float(self.network.last_layer.loss)
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is {loss}")
@@ -261,7 +276,12 @@ class Trainer:
                 tested,
             )
         )
-        self.order = self.rng.permutation(len(self.x_train))
+        self.order = self._new_order()
+
+    def _new_order(self) -> Array:
+        """Say in which order the next epoch visits the images."""
+        count = len(self.x_train)
+        return self.rng.permutation(count) if self.shuffle else np.arange(count)
 
     def _check_finite(self) -> None:
         for name, array in state_of(self.network).items():
@@ -274,8 +294,41 @@ class Trainer:
             f"{self.optimizer.lr}"
         )
 
-    def _accuracy(self, x: Array, t: Array) -> float:
+    def _accuracy(self, x: Array, t: Array) -> float | None:
+        if self.evaluated == 0:
+            return None
         return float(self.network.accuracy(x[: self.evaluated], t[: self.evaluated]))
+
+    def train_epoch(self) -> Epoch:
+        """Take steps until the epoch is complete, also one that was begun.
+
+        Unlike `train` it neither shows progress, nor writes checkpoints, nor treats Ctrl-C.
+
+        Returns
+        -------
+        Epoch
+            What the epoch gave, the last of `history`.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss is no number any more.
+
+        Examples
+        --------
+        >>> from fastconv.datasets import load_digits
+        >>> from fastconv.models import Sequential
+        >>> from fastconv.training import Trainer
+        >>> images, labels = load_digits(flatten=True)[0]
+        >>> net = Sequential((64,), seed=0).affine(10)
+        >>> trainer = Trainer(net, images, labels, epochs=2, verbose=False)
+        >>> trainer.train_epoch().epoch
+        1
+        """
+        complete = len(self.history)
+        while len(self.history) == complete:
+            self.train_step()
+        return self.history[-1]
 
     def train(self) -> None:
         """Train until `epochs` epochs are complete, those of a loaded checkpoint included.
@@ -451,6 +504,31 @@ def _optimizer(optimizer: str | Optimizer, param: Mapping[str, Any] | None) -> O
     return rule(**(param or {}))
 
 
+def _evaluated(network: Network, wanted: int | None) -> int | None:
+    """Read how many images accuracies are measured on: None for all, 0 where there are none."""
+    if wanted is not None and wanted != 0:
+        wanted = positive(wanted, "evaluate_sample_num_per_epoch")
+    return wanted if _targets_of(network) is class_indices else 0
+
+
+def _targets_of(network: Network) -> Callable[[npt.ArrayLike, int, int], Array]:
+    """Return what reads the targets of a network's loss: of classes, if it does not say."""
+    read: Callable[[npt.ArrayLike, int, int], Array]
+    read = getattr(getattr(network, "last_layer", None), "targets", class_indices)
+    return read
+
+
+def _mean_one(sample_weight: Array | None) -> Array | None:
+    """Divide weights by their mean."""
+    if sample_weight is None:
+        return None
+    mean = sample_weight.mean(dtype=np.float64)
+    if not mean > 0:
+        raise argument_error(ValueError, "sample_weight must not be 0 for all images")
+    scaled: Array = sample_weight / mean
+    return scaled
+
+
 def _labelled(
     network: Network, x: npt.ArrayLike, t: npt.ArrayLike, part: str
 ) -> tuple[Array, Array]:
@@ -469,7 +547,7 @@ def _labelled(
             ValueError, f"network must give a row of scores for every image, it gives {scores}"
         )
     try:
-        return images, class_indices(t, len(images), scores[1])
+        return images, _targets_of(network)(t, len(images), scores[1])
     except (TypeError, ValueError) as error:
         message = f"t_{part} does not fit: {reason(error)}"
         raise argument_error(type(error), message) from error
