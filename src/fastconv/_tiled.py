@@ -24,6 +24,7 @@ from fastconv._errors import argument_error, named, shown
 from fastconv._version import __version__
 
 if TYPE_CHECKING:
+    from fastconv.inference._graph import Graph
     from fastconv.inference._parts import Box, Part, Parts
 
 __all__ = ["predict_tiled"]
@@ -283,20 +284,26 @@ class Job:
 
     def description(self, size: tuple[int, ...]) -> dict[str, Any]:
         """Describe all that the bits of tiles depend on, but the image."""
-        digest = hashlib.sha256()
-        for step in self.parts.graph.steps:
-            digest.update(step.name.encode())
-            for array in _arrays_of(step.operation):
-                digest.update(np.ascontiguousarray(array).tobytes())
         return {
             "fastconv": __version__,
-            "network": digest.hexdigest(),
+            "network": digest_of(self.parts.graph),
             "image": list(self.shape),
             "dtype": str(self.dtype),
             "tile": list(size),
             "precision": _precision.get_precision(),
             "level": _kernels.level,
         }
+
+
+def digest_of(graph: Graph) -> str:
+    """Return a digest of the steps of a graph, and of all numbers that they hold."""
+    digest = hashlib.sha256()
+    for step in graph.steps:
+        digest.update(f"{step.name} {step.shape} {graph.dtype}".encode())
+        for array in _arrays_of(step.operation):
+            digest.update(f"{array.shape} {array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _arrays_of(value: Any, depth: int = 3) -> Iterator[Array]:

@@ -160,12 +160,18 @@ class _Sliding(Local):
         )
 
 
-class _Convolution(_Sliding):
+class Convolution(_Sliding):
     """A convolution, by the algorithm that is chosen for the whole image."""
 
     operation: Convolve
     chosen: Algorithm = DIRECT
     way = 0
+
+    def __init__(
+        self, operation: Convolve, shapes: Sequence[Shape], algorithm: str = "auto"
+    ) -> None:
+        self.algorithm = algorithm
+        super().__init__(operation, shapes)
 
     def _shape(self) -> Shape:
         problem = self.operation.geometry((1, *self.shapes[0])).problem
@@ -185,7 +191,7 @@ class _Convolution(_Sliding):
 
     def prepare(self, batch: int) -> None:
         problem = self.operation.geometry((batch, *self.shapes[0])).problem
-        self.chosen = choose(problem, "auto")
+        self.chosen = choose(problem, self.algorithm)
         self.tile = self.chosen.tile
         self.way = way_of(problem, self.operation.weight.dtype) if self.chosen is DIRECT else 0
 
@@ -251,7 +257,7 @@ class _Separable(_Sliding):
         self.operation.prepare(images, out, self.padding(needed))(images, out)
 
 
-class _Pool(_Sliding):
+class Pool(_Sliding):
     """Maxima and means of windows."""
 
     def __init__(
@@ -434,7 +440,7 @@ def _of_operation(operation: Operation, shapes: Sequence[Shape]) -> Local | None
         pool = POOLS.get(type(layer))
         if pool is not None and operation.write is not None:
             kernel = tuple(map(int, layer.kernel_size))
-            return _Pool(operation, shapes, pool, kernel, layer.stride, layer.pad)
+            return Pool(operation, shapes, pool, kernel, layer.stride, layer.pad)
         if type(layer) is IdentityShortcut:
             return _Subsampled(operation, shapes)
         if type(layer) in (LocalResponseNormalization, ChannelShuffle):
@@ -460,7 +466,7 @@ def _of_operator(operation: Any, shapes: Sequence[Shape]) -> Local | None:
     if pool in (max_pool2d, avg_pool2d) and call.op in ("MaxPool", "AveragePool"):
         given = dict(operation.write.keywords)
         kernel = tuple(given.pop("kernel_size"))
-        return _Pool(
+        return Pool(
             operation, shapes, pool, kernel, given.pop("stride"), given.pop("padding"), **given
         )
     if call.op == "ConvTranspose" and len(known) + 1 == len([*filter(_is_given, operation.arguments)]):
@@ -507,7 +513,7 @@ KINDS: dict[type, type[Local]] = {
     Activate: Local,
     Add: _Joined,
     Concatenate: _Joined,
-    Convolve: _Convolution,
+    Convolve: Convolution,
     ScaleAndShift: Local,
     Separable: _Separable,
 }
