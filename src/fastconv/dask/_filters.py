@@ -35,6 +35,11 @@ Reaches: TypeAlias = dict[int, tuple[int, int]]
 
 LEAST = 16
 """The least number of elements of a box's axis, if there are so many."""
+ROWS = 4
+"""Boxes begin at multiples of this number, the height of the register tiles of `dense.h`.
+
+In long sums, the order of the products depends on the row within a tile.
+"""
 
 
 def filter_of(function: Callable[..., Array], reaches: Callable[..., Reaches]) -> Any:
@@ -63,6 +68,8 @@ def filter_of(function: Callable[..., Array], reaches: Callable[..., Reaches]) -
         _try(call, x)
         return _filtered(function.__name__, call, x, dtype, reaches(x.ndim, **arguments), arguments)
 
+    # Messages find the name of what was called by its code, of which each filter needs its own.
+    on_dask.__code__ = on_dask.__code__.replace(co_name=function.__name__)
     on_dask.__module__ = __name__
     on_dask.__doc__ = _document(function)
     return named(on_dask)
@@ -126,14 +133,14 @@ def _reached(interval: Interval, size: int, reach: tuple[int, int], wraps: bool)
         return interval
     more = max(0, LEAST - (last - first))
     if wraps:
-        return first - before - more // 2, last + after + more
+        return (first - before - more // 2) // ROWS * ROWS, last + after + more
     low, high = first - before, last + after
     if low < 0:  # What lies beyond an end is made of as many elements as are seen there.
         high = max(high, before + 1)
     if high > size:
         low = min(low, size - after - 1)
     low, high = max(0, low), min(size, high)
-    low = max(0, min(low, high - LEAST - before - after))
+    low = max(0, min(low, high - LEAST - before - after)) // ROWS * ROWS
     return low, min(size, max(high, low + LEAST + before + after))
 
 
