@@ -257,9 +257,10 @@ def test_errors() -> None:
 def test_workers_that_die() -> None:
     """A worker is killed in the middle, and the result is that of the call in memory."""
     distributed = pytest.importorskip("distributed")
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((8, 1500, 1500)).astype("f4")
-    w = rng.standard_normal((16, 8, 5, 5)).astype("f4")
+    lazy = da.random.default_rng(0).standard_normal((8, 1500, 1500), chunks=(8, 100, 100))
+    lazy = lazy.astype("f4")
+    x = lazy.compute()
+    w = np.random.default_rng(0).standard_normal((16, 8, 5, 5)).astype("f4")
     expected = ndimage.gaussian_filter(fastconv.conv2d(x, w, padding=2), 2, axes=(1, 2))
     with (
         distributed.LocalCluster(
@@ -267,7 +268,6 @@ def test_workers_that_die() -> None:
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
-        lazy = da.from_array(x, (8, 100, 100))
         lazy = fd.gaussian_filter(fd.conv2d(lazy, w, padding=2), 2, axes=(1, 2))
         future = client.compute(lazy)
         pids = list(client.run(os.getpid).values())

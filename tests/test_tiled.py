@@ -59,9 +59,11 @@ class Weights:
 
 def some_layers(kinds: list[str], make: Weights) -> list[Any]:
     """Make layers by their names; images have three channels first."""
-    c, layers = 3, []
+    c = 3
+    layers: list[Any] = []
+    add: list[Any]
+    body: list[Any]
     for kind in kinds:
-        add: list[Any]
         if kind == "dense":
             add, c = [make.convolution(20, c, 3, pad=1), make.normalization(20), Relu()], 20
         elif kind == "few":
@@ -89,8 +91,8 @@ def some_layers(kinds: list[str], make: Weights) -> list[Any]:
             body = [make.convolution(c + 2, c, 3, stride=2, pad=1)]
             add, c = [Residual(*body, shortcut=IdentityShortcut(c + 2, 2))], c + 2
         else:
-            ways = [make.convolution(4, c, 3, pad=1)], [make.convolution(6, c, 1), Sigmoid()], []
-            add, c = [Concatenation(*ways)], c + 10
+            body = [make.convolution(6, c, 1), Sigmoid()]
+            add, c = [Concatenation([make.convolution(4, c, 3, pad=1)], body, [])], c + 10
         layers += add
     return layers
 

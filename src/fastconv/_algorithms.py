@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -291,7 +291,7 @@ class Winograd:
         )
         if adjoint:
             _kernels.convolution.fold_padding(first, second, out, window, groups, threads)
-        images = marks.any(axis=(1, 2))
+        images = np.asarray(marks.any(axis=(1, 2)))
         if not images.any():
             return
         if adjoint and problem.window.folds:  # Padding brings what is not finite to other tiles.
@@ -339,9 +339,10 @@ def choose(problem: Problem, name: str | Algorithm) -> Algorithm:
 
     Parts of images come with the algorithm that was chosen for the whole ones.
     """
-    if not isinstance(name, str) and name in ALGORITHMS:
-        return name
-    return _choose(problem, one_of(name, "algorithm", NAMES), _precision.get_precision())
+    if name in ALGORITHMS:
+        return cast("Algorithm", name)
+    known = one_of(cast("str", name), "algorithm", NAMES)
+    return _choose(problem, known, _precision.get_precision())
 
 
 @lru_cache(maxsize=1024)

@@ -23,6 +23,7 @@ from dask.highlevelgraph import HighLevelGraph
 from fastconv import _precision, _threads
 from fastconv._arrays import Array
 from fastconv._errors import argument_error
+from fastconv._memory import new_array
 
 Interval: TypeAlias = tuple[int, int]
 Box: TypeAlias = tuple[Interval, ...]
@@ -142,16 +143,36 @@ def bounds(sizes: Sequence[int]) -> list[Interval]:
 
 def _compute(constant: Constant, pieces: Any, wanted: Box, box: Box) -> Array:
     """Put pieces together and compute a chunk of the result."""
-    array = _joined(pieces, 0)
+    array = _joined(pieces, tuple(last - first for first, last in wanted))
     with _one_thread(), _precision.precision(constant.precision), np.errstate(all="ignore"):
         return constant.work(array, wanted, box)
 
 
-def _joined(pieces: Any, axis: int) -> Array:
+def _joined(pieces: Any, shape: tuple[int, ...]) -> Array:
+    """Put nested lists of pieces together: one as it is, several into a new array."""
+    first = pieces
+    while isinstance(first, list):
+        first = first[0]
+    one = np.asarray(first)
+    if one.shape == shape:
+        return one
+    whole = new_array(shape, one.dtype)
+    _fill(whole, pieces, 0)
+    return whole
+
+
+def _fill(whole: Array, pieces: Any, axis: int) -> None:
+    """Copy pieces to an array, from the beginning of an axis and of those behind it."""
     if not isinstance(pieces, list):
-        return np.asarray(pieces)
-    parts = [_joined(piece, axis + 1) for piece in pieces]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=axis)
+        whole[tuple(map(slice, pieces.shape))] = pieces
+        return
+    at = 0
+    for piece in pieces:
+        inner = piece
+        for _ in range(whole.ndim - axis - 1):
+            inner = inner[0]
+        _fill(whole[(slice(None),) * axis + (slice(at, None),)], piece, axis + 1)
+        at += inner.shape[axis]
 
 
 @contextmanager

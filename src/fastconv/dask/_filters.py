@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -54,7 +54,6 @@ def filter_of(function: Callable[..., Array], reaches: Callable[..., Reaches]) -
     """
     signature = inspect.signature(function)
 
-    @wraps(function)
     def on_dask(*args: Any, **kwargs: Any) -> Any:
         given = signature.bind(*args, **kwargs)
         given.apply_defaults()
@@ -70,8 +69,9 @@ def filter_of(function: Callable[..., Array], reaches: Callable[..., Reaches]) -
 
     # Messages find the name of what was called by its code, of which each filter needs its own.
     on_dask.__code__ = on_dask.__code__.replace(co_name=function.__name__)
-    on_dask.__module__ = __name__
+    on_dask.__name__ = on_dask.__qualname__ = function.__name__
     on_dask.__doc__ = _document(function)
+    on_dask.__signature__ = signature  # type: ignore[attr-defined]
     return named(on_dask)
 
 
@@ -198,7 +198,8 @@ def _footprint(
     ndim: int, *, origin: Any, size: Any = None, footprint: Any = None, axes: Any = None, **_: Any
 ) -> Reaches:
     along = read_axes(axes, ndim)
-    neighbours, _is_rectangle = read_footprint(None if footprint is not None else size, footprint, len(along))
+    given = None if footprint is not None else size
+    neighbours, _ = read_footprint(given, footprint, len(along))
     return _of_sizes(neighbours.shape, origin, along)
 
 
@@ -225,7 +226,7 @@ def _gaussian(
     along = read_axes(axes, ndim)
     sigmas = per_axis(sigma, "sigma", len(along))
     radii = per_axis(radius, "radius", len(along))
-    return {axis: _radius(*each, truncate) for axis, *each in zip(along, sigmas, radii)}
+    return {axis: _radius(s, r, truncate) for axis, s, r in zip(along, sigmas, radii)}
 
 
 def _radius(sigma: float, radius: int | None, truncate: float) -> tuple[int, int]:

@@ -224,10 +224,10 @@ class Separable(Operation):
         if padding is None:
             window = first.geometry(inputs[0].shape).problem.window.packed
         else:
-            stride, _, *others = first.window
-            shape = first.weight.shape
-            problem = geometry(inputs[0].shape, shape, stride, padding, *others, 2).problem
-            window = problem.window.packed
+            stride, _, dilation, groups, mode = first.window
+            source, shape = inputs[0].shape, first.weight.shape
+            known = geometry(source, shape, stride, padding, dilation, groups, mode, 2)
+            window = known.problem.window.packed
         first_weight = np.ascontiguousarray(first.weight)
         first_bias = None if first.bias is None else np.ascontiguousarray(first.bias)
         weight, bias, activation = second.weight, second.bias, second.activation

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from fastconv._errors import argument_error
 from fastconv._layer import run_forward
 from fastconv._memory import new_array
 from fastconv._problem import Problem
-from fastconv._window import Pads, Sizes, Window
+from fastconv._window import Sizes, Window
 from fastconv.convolution import conv_transpose2d, geometry, placeholder
 from fastconv.inference._graph import Graph, Step
 from fastconv.inference._lowering import POOLS
@@ -136,7 +136,7 @@ class _Joined(Local):
 
     def run(self, inputs: Sequence[Array], needed: Box, box: Box, out: Array) -> None:
         if isinstance(self.operation, Add):
-            np.add(*inputs, out=out)
+            np.add(inputs[0], inputs[1], out=out)
             return
         np.concatenate(inputs, axis=1, out=out)
 
@@ -152,7 +152,7 @@ class _Sliding(Local):
             for axis in self.axes
         ]
 
-    def padding(self, needed: Box) -> Pads:
+    def padding(self, needed: Box) -> tuple[Interval, ...]:
         """Return how many positions beyond each end a part needs."""
         return tuple(
             (max(0, -first), max(0, last - axis.size))
@@ -200,7 +200,7 @@ class Convolution(_Sliding):
         stride, _, dilation, groups, mode = operation.window
         weight, axes = operation.weight, len(self.axes)
         pads = self.padding(needed)
-        pads_of = pads if axes == 2 else pads[0]
+        pads_of: Any = pads if axes == 2 else pads[0]
         problem = geometry(
             inputs[0].shape, weight.shape, stride, pads_of, dilation, groups, mode, axes
         ).problem
@@ -291,7 +291,7 @@ class Pool(_Sliding):
             for (before, after), axis in zip(self.padding(needed), self.axes)
         )
         options = {"ceil_mode": True} if self.ceil_mode else {}
-        padding = pads if len(pads) == 2 else pads[0]
+        padding: Any = pads if len(pads) == 2 else pads[0]
         self.pool(inputs[0], padding=padding, out=out, **options)
 
 
@@ -384,7 +384,7 @@ class _Transposed(Local):
         conv_transpose2d(
             *(inputs[0], self.weight, self.bias, self.stride, tuple(cut), tuple(extra)),
             *(self.groups, self.dilation),
-            algorithm=self.chosen,
+            algorithm=cast("str", self.chosen),
             out=out,
         )
 
@@ -469,22 +469,20 @@ def _of_operator(operation: Any, shapes: Sequence[Shape]) -> Local | None:
         return Pool(
             operation, shapes, pool, kernel, given.pop("stride"), given.pop("padding"), **given
         )
-    if call.op == "ConvTranspose" and len(known) + 1 == len([*filter(_is_given, operation.arguments)]):
-        if call.attributes.get("output_shape") or call.attributes.get("auto_pad", "NOTSET") != "NOTSET":
-            return None
-        if known and known[0].ndim == 4:
+    if call.op == "ConvTranspose":
+        given = call.attributes
+        is_simple = not given.get("output_shape") and given.get("auto_pad", "NOTSET") == "NOTSET"
+        if is_simple and len(shapes) == 1 and known[0].ndim == 4:
             bias = known[1] if len(known) > 1 else None
-            return _Transposed(operation, shapes, known[0], bias, call.attributes)
+            return _Transposed(operation, shapes, known[0], bias, given)
+        return None
     if call.op in ("Resize", "Upsample"):
         return _enlarged(operation, shapes)
     is_alike = all(shape[1:] == shapes[0][1:] for shape in shapes)
-    if call.op in PIXELWISE and is_alike and all(map(partial(_is_per_channel, len(shapes[0]) + 1), known)):
+    ndim = len(shapes[0]) + 1
+    if call.op in PIXELWISE and is_alike and all(_is_per_channel(ndim, array) for array in known):
         return _Pixelwise(operation, shapes)
     return None
-
-
-def _is_given(argument: Any) -> bool:
-    return argument is not None
 
 
 def _is_per_channel(ndim: int, constant: Array) -> bool:
