@@ -21,7 +21,7 @@ from fastconv.models import Sequential
 da = pytest.importorskip("dask.array", reason="Dask is not installed")
 dask = pytest.importorskip("dask")
 
-from fastconv import dask as fd  # noqa: E402
+import fastconv.dask as fd  # noqa: E402
 
 
 @st.composite

@@ -303,7 +303,9 @@ def test_refused_arguments() -> None:
         fastconv.predict_tiled(net, image, max_memory="much")
     with pytest.raises(ValueError, match=r"Affine1 .*depends on all pixels"):
         fastconv.predict_tiled(Sequential((3, 8, 8), seed=0).affine(3), image)
-    wrapped = Sequential((3, 60, 60), [Convolution(np.ones((1, 3, 3, 3)), None, pad_mode="wrap", pad=1)])
+    wrapped = Sequential(
+        (3, 60, 60), [Convolution(np.ones((1, 3, 3, 3)), None, pad_mode="wrap", pad=1)]
+    )
     whole = wrapped.optimized().predict(np.ones((1, 3, 60, 60)))
     result = fastconv.predict_tiled(wrapped, np.ones((1, 3, 60, 60)), tile=16)
     np.testing.assert_array_equal(result, whole)
@@ -358,9 +360,13 @@ def test_arrays_of_zarr(tmp_path: Path) -> None:
     zarr = pytest.importorskip("zarr")
     net = network(["dense"], 0, "f4", (64, 64))
     image = np.random.default_rng(0).standard_normal((3, 90, 70)).astype("f4")
-    source = zarr.create_array(str(tmp_path / "in.zarr"), shape=image.shape, chunks=(3, 32, 32), dtype="f4")
+    source = zarr.create_array(
+        str(tmp_path / "in.zarr"), shape=image.shape, chunks=(3, 32, 32), dtype="f4"
+    )
     source[:] = image
-    out = zarr.create_array(str(tmp_path / "out.zarr"), shape=(20, 90, 70), chunks=(20, 32, 32), dtype="f4")
+    out = zarr.create_array(
+        str(tmp_path / "out.zarr"), shape=(20, 90, 70), chunks=(20, 32, 32), dtype="f4"
+    )
     fastconv.predict_tiled(net, source, tile=32, out=out)
     np.testing.assert_array_equal(out[:], fastconv.predict_tiled(net, image))
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -339,10 +339,9 @@ def choose(problem: Problem, name: str | Algorithm) -> Algorithm:
 
     Parts of images come with the algorithm that was chosen for the whole ones.
     """
-    if name in ALGORITHMS:
-        return cast("Algorithm", name)
-    known = one_of(cast("str", name), "algorithm", NAMES)
-    return _choose(problem, known, _precision.get_precision())
+    if not isinstance(name, str):
+        return name
+    return _choose(problem, one_of(name, "algorithm", NAMES), _precision.get_precision())
 
 
 @lru_cache(maxsize=1024)

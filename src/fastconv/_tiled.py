@@ -176,9 +176,7 @@ class Job:
         if _shape_of(out, "out") != shape:
             raise argument_error(ValueError, f"out must have shape {shape}, got {tuple(out.shape)}")
         if getattr(out, "dtype", self.dtype) != self.dtype:
-            raise argument_error(
-                ValueError, f"out must be of dtype {self.dtype}, got {out.dtype}"
-            )
+            raise argument_error(ValueError, f"out must be of dtype {self.dtype}, got {out.dtype}")
         return out, False
 
     def tile_size(self, tile: Any, budget: int) -> tuple[int, ...]:

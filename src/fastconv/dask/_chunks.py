@@ -123,9 +123,7 @@ class Source:
             return [self._nested(axes, (*chosen, cut)) for cut in axes[len(chosen)]]
         place = tuple(i for i, _, _ in chosen)
         key = (self.x.name, *place)
-        whole = all(
-            (a, b) == (0, self.x.chunks[axis][i]) for axis, (i, a, b) in enumerate(chosen)
-        )
+        whole = all((a, b) == (0, self.x.chunks[axis][i]) for axis, (i, a, b) in enumerate(chosen))
         if whole:
             return key
         piece = (self.name, *place, *(end for _, a, b in chosen for end in (a, b)))

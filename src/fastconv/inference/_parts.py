@@ -607,7 +607,9 @@ class Parts:
             more = max(0, LEAST - (last - first))
             while True:
                 first = max(0, min(first, size - LEAST if more else first)) // one.tile * one.tile
-                last = min(size, -(-max(last, first + LEAST if more else last) // one.tile) * one.tile)
+                last = min(
+                    size, -(-max(last, first + LEAST if more else last) // one.tile) * one.tile
+                )
                 needed = one.reaches[axis].of((first, last))
                 if (first, last) == (0, size) or one.is_enough(axis, needed):
                     break

@@ -138,9 +138,7 @@ def _stride(graph: Graph, locals: Mapping[Step, Local], axis: int) -> Fraction:
     return strides[graph.output]
 
 
-def _seen(
-    graph: Graph, locals: Mapping[Step, Local], axis: int, outputs: Interval
-) -> Interval:
+def _seen(graph: Graph, locals: Mapping[Step, Local], axis: int, outputs: Interval) -> Interval:
     """Return which pixels outputs depend on, as if the image had no ends."""
     seen = {graph.output: outputs}
     for step in reversed(graph.steps[1:]):
