@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def chunks_of(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[tuple[int, ...],
     for size in shape:
         cuts = draw(st.lists(st.integers(1, max(1, size - 1)), max_size=4)) if size > 1 else []
         ends = sorted({0, size, *cuts})
-        found.append(tuple(b - a for a, b in zip(ends, ends[1:])))
+        found.append(tuple(b - a for a, b in pairwise(ends)))
     return tuple(found)
 
 

@@ -97,9 +97,20 @@ def some_layers(kinds: list[str], make: Weights) -> list[Any]:
     return layers
 
 
-KINDS = (
-    "dense few dilated edge reflect depthwise separable pool mean residual shortcut fork".split()
-)
+KINDS = [
+    "dense",
+    "few",
+    "dilated",
+    "edge",
+    "reflect",
+    "depthwise",
+    "separable",
+    "pool",
+    "mean",
+    "residual",
+    "shortcut",
+    "fork",
+]
 
 
 def network(kinds: list[str], seed: int, dtype: str, size: tuple[int, int]) -> Sequential:
@@ -154,7 +165,8 @@ def test_what_is_not_finite(level: str) -> None:
     image = np.random.default_rng(1).standard_normal((3, 90, 80)).astype("f4")
     image[1, 40, 33], image[0, 7, 70], image[2, 80, 3] = np.nan, np.inf, 1e38
     whole = net.optimized().predict(image[None])[0]
-    assert np.isnan(whole).any() and np.isfinite(whole).any()
+    assert np.isnan(whole).any()
+    assert np.isfinite(whole).any()
     for tile in (16, 37):
         np.testing.assert_array_equal(fastconv.predict_tiled(net, image, tile=tile), whole)
 
@@ -262,7 +274,8 @@ def test_field_of_an_enlarged_result() -> None:
     )
     field = model.receptive_field()
     assert [str(stride) for stride in field.stride] == ["1/2", "1/2"]
-    assert field.offset == (-2, -2) and field.halo == ((2, 2), (2, 2))
+    assert field.offset == (-2, -2)
+    assert field.halo == ((2, 2), (2, 2))
 
 
 def test_refused_sessions() -> None:

@@ -337,7 +337,7 @@ def _parts_of(network: Any, image: Any, shape: Shape) -> tuple[Parts, int]:
 
 
 def _shape_of(array: Any, name: str) -> Shape:
-    shape = getattr(array, "shape", None)
+    shape: Any = getattr(array, "shape", None)
     if not is_sequence(shape) or not hasattr(array, "__getitem__"):
         raise argument_error(
             TypeError, f"{name} must be an array, or something like it, got {type(array).__name__}"

@@ -19,7 +19,7 @@ from dask.base import tokenize
 from fastconv import ndimage
 from fastconv._arrays import Array
 from fastconv._errors import argument_error, named, reason
-from fastconv.dask._chunks import Box, Interval, bounds, checked, computed
+from fastconv.dask._chunks import Box, Interval, checked, computed
 from fastconv.ndimage import _fourier
 from fastconv.ndimage._arguments import (
     extents,
@@ -199,7 +199,7 @@ def _footprint(
 ) -> Reaches:
     along = read_axes(axes, ndim)
     given = None if footprint is not None else size
-    neighbours, _ = read_footprint(given, footprint, len(along))
+    neighbours, _is_whole = read_footprint(given, footprint, len(along))
     return _of_sizes(neighbours.shape, origin, along)
 
 
@@ -241,7 +241,7 @@ def _gaussian_1d(
 
 
 def _neighbours(ndim: int, *, axes: Any = None, **_: Any) -> Reaches:
-    return {axis: (1, 1) for axis in read_axes(axes, ndim)}
+    return dict.fromkeys(read_axes(axes, ndim), (1, 1))
 
 
 convolve = filter_of(ndimage.convolve, partial(_kernel, True))

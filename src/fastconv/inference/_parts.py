@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from fastconv import _kernels, _threads
+from fastconv import _kernels
 from fastconv._algorithms import DIRECT, Algorithm, choose
 from fastconv._arguments import steps
 from fastconv._arrays import Array, Shape, as_images
@@ -49,8 +49,8 @@ from fastconv.inference._operations import (
 )
 from fastconv.inference._passes import simplify
 from fastconv.layers import ChannelShuffle, IdentityShortcut, LocalResponseNormalization
-from fastconv.pooling import avg_pool2d, max_pool2d
 from fastconv.packing import Packs
+from fastconv.pooling import avg_pool2d, max_pool2d
 
 Interval: TypeAlias = tuple[int, int]
 Box: TypeAlias = tuple[Interval, ...]
@@ -452,9 +452,45 @@ def _of_operation(operation: Operation, shapes: Sequence[Shape]) -> Local | None
 
 
 PIXELWISE = frozenset(
-    "Abs Add Ceil Clip Cos Div Elu Erf Exp Floor Gelu HardSigmoid HardSwish LeakyRelu Log Max Mean "
-    "Min Mish Mul Neg PRelu Pow Reciprocal Relu Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt "
-    "Sub Sum Tanh ThresholdedRelu".split()
+    [
+        "Abs",
+        "Add",
+        "Ceil",
+        "Clip",
+        "Cos",
+        "Div",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Floor",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Log",
+        "Max",
+        "Mean",
+        "Min",
+        "Mish",
+        "Mul",
+        "Neg",
+        "PRelu",
+        "Pow",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Sub",
+        "Sum",
+        "Tanh",
+        "ThresholdedRelu",
+    ]
 )
 """The operators of ONNX whose outputs depend on one pixel of each input."""
 
