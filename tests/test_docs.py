@@ -26,8 +26,8 @@ from fastconv.onnx._operators import markdown
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs" / "coming-from").glob("*.md"))
 if PAGES:
-    names = ["data", "explore", "inference", "low-rank", "networks", "one-dimension", "onnx", "viz"]
-    names += ["run-pytorch-with-numpy", "scikit-learn"]
+    names = ["dask", "data", "explore", "inference", "large-images", "low-rank", "networks"]
+    names += ["one-dimension", "onnx", "run-pytorch-with-numpy", "scikit-learn", "viz"]
     PAGES += [ROOT / "docs" / f"{name}.md" for name in names]
 else:
     pytest.skip("docs/ is in no wheel: python -m pytest, in a checkout", allow_module_level=True)

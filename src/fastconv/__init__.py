@@ -6,6 +6,7 @@ from fastconv._memory import empty_cache
 from fastconv._plan import plan
 from fastconv._precision import get_precision, precision, set_precision
 from fastconv._threads import get_num_threads, num_threads, set_num_threads
+from fastconv._tiled import predict_tiled
 from fastconv._version import __version__
 from fastconv.activation import relu, relu_backward
 from fastconv.columns import col2im, fold, im2col, unfold
@@ -62,6 +63,7 @@ __all__ = [
     "plan",
     "plan_conv2d",
     "precision",
+    "predict_tiled",
     "relu",
     "relu_backward",
     "set_num_threads",

@@ -107,8 +107,12 @@ class Direct:
         epilogue: Epilogue | None = None,
         packs: Packs | None = None,
         marks: Array | None = None,
+        way: int = 0,
     ) -> None:
-        """Write the result, of all images or of those with a mark that is not 0."""
+        """Write the result, of all images or of those with a mark that is not 0.
+
+        Of parts of images, `way` is what `way_of` returns for the whole ones.
+        """
         window, groups, threads = problem.window.packed, problem.groups, _threads.count()
         if problem.window.turned is not None:
             window, first, second, out = _turned(problem, first, second, out)
@@ -117,7 +121,7 @@ class Direct:
                 epilogue = bias, None if residual is None else _row(residual), activation
         if problem.kind == "forward":
             _kernels.convolution.forward(
-                first, second, out, window, groups, epilogue, packs, marks, threads
+                first, second, out, window, groups, epilogue, packs, marks, threads, way
             )
         elif problem.kind == "adjoint":
             _kernels.convolution.transposed(
@@ -254,7 +258,11 @@ class Winograd:
         epilogue: Epilogue | None = None,
         packs: Packs | None = None,
     ) -> None:
-        """Write the result; what is not finite is computed again, directly."""
+        """Write the result; tiles with numbers that are not finite are computed again, directly.
+
+        A tile's numbers depend on its own pixels alone, so that a part of an image gives the
+        numbers that the whole gives.
+        """
         window, groups, threads = problem.window.packed, problem.groups, _threads.count()
         if problem.kind == "weight_gradient":
             if not _kernels.winograd_gradient.weight_gradient(
@@ -265,7 +273,8 @@ class Winograd:
         if epilogue is not None:
             bias, residual, activation = epilogue
             epilogue = bias, _kept(residual, out), activation
-        marks = np.zeros(problem.batch, np.uint8)
+        tiles = (-(-size // self.tile) for size in out.shape[2:])
+        marks = np.zeros((problem.batch, *tiles), np.uint8)
         adjoint = problem.kind == "adjoint"
         _kernels.winograd.convolve_tiles(
             first,
@@ -282,8 +291,18 @@ class Winograd:
         )
         if adjoint:
             _kernels.convolution.fold_padding(first, second, out, window, groups, threads)
-        if marks.any():
-            DIRECT.run(problem, first, second, out, epilogue, packs, marks)
+        images = np.asarray(marks.any(axis=(1, 2)))
+        if not images.any():
+            return
+        if adjoint and problem.window.folds:  # Padding brings what is not finite to other tiles.
+            DIRECT.run(problem, first, second, out, epilogue, packs, images.view(np.uint8))
+            return
+        exact = new_array(out.shape, out.dtype)
+        DIRECT.run(problem, first, second, exact, epilogue, packs, images.view(np.uint8))
+        _, _, h, w = out.shape
+        for n in np.flatnonzero(images):
+            rows = marks[n].repeat(self.tile, axis=0)[:h]
+            np.copyto(out[n], exact[n], where=rows.repeat(self.tile, axis=1)[:, :w].view(np.bool_))
 
 
 def _kept(residual: Array | None, out: Array) -> Array | None:
@@ -315,8 +334,13 @@ ALGORITHMS: tuple[Algorithm, ...] = (Winograd(2), Winograd(4), DIRECT)
 NAMES = ("auto", "direct", "winograd")
 
 
-def choose(problem: Problem, name: str) -> Algorithm:
-    """Return the algorithm of a name, or the one that "auto" takes with the precision in use."""
+def choose(problem: Problem, name: str | Algorithm) -> Algorithm:
+    """Return the algorithm of a name, or the one that "auto" takes with the precision in use.
+
+    Parts of images come with the algorithm that was chosen for the whole ones.
+    """
+    if not isinstance(name, str):
+        return name
     return _choose(problem, one_of(name, "algorithm", NAMES), _precision.get_precision())
 
 

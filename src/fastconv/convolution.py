@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
-from fastconv._algorithms import choose, run_adjoint
+from fastconv._algorithms import Algorithm, choose, run_adjoint
 from fastconv._arguments import (
     IntPair,
     Padding,
@@ -238,15 +238,15 @@ def plan_conv2d(
     >>> plan.algorithm, plan.tile, plan.definition_flops / plan.flops
     ('winograd', 2, 2.25)
     """
-    array = read(_placeholder(input_shape, "input_shape", dtype), "input", NUMBERS)
-    filters = read(_placeholder(weight_shape, "weight_shape", dtype), "weight", NUMBERS)
+    array = read(placeholder(input_shape, "input_shape", dtype), "input", NUMBERS)
+    filters = read(placeholder(weight_shape, "weight_shape", dtype), "weight", NUMBERS)
     known = geometry(array.shape, filters.shape, stride, padding, dilation, groups, pad_mode, 2)
     problem, images = known.problem, array if array.ndim == 4 else array[None]
     chosen = choose(problem, algorithm)
     if not len(images):
         return ConvolutionPlan(chosen.name, chosen.tile, 0, 0, 0)
     dtype = computed_dtype(images.dtype, filters.dtype)
-    out = _placeholder(problem.target, "out", dtype)
+    out = placeholder(problem.target, "out", dtype)
     workspace, flops = chosen.plan(problem, images, filters, out)
     return ConvolutionPlan(chosen.name, chosen.tile, workspace, flops, problem.definition_flops)
 
@@ -503,7 +503,7 @@ def spread(
     output_padding: IntPair,
     groups: SupportsIndex,
     dilation: IntPair,
-    algorithm: str,
+    algorithm: str | Algorithm,
     out: Array | None,
 ) -> Array:
     """Compute what `conv_transpose2d` does, with windows that slide along two axes or one."""
@@ -526,7 +526,7 @@ def spread(
     return out
 
 
-def _placeholder(shape: Sequence[int], name: str, dtype: npt.DTypeLike) -> Array:
+def placeholder(shape: Sequence[int], name: str, dtype: npt.DTypeLike) -> Array:
     """Return an array that is as a contiguous one to the planner, with one element in memory."""
     sizes = array_shape(shape, name)
     try:

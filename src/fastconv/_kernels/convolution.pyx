@@ -54,7 +54,9 @@ from fastconv._kernels.plan cimport (
 from fastconv._kernels.planar cimport convolve_plane, correlate_rows, correlate_rows_as_plane
 from fastconv._kernels.planes cimport Planes
 from fastconv._kernels.preceding cimport Preceding, compute_preceding, describe_preceding
-from fastconv._kernels.problem cimport Problem, describe, is_wanted, load_bias
+from fastconv._kernels.problem cimport (
+    ANY_WAY, IN_BANDS, IN_PLANE_TILES, Problem, describe, is_wanted, load_bias,
+)
 from fastconv._kernels.rows cimport fill_row
 from fastconv._kernels.scratch cimport allocate, release
 from fastconv._kernels.stream cimport stream_fence
@@ -440,7 +442,7 @@ cdef int execute(Plan *plan, packs) except -1:
 cdef int run_forward(const Problem *problem, Window window, packs, int threads) except -1:
     cdef Plan plan
     cdef FlatPlan flat
-    if make_flat(&flat, problem, &window, False, threads):
+    if problem.way == ANY_WAY and make_flat(&flat, problem, &window, False, threads):
         return execute_flat(&flat)
     make_forward(&plan, problem, window, threads)
     try:
@@ -523,19 +525,20 @@ cdef int run_one_window(
 
 def forward(
     cnp.ndarray image, cnp.ndarray weight, cnp.ndarray out, cnp.ndarray window, Py_ssize_t groups,
-    epilogue, packs, cnp.ndarray marks, int threads,
+    epilogue, packs, cnp.ndarray marks, int threads, int way=ANY_WAY,
 ):
     """Write the convolution of images (n, c, h, w) with weight (f, c/groups, kh, kw).
 
     `epilogue` is (bias, residual, activation) or None. `packs` (`fastconv.packing`) keeps what is
     packed of the weight, or is None. Images whose byte in `marks` is 0 are left alone, unless
-    `marks` is None.
+    `marks` is None. Of parts of images, `way` is what `way_of` returns for the whole ones.
     """
     cdef Problem problem
     if cnp.PyArray_DIM(image, 0) == 0:
         return
     describe(&problem, image, weight, out, groups, False, epilogue)
     problem.keeps_packed = packs is not None
+    problem.way = way
     if marks is not None:
         problem.marks = <const char *>cnp.PyArray_DATA(marks)
     run_forward(&problem, window_of(window)[0], packs, threads)
@@ -584,6 +587,25 @@ def workspace(
     make_forward(&plan, &problem, window_of(window)[0], threads)
     release(plan.memory)
     return int(plan.tables.bytes + plan.scratch.bytes * plan.threads)
+
+
+def way_of(
+    cnp.ndarray image, cnp.ndarray weight, cnp.ndarray out, cnp.ndarray window, Py_ssize_t groups,
+):
+    """Return the way of `forward` for arrays of these shapes, which are not read.
+
+    With this way, parts of the images give the numbers that they give within the whole.
+    """
+    cdef Problem problem
+    cdef Plan plan
+    cdef FlatPlan flat
+    describe(&problem, image, weight, out, groups, False, None)
+    if make_flat(&flat, &problem, window_of(window), False, 1):
+        release(flat.memory)
+        return ANY_WAY
+    make_forward(&plan, &problem, window_of(window)[0], 1)
+    release(plan.memory)
+    return IN_PLANE_TILES if plan.plane_tiles else IN_BANDS
 
 
 def transposed(

@@ -15,7 +15,7 @@ from fastconv._kernels.band cimport (
 from fastconv._kernels.parallel cimport useful_threads, wanted_items
 from fastconv._kernels.planes cimport Planes
 from fastconv._kernels.preceding cimport Preceding
-from fastconv._kernels.problem cimport Problem
+from fastconv._kernels.problem cimport IN_BANDS, Problem
 from fastconv._kernels.rows cimport AS_IS, is_plain
 from fastconv._kernels.scratch cimport Layout, allocate, release, take
 from fastconv._kernels.stream cimport LINE_BYTES
@@ -567,7 +567,7 @@ cdef inline void finish_plan(Plan *plan, int threads) noexcept:
     # The number of threads decides whether planes are cut, but not in which order sums are taken.
     plan.plane_tiles = (
         plan.planar and plan.reading == IN_BAND and not plan.folds_padding
-        and plan.band.channels == 1
+        and problem.way != IN_BANDS and plan.band.channels == 1
         and plan.band.h.size == rows_of(plan) and plan.band.w.size == columns_of(plan)
         and fits_plane_tile(plan)
     )

@@ -16,6 +16,13 @@ from fastconv._kernels.tile cimport Tiles
 from fastconv._kernels.weights cimport Weights, weights_of
 
 
+cdef enum:
+    # Which way a forward convolution may take. There are two that compute small planes whole, and
+    # which one, or neither, decides about the order of sums. A part of a plane takes the way of the
+    # whole, so that its numbers are those of the whole.
+    ANY_WAY, IN_BANDS, IN_PLANE_TILES
+
+
 cdef struct Problem:
     # `target` is the convolution of `source` with `weights`. If `adjoint` is set, it is the
     # adjoint: it has the shape of an array whose convolution has the shape of `source`.
@@ -29,6 +36,7 @@ cdef struct Problem:
     Py_ssize_t bias_stride
     Format bias_format
     const char *marks  # A byte per image, 0 if it is not to be computed; NULL means all images.
+    int way  # One of the ways above.
     bint keeps_packed  # The weights are packed once, for this call and for others.
     Number number  # The type that is computed with.
     Py_ssize_t bytes  # Bytes of a number of this type.

@@ -23,7 +23,7 @@ c. Filters are transformed first, to [strip][position][channel][filter], where a
 d. Sums over channels are cut into short sums of `terms` terms, because a long sum in a register
    loses digits.
 e. An output that is not finite (a NaN or infinity in the tile, or an overflow on the way) marks its
-   image, and the caller computes marked images directly. A tile's outputs depend on its own pixels
+   tile, and the caller computes marked tiles directly. A tile's outputs depend on its own pixels
    alone, so nothing else is affected.
 f. An item owns what it writes, and the order of a sum depends neither on the lane nor on the item
    nor on the thread.
@@ -124,7 +124,7 @@ cdef struct Plan:
     Py_ssize_t tile  # The number of rows, and of columns, of outputs of a tile.
     Py_ssize_t positions, terms  # Positions of a transformed tile; terms summed in a register.
     Py_ssize_t out_h, out_w
-    char *marks  # A byte per image, set if an output is not finite.
+    char *marks  # A byte per tile, set if an output is not finite.
     Py_ssize_t row_tiles, image_tiles, all_tiles
     Py_ssize_t block_tiles, blocks  # The numbers of tiles of a block, and of blocks of an item.
     Py_ssize_t chunk  # The number of channels that are transformed together.
@@ -393,7 +393,10 @@ cdef void transform_outputs(
     for i in range(count):
         for lane in range(segments[i].lane, segments[i].lane + segments[i].tiles):
             if is_bad(bad, lane, plan.problem.number):
-                plan.marks[segments[i].n] = True
+                plan.marks[
+                    segments[i].n * plan.image_tiles + segments[i].row * plan.row_tiles
+                    + segments[i].column + lane - segments[i].lane
+                ] = True
 
 
 cdef void convolve(const void *data, Py_ssize_t item, char *scratch) noexcept nogil:
@@ -655,8 +658,8 @@ def convolve_tiles(
     If `transposed`, write the adjoint of the convolution that brings `out` to `source`, as if its
     padding were zeros. `epilogue` is (bias, residual, activation) or None. `packs`
     (`fastconv.packing`) keeps transformed filters, or is None. A tile has `tile` x `tile` outputs,
-    2 x 2 or 4 x 4. Outputs that are not finite are not right: the byte in `marks`
-    of each image that has one becomes 1.
+    2 x 2 or 4 x 4. Outputs that are not finite are not right: the byte in `marks`,
+    an array (n, rows of tiles, tiles of a row), of each tile that has one becomes 1.
     """
     cdef Problem problem
     cdef Plan plan

@@ -118,17 +118,15 @@ class Convolve(Operation):
 
     def shape(self, *inputs: Shape) -> Shape:
         """Return (F, OH, OW)."""
-        return self._geometry(inputs[0]).shape
+        return self.geometry(inputs[0]).shape
 
     def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
         """Choose the algorithm."""
-        problem = self._geometry(inputs[0].shape).problem
+        problem = self.geometry(inputs[0].shape).problem
         chosen = choose(problem, "auto")
         bias, activation = self.bias, self.activation
         weight = as_images(self.weight, problem.weight)
-        if self._packs is None:  # The weights change no more: nothing is folded into them now.
-            self._packs = Packs()
-        packs = self._packs
+        packs = self.packs()
 
         def run(inputs: Sequence[Array], out: Array) -> None:
             residual = as_images(inputs[1], problem.target) if len(inputs) > 1 else None
@@ -140,9 +138,15 @@ class Convolve(Operation):
 
         return run
 
+    def packs(self) -> Packs:
+        """Return what keeps packed weights, which change no more: nothing is folded into them."""
+        if self._packs is None:
+            self._packs = Packs()
+        return self._packs
+
     def multiply_adds(self, *inputs: Shape) -> int:
         """Count those of the definition."""
-        return self._geometry(inputs[0]).problem.definition_flops // 2
+        return self.geometry(inputs[0]).problem.definition_flops // 2
 
     def replaces_last(self, batch: int, *inputs: Shape) -> bool:
         """Allow it for a residual, but on tiles, which would copy it first."""
@@ -164,9 +168,10 @@ class Convolve(Operation):
         return {**vars(self), "_packs": None}
 
     def _algorithm(self, batch: int, source: Shape) -> Algorithm:
-        return choose(self._geometry((batch, *source)).problem, "auto")
+        return choose(self.geometry((batch, *source)).problem, "auto")
 
-    def _geometry(self, source: Shape) -> Geometry:
+    def geometry(self, source: Shape) -> Geometry:
+        """Return the convolution of images of a shape, with or without a batch."""
         return geometry(source, self.weight.shape, *self.window, self.weight.ndim - 2)
 
 
@@ -187,7 +192,7 @@ class DepthwiseSeparable(Operation):
     def fits(depthwise: Convolve, pointwise: Convolve, source: Shape, itemsize: int) -> bool:
         """Tell whether a kernel computes two convolutions of a source of this shape together."""
         between = depthwise.shape(source)
-        h, w = _axes(depthwise, source)
+        h, w = axes_of(depthwise, source)
         filters, channels = pointwise.weight.shape[:2]
         return (
             depthwise.weight.shape == (channels, 1, 3, 3)
@@ -198,7 +203,7 @@ class DepthwiseSeparable(Operation):
             and (depthwise.activation is None or depthwise.activation.kind == CLIP)
             and all(
                 axis.kernel == axis.stride == 1 and axis.out == axis.size
-                for axis in _axes(pointwise, between)
+                for axis in axes_of(pointwise, between)
             )
             and filters > FEW_FILTERS
             and channels * w.out * itemsize <= MOST_ROW_BYTES
@@ -208,10 +213,21 @@ class DepthwiseSeparable(Operation):
         """Return (F, OH, OW)."""
         return self.pointwise.shape(self.depthwise.shape(inputs[0]))
 
-    def prepare(self, inputs: Sequence[Array], out: Array) -> Runner:
-        """Arrange weights and biases as the kernel reads them."""
+    def prepare(
+        self, inputs: Sequence[Array], out: Array, padding: Padding | None = None
+    ) -> Runner:
+        """Arrange weights and biases as the kernel reads them.
+
+        Parts of images are padded as `padding` tells.
+        """
         first, second = self.depthwise, self.pointwise
-        window = first._geometry(inputs[0].shape).problem.window.packed
+        if padding is None:
+            window = first.geometry(inputs[0].shape).problem.window.packed
+        else:
+            stride, _, dilation, groups, mode = first.window
+            source, shape = inputs[0].shape, first.weight.shape
+            known = geometry(source, shape, stride, padding, dilation, groups, mode, 2)
+            window = known.problem.window.packed
         first_weight = np.ascontiguousarray(first.weight)
         first_bias = None if first.bias is None else np.ascontiguousarray(first.bias)
         weight, bias, activation = second.weight, second.bias, second.activation
@@ -256,7 +272,7 @@ class DepthwiseSeparable(Operation):
         return {**vars(self), "_packs": None}
 
 
-class _Axis(NamedTuple):
+class Axis(NamedTuple):
     """One axis of a window, in the order of ``struct Axis`` in ``window.h``."""
 
     size: int
@@ -269,10 +285,10 @@ class _Axis(NamedTuple):
     pad_mode: int
 
 
-def _axes(convolution: Convolve, source: Shape) -> list[_Axis]:
+def axes_of(convolution: Convolve, source: Shape) -> list[Axis]:
     """Return both axes of a convolution's window over images of a shape."""
-    window = convolution._geometry((1, *source)).problem.window
-    return [_Axis(*axis) for axis in window.packed.tolist()]
+    window = convolution.geometry((1, *source)).problem.window
+    return [Axis(*axis) for axis in window.packed.tolist()]
 
 
 class Multiply(Operation):

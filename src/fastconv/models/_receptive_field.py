@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,14 +63,32 @@ class ReceptiveField(NamedTuple):
     size : tuple of int
         How many rows and columns one output depends on.
     stride : tuple of int
-        How far the pixels of neighbouring outputs are from each other.
+        How far the pixels of neighbouring outputs are from each other. It is a
+        `fractions.Fraction` where the result is larger than the image.
     offset : tuple of int
         The first row and column that output (0, 0) depends on, negative in the padding.
+
+    Examples
+    --------
+    >>> from fastconv.models import ReceptiveField
+    >>> ReceptiveField(size=(7, 5), stride=(2, 1), offset=(-3, -2)).halo
+    ((3, 2), (2, 2))
     """
 
     size: Sizes
     stride: Sizes
     offset: Sizes
+
+    @property
+    def halo(self) -> tuple[tuple[int, int], ...]:
+        """How many pixels before and behind a tile its outputs depend on, by axis.
+
+        The tile is one of the image, which begins and ends at multiples of the stride.
+        """
+        axes = zip(self.size, self.stride, self.offset)
+        return tuple(
+            (max(0, -offset), max(0, ceil(offset + size - stride))) for size, stride, offset in axes
+        )
 
 
 class _View(NamedTuple):

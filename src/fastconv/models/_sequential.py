@@ -457,7 +457,7 @@ class Sequential(Chain):
         -------
         ReceptiveField
             The fields `size`, `stride` and `offset`, each a pair (vertical, horizontal), or a tuple
-            of one number in networks for signals.
+            of one number in networks for signals; and `halo`, what tiles need around them.
 
         Raises
         ------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from math import ceil, log2, sqrt
 from typing import TYPE_CHECKING, Any
@@ -38,8 +40,27 @@ LARGEST = 1e100
 """Larger weights are not transformed."""
 
 
+_is_off: ContextVar[bool] = ContextVar("is_off", default=False)
+
+
+@contextmanager
+def never() -> Iterator[None]:
+    """Compute no floats by transforms in a ``with`` block.
+
+    Two tiles are transformed as one, so that the last bits of a tile depend on what lies in another
+    one, and with it on where an image is cut.
+    """
+    token = _is_off.set(True)
+    try:
+        yield
+    finally:
+        _is_off.reset(token)
+
+
 def tile_for(problem: Problem) -> tuple[int, int] | None:
     """Return the height and width of tiles, or None for what is better computed directly."""
+    if _is_off.get() and problem.out.dtype.kind == "f":
+        return None
     planes, height, width = problem.weights.shape
     products = planes * height * width / PRODUCTS[problem.arithmetic.name]
     # No number takes fewer than LEAST_STEPS, half in each direction and two tiles at once.

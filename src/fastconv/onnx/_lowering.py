@@ -127,6 +127,8 @@ class Apply(Operation):
     ) -> None:
         self.call, self.arguments, self.output = call, arguments, output
         self.result, self.write = shape, write
+        self.traced: Sequence[Shape] = ()
+        """Shapes of those of its inputs that are steps, without the batch, in the trace."""
 
     def shape(self, *inputs: Shape) -> Shape:
         """Return the shape that the trace told."""
@@ -228,6 +230,7 @@ class Builder:
             if name:
                 shape = self.shape_of(call, i)
                 operation = Apply(call, arguments, i, shape, WRITERS.get(call.op))
+                operation.traced = [self.steps[source].shape for source in sources]
                 self.steps[name] = self.add(call, operation, *sources)
 
     def shape_of(self, call: Call, output: int) -> Shape:
@@ -236,7 +239,7 @@ class Builder:
 
 
 def graph_of(
-    program: Program, traced: Trace, name: str, output: str, weights: Weights
+    program: Program, traced: Trace, name: str, output: str, weights: Weights | None
 ) -> Graph | None:
     """Write a program as a graph, or return None if it is not like one.
 
@@ -249,7 +252,7 @@ def graph_of(
     name, output : str
         The input and the result.
     weights : Weights
-        Those of the graphs for other shapes.
+        Those of the graphs for other shapes. None leaves the graph as it is, without the passes.
     """
     batch = traced.shapes[name][:1]
     (dtype, *others) = traced.dtypes
@@ -272,8 +275,9 @@ def graph_of(
     if builder.steps[output] is builder.graph.input:
         return None
     keep_needed(builder.graph, builder.steps[output])
-    simplify(builder.graph)
-    weights.share(builder)
+    if weights is not None:
+        simplify(builder.graph)
+        weights.share(builder)
     return builder.graph
 
 
@@ -590,6 +594,11 @@ class Specialized:
                     self._graphs.pop(next(iter(self._graphs)))
                 self._graphs[x.shape] = found
             return self._graphs[x.shape]
+
+    def plain_graph(self, x: Array) -> Graph | None:
+        """Return a new graph, without the passes, for arrays of a shape, or None."""
+        traced = trace(self._program, self._constants, self._name, x)
+        return graph_of(self._program, traced, self._name, self._output, None)
 
     def take(self, x: Array) -> Prepared | None:
         """Return what computes arrays of a shape, for the caller alone until it is given back."""

@@ -22,7 +22,12 @@ from fastconv.onnx._program import Call, Numbered, Program, StepTime, owned
 from fastconv.onnx._table import bind
 
 if TYPE_CHECKING:
+    from fastconv.models import ReceptiveField
     from fastconv.onnx._lowering import Specialized
+
+
+SIZE_FOR_FIELD = 1 << 20
+"""The height and width of images whose receptive fields are told; no such image is made."""
 
 
 @named
@@ -197,6 +202,29 @@ class InferenceSession:
         with self._context(), np.errstate(all="ignore"):
             self._plain.run(values, keep)
         return {name: owned(array, arrays.values()) for name, array in found.items()}
+
+    def receptive_field(self) -> ReceptiveField:
+        """Tell which pixels of an image an output depends on.
+
+        Returns
+        -------
+        ReceptiveField
+            The fields `size`, `stride` and `offset`, as `Sequential.receptive_field` describes
+            them, and `halo`. The stride is a fraction where the result is larger than the image;
+            then the field contains those of all outputs.
+
+        Raises
+        ------
+        ValueError
+            If the model has not one input of images and one output, an output depends on all
+            pixels, it is not known on which, or ways that are added have different strides.
+        """
+        from fastconv.inference._whole import field_of, graph_for
+
+        inputs = self._model.inputs
+        sizes = [size if isinstance(size, int) else SIZE_FOR_FIELD for size in inputs[0].shape]
+        graph, locals, _ = graph_for(self, np.empty(0, inputs[0].dtype), tuple(sizes))
+        return field_of(graph, locals)
 
     def profile(self, feeds: Mapping[str, npt.ArrayLike], repeats: SupportsIndex = 5) -> str:
         """Measure how long each step takes.
