@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
 import re
@@ -16,12 +17,14 @@ import pytest
 from helpers import PAD_MODES, Array, CommandResult, run_python
 
 import fastconv
+from fastconv._commands.explore import _pictures, _serve
 from fastconv.datasets import load_digits
 from fastconv.explore import _page
 from fastconv.explore._application import MOST_KEPT, Application
 from fastconv.explore._catalog import digits, patterns, resampled
 from fastconv.explore._default import default_network
 from fastconv.explore._kernel import LIMITS, Settings, forward
+from fastconv.explore._load import data_set
 from fastconv.explore._network import SequentialView
 from fastconv.explore._protocol import MOST_BYTES, Refusal, packed, unpacked
 from fastconv.explore._saved import saved_page
@@ -608,6 +611,34 @@ def test_command_loads_networks(command: Command, tmp_path: Path) -> None:
     result = command("explore", "--network", tmp_path / "other.npz", "--no-browser")
     assert result.code == 2
     assert "--onnx FILE" in result.err
+
+
+def test_pictures_of_the_user(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    colours = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    image.fromarray(colours).save(tmp_path / "small.png")
+    deep = np.full((1030, 2060), 1 << 15, np.uint16)
+    image.fromarray(deep).save(tmp_path / "large.png")
+    small, large = _pictures([str(tmp_path / "small.png"), str(tmp_path / "large.png")])
+    assert (small.name, large.name) == ("small.png", "large.png")
+    np.testing.assert_array_equal(small.pixels, colours.transpose(2, 0, 1))
+    assert large.pixels.shape == (1, 512, 1024)
+    assert np.unique(large.pixels).tolist() == [128]
+    assert data_set((3, 8, 8), [small, large], named=True).shape == (2, 3, 8, 8)
+    assert data_set((1, 8, 8), [small], named=False).shape == (359, 1, 8, 8)
+
+
+def test_other_computers_are_warned_of(
+    application: Application, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(self: Server) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Server, "serve_forever", interrupted)
+    for host, warned in (("127.0.0.1", False), ("0.0.0.0", True)):
+        args = argparse.Namespace(host=host, port=0, no_browser=True)
+        assert _serve(args, [], application.network) == 0
+        assert ("warning" in capsys.readouterr().err) is warned
 
 
 @pytest.mark.parametrize(
