@@ -26,8 +26,8 @@ from fastconv.onnx._operators import markdown
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs" / "coming-from").glob("*.md"))
 if PAGES:
-    names = ("data", "inference", "low-rank", "networks", "one-dimension", "onnx", "viz")
-    names += ("run-pytorch-with-numpy",)
+    names = ["data", "inference", "low-rank", "networks", "one-dimension", "onnx", "viz"]
+    names.append("run-pytorch-with-numpy")
     PAGES += [ROOT / "docs" / f"{name}.md" for name in names]
 else:
     pytest.skip("docs/ is in no wheel: python -m pytest, in a checkout", allow_module_level=True)
