@@ -216,53 +216,41 @@ def test_sigmoids_alone_stay() -> None:
     assert any(isinstance(step.operation, Activate) for step in found)
 
 
+def test_scales_and_shifts_in_a_row_are_one() -> None:
+    """As converters from Caffe write them: normalisation, a scale and a shift."""
+    nodes = [
+        NodeToWrite("BatchNormalization", ["x", "g", "b", "m", "v"], ["n"]),
+        NodeToWrite("Mul", ["n", "scale"], ["scaled"]),
+        NodeToWrite("Add", ["scaled", "shift"], ["shifted"]),
+        NodeToWrite("Tanh", ["shifted"], ["y"]),
+    ]
+    rng = np.random.default_rng(0)
+    constants = {name: rng.uniform(0.5, 2, 3).astype(np.float32) for name in "gbmv"}
+    constants |= {
+        name: rng.uniform(-1, 1, (3, 1, 1)).astype(np.float32) for name in ("scale", "shift")
+    }
+    described = Described("x", np.float32, ["N", 3, 4, 5])
+    data = model_bytes(nodes, [described], [described._replace(name="y")], constants, 17)
+    x = random(2, 3, 4, 5)
+    prepared = InferenceSession(data)
+    (found,) = prepared.run(None, {"x": x})
+    (expected,) = InferenceSession(data, optimize=False).run(None, {"x": x})
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    steps = graph(prepared, x)
+    assert steps is not None
+    assert [type(step.operation).__name__ for step in steps] == ["ScaleAndShift", "Apply"]
+
+
 LIGHT = """
-import sys, os
+import os, sys
 import numpy as np
 import onnx, onnxruntime
 from onnx import numpy_helper
+from light_networks import FOLDER, with_random_weights
 from fastconv.onnx import InferenceSession
 
-def with_random_weights(model):
-    # Weights are results of ConstantOfShape. Scores are wanted, as a softmax would hide errors.
-    graph, rng = model.graph, np.random.default_rng(0)
-    shapes = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    users = {}
-    for node in graph.node:
-        for place, name in enumerate(node.input):
-            users.setdefault(name, (node, place))
-    nodes, made = [], []
-    for node in graph.node:
-        if node.op_type != "ConstantOfShape":
-            nodes.append(node)
-            continue
-        (name,), shape = node.output, tuple(shapes[node.input[0]])
-        user, place = users[name]
-        array = rng.standard_normal(shape) * 0.1
-        if len(shape) > 1:
-            fan = np.prod(shape[1:]) if user.op_type == "Conv" else max(shape)
-            array *= 10 * np.sqrt(2 / fan)
-        elif user.op_type == "BatchNormalization" and place in (1, 4):
-            array = rng.uniform(0.5, 1.5, shape)
-        made.append(numpy_helper.from_array(array.astype(np.float32), name))
-    last = nodes[-1]
-    if last.op_type == "Softmax":
-        nodes.pop()
-        graph.output[0].name = last.input[0]
-        graph.output[0].type.tensor_type.ClearField("shape")
-    names = {tensor.name for tensor in graph.initializer}
-    used = {name for node in nodes for name in node.input}
-    inputs = [value for value in graph.input if value.name not in names and value.name in used]
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    for field, values in (("node", nodes), ("initializer", kept + made), ("input", inputs)):
-        graph.ClearField(field)
-        getattr(graph, field).extend(values)
-    model.ir_version = 8
-    return model.SerializeToString()
-
-folder = os.path.join(os.path.dirname(onnx.__file__), "backend", "test", "data", "light")
 for name in sys.argv[1:]:
-    path = os.path.join(folder, f"light_{name}.onnx")
+    path = os.path.join(FOLDER, f"light_{name}.onnx")
     session = InferenceSession(path)
     (value,) = session.get_inputs()
     # The package computes their results of such inputs.

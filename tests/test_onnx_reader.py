@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import memory_bounded
 
+from fastconv import _limits
 from fastconv.onnx import InferenceSession, _wire
 from fastconv.onnx._model import Model, read_model
 from fastconv.onnx._schema import SCHEMAS
@@ -90,6 +92,43 @@ def test_reads_paths_and_buffers(tmp_path: Path) -> None:
         read_model(tmp_path / "missing.onnx")
     with pytest.raises(TypeError, match="path_or_bytes must be a path or bytes, got 3"):
         read_model(3)
+
+
+def large_model() -> tuple[bytes, dict[str, np.ndarray[Any, Any]]]:
+    """Write constants of a megabyte, whose bytes begin anywhere, as names have several lengths."""
+    rng = np.random.default_rng(0)
+    constants = {
+        f"{dtype}{'x' * i}": rng.integers(0, 100, 2**20 // np.dtype(dtype).itemsize).astype(dtype)
+        for dtype in ("float32", "float64", "int64", "float16", "uint8", "bool")
+        for i in range(8)
+    }
+    described = Described("x", np.float32, [1])
+    return model_bytes([], [described], [described], constants, 17), constants
+
+
+def test_large_constants_stay_in_the_memory_of_their_file(tmp_path: Path) -> None:
+    data, constants = large_model()
+    path = tmp_path / "model.onnx"
+    path.write_bytes(data)
+    buffer = bytearray(data)
+    with memory_bounded(len(data) * 3 // 2):
+        found = read_model(path).constants
+    for read in (found, read_model(buffer).constants, read_model(data).constants):
+        assert list(read) == list(constants)
+        for name, expected in constants.items():
+            assert read[name].dtype is np.dtype(expected.dtype.type)
+            assert read[name].flags.aligned
+            np.testing.assert_array_equal(read[name], expected)
+    assert buffer == data
+    assert path.read_bytes() == data
+
+
+def test_files_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(small_model())
+    monkeypatch.setattr(_limits, "memory", lambda: 100)
+    with pytest.raises(ValueError, match="bytes, more than there is memory"):
+        read_model(path)
 
 
 RAW = {

@@ -345,7 +345,7 @@ def _product(builder: Builder, call: Call) -> Step | None:
 def _scale(
     builder: Builder, call: Call, center: Array, scale: Array, offset: Array, source: str
 ) -> Step | None:
-    """Scale and shift channels by finite numbers.
+    """Scale and shift channels by finite numbers, together with a scale and shift just before.
 
     An infinite scale is left to NumPy: weights could not include it, as their products would be
     infinite, of either sign, and their sum NaN.
@@ -354,9 +354,17 @@ def _scale(
     arrays = [
         np.broadcast_to(array.astype(np.float64), channels) for array in (center, scale, offset)
     ]
+    before = builder.steps[source]
+    name, inner = call.name, before.operation
+    if isinstance(inner, ScaleAndShift):
+        center, scale, offset = arrays
+        arrays = [inner.center, inner.scale * scale, (inner.offset - center) * scale + offset]
+        name, before = f"{before.name} + {name}", before.inputs[0]
     if not all(np.isfinite(array).all() for array in arrays):
         return None
-    return builder.add(call, ScaleAndShift(*arrays), source)
+    operation = ScaleAndShift(*arrays)
+    builder.origins[operation] = call.outputs[0]
+    return builder.graph.add(name, operation, before)
 
 
 def _batch_normalization(builder: Builder, call: Call) -> Step | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -10,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from fastconv import _limits
 from fastconv._arrays import Array
 from fastconv._errors import argument_error, shown
 from fastconv.onnx._tensors import dtype_of, tensor_of, type_name
-from fastconv.onnx._wire import Message, decode
+from fastconv.onnx._wire import Message, decode, malformed
 
 DOMAINS = ("", "ai.onnx")
 """The names of the domain of ONNX's own operators."""
@@ -118,17 +120,29 @@ def read_model(source: Any) -> Model:
     """
     folder = None
     if isinstance(source, (bytes, bytearray, memoryview)):
-        data = memoryview(source).cast("B")
+        data = memoryview(source).cast("B").toreadonly()
     else:
         try:
             path = os.fsdecode(source)
         except TypeError:
             message = f"path_or_bytes must be a path or bytes, got {shown(source)}"
             raise argument_error(TypeError, message) from None
-        with open(path, "rb") as file:
-            data = memoryview(file.read())
+        data = _read_file(path)
         folder = os.path.dirname(os.path.abspath(path))
     return _model(decode(data, "ModelProto"), folder)
+
+
+def _read_file(path: str) -> memoryview:
+    """Read a file into memory that constants may stay in."""
+    with open(path, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):  # A pipe does not tell its size.
+            return memoryview(file.read())
+        if status.st_size > _limits.memory():  # A file with holes has any size.
+            raise malformed(f"it has {status.st_size} bytes, more than there is memory", 0, "")
+        # NumPy reserves memory without filling it with zeros, as bytearray would.
+        data = np.empty(status.st_size, np.uint8)
+        return data[: file.readinto(data.data)].data
 
 
 def _model(message: Message, folder: str | None) -> Model:

@@ -87,6 +87,8 @@ ELEMENT_TYPES = {
 """The element types of ONNX by their numbers."""
 
 BFLOAT16 = 16
+STAYING_BYTES = 1 << 16
+"""Tensors of this size and more stay where they are in the memory of their file."""
 CODES = {
     kind.dtype: code
     for code, kind in ELEMENT_TYPES.items()
@@ -187,16 +189,41 @@ def tensor_of(message: Message, folder: str | None) -> Array:
         flat = np.frombuffer(raw, kind.raw)
     else:
         flat = _typed(message, kind, prod(shape))
+    if kind.raw == dtype and size >= STAYING_BYTES and "raw_data" in message:
+        array = _aligned(message.one("raw_data", b""), dtype)
+        if array is not None:
+            return array.reshape(shape)
     if code == BFLOAT16:
         flat = (flat.astype(np.uint32) << np.uint32(16)).view(np.float32)
     elif dtype.kind == "b":
         flat = flat.view(np.uint8) != 0
-    # The bytes of a file lie anywhere, and kernels need numbers at multiples of their size. As all
-    # are copied, the file's bytes are freed when the model is read.
+    # The bytes of a file lie anywhere, and kernels need numbers at multiples of their size.
     # Their dtype is NumPy's own object, by which kernels know it, and not one that equals it.
     array = np.empty(shape, dtype)
     array.reshape(-1)[...] = flat
     return array
+
+
+def _aligned(raw: memoryview, dtype: np.dtype[Any]) -> Array | None:
+    """Return numbers of a file as an array in the memory of the file, or None.
+
+    So large models take no more memory while they are read than afterwards. If the numbers do not
+    lie at multiples of their size, they are moved to the last one before: over the field's number
+    and length, which have been read, if these are as long. Memory of the caller is left alone.
+    """
+    if raw.readonly:
+        return None
+    holder: Any = raw.obj
+    whole = np.frombuffer(holder, np.uint8)
+    begin = np.frombuffer(raw, np.uint8).ctypes.data
+    excess = begin % dtype.itemsize
+    if excess > 1 + -(-len(raw).bit_length() // 7):
+        return None
+    first = begin - whole.ctypes.data
+    bytes_of_file = whole[first - excess : first - excess + len(raw)]
+    if excess:  # NumPy moves bytes within one array from the first to the last.
+        bytes_of_file[...] = whole[first : first + len(raw)]
+    return np.asarray(bytes_of_file.view(dtype))
 
 
 def _typed(message: Message, kind: ElementType, count: int) -> Array:
