@@ -79,9 +79,8 @@ def batch_shape(shape: Shape, name: str, ndim: int, unbatched: bool = True) -> S
             hint = "; weight[:, None] are filters of one channel each, weight[None] is one filter"
         raise argument_error(ValueError, f"{name} must have {wanted}, got shape {shape}{hint}")
     if 0 in batch[1:]:
-        raise argument_error(
-            ValueError, f"{name} must not be empty but in its batch, got shape {shape}"
-        )
+        exception = "" if name == "weight" else " but in its batch"
+        raise argument_error(ValueError, f"{name} must not be empty{exception}, got shape {shape}")
     return batch
 
 
