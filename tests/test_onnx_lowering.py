@@ -174,6 +174,40 @@ def test_other_models_run_operator_by_operator(nodes: list[NodeToWrite]) -> None
     np.testing.assert_array_equal(prepared.run(None, {"x": x})[0], plain.run(None, {"x": x})[0])
 
 
+@pytest.mark.parametrize("op", ["Resize", "Upsample", "Range"])
+def test_sizes_that_numbers_of_the_input_decide(op: str) -> None:
+    image = random(4, 1, 3, 3)
+    first, second = np.ones(4, np.float32), np.array([1, 1, 2, 3], np.float32)
+    inputs = {"Resize": ["image", "", "x"], "Upsample": ["image", "x"]}.get(op, ["o", "x", "i"])
+    if op == "Range":
+        first, second = first[:1], second[-1:]
+    data = model_bytes(
+        [NodeToWrite(op, inputs, ["r"]), NodeToWrite("Relu", ["r"], ["y"])],
+        [Described("x", np.float32, [None])],
+        [Described("y", np.float32, None)],
+        {"image": image, "o": np.array(0, np.float32), "i": np.array(1, np.float32)},
+        9 if op == "Upsample" else 17,
+    )
+    prepared, plain = InferenceSession(data), InferenceSession(data, optimize=False)
+    for x in (first, second):
+        expected = plain.run(None, {"x": x})
+        np.testing.assert_array_equal(prepared.run(None, {"x": x}), expected)
+    assert expected[0].size > plain.run(None, {"x": first})[0].size
+
+
+def test_a_dropout_of_a_constant_whose_ratio_is_the_input() -> None:
+    nodes = [NodeToWrite("Dropout", ["three", "x"], ["d"]), NodeToWrite("Relu", ["d"], ["y"])]
+    data = model_bytes(
+        nodes,
+        [Described("x", np.float32, [1])],
+        [Described("y", np.float32, None)],
+        {"three": np.array([3], np.float32)},
+        17,
+    )
+    (y,) = InferenceSession(data).run(None, {"x": np.array([0.5], np.float32)})
+    np.testing.assert_array_equal(y, [3])
+
+
 def test_shapes_share_weights() -> None:
     nodes = [
         CONV,

@@ -79,6 +79,12 @@ SHAPES_ONLY = ("Shape", "Size")
 """Operators whose results do not depend on numbers."""
 
 
+SIZED_BY_NUMBERS = {"OneHot": 1, "Range": 0, "Resize": 1, "Upsample": 1}
+"""Operators that read the size of their result from floats: the first input that may hold them.
+
+Others read sizes from integers, and integers that depend on the input make a model no graph."""
+
+
 def trace(program: Program, constants: Mapping[str, Array], name: str, x: Array) -> Trace:
     """Run a program, and note the shapes of all values."""
     found = Trace({name: x.shape}, dict(constants), {x.dtype})
@@ -266,7 +272,7 @@ def graph_of(
     )
     if not is_graph:
         return None
-    if len(program.steps) > MOST_STEPS:
+    if len(program.steps) > MOST_STEPS or _has_changing_sizes(program, traced):
         return None
     builder = Builder(traced, name, batch[0])
     for call in program.calls:
@@ -279,6 +285,16 @@ def graph_of(
         simplify(builder.graph)
         weights.share(builder)
     return builder.graph
+
+
+def _has_changing_sizes(program: Program, traced: Trace) -> bool:
+    """Tell whether the next input of the same shape may lead to results of other shapes."""
+    return any(
+        name in traced.shapes
+        for call in program.calls
+        if call.op in SIZED_BY_NUMBERS
+        for name in call.inputs[SIZED_BY_NUMBERS[call.op] :]
+    )
 
 
 def keep_needed(graph: Graph, result: Step) -> None:
@@ -492,7 +508,7 @@ def _reshape(builder: Builder, call: Call) -> Step | None:
 
 
 def _nothing(builder: Builder, call: Call) -> Step | None:
-    return None if any(call.outputs[1:]) else builder.steps[call.inputs[0]]
+    return None if any(call.outputs[1:]) else builder.steps.get(call.inputs[0])
 
 
 def _activation(make: Callable[[Mapping[str, Any]], Activation]) -> Lowering:

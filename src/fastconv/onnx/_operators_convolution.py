@@ -160,7 +160,8 @@ def conv_transpose(
         full = stride * (size - 1) + (kernel - 1) * dilation + 1 + extra[i]
         wanted = output_shape[i] if output_shape else size * stride
         if output_shape or auto_pad.startswith("SAME"):
-            cut = max(full - wanted, 0) if not output_shape else full - wanted
+            # A size beyond all windows is filled up at the end: nothing is added before them.
+            cut = max(full - wanted, 0)
             before = cut // 2 if auto_pad == "SAME_UPPER" else cut - cut // 2
             after = cut - before
         elif auto_pad == "VALID":
@@ -168,7 +169,7 @@ def conv_transpose(
         else:
             before, after = sides[i], sides[count + i]
         axes.append(Axis(size, kernel, stride, dilation, before, after))
-        outs.append(full - before - after)
+        outs.append(output_shape[i] if output_shape else full - before - after)
     if min(outs) < 1:
         raise ValueError(f"padding leaves nothing: the result would have the sizes {outs}")
     return _transposed(x, w, bias, axes, outs, group)

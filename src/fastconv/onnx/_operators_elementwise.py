@@ -404,7 +404,13 @@ def cast_rounded(x: Array, *, to: int, saturate: int = 1, round_mode: str = "up"
     return _cast(x, to)
 
 
-@operator("Dropout", 7, 10)
+@operator("Dropout", 7)
+def dropout_with_numbers_as_mask(x: Array, *, ratio: float = 0.5, n_outputs: int) -> Any:
+    """Return the input, and a mask of ones of its dtype."""
+    return (x, np.ones_like(x))[:n_outputs]
+
+
+@operator("Dropout", 10)
 def dropout_by_attribute(x: Array, *, ratio: float = 0.5, n_outputs: int) -> Any:
     """Return the input, and a mask that keeps everything."""
     return (x, np.ones(x.shape, bool))[:n_outputs]

@@ -263,7 +263,10 @@ def layer_normalization(
     stash_type: int = 1,
     n_outputs: int,
 ) -> Any:
-    """Normalise by the mean and variance of all axes from one on."""
+    """Normalise by the mean and variance of all axes from one on.
+
+    The statistics that other nodes may read are float32, whatever the input is.
+    """
     require(x, FLOATS)
     same_dtypes(x, scale, bias)
     axes = tuple(range(axis_of(axis, x.ndim), x.ndim))
@@ -275,4 +278,5 @@ def layer_normalization(
     y = centered * inverse * scale
     if bias is not None:
         y = y + bias
-    return (as_type(y, x.dtype), mean, np.asarray(inverse))[:n_outputs]
+    statistics = (array.astype(np.float32, copy=False) for array in (mean, np.asarray(inverse)))
+    return (as_type(y, x.dtype), *statistics)[:n_outputs]
