@@ -354,9 +354,9 @@ def test_generators_and_the_last_layer_are_copied() -> None:
     network = nested()
     own = np.random.default_rng(5)
     network.add(Dropout(0.5, rng=own))
-    network.last_layer.own = 1  # type: ignore[attr-defined]
+    network.last_layer.own = 1
     small = low_rank(network, energy=1)
-    assert small.last_layer.own == 1  # type: ignore[attr-defined]
+    assert small.last_layer.own == 1
     assert small.last_layer is not network.last_layer
     *drops, last = (part for part in walk(small) if isinstance(part, Dropout))
     inner: Any = small.layers["Sequential1"]
