@@ -218,8 +218,7 @@ static void NAMED(convert)(SUM *restrict to, const T *from, Index count) {
 /* Write the means of three rows, or of a line and of the same line moved by one and by two elements. */
 static void NAMED(mean_of_three)(T *restrict to, const T *a, const T *b, const T *c, Index count,
                                  Divisor by) {
-    for (Index x = 0; x < count; x++)
-        to[x] = QUOTIENT((SUM)((SUM)a[x] + (SUM)b[x]) + (SUM)c[x]);
+    for (Index x = 0; x < count; x++) to[x] = QUOTIENT((SUM)((SUM)a[x] + (SUM)b[x]) + (SUM)c[x]);
 }
 
 /* Write the means of three rows in each of `outs` rows. A row is converted once for four of them. */
