@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -277,3 +281,115 @@ def test_workers_that_die() -> None:
         os.kill(pids[0], signal.SIGKILL)
         result = future.result(timeout=300)
     np.testing.assert_array_equal(result, expected)
+
+
+def network_namespaces() -> str | None:
+    """Say why there can be no hosts in network namespaces here; None if there can."""
+    if shutil.which("ip") is None:
+        return "there is no ip command"
+    probe = subprocess.run(["ip", "netns", "add", "fastconv-probe"], capture_output=True)
+    if probe.returncode:
+        return f"network namespaces are not allowed: {probe.stderr.decode().strip()}"
+    subprocess.run(["ip", "netns", "delete", "fastconv-probe"], check=True)
+    probe = subprocess.run(
+        ["ip", "link", "add", "fcprobe0", "type", "veth", "peer", "name", "fcprobe1"],
+        capture_output=True,
+    )
+    if probe.returncode:
+        return f"veth links are not allowed: {probe.stderr.decode().strip()}"
+    subprocess.run(["ip", "link", "delete", "fcprobe0"], check=True)
+    return None
+
+
+class Hosts:
+    """Three hosts on one machine, each a network namespace, behind a bridge in a fourth."""
+
+    def __init__(self) -> None:
+        self.names = [f"fc{os.getpid()}{host}" for host in ("sw", "a", "b", "c")]
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Hosts:
+        switch, *hosts = self.names
+        for name in self.names:
+            self.run("ip", "netns", "add", name)
+            self.inside(name, "ip", "link", "set", "lo", "up")
+        self.inside(switch, "ip", "link", "add", "bridge", "type", "bridge")
+        self.inside(switch, "ip", "link", "set", "bridge", "up")
+        for i, name in enumerate(hosts):
+            self.inside(name, "ip", "link", "add", "eth0", "type", "veth", "peer", f"port{i}")
+            self.inside(name, "ip", "link", "set", f"port{i}", "netns", switch)
+            self.inside(name, "ip", "address", "add", f"10.77.0.{i + 1}/24", "dev", "eth0")
+            self.inside(name, "ip", "link", "set", "eth0", "up")
+            self.inside(switch, "ip", "link", "set", f"port{i}", "master", "bridge")
+            self.inside(switch, "ip", "link", "set", f"port{i}", "up")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        for name in self.names:
+            subprocess.run(["ip", "netns", "delete", name], check=False)
+
+    def run(self, *command: str) -> None:
+        subprocess.run(command, check=True, capture_output=True)
+
+    def inside(self, name: str, *command: str) -> None:
+        self.run("ip", "netns", "exec", name, *command)
+
+    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(["ip", "netns", "exec", name, sys.executable, *command])
+        self.processes.append(process)
+        return process
+
+    def cut(self, host: int, seconds: float) -> None:
+        """Cut the link of a host for some seconds."""
+        self.inside(self.names[0], "ip", "link", "set", f"port{host}", "down")
+        time.sleep(seconds)
+        self.inside(self.names[0], "ip", "link", "set", f"port{host}", "up")
+
+
+ON_HOSTS = """
+import sys
+import dask.array as da
+import numpy as np
+import fastconv.dask as fd
+from dask.distributed import Client
+
+with Client("tcp://10.77.0.1:8786", timeout=60) as client:
+    client.wait_for_workers(2, timeout=60)
+    print("begun", flush=True)
+    x = da.random.default_rng(0).standard_normal((3000, 3000), chunks=(250, 250))
+    np.save(sys.argv[1], client.compute(fd.median_filter(x, 11)[::7, ::7]).result(timeout=240))
+"""
+
+
+@pytest.mark.exhaustive
+def test_several_hosts(tmp_path: Path) -> None:
+    """A scheduler and two workers on hosts of their own, of which one is cut off for a while."""
+    pytest.importorskip("distributed")
+    why_not = network_namespaces()
+    if why_not is not None:
+        pytest.skip(why_not)
+    path = tmp_path / "result.npy"
+    with Hosts() as hosts:
+        _, scheduler, *workers = hosts.names
+        hosts.start(scheduler, "-m", "distributed.cli.dask_scheduler", "--no-dashboard")
+        for name in workers:
+            options = ["--nthreads", "1", "--no-dashboard", "--no-nanny"]
+            address = "tcp://10.77.0.1:8786"
+            hosts.start(name, "-m", "distributed.cli.dask_worker", address, *options)
+        client = subprocess.Popen(
+            ["ip", "netns", "exec", scheduler, sys.executable, "-c", ON_HOSTS, str(path)],
+            stdout=subprocess.PIPE,
+        )
+        hosts.processes.append(client)
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"begun\n"
+        time.sleep(1.0)
+        assert client.poll() is None
+        hosts.cut(2, 2.0)
+        assert client.wait(timeout=240) == 0
+        client.stdout.close()
+    x = da.random.default_rng(0).standard_normal((3000, 3000), chunks=(250, 250)).compute()
+    np.testing.assert_array_equal(np.load(path), ndimage.median_filter(x, 11)[::7, ::7])

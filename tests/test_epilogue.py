@@ -166,7 +166,7 @@ def test_images_without_a_batch(level: str) -> None:
 @pytest.mark.parametrize("precision", ["highest", "high"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite(level: str, precision: str, bad: float) -> None:
-    """Tiles compute the images with a NaN again, also where they have overwritten the residual."""
+    """What has a NaN is computed again, also where tiles have overwritten the residual."""
     images, weight = normal_values((3, 16, 12, 12)), normal_values((16, 16, 3, 3), seed=1)
     residual = normal_values((3, 16, 12, 12), seed=2)
     images[1, 3, 4, 5] = bad
@@ -185,7 +185,8 @@ def test_what_is_not_finite(level: str, precision: str, bad: float) -> None:
         assert_same(out, tiled)
         assert_same(alone, tiled[1])
         direct = fastconv.conv2d(images, weight, **keywords, residual=residual, algorithm="direct")
-        assert_same(tiled[1], direct[1])
+        seen = (1, slice(None), slice(3, 6), slice(4, 7))
+        assert_same(tiled[seen], direct[seen])
         np.testing.assert_allclose(tiled, direct, rtol=1e-3, atol=1e-3)
 
 
