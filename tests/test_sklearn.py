@@ -613,6 +613,10 @@ BAD_FITS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: small().fit(X, Y).predict(X.reshape(-1, 4, 16)),
         r"images \(C, H, W\) of \(1, 4, 16\), but CNNClassifier is expecting \(1, 8, 8\)",
     ),
+    "too large for float32": (
+        lambda: small(max_iter=1).fit(X, Y).predict(with_one(1e300)),
+        "a value too large for dtype",
+    ),
     "pooling": (lambda: ConvFeatures(pooling=("max", "mean")).fit(X), "pooling must be"),
     "own filters": (lambda: ConvFeatures(filters=np.ones((2, 3, 3))).fit(X), "filters must have"),
 }

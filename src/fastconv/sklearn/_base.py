@@ -376,7 +376,8 @@ class BaseCNN(BaseEstimator, metaclass=ABCMeta):
             A row of the layer's numbers for each image.
         """
         check_is_fitted(self, "network_")
-        name = list(self.network_.layers)[-2] if layer is None else layer
+        names = list(self.network_.layers)
+        name = names[max(0, len(names) - 2)] if layer is None else layer
         with Sharing():
             found = [
                 self.network_.activations(block, [name])[name].reshape(len(block), -1)

@@ -154,7 +154,10 @@ def float_images(estimator: Any, rows: Array, came_as_rows: bool, dtype: Any = N
         The dtype to compute with; by default `computed_dtype` tells it.
     """
     C, H, W = estimator.image_shape_
-    floats = rows.astype(computed_dtype(rows) if dtype is None else dtype)
+    with np.errstate(over="ignore"):
+        floats = rows.astype(computed_dtype(rows) if dtype is None else dtype)
+    if not np.isfinite(floats).all():  # It was learned from smaller pixels, in float32.
+        raise ValueError(f"Input X contains infinity or a value too large for {floats.dtype!r}.")
     if rows.dtype == np.uint8:
         floats /= floats.dtype.type(WHITE)
     if came_as_rows and estimator.channels_last:
