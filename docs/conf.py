@@ -30,7 +30,13 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["sg_execution_times.rst", "gallery/sg_execution_times.rst", "gallery/*.py", "gallery/*.ipynb", "gallery/*.zip"]
+exclude_patterns = [
+    "sg_execution_times.rst",
+    "gallery/sg_execution_times.rst",
+    "gallery/*.py",
+    "gallery/*.ipynb",
+    "gallery/*.zip",
+]
 templates_path = ["_templates"]
 
 # The Markdown pages are read on GitHub, too, whose links to headings look like these.
