@@ -174,8 +174,35 @@ def test_shapes_that_do_not_fit(onnx: Onnx, tmp_path: Path) -> None:
         ("1,3,0,4", "whole numbers"),
         ("other=1", "the model takes image"),
         ("1,2,4,4", "must have shape"),
+        ("1,3,99999999,99999999", "does not fit into memory"),
+        (f"1,3,4,{10**22}", "does not fit into memory"),
     ):
         assert_refused(onnx("profile", path, "--shape", shape), word)
+    refused = onnx("info", path, "--shape", "other=1")
+    assert_refused(refused, "the model takes image")
+    assert not refused.out
+
+
+def relu(path: Path, x: str, *names: str) -> Path:
+    """Write a model of three numbers whose outputs have names."""
+    nodes = [NodeToWrite("Relu", [x], [name]) for name in names]
+    values = [Described(name, np.float32, [3]) for name in (x, *names)]
+    path.write_bytes(model_bytes(nodes, values[:1], values[1:], {}, 17))
+    return path
+
+
+def test_names_cannot_steer_the_terminal(onnx: Onnx, tmp_path: Path) -> None:
+    path = relu(tmp_path / "m.onnx", "x\x1b[2J", "y\n\x07")
+    np.save(tmp_path / "x.npy", np.arange(3, dtype=np.float32))
+    results = [onnx("info", path), onnx("profile", path), onnx("run", path, tmp_path / "x.npy")]
+    for result in results:
+        assert result.code == 0
+        assert r"y\n\x07" in result.out
+        assert not set(result.out) & {"\x1b", "\x07"}
+    assert r"x\x1b[2J" in results[0].out
+    refused = onnx("profile", path, "--shape", "z=1")
+    assert_refused(refused, r"takes x\x1b[2J")
+    assert "\x1b" not in refused.err
 
 
 # --- run: classes ---------------------------------------------------------------------------
@@ -386,6 +413,35 @@ def test_targets_that_cannot_be_written(onnx: Onnx, tmp_path: Path, red: Path) -
     for option, name in (("--output", "no/o.npz"), ("--heat-map", "no/h.png")):
         result = onnx("run", path, red, option, tmp_path / name)
         assert_refused(result, f"cannot write {tmp_path / name}")
+
+
+def test_output_and_heat_map_are_two_files(onnx: Onnx, tmp_path: Path, red: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    path, target = classifier(tmp_path / "m.onnx"), tmp_path / "both.png"
+    result = onnx("run", path, red, "--output", target, "--heat-map", target)
+    assert_refused(result, "--output and --heat-map are one file")
+    assert not target.exists()
+
+
+def test_outputs_may_have_any_name(onnx: Onnx, tmp_path: Path) -> None:
+    names = ["file", "allow_pickle", "a/b"]
+    path = relu(tmp_path / "m.onnx", "x", *names)
+    x = np.arange(3, dtype=np.float32) - 1
+    np.save(tmp_path / "x.npy", x)
+    assert onnx("run", path, tmp_path / "x.npy", "--output", tmp_path / "o.npz").code == 0
+    with np.load(tmp_path / "o.npz") as found:
+        assert found.files == names
+        for name in names:
+            np.testing.assert_array_equal(found[name], np.maximum(x, 0))
+
+
+def test_models_without_inputs_take_no_files(onnx: Onnx, tmp_path: Path, red: Path) -> None:
+    y = Described("y", np.float32, [1])
+    data = model_bytes(
+        [NodeToWrite("Relu", ["c"], ["y"])], [], [y], {"c": np.ones(1, np.float32)}, 17
+    )
+    (tmp_path / "m.onnx").write_bytes(data)
+    assert_refused(onnx("run", tmp_path / "m.onnx", red), "the model takes no input")
 
 
 # --- heat maps --------------------------------------------------------------------------------

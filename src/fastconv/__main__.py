@@ -13,6 +13,7 @@ import fastconv
 from fastconv._commands import demo, explore, filter, onnx, train
 from fastconv._commands.shared import CommandError
 from fastconv._errors import without_name
+from fastconv._text import printable
 
 __all__ = ["main"]
 
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = str(error)
     except MemoryError as error:
         message = f"not enough memory: {without_name(error)}"
-    print(f"fastconv {args.command}: error: {message}", file=sys.stderr)
+    print(f"fastconv {args.command}: error: {printable(message)}", file=sys.stderr)
     return 2
 
 

@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import io
 import math
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from fastconv._commands.shared import (
 )
 from fastconv._errors import without_name
 from fastconv._files import check_writable, replacing
-from fastconv._text import table
+from fastconv._text import printable, table
 from fastconv.onnx import InferenceSession
+from fastconv.onnx._checks import room
 from fastconv.onnx._model import Model, ValueInfo, read_model
 
 __all__ = ["add_command"]
@@ -248,6 +250,12 @@ def _random_feeds(
         if shape is None:
             sizes = tuple(value.shape) if value.has_shape else "any shape"
             return {}, f"the input {value.name!r} takes {sizes}: add --shape {value.name}=SIZES"
+        try:  # The numbers are drawn as float64, whatever they become.
+            room(shape, np.dtype(np.float64))
+        except ValueError:
+            raise CommandError(
+                f"an input of shape {tuple(shape)} does not fit into memory"
+            ) from None
         feeds[value.name] = np.asarray(rng.random(shape)).astype(value.dtype)
     return feeds, ""
 
@@ -304,7 +312,6 @@ def info(args: argparse.Namespace) -> int:
         for kind, group in (("input", model.inputs), ("output", model.outputs))
         for value in group
     ]
-    print(table(("", "name", "type", "shape"), values, left=4))
     constants = model.constants.values()
     problems = [count for count in counts if count.problem]
     facts = [
@@ -314,12 +321,13 @@ def info(args: argparse.Namespace) -> int:
         ("constants", f"{sum(array.nbytes for array in constants) / 2**20:.1f} MiB"),
         ("multiply-adds", _multiply_adds(args, model, bool(problems))),
     ]
+    print(table(("", "name", "type", "shape"), values, left=4))
     print("\n" + "\n".join(f"{name + ':':15}{fact}" for name, fact in facts) + "\n")
     rows = [(name, nodes, "no" if problem else "yes") for name, nodes, problem in counts]
     print(table(("operator", "nodes", "supported"), rows, left=1))
     print()
     for count in problems:
-        print(f"not supported: {count.problem}")
+        print(f"not supported: {printable(count.problem)}")
     if not problems:
         print("all operators are supported")
     return 0
@@ -345,7 +353,7 @@ def _multiply_adds(args: argparse.Namespace, model: Model, has_problems: bool) -
         count = multiply_adds(InferenceSession(args.model), feeds)
     except (ValueError, NotImplementedError) as error:
         return f"unknown ({without_name(error)})"
-    return f"{count:,} for {shapes}"
+    return f"{count:,} for {printable(shapes)}"
 
 
 # ---- profile -----------------------------------------------------------------------------------
@@ -370,6 +378,8 @@ def run(args: argparse.Namespace) -> int:
     """Run a model on files; returns the exit code."""
     labels = None if args.labels is None else _read_labels(args.labels)
     image_format = None if args.heat_map is None else _heat_map_format(args.heat_map)
+    if args.output is not None and args.output == args.heat_map:
+        raise CommandError(f"--output and --heat-map are one file, {args.output}")
     for target in filter(None, (args.output, args.heat_map)):
         try:
             check_writable(target)
@@ -475,7 +485,11 @@ def _write_outputs(target: str, results: Sequence[list[Array]], names: Sequence[
             raise CommandError(f"the outputs of the files do not fit together: {error}") from error
         arrays = dict(zip(names, results[0]))
     encoded = io.BytesIO()
-    np.savez(encoded, allow_pickle=False, **arrays)
+    # Names are keywords of `np.savez`, which has others, as file: an output may be called so.
+    with zipfile.ZipFile(encoded, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
     try:
         with replacing(target) as file:
             file.write(encoded.getbuffer())

@@ -167,6 +167,8 @@ def read_feeds(files: Sequence[str], inputs: Sequence[ValueInfo], picture: Pictu
     """
     by_name = {value.name: value for value in inputs}
     given = [_named(text, by_name) for text in files]
+    if not inputs:
+        raise CommandError(f"the model takes no input, so that {files[0]} is for none")
     if len(inputs) == 1 and len(given) > 1:
         (value,) = inputs
         return [Feeds(dict([_read(path, value, picture)]), [path]) for _, path in given]
