@@ -44,7 +44,7 @@ from fastconv.inference._operations import (
     Convolve,
     Operation,
     ScaleAndShift,
-    Separable,
+    DepthwiseSeparable,
     axes_of,
 )
 from fastconv.inference._passes import simplify
@@ -246,7 +246,7 @@ def run_part(
 class _Separable(_Sliding):
     """Two convolutions that a kernel computes together."""
 
-    operation: Separable
+    operation: DepthwiseSeparable
 
     def _shape(self) -> Shape:
         self.axes = axes_of(self.operation.depthwise, self.shapes[0])
@@ -549,7 +549,7 @@ KINDS: dict[type, type[Local]] = {
     Concatenate: _Joined,
     Convolve: Convolution,
     ScaleAndShift: Local,
-    Separable: _Separable,
+    DepthwiseSeparable: _Separable,
 }
 
 
