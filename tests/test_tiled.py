@@ -266,6 +266,22 @@ def _seen(model: InferenceSession, image: Array, place: tuple[int, int]) -> list
     return found
 
 
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize("height", [88, 89, 90, 91, 92, 93, 94, 95, 96])
+def test_same_padding_with_strides(auto_pad: str, height: int) -> None:
+    """How much is padded, and where, depends on what is left of the size after the strides."""
+    given = {"auto_pad": auto_pad, "strides": (2, 3)}
+    model = session(
+        NodeToWrite("Conv", ["x", "w1"], ["a"], given),
+        NodeToWrite("MaxPool", ["a"], ["y"], {**given, "kernel_shape": (3, 2)}),
+        w1=(16, 3, 4, 3),
+    )
+    image = np.random.default_rng(height).standard_normal((1, 3, height, 5 * height)).astype("f4")
+    (whole,) = model.run(None, {"x": image})
+    for tile in (3, (20, 17)):
+        np.testing.assert_array_equal(fastconv.predict_tiled(model, image, tile=tile), whole)
+
+
 def test_field_of_an_enlarged_result() -> None:
     model = session(
         NodeToWrite("Conv", ["x", "w"], ["a"], {"pads": (1, 1, 1, 1)}),

@@ -44,7 +44,7 @@ ENOUGH_PIXELS = 128
 THREAD_BYTES = 8 << 20
 """The memory of a thread: scratch and packed weights of the kernels."""
 BATCH_PIXELS = 256 * 256
-"""Equal tiles are computed together until they have this many pixels."""
+"""Equal tiles are computed together until they read this many pixels."""
 FLUSH_SECONDS = 1.0
 """How long finished tiles may wait until they are written to the file and to the manifest."""
 
@@ -207,15 +207,17 @@ class Job:
             first = max(0, min((whole - one) // 2, whole - one))
             box.append((first, min(whole, first + one)))
         part = self.parts.part(tuple(box))
-        together = self.together(size)
-        source = prod(b - a for a, b in part.boxes[self.parts.graph.input])
-        read = 2 * source * self.parts.graph.input.shape[0] * self.dtype.itemsize
+        read = 2 * self.pixels(part) * self.parts.graph.input.shape[0] * self.dtype.itemsize
         scratch = THREAD_BYTES * _threads.count()
-        return together * (self.parts.peak_bytes(part) + read) + scratch
+        return self.together(part) * (self.parts.peak_bytes(part) + read) + scratch
 
-    def together(self, size: tuple[int, ...]) -> int:
+    def pixels(self, part: Part) -> int:
+        """Return how many pixels of the image a tile depends on."""
+        return prod(b - a for a, b in part.boxes[self.parts.graph.input])
+
+    def together(self, part: Part) -> int:
         """Return how many equal tiles are computed together."""
-        return max(1, BATCH_PIXELS // prod(size))
+        return max(1, BATCH_PIXELS // self.pixels(part))
 
     def tiles(self, size: tuple[int, ...]) -> Iterator[Tile]:
         """Cut the result into tiles, rows of them from the top."""
@@ -250,8 +252,7 @@ class Job:
         parts: list[Part] = []
         for i in left:
             part = self.parts.part(tiles[i].box)
-            most = self.together(tuple(b - a for a, b in tiles[i].box))
-            if parts and (part.key != parts[0].key or len(parts) >= most):
+            if parts and (part.key != parts[0].key or len(parts) >= self.together(part)):
                 yield numbers, parts
                 numbers, parts = [], []
             numbers.append(i)

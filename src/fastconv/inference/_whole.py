@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from fractions import Fraction
 from math import ceil, floor, lcm
@@ -78,12 +78,32 @@ def _of_session(
     fixed = [size if isinstance(size, int) else None for size in inputs[0].shape]
     channels = fixed[1] or shape[1 - rank]
     size = _size(shape, rank - 2, channels)
-    graph = None
-    for trace in [fixed[2:]] if all(fixed[2:]) else [[n or t for n in fixed[2:]] for t in TRACED]:
-        x = np.zeros((fixed[0] or 1, channels, *trace), inputs[0].dtype)
+    graph, traced = _trace(session, (fixed[0] or 1, channels), fixed[2:])
+    locals = enlarged(graph, size, simplified=False)
+    # Padding "SAME" depends on what is left of a size when it is divided by the strides.
+    alike = [
+        n or trace + (whole - trace) % _period(graph, locals, axis)
+        for axis, (n, trace, whole) in enumerate(zip(fixed[2:], traced, size))
+    ]
+    if alike != traced:
+        graph, _ = _trace(session, (fixed[0] or 1, channels), alike)
+        locals = enlarged(graph, size, simplified=False)
+    return graph, locals, rank - 2
+
+
+def _trace(
+    session: InferenceSession, start: Shape, sizes: Sequence[int | None]
+) -> tuple[Graph, list[int]]:
+    """Run a session once; return its graph and the size of the image, where it was not given.
+
+    `start` is the batch and the number of channels.
+    """
+    for trace in TRACED[:1] if all(sizes) else TRACED:
+        size = [n or trace for n in sizes]
+        x = np.zeros((*start, *size), session.get_inputs()[0].dtype)
         try:
             with np.errstate(all="ignore"):
-                graph = session._specialized.plain_graph(x)
+                graph = session._specialized.plain_graph(x)  # type: ignore[union-attr]
             break
         except ValueError as error:
             failed = error
@@ -93,7 +113,7 @@ def _of_session(
         raise argument_error(
             ValueError, "the session has no graph of one dtype and batch that parts can be of"
         )
-    return graph, enlarged(graph, size, simplified=False), rank - 2
+    return graph, size
 
 
 def field_of(graph: Graph, locals: Mapping[Step, Local]) -> ReceptiveField:
@@ -122,6 +142,16 @@ def field_of(graph: Graph, locals: Mapping[Step, Local]) -> ReceptiveField:
 
 def _stride(graph: Graph, locals: Mapping[Step, Local], axis: int) -> Fraction:
     """Return how many pixels of the image neighbouring outputs lie apart."""
+    return _strides(graph, locals, axis)[graph.output]
+
+
+def _period(graph: Graph, locals: Mapping[Step, Local], axis: int) -> int:
+    """Return a number of pixels by which an image may grow without moving any window in it."""
+    return lcm(*(stride.numerator for stride in _strides(graph, locals, axis).values()))
+
+
+def _strides(graph: Graph, locals: Mapping[Step, Local], axis: int) -> dict[Step, Fraction]:
+    """Return how many pixels of the image neighbouring outputs of each step lie apart."""
     strides = {graph.input: Fraction(1)}
     for step in graph:
         found = set()
@@ -135,7 +165,7 @@ def _stride(graph: Graph, locals: Mapping[Step, Local], axis: int) -> Fraction:
                 f"{' and '.join(map(str, sorted(found)))}",
             )
         (strides[step],) = found
-    return strides[graph.output]
+    return strides
 
 
 def _seen(graph: Graph, locals: Mapping[Step, Local], axis: int, outputs: Interval) -> Interval:
