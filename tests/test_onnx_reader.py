@@ -271,6 +271,7 @@ def node(source: str, result: str, **fields: Any) -> dict[str, Any]:
         ({"node": [node("a", "y")]}, "nothing computes 'a'"),
         ({"node": []}, "nothing computes the output 'y'"),
         ({"output": []}, "no output"),
+        ({"node": [node("x", "y"), {"input": ["x"], "op_type": "Relu"}]}, "a node has no output"),
         ({"input": [value("x"), value("x")]}, "'x' is given twice"),
         ({"input": [{"name": "x"}]}, "'x' has no type"),
         ({"input": [{"name": "x", "type": {"tensor_type": {}}}]}, "no element type"),
@@ -338,6 +339,17 @@ def test_nodes_of_any_order() -> None:
     nodes = [node("b", "y"), node("a", "b"), node("x", "a")]
     order = [n.inputs[0] for n in read_model(graph_model(node=nodes)).nodes]
     assert order == ["x", "a", "b"]
+
+
+def test_missing_outputs_at_the_end_do_not_count() -> None:
+    x, y = (Described(name, np.float32, [4]) for name in "xy")
+    numbers = np.arange(-2, 2, dtype=np.float32)
+    relu = [NodeToWrite("Relu", ["x"], ["y", "", ""])]
+    (found,) = InferenceSession(model_bytes(relu, [x], [y], {}, 17)).run(None, {"x": numbers})
+    np.testing.assert_array_equal(found, [0, 0, 0, 1])
+    split = [NodeToWrite("Split", ["x"], ["y", ""])]
+    (found,) = InferenceSession(model_bytes(split, [x], [y], {}, 17)).run(None, {"x": numbers})
+    np.testing.assert_array_equal(found, [-2, -1])
 
 
 def test_constants_are_no_inputs() -> None:

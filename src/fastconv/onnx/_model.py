@@ -19,6 +19,8 @@ from fastconv.onnx._wire import Message, decode, malformed
 
 DOMAINS = ("", "ai.onnx")
 """The names of the domain of ONNX's own operators."""
+COUNTING_OUTPUTS = ("Split",)
+"""Operators that compute something else if they have fewer outputs, even ones without a name."""
 
 
 @dataclass(frozen=True)
@@ -238,11 +240,17 @@ def _node(message: Message, folder: str | None) -> Node:
         except NotImplementedError as error:
             attributes[name] = None
             problem = problem or str(error)
+    outputs = list(message.all("output"))
+    if not outputs:
+        raise message.error("a node has no output")
+    # Some exporters list optional outputs without a name. At the end they do not count.
+    while op not in COUNTING_OUTPUTS and len(outputs) > 1 and not outputs[-1]:
+        outputs.pop()
     return Node(
         op,
         message.one("name", ""),
         tuple(message.all("input")),
-        tuple(message.all("output")),
+        tuple(outputs),
         attributes,
         message.path,
         problem,
