@@ -42,9 +42,9 @@ from fastconv.inference._operations import (
     Call,
     Concatenate,
     Convolve,
+    DepthwiseSeparable,
     Operation,
     ScaleAndShift,
-    DepthwiseSeparable,
     axes_of,
 )
 from fastconv.inference._passes import simplify
