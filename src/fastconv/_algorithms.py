@@ -339,7 +339,7 @@ def choose(problem: Problem, name: str | Algorithm) -> Algorithm:
 
     Parts of images come with the algorithm that was chosen for the whole ones.
     """
-    if isinstance(name, Algorithm):
+    if isinstance(name, (Direct, Winograd)):
         return name
     return _choose(problem, one_of(name, "algorithm", NAMES), _precision.get_precision())
 
