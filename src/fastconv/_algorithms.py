@@ -334,7 +334,7 @@ ALGORITHMS: tuple[Algorithm, ...] = (Winograd(2), Winograd(4), DIRECT)
 NAMES = ("auto", "direct", "winograd")
 
 
-def choose(problem: Problem, name: str | Algorithm) -> Algorithm:
+def choose(problem: Problem, name: str | Direct | Winograd) -> Algorithm:
     """Return the algorithm of a name, or the one that "auto" takes with the precision in use.
 
     Parts of images come with the algorithm that was chosen for the whole ones.

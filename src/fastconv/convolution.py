@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv import _kernels, _threads
-from fastconv._algorithms import Algorithm, choose, run_adjoint
+from fastconv._algorithms import Direct, Winograd, choose, run_adjoint
 from fastconv._arguments import (
     IntPair,
     Padding,
@@ -503,7 +503,7 @@ def spread(
     output_padding: IntPair,
     groups: SupportsIndex,
     dilation: IntPair,
-    algorithm: str | Algorithm,
+    algorithm: str | Direct | Winograd,
     out: Array | None,
 ) -> Array:
     """Compute what `conv_transpose2d` does, with windows that slide along two axes or one."""
