@@ -443,6 +443,45 @@ def test_bad_settings_change_nothing_but_the_error(page: Any) -> None:
         assert page.get_by_role("alert").text_content() == ""
 
 
+def test_leaving_a_refused_control_shows_what_counts(page: Any) -> None:
+    for name, text in (("Stride", ""), ("Kernel row 1 column 2", "x"), ("Channel", "99")):
+        if name == "Channel":
+            control(page, "View").select_option("network")
+        before = state(page)
+        field = control(page, name)
+        old = field.input_value()
+        field.fill(text)
+        playwright.expect(page.get_by_role("alert")).to_contain_text(name)
+        assert field.get_attribute("aria-invalid") == "true"
+        field.blur()
+        assert state(page) == before
+        assert field.input_value() == old
+        assert field.get_attribute("aria-invalid") is None
+
+
+def test_errors_are_seen_beside_the_control(open_page: Callable[..., Any], url: str) -> None:
+    page = open_page(url, viewport={"width": 360, "height": 740})
+    control(page, "Pool size").fill("16")
+    state(page)
+    alert = page.get_by_role("alert")
+    assert alert.text_content() == "a pool of size 16 does not fit an input of (8, 8)"
+    playwright.expect(alert).to_be_in_viewport(ratio=1)
+    playwright.expect(control(page, "Pool size")).to_be_in_viewport()
+
+
+def test_formulas_tell_both_sides(page: Any) -> None:
+    pixels = np.zeros((9, 12), np.uint8)
+    file = {"name": "wide.png", "mimeType": "image/png", "buffer": png(pixels)}
+    page.locator("input[type=file]").set_input_files(file)
+    wait_for_picture(page, "wide.png")
+    texts = page.locator(".kernel-view .formula").all_text_contents()
+    assert texts[1].endswith(
+        " = 9, \u230a(12 + 2·1 \N{MINUS SIGN} 1·(3\N{MINUS SIGN}1)"
+        " \N{MINUS SIGN} 1) / 1\u230b + 1 = 12"
+    )
+    assert texts[3].endswith(" = 4, \u230a(12 \N{MINUS SIGN} 2) / 2\u230b + 1 = 6")
+
+
 # ---- pictures ----------------------------------------------------------------------------------
 
 
@@ -469,6 +508,15 @@ def test_files_are_read(page: Any) -> None:
     page.locator("input[type=file]").set_input_files(broken)
     playwright.expect(page.get_by_role("alert")).to_contain_text("broken.png is not an image")
     assert state(page)["image"] == found["image"]
+
+
+def test_what_is_transparent_is_paper(page: Any) -> None:
+    pixels = np.zeros((6, 8, 4), np.uint8)
+    pixels[2:4, 3:6, 3] = 255
+    file = {"name": "ink.png", "mimeType": "image/png", "buffer": png(pixels)}
+    page.locator("input[type=file]").set_input_files(file)
+    found = wait_for_picture(page, "ink.png")
+    np.testing.assert_array_equal(found["image"], 255 - pixels[..., 3].astype(int))
 
 
 def test_files_are_dropped(page: Any) -> None:
@@ -499,6 +547,8 @@ def test_drawings_are_pictures(page: Any) -> None:
     assert image.shape == (28, 28)
     assert image[8:20, 13:15].min() == 255
     assert image[:, :8].max() == 0
+    page.get_by_role("button", name="Clear").click()
+    assert np.asarray(state(page)["image"]).max() == 0
 
 
 # ---- the network view --------------------------------------------------------------------------
@@ -582,6 +632,20 @@ def test_opacity_covers_the_picture(page: Any) -> None:
     control(page, "Opacity").fill("0")
     assert difference(pixels(), bare) < 1
     assert difference(covered, bare) > 5
+
+
+def test_what_is_below_zero_covers_nothing(page: Any) -> None:
+    """Of a map without any positive value, the smallest part of a colour's step is 1e-9."""
+    clear = page.evaluate(
+        """async () => {
+            const { SCALES, imageOf } = await import(location.href + "drawing.js");
+            const plane = { height: 1, width: 3, data: Float32Array.of(-0.02, -3, -800) };
+            const look = { low: 0, high: 1e-9, scale: SCALES.heat };
+            const canvas = imageOf(plane, look, (share) => 255 * share);
+            return Array.from(canvas.getContext("2d").getImageData(0, 0, 3, 1).data);
+        }"""
+    )
+    assert clear[3::4] == [0, 0, 0]
 
 
 def test_maps_are_chosen_by_clicking(page: Any) -> None:
@@ -716,6 +780,9 @@ def test_widget_in_a_browser(browser: Any) -> None:
     np.testing.assert_array_equal(found["response"], response[0, 0])
     control(page, "Pool size").fill("16")
     assert "fit" in state(page)["error"]
+    control(page, "Pool size").fill("1")
+    control(page, "Kernel size").fill("5")
+    assert state(page)["kernel"] == [[0] * 5, [0] * 5, [0, 1, 0, -1, 0], [0] * 5, [0] * 5]
     page.close()
 
 

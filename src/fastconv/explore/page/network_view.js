@@ -107,6 +107,12 @@ export class NetworkView {
           this.choose(this.layer, place);
         }
       },
+      onblur: () => {
+        if (!this.channelInput.hasAttribute("aria-invalid")) return;
+        this.channelInput.removeAttribute("aria-invalid");
+        this.channelInput.value = this.place;
+        this.store.set({ error: "" });
+      },
     });
     this.overlaySelect = choice(["channel", "class activation map"], "channel", (overlay) => {
       this.overlay = overlay;
