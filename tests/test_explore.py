@@ -21,7 +21,7 @@ from fastconv._commands.explore import _pictures, _serve
 from fastconv.datasets import load_digits
 from fastconv.explore import _page
 from fastconv.explore._application import MOST_KEPT, Application
-from fastconv.explore._catalog import digits, patterns, resampled
+from fastconv.explore._catalog import Picture, digits, distinct, patterns, resampled
 from fastconv.explore._default import default_network
 from fastconv.explore._kernel import LIMITS, Settings, forward
 from fastconv.explore._load import data_set
@@ -403,6 +403,39 @@ def test_onnx_models_show_the_same() -> None:
         view.maximum({"layer": convolutions[0].name, "channel": 0})
 
 
+def test_onnx_probabilities_and_branches() -> None:
+    """Scores behind a Softmax are probabilities; one branch that sees everything is enough."""
+    from fastconv.explore._onnx import OnnxView
+    from fastconv.onnx import InferenceSession
+    from fastconv.onnx._writer import Described, NodeToWrite, model_bytes
+
+    rng = np.random.default_rng(0)
+    weights = {"W1": rng.normal(size=(2, 1, 3, 3)), "W2": rng.normal(size=(2, 2, 1, 1))}
+    pads = {"pads": (1, 1, 1, 1)}
+    nodes = [
+        NodeToWrite("Conv", ["x", "W1"], ["early"], pads),
+        NodeToWrite("Conv", ["early", "W2"], ["gate"], {}),
+        # Every output depends on a whole row.
+        NodeToWrite("Softmax", ["gate"], ["shares"], {"axis": 3}),
+        NodeToWrite("Mul", ["early", "shares"], ["gated"], {}),
+        NodeToWrite("GlobalAveragePool", ["gated"], ["means"], {}),
+        NodeToWrite("Flatten", ["means"], ["scores"], {}),
+        NodeToWrite("Softmax", ["scores"], ["probabilities"], {"axis": 1}),
+    ]
+    image = Described("x", np.float32, ["N", 1, 6, 6])
+    result = Described("probabilities", np.float32, ["N", 2])
+    constants = {name: array.astype(np.float32) for name, array in weights.items()}
+    model = model_bytes(nodes, [image], [result], constants, opset=17)
+    images = rng.random((2, 1, 6, 6)).astype(np.float32)
+    view = OnnxView(InferenceSession(model), images, "model")
+    _, found = view.maps({"high": 1}, {"image": images[0]})
+    np.testing.assert_array_equal(found["probabilities"], found["scores"])
+    assert found["probabilities"].sum() == pytest.approx(1)
+    fields = {layer.name: layer.fields for layer in view.layers}
+    assert fields["gate"]["input"] == [[3, 3], [1, 1], [-1, -1]]
+    assert not {"input", "early", "gate"} & fields["gated"].keys()
+
+
 # ---- the server --------------------------------------------------------------------------------
 
 
@@ -628,6 +661,12 @@ def test_pictures_of_the_user(tmp_path: Path) -> None:
     assert data_set((1, 8, 8), [small], named=False).shape == (359, 1, 8, 8)
 
 
+def test_pictures_of_one_name_are_told_apart() -> None:
+    pictures = [Picture(name, np.zeros((1, 2, 2), np.uint8)) for name in ("a", "a (2)", "a", "a")]
+    names = [picture.name for picture in distinct(pictures)]
+    assert names == ["a", "a (2)", "a (3)", "a (4)"]
+
+
 def test_other_computers_are_warned_of(
     application: Application, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -671,9 +710,20 @@ def test_saved_page_is_one_file(network: SequentialView) -> None:
     assert not re.search(r'(src|href)="', page.split('id="data"')[0])
     assert "import {" not in page
     assert 100_000 < len(page) < 1_000_000
+
+
+def test_what_cannot_be_saved_is_refused_first(monkeypatch: pytest.MonkeyPatch) -> None:
     deep = SequentialView(ResNet(20, seed=0), np.zeros((2, 3, 32, 32), np.float32), "ResNet")
+    monkeypatch.setattr(SequentialView, "ascent", None)
     with pytest.raises(Refusal, match="cannot compute BatchNormalization1"):
         saved_page(digits(), deep)
+
+
+def test_saving_changes_no_network() -> None:
+    images = np.zeros((401, 1, 4, 4), np.float32)
+    view = SequentialView(Sequential((1, 4, 4), seed=0).affine(2), images, "title")
+    saved_page(digits()[:1], view)
+    assert view.images is images
 
 
 def test_modules_share_no_names() -> None:

@@ -76,10 +76,10 @@ def run(args: argparse.Namespace) -> int:
             check_writable(args.save)
         except OSError as error:
             raise cannot_write(args.save, error) from error
-    from fastconv.explore._catalog import digits, patterns
+    from fastconv.explore._catalog import digits, distinct, patterns
 
     named = _pictures(args.images or [])
-    pictures = [*named, *digits(), *patterns()]
+    pictures = distinct([*named, *digits(), *patterns()])
     network = _network(args, named or pictures, bool(named))
     if args.save is not None:
         return _save(args.save, pictures, network)

@@ -92,6 +92,10 @@ class NetworkView(ABC):
     def filters(self, name: str) -> tuple[Array | None, Array | None]:
         """Return the filters of a layer, after and before the training, as far as known."""
 
+    def probabilities(self, scores: Array) -> Array:
+        """Turn what the last layer gives for one image, (classes,), into probabilities."""
+        return np.asarray(softmax(scores[np.newaxis])[0])
+
     def heat(self, image: Array) -> Array:
         """Return the class activation map of an image (1, C, H, W), or refuse."""
         raise Refusal("a class activation map needs gradients, which this network lacks")
@@ -131,7 +135,7 @@ class NetworkView(ABC):
             found[f"map{i}"] = _small(outputs[layer.name][0])
         scores = outputs[self.layers[-1].name][0].ravel().astype(np.float64)
         found["scores"] = scores
-        found["probabilities"] = softmax(scores[np.newaxis])[0]
+        found["probabilities"] = self.probabilities(scores)
         try:
             found["heat"] = self.heat(image).astype(np.float32)
         except Refusal as error:

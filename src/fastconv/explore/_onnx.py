@@ -110,6 +110,11 @@ class OnnxView(NetworkView):
         weights = self._constant(node, 1) if node.op == "Conv" else None
         return (weights if weights is not None and weights.ndim == 4 else None), None
 
+    def probabilities(self, scores: Array) -> Array:
+        """Return probabilities, which many models give instead of scores."""
+        is_done = self._nodes[self.layers[-1].name].op == "Softmax"
+        return scores if is_done else super().probabilities(scores)
+
     def _constant(self, node: Any, place: int) -> Array | None:
         constants: Mapping[str, Array] = self.session._model.constants
         return constants.get(node.inputs[place]) if place < len(node.inputs) else None
@@ -141,12 +146,13 @@ class OnnxView(NetworkView):
         found: dict[str, tuple[Axis, Axis] | None] = {name: ONE}
         # From the last node to the first, each hands what its outputs see on to its inputs.
         for node in reversed(self.session._model.nodes):
-            seen = next((found[key] for key in node.outputs if found.get(key)), None)
-            if seen is None:
+            reached = [found[key] for key in node.outputs if key in found]
+            if not reached or node.op == "Shape":  # A shape depends on no pixel.
                 continue
+            seen = next(filter(None, reached), None)
             for key in node.inputs[: 1 if node.op in WINDOWS else None]:
                 if key in wanted or key in self._nodes:
-                    view = self._through(node, seen)
+                    view = None if seen is None else self._through(node, seen)
                     if view is None and key in shapes and len(shapes[key]) == 1:
                         continue
                     known = found.get(key, view)
