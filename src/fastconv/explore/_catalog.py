@@ -62,7 +62,7 @@ def patterns() -> list[Picture]:
 
 
 def distinct(pictures: Sequence[Picture]) -> list[Picture]:
-    """Give pictures that share a name numbers, as in "a.png (2)": the page tells them apart by name."""
+    """Make names distinct by numbers, as in "a.png (2)": the page knows pictures by name."""
     taken: set[str] = set()
     result = []
     for picture in pictures:
