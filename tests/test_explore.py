@@ -403,6 +403,22 @@ def test_onnx_models_show_the_same() -> None:
         view.maximum({"layer": convolutions[0].name, "channel": 0})
 
 
+def test_onnx_shortcuts_have_receptive_fields(tmp_path: Path) -> None:
+    """Identity shortcuts with a stride consist of a Slice and a Pad."""
+    from fastconv.explore._onnx import OnnxView
+    from fastconv.onnx import InferenceSession, export
+
+    network = ResNet(20, seed=0)
+    export(network, tmp_path / "model.onnx")
+    images = np.zeros((1, 3, 32, 32), np.float32)
+    view = OnnxView(InferenceSession(tmp_path / "model.onnx"), images, "model")
+    ours = SequentialView(network, images, "ours")
+    fields = {layer.name: layer.fields for layer in view.layers}
+    for layer in ours.layers:
+        if layer.name in ("Residual1", "Residual4", "Residual9"):
+            assert fields[layer.name]["input"] == layer.fields["input"]
+
+
 def test_onnx_probabilities_and_branches() -> None:
     """Scores behind a Softmax are probabilities; one branch that sees everything is enough."""
     from fastconv.explore._onnx import OnnxView
@@ -601,6 +617,8 @@ def test_bounds_connections(server: Server) -> None:
         ("127.0.0.1", "name.example:{}", False),
         ("0.0.0.0", "192.168.0.7:{}", True),
         ("0.0.0.0", "name.example:{}", False),
+        ("0.0.0.0", f"{socket.gethostname()}:{{}}", True),
+        ("127.0.0.1", "name.local:{}", False),
     ],
 )
 def test_knows_its_names(application: Application, host: str, authority: str, known: bool) -> None:
@@ -659,6 +677,18 @@ def test_pictures_of_the_user(tmp_path: Path) -> None:
     assert np.unique(large.pixels).tolist() == [128]
     assert data_set((3, 8, 8), [small, large], named=True).shape == (2, 3, 8, 8)
     assert data_set((1, 8, 8), [small], named=False).shape == (359, 1, 8, 8)
+    (tmp_path / "notes.txt").write_text("no picture")
+    assert [picture.name for picture in _pictures([str(tmp_path)])] == ["large.png", "small.png"]
+
+
+def test_no_more_pictures_than_the_page_lists(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    for i in range(51):
+        image.new("L", (2, 2)).save(tmp_path / f"{i}.png")
+    assert len(_pictures([str(tmp_path)])) == 50
+    assert "only 50 pictures" in capsys.readouterr().err
 
 
 def test_pictures_of_one_name_are_told_apart() -> None:
@@ -677,7 +707,10 @@ def test_other_computers_are_warned_of(
     for host, warned in (("127.0.0.1", False), ("0.0.0.0", True)):
         args = argparse.Namespace(host=host, port=0, no_browser=True)
         assert _serve(args, [], application.network) == 0
-        assert ("warning" in capsys.readouterr().err) is warned
+        printed = capsys.readouterr()
+        assert ("warning" in printed.err) is warned
+        assert ("from other computers" in printed.out) is warned
+        assert "0.0.0.0" not in printed.out
 
 
 @pytest.mark.parametrize(

@@ -634,6 +634,14 @@ def test_opacity_covers_the_picture(page: Any) -> None:
     assert difference(covered, bare) > 5
 
 
+def test_layers_are_scrolled_to(open_page: Callable[..., Any], url: str) -> None:
+    page = open_page(url, viewport={"width": 360, "height": 740})
+    open_network(page, "Affine1", 0)
+    last = page.get_by_role("button", name="Affine1, channel 0", exact=True)
+    box, strip = last.bounding_box(), page.locator(".strip").bounding_box()
+    assert strip["x"] <= box["x"] <= strip["x"] + strip["width"]
+
+
 def test_what_is_below_zero_covers_nothing(page: Any) -> None:
     """Of a map without any positive value, the smallest part of a colour's step is 1e-9."""
     clear = page.evaluate(

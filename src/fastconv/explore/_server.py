@@ -71,6 +71,7 @@ class Server(ThreadingHTTPServer):
         self.application = application
         self.token = secrets.token_urlsafe(16)
         self.host = host
+        self._is_wildcard = host in ("", "0.0.0.0", "::")
         self._connections = threading.BoundedSemaphore(MOST_CONNECTIONS)
         if ":" in host:
             self.address_family = socket.AF_INET6
@@ -83,8 +84,12 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """The address of the page, with the token."""
-        name = f"[{self.host}]" if ":" in self.host else self.host
+        """The address of the page on this computer, with the token."""
+        return self.url_at("localhost" if self._is_wildcard else self.host)
+
+    def url_at(self, host: str) -> str:
+        """Return the address of the page under a name or an address of this computer."""
+        name = f"[{host}]" if ":" in host else host
         return f"http://{name}:{self.port}/{self.token}/"
 
     def knows(self, authority: str) -> bool:
@@ -101,6 +106,9 @@ class Server(ThreadingHTTPServer):
         if (port or 80) != self.port or parts.path or parts.username is not None:
             return False
         if name in ("localhost", self.host.lower()):
+            return True
+        own = socket.gethostname().lower()
+        if not is_loopback(self.host) and name in (own, f"{own}.local"):
             return True
         try:
             address = ipaddress.ip_address(name)

@@ -65,6 +65,7 @@ export class NetworkView {
         }
         this.store.set({ error: "" });
         this.draw();
+        if (isOther) this.#reveal();
         if (!this.#maximum && this.network.canMaximize && !this.#again) {
           this.#maximum = await this.backend.maximum(layer, place);
           this.draw();
@@ -83,6 +84,17 @@ export class NetworkView {
     this.channelInput.max = shape[0] - 1;
     if (document.activeElement !== this.channelInput) this.channelInput.value = this.place;
     this.request();
+  }
+
+  // Deep networks are wider than any screen.
+  #reveal() {
+    const buttons = this.thumbs?.get(this.#channel.layer);
+    if (!buttons) return;
+    const column = buttons[0].element.closest(".layer").getBoundingClientRect();
+    const strip = this.strip.getBoundingClientRect();
+    if (column.left < strip.left || column.right > strip.right) {
+      this.strip.scrollLeft += column.left - strip.left;
+    }
   }
 
   #entry(name) {
@@ -249,6 +261,7 @@ export class NetworkView {
     if (!this.#maps || !this.#channel || this.element.hidden) return;
     if (this.drawnMaps !== this.#maps) {
       this.#columns();
+      this.#reveal();
       this.#showScores();
       this.drawnMaps = this.#maps;
     }
