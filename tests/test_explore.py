@@ -301,13 +301,27 @@ def test_channel_tells_filter_and_exciting_images(
 def test_maximum_excites_more_than_any_image(
     application: Application, network: SequentialView
 ) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     settings, found = ask(application, "maximum", {"layer": "Relu2", "channel": 2})
     assert settings["of"] == "Conv2"
     output = network.network.activations(found["image"][None], ["Conv2"])["Conv2"][0, 2]
     assert output.mean() == pytest.approx(settings["activations"][1], rel=1e-3)
     images = network.network.activations(network.images, ["Conv2"])["Conv2"][:, 2]
     assert output.mean() > images.mean(axis=(1, 2)).max()
+
+
+def test_maxima_and_heat_need_no_matplotlib() -> None:
+    result = run_python(
+        "import sys\n"
+        "import numpy as np\n"
+        "sys.modules['matplotlib'] = sys.modules['matplotlib.figure'] = None\n"
+        "from fastconv.explore._network import SequentialView\n"
+        "from fastconv.models import SimpleConvNet\n"
+        "image = np.zeros((1, 1, 28, 28), np.float32)\n"
+        "view = SequentialView(SimpleConvNet(seed=0), image, 'title')\n"
+        "settings, found = view.maps({'high': 1}, {'image': image[0]})\n"
+        "print(settings, 'heat' in found, view.ascent('Conv1', 0)[0].shape)\n"
+    )
+    assert result.stdout == "{} True (1, 28, 28)\n", result.stderr
 
 
 def test_receptive_fields_hold_what_matters(network: SequentialView) -> None:
@@ -399,6 +413,10 @@ def test_onnx_models_show_the_same() -> None:
     np.testing.assert_allclose(found["bestValues"], expected["bestValues"], rtol=1e-4)
     assert convolutions[1].fields["input"] == ours.layers[3].fields["input"]
     assert convolutions[1].fields[convolutions[0].name] == ours.layers[3].fields["Conv1"]
+    _, found = view.maps({"high": 255}, arrays)
+    _, expected = ours.maps({"high": 255}, arrays)
+    np.testing.assert_allclose(found["heat"], expected["heat"], rtol=0.02, atol=1e-4)
+    assert found["heat"].max() > 0
     with pytest.raises(Refusal, match="gradients"):
         view.maximum({"layer": convolutions[0].name, "channel": 0})
 

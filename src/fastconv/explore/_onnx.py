@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from fastconv._arrays import Array, Shape
+from fastconv.explore._catalog import resampled
 from fastconv.explore._network import LayerEntry, NetworkView
 from fastconv.explore._protocol import Refusal
 from fastconv.onnx import InferenceSession
+from fastconv.onnx._explanations import explain
 
 __all__ = ["OnnxView", "input_shape"]
 
@@ -116,6 +118,14 @@ class OnnxView(NetworkView):
         """Return probabilities, which many models give instead of scores."""
         is_done = self._nodes[self.layers[-1].name].op == "Softmax"
         return scores if is_done else super().probabilities(scores)
+
+    def heat(self, image: Array) -> Array:
+        """Return the class activation map, of weights that are measured without gradients."""
+        try:
+            found = explain(self.session, {self._input_name: image})
+        except ValueError as error:
+            raise Refusal(str(error)) from None
+        return resampled(found.heat, self.shape[1:])
 
     def _constant(self, node: Any, place: int) -> Array | None:
         constants: Mapping[str, Array] = self.session._model.constants
