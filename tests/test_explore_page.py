@@ -79,6 +79,8 @@ def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as running:
         # In a container, Chromium's own sandbox cannot be set up by root.
         arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
+        # A camera that shows a test pattern, and is allowed at once.
+        arguments += [f"--use-fake-{part}-for-media-stream" for part in ("device", "ui")]
         launched = running.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield launched
         launched.close()
@@ -321,6 +323,16 @@ def test_presets_are_the_well_known_filters(page: Any) -> None:
         np.testing.assert_array_equal(state(page)["kernel"], FILTERS[name])
 
 
+def test_random_kernels_can_be_chosen_again(page: Any) -> None:
+    control(page, "Kernel size").fill("7")
+    kernels = []
+    for _ in range(2):
+        control(page, "Preset").select_option("random")
+        playwright.expect(control(page, "Preset")).to_have_value("custom")
+        kernels.append(state(page)["kernel"])
+    assert kernels[0] != kernels[1]
+
+
 @pytest.mark.exhaustive
 def test_presets_of_every_size(page: Any) -> None:
     sums = {"identity": 1, "box": 1, "Gaussian": 1, "sharpen": 1, "Laplacian": 0}
@@ -508,6 +520,16 @@ def test_files_are_read(page: Any) -> None:
     page.locator("input[type=file]").set_input_files(broken)
     playwright.expect(page.get_by_role("alert")).to_contain_text("broken.png is not an image")
     assert state(page)["image"] == found["image"]
+
+
+@pytest.mark.exhaustive
+def test_cameras_give_pictures(page: Any) -> None:
+    page.get_by_role("button", name="Camera").click()
+    # Chromium takes seconds to start its camera.
+    playwright.expect(control(page, "Image")).to_have_value("Camera", timeout=20_000)
+    image = np.asarray(state(page)["image"])
+    assert min(image.shape) > 100
+    assert np.unique(image).size > 1
 
 
 def test_what_is_transparent_is_paper(page: Any) -> None:

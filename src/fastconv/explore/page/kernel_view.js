@@ -135,7 +135,9 @@ export class KernelView {
       preset: choice([...Object.keys(PRESETS), "custom"], values.preset, (preset) => {
         const make = PRESETS[preset];
         const size = Math.max(store.values.kernel.height, store.values.kernel.width);
-        this.#try(null, () => (make ? { preset, kernel: make(size) } : { preset }));
+        // A random kernel is one's own from then on, so that another can be chosen.
+        const known = preset === "random" ? "custom" : preset;
+        this.#try(null, () => (make ? { preset: known, kernel: make(size) } : { preset }));
       }),
       kernelSize: this.#number("Kernel size", values.kernel.height, (size) => this.#resized(size)),
       stride: this.#number("Stride", values.stride, (stride) => ({ stride })),

@@ -7,6 +7,7 @@ import { asPlane, pictureOf } from "./messages.js";
 const FIELD = "#d6005c";
 const THUMBNAIL_PIXELS = 88;
 const TOP_SCORES = 10;
+const STRIP_PADDING = 16;
 
 const planeAt = ({ shape, data }, channel) => {
   const [height, width] = shape.length === 3 ? shape.slice(1) : [1, 1];
@@ -93,7 +94,7 @@ export class NetworkView {
     const column = buttons[0].element.closest(".layer").getBoundingClientRect();
     const strip = this.strip.getBoundingClientRect();
     if (column.left < strip.left || column.right > strip.right) {
-      this.strip.scrollLeft += column.left - strip.left;
+      this.strip.scrollLeft += column.left - strip.left - STRIP_PADDING;
     }
   }
 

@@ -97,14 +97,16 @@ export class PictureField {
   }
 
   async #capture() {
+    let stream = null;
     try {
-      const stream = await navigator.mediaDevices.getUserMedia({ video: true });
+      stream = await navigator.mediaDevices.getUserMedia({ video: true });
       const video = h("video", { muted: true, srcObject: stream });
       await video.play();
       this.add(pictureFrom(video, video.videoWidth, video.videoHeight, "Camera"));
-      for (const track of stream.getTracks()) track.stop();
     } catch (error) {
       this.store.set({ error: `the camera gives no picture: ${error.message}` });
+    } finally {
+      for (const track of stream?.getTracks() ?? []) track.stop();
     }
   }
 }
