@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import re
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -52,14 +54,22 @@ def application(network: SequentialView) -> Application:
     return Application([*digits(), *patterns()], network)
 
 
+@contextlib.contextmanager
+def running(application: Application) -> Iterator[Server]:
+    with Server(application) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 @pytest.fixture(scope="module")
 def server(application: Application) -> Iterator[Server]:
-    with Server(application) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.05,))
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
+    with running(application) as server:
+        yield server
 
 
 def ask(
@@ -605,24 +615,53 @@ def test_survives_malformed_requests(server: Server) -> None:
     assert request(server)[0] == 200
 
 
-def test_bounds_connections(server: Server) -> None:
-    waiting = [
-        socket.create_connection(("127.0.0.1", server.port), timeout=10)
-        for _ in range(MOST_CONNECTIONS + 20)
-    ]
-    try:
-        refused = waiting[-1].recv(1)
-        assert refused == b""
-    finally:
-        for connection in waiting:
-            connection.close()
-    for _ in range(100):
-        try:
-            if request(server)[0] == 200:
-                return
-        except OSError:
-            threading.Event().wait(0.05)
-    pytest.fail("the server does not answer any more")
+@pytest.fixture
+def crowded(application: Application) -> Iterator[tuple[Server, list[socket.socket]]]:
+    """Start a server with as many connections as there may be."""
+    with contextlib.ExitStack() as stack, running(application) as server:
+        address = ("127.0.0.1", server.port)
+        connections = [
+            stack.enter_context(socket.create_connection(address, timeout=10))
+            for _ in range(MOST_CONNECTIONS)
+        ]
+        wait_until(lambda: len(server._waiting) == MOST_CONNECTIONS)
+        yield server, connections
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if is_so():
+            return
+        threading.Event().wait(0.02)
+    pytest.fail("the server does not come so far")
+
+
+def test_slow_clients_make_room(crowded: tuple[Server, list[socket.socket]]) -> None:
+    server, connections = crowded
+    for connection in connections:
+        connection.sendall(b"GET /")
+    for _ in range(3):
+        assert request(server)[0] == 200
+    closed = [connection for connection in connections if select.select([connection], [], [], 0)[0]]
+    assert [connection.recv(1) for connection in closed] == [b""] * len(closed)
+    assert 1 <= len(closed) <= 3
+
+
+def test_bounds_connections(crowded: tuple[Server, list[socket.socket]]) -> None:
+    """Nobody is sent away whose request has begun to be answered."""
+    server, connections = crowded
+    head = (
+        f"POST /{server.token}/forward HTTP/1.1\r\nHost: localhost:{server.port}\r\n"
+        "Content-Type: application/octet-stream\r\nContent-Length: 100\r\n\r\n"
+    )
+    for connection in connections:
+        connection.sendall(head.encode())
+    wait_until(lambda: not server._waiting)
+    with pytest.raises(ConnectionError):
+        request(server)
+    for connection in connections:
+        connection.sendall(bytes(100))
+        assert connection.recv(12) == b"HTTP/1.1 400"
 
 
 @pytest.mark.parametrize(
