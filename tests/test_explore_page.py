@@ -665,11 +665,11 @@ def test_layers_are_scrolled_to(open_page: Callable[..., Any], url: str) -> None
 
 
 def test_what_is_below_zero_covers_nothing(page: Any) -> None:
-    """Of a map without any positive value, the smallest part of a colour's step is 1e-9."""
+    """A map without any positive value is shown on a scale that ends at 1e-9."""
     clear = page.evaluate(
         """async () => {
             const { SCALES, imageOf } = await import(location.href + "drawing.js");
-            const plane = { height: 1, width: 3, data: Float32Array.of(-0.02, -3, -800) };
+            const plane = { height: 1, width: 3, data: Float32Array.of(-0.012, -0.03, -3) };
             const look = { low: 0, high: 1e-9, scale: SCALES.heat };
             const canvas = imageOf(plane, look, (share) => 255 * share);
             return Array.from(canvas.getContext("2d").getImageData(0, 0, 3, 1).data);
