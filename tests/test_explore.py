@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import re
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +23,7 @@ from fastconv._commands.explore import _pictures, _serve
 from fastconv.datasets import load_digits
 from fastconv.explore import _page
 from fastconv.explore._application import MOST_KEPT, Application
-from fastconv.explore._catalog import digits, patterns, resampled
+from fastconv.explore._catalog import Picture, digits, distinct, patterns, resampled
 from fastconv.explore._default import default_network
 from fastconv.explore._kernel import LIMITS, Settings, forward
 from fastconv.explore._load import data_set
@@ -52,14 +54,22 @@ def application(network: SequentialView) -> Application:
     return Application([*digits(), *patterns()], network)
 
 
+@contextlib.contextmanager
+def running(application: Application) -> Iterator[Server]:
+    with Server(application) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 @pytest.fixture(scope="module")
 def server(application: Application) -> Iterator[Server]:
-    with Server(application) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.05,))
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
+    with running(application) as server:
+        yield server
 
 
 def ask(
@@ -301,13 +311,27 @@ def test_channel_tells_filter_and_exciting_images(
 def test_maximum_excites_more_than_any_image(
     application: Application, network: SequentialView
 ) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     settings, found = ask(application, "maximum", {"layer": "Relu2", "channel": 2})
     assert settings["of"] == "Conv2"
     output = network.network.activations(found["image"][None], ["Conv2"])["Conv2"][0, 2]
     assert output.mean() == pytest.approx(settings["activations"][1], rel=1e-3)
     images = network.network.activations(network.images, ["Conv2"])["Conv2"][:, 2]
     assert output.mean() > images.mean(axis=(1, 2)).max()
+
+
+def test_maxima_and_heat_need_no_matplotlib() -> None:
+    result = run_python(
+        "import sys\n"
+        "import numpy as np\n"
+        "sys.modules['matplotlib'] = sys.modules['matplotlib.figure'] = None\n"
+        "from fastconv.explore._network import SequentialView\n"
+        "from fastconv.models import SimpleConvNet\n"
+        "image = np.zeros((1, 1, 28, 28), np.float32)\n"
+        "view = SequentialView(SimpleConvNet(seed=0), image, 'title')\n"
+        "settings, found = view.maps({'high': 1}, {'image': image[0]})\n"
+        "print(settings, 'heat' in found, view.ascent('Conv1', 0)[0].shape)\n"
+    )
+    assert result.stdout == "{} True (1, 28, 28)\n", result.stderr
 
 
 def test_receptive_fields_hold_what_matters(network: SequentialView) -> None:
@@ -399,8 +423,61 @@ def test_onnx_models_show_the_same() -> None:
     np.testing.assert_allclose(found["bestValues"], expected["bestValues"], rtol=1e-4)
     assert convolutions[1].fields["input"] == ours.layers[3].fields["input"]
     assert convolutions[1].fields[convolutions[0].name] == ours.layers[3].fields["Conv1"]
+    _, found = view.maps({"high": 255}, arrays)
+    _, expected = ours.maps({"high": 255}, arrays)
+    np.testing.assert_allclose(found["heat"], expected["heat"], rtol=0.02, atol=1e-4)
+    assert found["heat"].max() > 0
     with pytest.raises(Refusal, match="gradients"):
         view.maximum({"layer": convolutions[0].name, "channel": 0})
+
+
+def test_onnx_shortcuts_have_receptive_fields(tmp_path: Path) -> None:
+    """Identity shortcuts with a stride consist of a Slice and a Pad."""
+    from fastconv.explore._onnx import OnnxView
+    from fastconv.onnx import InferenceSession, export
+
+    network = ResNet(20, seed=0)
+    export(network, tmp_path / "model.onnx")
+    images = np.zeros((1, 3, 32, 32), np.float32)
+    view = OnnxView(InferenceSession(tmp_path / "model.onnx"), images, "model")
+    ours = SequentialView(network, images, "ours")
+    fields = {layer.name: layer.fields for layer in view.layers}
+    for layer in ours.layers:
+        if layer.name in ("Residual1", "Residual4", "Residual9"):
+            assert fields[layer.name]["input"] == layer.fields["input"]
+
+
+def test_onnx_probabilities_and_branches() -> None:
+    """Scores behind a Softmax are probabilities; one branch that sees everything is enough."""
+    from fastconv.explore._onnx import OnnxView
+    from fastconv.onnx import InferenceSession
+    from fastconv.onnx._writer import Described, NodeToWrite, model_bytes
+
+    rng = np.random.default_rng(0)
+    weights = {"W1": rng.normal(size=(2, 1, 3, 3)), "W2": rng.normal(size=(2, 2, 1, 1))}
+    pads = {"pads": (1, 1, 1, 1)}
+    nodes = [
+        NodeToWrite("Conv", ["x", "W1"], ["early"], pads),
+        NodeToWrite("Conv", ["early", "W2"], ["gate"], {}),
+        # Every output depends on a whole row.
+        NodeToWrite("Softmax", ["gate"], ["shares"], {"axis": 3}),
+        NodeToWrite("Mul", ["early", "shares"], ["gated"], {}),
+        NodeToWrite("GlobalAveragePool", ["gated"], ["means"], {}),
+        NodeToWrite("Flatten", ["means"], ["scores"], {}),
+        NodeToWrite("Softmax", ["scores"], ["probabilities"], {"axis": 1}),
+    ]
+    image = Described("x", np.float32, ["N", 1, 6, 6])
+    result = Described("probabilities", np.float32, ["N", 2])
+    constants = {name: array.astype(np.float32) for name, array in weights.items()}
+    model = model_bytes(nodes, [image], [result], constants, opset=17)
+    images = rng.random((2, 1, 6, 6)).astype(np.float32)
+    view = OnnxView(InferenceSession(model), images, "model")
+    _, found = view.maps({"high": 1}, {"image": images[0]})
+    np.testing.assert_array_equal(found["probabilities"], found["scores"])
+    assert found["probabilities"].sum() == pytest.approx(1)
+    fields = {layer.name: layer.fields for layer in view.layers}
+    assert fields["gate"]["input"] == [[3, 3], [1, 1], [-1, -1]]
+    assert not {"input", "early", "gate"} & fields["gated"].keys()
 
 
 # ---- the server --------------------------------------------------------------------------------
@@ -538,24 +615,53 @@ def test_survives_malformed_requests(server: Server) -> None:
     assert request(server)[0] == 200
 
 
-def test_bounds_connections(server: Server) -> None:
-    waiting = [
-        socket.create_connection(("127.0.0.1", server.port), timeout=10)
-        for _ in range(MOST_CONNECTIONS + 20)
-    ]
-    try:
-        refused = waiting[-1].recv(1)
-        assert refused == b""
-    finally:
-        for connection in waiting:
-            connection.close()
-    for _ in range(100):
-        try:
-            if request(server)[0] == 200:
-                return
-        except OSError:
-            threading.Event().wait(0.05)
-    pytest.fail("the server does not answer any more")
+@pytest.fixture
+def crowded(application: Application) -> Iterator[tuple[Server, list[socket.socket]]]:
+    """Start a server with as many connections as there may be."""
+    with contextlib.ExitStack() as stack, running(application) as server:
+        address = ("127.0.0.1", server.port)
+        connections = [
+            stack.enter_context(socket.create_connection(address, timeout=10))
+            for _ in range(MOST_CONNECTIONS)
+        ]
+        wait_until(lambda: len(server._waiting) == MOST_CONNECTIONS)
+        yield server, connections
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if is_so():
+            return
+        threading.Event().wait(0.02)
+    pytest.fail("the server does not come so far")
+
+
+def test_slow_clients_make_room(crowded: tuple[Server, list[socket.socket]]) -> None:
+    server, connections = crowded
+    for connection in connections:
+        connection.sendall(b"GET /")
+    for _ in range(3):
+        assert request(server)[0] == 200
+    closed = [connection for connection in connections if select.select([connection], [], [], 0)[0]]
+    assert [connection.recv(1) for connection in closed] == [b""] * len(closed)
+    assert 1 <= len(closed) <= 3
+
+
+def test_bounds_connections(crowded: tuple[Server, list[socket.socket]]) -> None:
+    """Nobody is sent away whose request has begun to be answered."""
+    server, connections = crowded
+    head = (
+        f"POST /{server.token}/forward HTTP/1.1\r\nHost: localhost:{server.port}\r\n"
+        "Content-Type: application/octet-stream\r\nContent-Length: 100\r\n\r\n"
+    )
+    for connection in connections:
+        connection.sendall(head.encode())
+    wait_until(lambda: not server._waiting)
+    with pytest.raises(ConnectionError):
+        request(server)
+    for connection in connections:
+        connection.sendall(bytes(100))
+        assert connection.recv(12) == b"HTTP/1.1 400"
 
 
 @pytest.mark.parametrize(
@@ -568,6 +674,8 @@ def test_bounds_connections(server: Server) -> None:
         ("127.0.0.1", "name.example:{}", False),
         ("0.0.0.0", "192.168.0.7:{}", True),
         ("0.0.0.0", "name.example:{}", False),
+        ("0.0.0.0", f"{socket.gethostname()}:{{}}", True),
+        ("127.0.0.1", "name.local:{}", False),
     ],
 )
 def test_knows_its_names(application: Application, host: str, authority: str, known: bool) -> None:
@@ -626,6 +734,24 @@ def test_pictures_of_the_user(tmp_path: Path) -> None:
     assert np.unique(large.pixels).tolist() == [128]
     assert data_set((3, 8, 8), [small, large], named=True).shape == (2, 3, 8, 8)
     assert data_set((1, 8, 8), [small], named=False).shape == (359, 1, 8, 8)
+    (tmp_path / "notes.txt").write_text("no picture")
+    assert [picture.name for picture in _pictures([str(tmp_path)])] == ["large.png", "small.png"]
+
+
+def test_no_more_pictures_than_the_page_lists(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    for i in range(51):
+        image.new("L", (2, 2)).save(tmp_path / f"{i}.png")
+    assert len(_pictures([str(tmp_path)])) == 50
+    assert "only 50 pictures" in capsys.readouterr().err
+
+
+def test_pictures_of_one_name_are_told_apart() -> None:
+    pictures = [Picture(name, np.zeros((1, 2, 2), np.uint8)) for name in ("a", "a (2)", "a", "a")]
+    names = [picture.name for picture in distinct(pictures)]
+    assert names == ["a", "a (2)", "a (3)", "a (4)"]
 
 
 def test_other_computers_are_warned_of(
@@ -638,7 +764,10 @@ def test_other_computers_are_warned_of(
     for host, warned in (("127.0.0.1", False), ("0.0.0.0", True)):
         args = argparse.Namespace(host=host, port=0, no_browser=True)
         assert _serve(args, [], application.network) == 0
-        assert ("warning" in capsys.readouterr().err) is warned
+        printed = capsys.readouterr()
+        assert ("warning" in printed.err) is warned
+        assert ("from other computers" in printed.out) is warned
+        assert "0.0.0.0" not in printed.out
 
 
 @pytest.mark.parametrize(
@@ -671,9 +800,20 @@ def test_saved_page_is_one_file(network: SequentialView) -> None:
     assert not re.search(r'(src|href)="', page.split('id="data"')[0])
     assert "import {" not in page
     assert 100_000 < len(page) < 1_000_000
+
+
+def test_what_cannot_be_saved_is_refused_first(monkeypatch: pytest.MonkeyPatch) -> None:
     deep = SequentialView(ResNet(20, seed=0), np.zeros((2, 3, 32, 32), np.float32), "ResNet")
+    monkeypatch.setattr(SequentialView, "ascent", None)
     with pytest.raises(Refusal, match="cannot compute BatchNormalization1"):
         saved_page(digits(), deep)
+
+
+def test_saving_changes_no_network() -> None:
+    images = np.zeros((401, 1, 4, 4), np.float32)
+    view = SequentialView(Sequential((1, 4, 4), seed=0).affine(2), images, "title")
+    saved_page(digits()[:1], view)
+    assert view.images is images
 
 
 def test_modules_share_no_names() -> None:

@@ -79,6 +79,8 @@ def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as running:
         # In a container, Chromium's own sandbox cannot be set up by root.
         arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
+        # A camera that shows a test pattern, and is allowed at once.
+        arguments += [f"--use-fake-{part}-for-media-stream" for part in ("device", "ui")]
         launched = running.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield launched
         launched.close()
@@ -321,6 +323,16 @@ def test_presets_are_the_well_known_filters(page: Any) -> None:
         np.testing.assert_array_equal(state(page)["kernel"], FILTERS[name])
 
 
+def test_random_kernels_can_be_chosen_again(page: Any) -> None:
+    control(page, "Kernel size").fill("7")
+    kernels = []
+    for _ in range(2):
+        control(page, "Preset").select_option("random")
+        playwright.expect(control(page, "Preset")).to_have_value("custom")
+        kernels.append(state(page)["kernel"])
+    assert kernels[0] != kernels[1]
+
+
 @pytest.mark.exhaustive
 def test_presets_of_every_size(page: Any) -> None:
     sums = {"identity": 1, "box": 1, "Gaussian": 1, "sharpen": 1, "Laplacian": 0}
@@ -443,6 +455,45 @@ def test_bad_settings_change_nothing_but_the_error(page: Any) -> None:
         assert page.get_by_role("alert").text_content() == ""
 
 
+def test_leaving_a_refused_control_shows_what_counts(page: Any) -> None:
+    for name, text in (("Stride", ""), ("Kernel row 1 column 2", "x"), ("Channel", "99")):
+        if name == "Channel":
+            control(page, "View").select_option("network")
+        before = state(page)
+        field = control(page, name)
+        old = field.input_value()
+        field.fill(text)
+        playwright.expect(page.get_by_role("alert")).to_contain_text(name)
+        assert field.get_attribute("aria-invalid") == "true"
+        field.blur()
+        assert state(page) == before
+        assert field.input_value() == old
+        assert field.get_attribute("aria-invalid") is None
+
+
+def test_errors_are_seen_beside_the_control(open_page: Callable[..., Any], url: str) -> None:
+    page = open_page(url, viewport={"width": 360, "height": 740})
+    control(page, "Pool size").fill("16")
+    state(page)
+    alert = page.get_by_role("alert")
+    assert alert.text_content() == "a pool of size 16 does not fit an input of (8, 8)"
+    playwright.expect(alert).to_be_in_viewport(ratio=1)
+    playwright.expect(control(page, "Pool size")).to_be_in_viewport()
+
+
+def test_formulas_tell_both_sides(page: Any) -> None:
+    pixels = np.zeros((9, 12), np.uint8)
+    file = {"name": "wide.png", "mimeType": "image/png", "buffer": png(pixels)}
+    page.locator("input[type=file]").set_input_files(file)
+    wait_for_picture(page, "wide.png")
+    texts = page.locator(".kernel-view .formula").all_text_contents()
+    assert texts[1].endswith(
+        " = 9, \u230a(12 + 2·1 \N{MINUS SIGN} 1·(3\N{MINUS SIGN}1)"
+        " \N{MINUS SIGN} 1) / 1\u230b + 1 = 12"
+    )
+    assert texts[3].endswith(" = 4, \u230a(12 \N{MINUS SIGN} 2) / 2\u230b + 1 = 6")
+
+
 # ---- pictures ----------------------------------------------------------------------------------
 
 
@@ -469,6 +520,25 @@ def test_files_are_read(page: Any) -> None:
     page.locator("input[type=file]").set_input_files(broken)
     playwright.expect(page.get_by_role("alert")).to_contain_text("broken.png is not an image")
     assert state(page)["image"] == found["image"]
+
+
+@pytest.mark.exhaustive
+def test_cameras_give_pictures(page: Any) -> None:
+    page.get_by_role("button", name="Camera").click()
+    # Chromium takes seconds to start its camera.
+    playwright.expect(control(page, "Image")).to_have_value("Camera", timeout=20_000)
+    image = np.asarray(state(page)["image"])
+    assert min(image.shape) > 100
+    assert np.unique(image).size > 1
+
+
+def test_what_is_transparent_is_paper(page: Any) -> None:
+    pixels = np.zeros((6, 8, 4), np.uint8)
+    pixels[2:4, 3:6, 3] = 255
+    file = {"name": "ink.png", "mimeType": "image/png", "buffer": png(pixels)}
+    page.locator("input[type=file]").set_input_files(file)
+    found = wait_for_picture(page, "ink.png")
+    np.testing.assert_array_equal(found["image"], 255 - pixels[..., 3].astype(int))
 
 
 def test_files_are_dropped(page: Any) -> None:
@@ -499,6 +569,8 @@ def test_drawings_are_pictures(page: Any) -> None:
     assert image.shape == (28, 28)
     assert image[8:20, 13:15].min() == 255
     assert image[:, :8].max() == 0
+    page.get_by_role("button", name="Clear").click()
+    assert np.asarray(state(page)["image"]).max() == 0
 
 
 # ---- the network view --------------------------------------------------------------------------
@@ -582,6 +654,28 @@ def test_opacity_covers_the_picture(page: Any) -> None:
     control(page, "Opacity").fill("0")
     assert difference(pixels(), bare) < 1
     assert difference(covered, bare) > 5
+
+
+def test_layers_are_scrolled_to(open_page: Callable[..., Any], url: str) -> None:
+    page = open_page(url, viewport={"width": 360, "height": 740})
+    open_network(page, "Affine1", 0)
+    last = page.get_by_role("button", name="Affine1, channel 0", exact=True)
+    box, strip = last.bounding_box(), page.locator(".strip").bounding_box()
+    assert strip["x"] <= box["x"] <= strip["x"] + strip["width"]
+
+
+def test_what_is_below_zero_covers_nothing(page: Any) -> None:
+    """A map without any positive value is shown on a scale that ends at 1e-9."""
+    clear = page.evaluate(
+        """async () => {
+            const { SCALES, imageOf } = await import(location.href + "drawing.js");
+            const plane = { height: 1, width: 3, data: Float32Array.of(-0.012, -0.03, -3) };
+            const look = { low: 0, high: 1e-9, scale: SCALES.heat };
+            const canvas = imageOf(plane, look, (share) => 255 * share);
+            return Array.from(canvas.getContext("2d").getImageData(0, 0, 3, 1).data);
+        }"""
+    )
+    assert clear[3::4] == [0, 0, 0]
 
 
 def test_maps_are_chosen_by_clicking(page: Any) -> None:
@@ -716,6 +810,9 @@ def test_widget_in_a_browser(browser: Any) -> None:
     np.testing.assert_array_equal(found["response"], response[0, 0])
     control(page, "Pool size").fill("16")
     assert "fit" in state(page)["error"]
+    control(page, "Pool size").fill("1")
+    control(page, "Kernel size").fill("5")
+    assert state(page)["kernel"] == [[0] * 5, [0] * 5, [0, 1, 0, -1, 0], [0] * 5, [0] * 5]
     page.close()
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastconv._commands.images import read_images
+from fastconv._commands.images import read_each
 from fastconv._commands.shared import CommandError, cannot_write, path
 from fastconv._files import check_writable, replacing
 
@@ -76,10 +77,10 @@ def run(args: argparse.Namespace) -> int:
             check_writable(args.save)
         except OSError as error:
             raise cannot_write(args.save, error) from error
-    from fastconv.explore._catalog import digits, patterns
+    from fastconv.explore._catalog import digits, distinct, patterns
 
     named = _pictures(args.images or [])
-    pictures = [*named, *digits(), *patterns()]
+    pictures = distinct([*named, *digits(), *patterns()])
     network = _network(args, named or pictures, bool(named))
     if args.save is not None:
         return _save(args.save, pictures, network)
@@ -90,9 +91,11 @@ def _pictures(paths: Sequence[str]) -> list[Picture]:
     """Read the pictures that the user names, each of its own size."""
     from fastconv.explore._catalog import MOST_SIDE, Picture, resampled
 
-    pictures = []
-    for name in paths:
-        images, _ = read_images([name])
+    pictures: list[Picture] = []
+    for name, images in read_each(paths):
+        if len(pictures) >= MOST_PICTURES:
+            print(f"fastconv explore: only {MOST_PICTURES} pictures are shown", file=sys.stderr)
+            break
         for i, image in enumerate(images[:MOST_PICTURES]):
             high = 255 if image.dtype.itemsize == 1 else (1 << 16) - 1
             scale = max(1, max(image.shape[1:]) / MOST_SIDE)
@@ -157,7 +160,7 @@ def _serve(args: argparse.Namespace, pictures: Sequence[Picture], network: Netwo
 
     if not is_loopback(args.host):
         print(
-            f"fastconv explore: warning: with --host {args.host}, other computers can reach the "
+            f"fastconv explore: warning: with --host {args.host!r}, other computers can reach the "
             "page; whoever has its address can use it",
             file=sys.stderr,
         )
@@ -167,7 +170,10 @@ def _serve(args: argparse.Namespace, pictures: Sequence[Picture], network: Netwo
         reason = error.strerror or error
         raise CommandError(f"cannot listen on {args.host}, port {args.port}: {reason}") from error
     with server:
-        print(f"{server.url}\nCtrl-C ends it", flush=True)
+        print(server.url)
+        if not is_loopback(args.host):
+            print(f"{server.url_at(socket.gethostname())} from other computers")
+        print("Ctrl-C ends it", flush=True)
         if not args.no_browser:
             webbrowser.open(server.url)
         try:

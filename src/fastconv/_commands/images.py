@@ -22,7 +22,7 @@ from fastconv._idx import (
     read_idx,
 )
 
-__all__ = ["read_images", "read_picture"]
+__all__ = ["read_each", "read_images", "read_picture"]
 
 
 class _NotAnImageError(CommandError):
@@ -50,17 +50,8 @@ def read_images(paths: Sequence[str]) -> tuple[NDArray[Any], list[str]]:
     CommandError
         If anything cannot be read, or if the images differ in size.
     """
-    parts: list[tuple[str, NDArray[Any]]] = []
     skipped: list[str] = []
-    for path in map(Path, paths):
-        with _errors_of(path):
-            if path.is_dir():
-                found, others = _read_folder(path)
-                parts += found
-                skipped += others
-            else:
-                parts.append((str(path), _read_file(path)))
-
+    parts = list(read_each(paths, skipped))
     first, images = parts[0]
     for name, part in parts:
         if part.shape[2:] != images.shape[2:]:
@@ -72,17 +63,51 @@ def read_images(paths: Sequence[str]) -> tuple[NDArray[Any], list[str]]:
     return np.concatenate([part.repeat(channels // part.shape[1], 1) for _, part in parts]), skipped
 
 
-def _read_folder(folder: Path) -> tuple[list[tuple[str, NDArray[Any]]], list[str]]:
-    found, others = [], []
+def read_each(
+    paths: Sequence[str], skipped: list[str] | None = None
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Read images of any size, one file after the other.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        As in `read_images`.
+    skipped : list of str, optional
+        Where the files of the folders that are not images are added.
+
+    Yields
+    ------
+    name : str
+        The file.
+    images : ndarray of uint8 or uint16, shape (N, C, H, W)
+        All images of an IDX file, or the one of another.
+
+    Raises
+    ------
+    CommandError
+        If anything cannot be read.
+    """
+    for path in map(Path, paths):
+        with _errors_of(path):
+            if path.is_dir():
+                yield from _read_folder(path, [] if skipped is None else skipped)
+            else:
+                yield str(path), _read_file(path)
+
+
+def _read_folder(folder: Path, skipped: list[str]) -> Iterator[tuple[str, NDArray[Any]]]:
+    is_empty = True
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.name.startswith("."):
             try:
-                found.append((str(path), _read_file(path)))
+                images = _read_file(path)
             except _NotAnImageError:
-                others.append(str(path))
-    if not found:
+                skipped.append(str(path))
+            else:
+                is_empty = False
+                yield str(path), images
+    if is_empty:
         raise CommandError(f"{folder}: no images in this folder")
-    return found, others
 
 
 def _size(images: NDArray[Any]) -> str:

@@ -519,8 +519,9 @@ def _heat_map(
     session: InferenceSession, feeds: Feeds, picture: Picture, labels: list[str] | None
 ) -> Any:
     """Draw the only image of a run, and which of its pixels speak for the best class."""
+    from fastconv._explanation._class_activation import Explanation
     from fastconv.onnx._explanations import explain
-    from fastconv.viz._class_activation import Explanation, figure_of_explanation
+    from fastconv.viz._class_activation import figure_of_explanation
 
     if len(feeds.arrays) != 1:
         raise CommandError("--heat-map is for models of one input, an image")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 
 from fastconv._arrays import Array
 from fastconv.datasets import packaged_digits
 
-__all__ = ["Picture", "digits", "patterns", "resampled"]
+__all__ = ["Picture", "digits", "distinct", "patterns", "resampled"]
 
 PATTERN_SIZE = 128
 MOST_SIDE = 1024
@@ -58,6 +59,18 @@ def patterns() -> list[Picture]:
         Picture(name, np.rint(pixels).astype(np.uint8)[np.newaxis])
         for name, pixels in drawn.items()
     ]
+
+
+def distinct(pictures: Sequence[Picture]) -> list[Picture]:
+    """Make names distinct by numbers, as in "a.png (2)": the page knows pictures by name."""
+    taken: set[str] = set()
+    result = []
+    for picture in pictures:
+        names = (f"{picture.name} ({i})" if i > 1 else picture.name for i in count(1))
+        name = next(name for name in names if name not in taken)
+        taken.add(name)
+        result.append(replace(picture, name=name))
+    return result
 
 
 def resampled(image: Array, shape: Sequence[int]) -> Array:

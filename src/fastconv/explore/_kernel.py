@@ -125,15 +125,19 @@ def forward(settings: Settings, arrays: Mapping[str, Array]) -> dict[str, Array]
     image, kernel = _planes(arrays, settings.padding)
     try:
         response = fastconv.conv2d(image, kernel, **settings.window)
-        results = {"response": response}
-        if settings.relu:
-            results["rectified"] = fastconv.relu(response)
-        if settings.pool != "none":
-            pooled = fastconv.max_pool2d if settings.pool == "max" else fastconv.avg_pool2d
-            last = results.get("rectified", response)
-            results["pooled"] = pooled(last, settings.pool_size, settings.pool_stride)
     except ValueError as error:
         raise Refusal(without_name(error)) from error
+    results = {"response": response}
+    if settings.relu:
+        results["rectified"] = fastconv.relu(response)
+    if settings.pool != "none":
+        last = results.get("rectified", response)
+        size = settings.pool_size
+        # The functions' own message would speak of a kernel and a padded input.
+        if size > min(last.shape[2:]):
+            raise Refusal(f"a pool of size {size} does not fit an input of {last.shape[2:]}")
+        pooled = fastconv.max_pool2d if settings.pool == "max" else fastconv.avg_pool2d
+        results["pooled"] = pooled(last, size, settings.pool_stride)
     return {name: array[0, 0] for name, array in results.items()}
 
 

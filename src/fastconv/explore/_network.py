@@ -16,6 +16,7 @@ import numpy as np
 
 from fastconv._arrays import Array, Shape
 from fastconv._errors import without_name
+from fastconv._explanation import activation_ascent, class_activation_map
 from fastconv._layer import children_of
 from fastconv._structure import held
 from fastconv.explore._catalog import resampled
@@ -92,9 +93,13 @@ class NetworkView(ABC):
     def filters(self, name: str) -> tuple[Array | None, Array | None]:
         """Return the filters of a layer, after and before the training, as far as known."""
 
+    @abstractmethod
     def heat(self, image: Array) -> Array:
         """Return the class activation map of an image (1, C, H, W), or refuse."""
-        raise Refusal("a class activation map needs gradients, which this network lacks")
+
+    def probabilities(self, scores: Array) -> Array:
+        """Turn what the last layer gives for one image, (classes,), into probabilities."""
+        return np.asarray(softmax(scores[np.newaxis])[0])
 
     def ascent(self, name: str, channel: int) -> tuple[Array, list[float], str]:
         """Find an input that maximises a channel; tell the activations and of which layer."""
@@ -131,7 +136,7 @@ class NetworkView(ABC):
             found[f"map{i}"] = _small(outputs[layer.name][0])
         scores = outputs[self.layers[-1].name][0].ravel().astype(np.float64)
         found["scores"] = scores
-        found["probabilities"] = softmax(scores[np.newaxis])[0]
+        found["probabilities"] = self.probabilities(scores)
         try:
             found["heat"] = self.heat(image).astype(np.float32)
         except Refusal as error:
@@ -291,10 +296,8 @@ class SequentialView(NetworkView):
     def heat(self, image: Array) -> Array:
         """Return the class activation map for the class with the largest score."""
         try:
-            from fastconv.viz import class_activation_map
-
             return class_activation_map(self.network, image)
-        except (ImportError, ValueError) as error:  # ValueError: there are no maps, or no scores.
+        except ValueError as error:  # There are no maps, or no scores.
             raise Refusal(without_name(error)) from None
 
     def ascent(self, name: str, channel: int) -> tuple[Array, list[float], str]:
@@ -302,10 +305,6 @@ class SequentialView(NetworkView):
 
         Behind a ReLU that lets nothing through, all gradients are 0.
         """
-        try:
-            from fastconv.viz import activation_ascent
-        except ImportError as error:
-            raise Refusal(str(error)) from None
         of = self.maximized(name)
         image, activations = activation_ascent(self.network, of, channel, steps=STEPS, seed=0)
         return image, activations, of

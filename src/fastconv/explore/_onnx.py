@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from fastconv._arrays import Array, Shape
+from fastconv.explore._catalog import resampled
 from fastconv.explore._network import LayerEntry, NetworkView
 from fastconv.explore._protocol import Refusal
 from fastconv.onnx import InferenceSession
+from fastconv.onnx._explanations import explain
 
 __all__ = ["OnnxView", "input_shape"]
 
@@ -26,6 +28,8 @@ POINTWISE = frozenset(
     )
 )
 """The operators of which an output pixel depends on the pixels at its own place."""
+FIRST_INPUT = frozenset((*WINDOWS, "Pad", "Slice"))
+"""The operators whose further inputs are filters or settings."""
 
 Axis = tuple[int, int, int]
 """Size, stride and offset of a receptive field along an axis."""
@@ -110,6 +114,19 @@ class OnnxView(NetworkView):
         weights = self._constant(node, 1) if node.op == "Conv" else None
         return (weights if weights is not None and weights.ndim == 4 else None), None
 
+    def probabilities(self, scores: Array) -> Array:
+        """Return probabilities, which many models give instead of scores."""
+        is_done = self._nodes[self.layers[-1].name].op == "Softmax"
+        return scores if is_done else super().probabilities(scores)
+
+    def heat(self, image: Array) -> Array:
+        """Return the class activation map, of weights that are measured without gradients."""
+        try:
+            found = explain(self.session, {self._input_name: image})
+        except ValueError as error:
+            raise Refusal(str(error)) from None
+        return resampled(found.heat, self.shape[1:])
+
     def _constant(self, node: Any, place: int) -> Array | None:
         constants: Mapping[str, Array] = self.session._model.constants
         return constants.get(node.inputs[place]) if place < len(node.inputs) else None
@@ -141,12 +158,13 @@ class OnnxView(NetworkView):
         found: dict[str, tuple[Axis, Axis] | None] = {name: ONE}
         # From the last node to the first, each hands what its outputs see on to its inputs.
         for node in reversed(self.session._model.nodes):
-            seen = next((found[key] for key in node.outputs if found.get(key)), None)
-            if seen is None:
+            reached = [found[key] for key in node.outputs if key in found]
+            if not reached or node.op == "Shape":  # A shape depends on no pixel.
                 continue
-            for key in node.inputs[: 1 if node.op in WINDOWS else None]:
+            seen = next(filter(None, reached), None)
+            for key in node.inputs[: 1 if node.op in FIRST_INPUT else None]:
                 if key in wanted or key in self._nodes:
-                    view = self._through(node, seen)
+                    view = None if seen is None else self._through(node, seen)
                     if view is None and key in shapes and len(shapes[key]) == 1:
                         continue
                     known = found.get(key, view)
@@ -161,6 +179,8 @@ class OnnxView(NetworkView):
         """Return what is seen of a node's input where `seen` is seen of its output."""
         if node.op in POINTWISE:
             return seen
+        if node.op in ("Slice", "Pad"):
+            return self._through_part(node, seen)
         size = self._kernel(node)
         automatic = node.attributes.get("auto_pad", "NOTSET")
         if node.op not in WINDOWS or len(size) != 2 or automatic not in ("NOTSET", "VALID"):
@@ -177,6 +197,32 @@ class OnnxView(NetworkView):
             for (covered, apart, first), kernel, stride, dilation, pad in zip(
                 seen, size, strides, dilations, pads
             )
+        )
+        return vertical, horizontal
+
+    def _through_part(self, node: Any, seen: tuple[Axis, Axis]) -> tuple[Axis, Axis] | None:
+        """Do so for a `Slice` or a `Pad` with constants, of which identity shortcuts consist."""
+        firsts, steps = [0] * 4, [1] * 4
+        if node.op == "Pad":
+            pads = self._constant(node, 1)
+            if (
+                pads is None
+                or len(pads) != 8
+                or node.attributes.get("mode", "constant") != "constant"
+            ):
+                return None
+            firsts = [-int(pad) for pad in pads[:4]]
+        else:
+            starts, axes, jumps = (self._constant(node, place) for place in (1, 3, 4))
+            if starts is None or axes is None or min(starts) < 0:
+                return None
+            for i, axis in enumerate(axes):
+                firsts[axis], steps[axis] = int(starts[i]), 1 if jumps is None else int(jumps[i])
+            if min(steps) < 1:
+                return None
+        vertical, horizontal = (
+            ((covered - 1) * step + 1, apart * step, first * step + start)
+            for (covered, apart, first), step, start in zip(seen, steps[2:], firsts[2:])
         )
         return vertical, horizontal
 

@@ -44,18 +44,17 @@ def saved_page(pictures: Sequence[Picture], view: SequentialView) -> str:
         If the page cannot compute one of the layers.
     """
     arrays = {f"picture{i}": picture.pixels for i, picture in enumerate(pictures)}
-    view.images = view.images[:MOST_IMAGES]
-    layers = []
-    for i, (name, layer) in enumerate(view.network.layers.items()):
-        settings, weights = _portable(name, layer)
-        layers.append(settings)
+    # All layers are read first: what excites and maximises their channels takes long to find.
+    portable = [_portable(name, layer) for name, layer in view.network.layers.items()]
+    view = SequentialView(view.network, view.images[:MOST_IMAGES], view.title, view.before)
+    for i, (settings, weights) in enumerate(portable):
         parts = {**weights, **_knowledge(view, i, settings)}
         arrays |= {f"{key}{i}": np.asarray(array) for key, array in parts.items()}
     arrays["images"] = as_bytes(view.images)
     settings = {
         "pictures": [{"name": picture.name, "high": picture.high} for picture in pictures],
         "network": view.description(),
-        "layers": layers,
+        "layers": [settings for settings, _ in portable],
     }
     return single_page("fastconv explore", packed(settings, arrays))
 

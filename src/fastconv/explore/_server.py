@@ -7,6 +7,7 @@ file of the disk. What is refused is answered in JSON, ``{"error": "..."}``.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import ipaddress
 import json
@@ -25,7 +26,9 @@ from fastconv.explore._protocol import MOST_BYTES, Refusal
 
 __all__ = ["Server", "is_loopback"]
 
-MOST_CONNECTIONS = 32
+MOST_CONNECTIONS = 64
+CLOSING_SECONDS = 1
+"""How long a connection waits for another to be closed in its favour."""
 IDLE_SECONDS = 60
 """How long a connection may be silent before it is closed."""
 MESSAGE_TYPE = "application/octet-stream"
@@ -71,7 +74,10 @@ class Server(ThreadingHTTPServer):
         self.application = application
         self.token = secrets.token_urlsafe(16)
         self.host = host
+        self._is_wildcard = host in ("", "0.0.0.0", "::")
         self._connections = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self._waiting: dict[socket.socket, None] = {}
+        self._waiting_lock = threading.Lock()
         if ":" in host:
             self.address_family = socket.AF_INET6
         super().__init__((host, port), Handler)
@@ -83,8 +89,12 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """The address of the page, with the token."""
-        name = f"[{self.host}]" if ":" in self.host else self.host
+        """The address of the page on this computer, with the token."""
+        return self.url_at("localhost" if self._is_wildcard else self.host)
+
+    def url_at(self, host: str) -> str:
+        """Return the address of the page under a name or an address of this computer."""
+        name = f"[{host}]" if ":" in host else host
         return f"http://{name}:{self.port}/{self.token}/"
 
     def knows(self, authority: str) -> bool:
@@ -102,6 +112,9 @@ class Server(ThreadingHTTPServer):
             return False
         if name in ("localhost", self.host.lower()):
             return True
+        own = socket.gethostname().lower()
+        if not is_loopback(self.host) and name in (own, f"{own}.local"):
+            return True
         try:
             address = ipaddress.ip_address(name)
         except ValueError:
@@ -111,8 +124,11 @@ class Server(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread, unless there are too many."""
         if not self._connections.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
+            # Browsers keep up to six connections open. Those of a class would leave none.
+            self._close_longest_waiting()
+            if not self._connections.acquire(timeout=CLOSING_SECONDS):
+                self.shutdown_request(request)
+                return
         try:
             super().process_request(request, client_address)
         except BaseException:
@@ -125,6 +141,21 @@ class Server(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             self._connections.release()
+
+    def note_waiting(self, connection: socket.socket, is_waiting: bool) -> None:
+        """Note that a connection has begun to wait for a request, or has one."""
+        with self._waiting_lock:
+            self._waiting.pop(connection, None)
+            if is_waiting:
+                self._waiting[connection] = None
+
+    def _close_longest_waiting(self) -> None:
+        """Close the connection that has been waiting for a request longest, if there is one."""
+        with self._waiting_lock, contextlib.suppress(OSError):
+            connection = next(iter(self._waiting), None)
+            if connection is not None:
+                del self._waiting[connection]
+                connection.shutdown(socket.SHUT_RDWR)  # Its thread reads the end, and leaves.
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore connections that break: browsers drop them whenever a page is closed."""
@@ -149,6 +180,14 @@ class Handler(BaseHTTPRequestHandler):
     wbufsize = -1
     disable_nagle_algorithm = True
 
+    def handle_one_request(self) -> None:
+        """Wait for a request, and answer it."""
+        self.server.note_waiting(self.connection, True)
+        try:
+            super().handle_one_request()
+        finally:
+            self.server.note_waiting(self.connection, False)
+
     def do_GET(self) -> None:
         """Give a file of the page."""
         self._respond(self._file)
@@ -158,6 +197,7 @@ class Handler(BaseHTTPRequestHandler):
         self._respond(self._answer)
 
     def _respond(self, what: Any) -> None:
+        self.server.note_waiting(self.connection, False)
         try:
             kind, body = what(self._path())
             self._send(HTTPStatus.OK, kind, body)

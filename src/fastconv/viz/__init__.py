@@ -13,9 +13,10 @@ try:
 except ImportError as error:
     raise ImportError("fastconv.viz needs matplotlib: pip install 'fastconv[viz]'") from error
 
+from fastconv._explanation import activation_ascent, class_activation_map
 from fastconv.explore._widget import explore
-from fastconv.viz._ascent import activation_ascent, maximize_activation
-from fastconv.viz._class_activation import class_activation_map, show_class_activation
+from fastconv.viz._ascent import maximize_activation
+from fastconv.viz._class_activation import show_class_activation
 from fastconv.viz._feature_maps import show_feature_maps
 from fastconv.viz._filters import apply_filters, show_filters
 from fastconv.viz._history import show_history

@@ -7,8 +7,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from fastconv._errors import named
+from fastconv._explanation._arguments import check_layer, check_network, finite, images_of, up_to
 from fastconv.models import Sequential
-from fastconv.viz._arguments import check_layer, check_network, finite, images_of, up_to
 from fastconv.viz._tiles import Panel, figure_of, row_of
 
 __all__ = ["show_feature_maps"]

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 
 from fastconv._arguments import Padding
 from fastconv._errors import argument_error, named
+from fastconv._explanation._arguments import finite, place_of
 from fastconv._filter_bank import FILTERS, as_pixels, convolve, response_as_pixels
 from fastconv.layers import Convolution
-from fastconv.viz._arguments import check_titles, finite, place_of
+from fastconv.viz._arguments import check_titles
 from fastconv.viz._tiles import Panel, channels_last, figure_of, pictures
 
 __all__ = ["apply_filters", "show_filters"]

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from fastconv._errors import argument_error, named
-from fastconv.viz._arguments import check_titles, finite
+from fastconv._explanation._arguments import finite
+from fastconv.viz._arguments import check_titles
 from fastconv.viz._tiles import LEAST_INCHES, Panel, figure_of, pictures
 
 __all__ = ["show_images"]

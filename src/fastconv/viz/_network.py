@@ -13,6 +13,7 @@ from matplotlib.patches import Circle, Polygon, Rectangle
 
 from fastconv._arguments import positive
 from fastconv._errors import argument_error, named, shown
+from fastconv._explanation._arguments import check_network
 from fastconv.layers import (
     Affine,
     AveragePooling,
@@ -39,7 +40,6 @@ from fastconv.layers import (
 )
 from fastconv.models import Sequential
 from fastconv.models._chain import LEARNED
-from fastconv.viz._arguments import check_network
 from fastconv.viz._graph import GAP, LINE, MARGIN, POINTS, SUM_RADIUS, Part, Point, Sketch, graph_of
 from fastconv.viz._tiles import LEAST_INCHES
 

@@ -103,8 +103,9 @@ export function imageOf({ height, width, data }, look, opacity = null) {
   const table = new Uint32Array(bytes.buffer);
   const pixels = new Uint32Array(image.data.buffer);
   for (let i = 0; i < data.length; i++) {
-    const place = ((data[i] - low) * factor + 0.5) | 0;
-    pixels[i] = table[place < 0 ? 0 : place > 255 ? 255 : place];
+    // Compared before it is made whole: bitwise operators wrap around beyond 32 bits.
+    const place = (data[i] - low) * factor + 0.5;
+    pixels[i] = table[place < 0 ? 0 : place > 255 ? 255 : place | 0];
   }
   context.putImageData(image, 0, 0);
   return canvas;

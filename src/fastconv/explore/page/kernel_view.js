@@ -109,11 +109,20 @@ export class KernelView {
     }
   }
 
+  // Who leaves a control whose text is refused sees again what counts.
+  #restore(control) {
+    if (!control.hasAttribute("aria-invalid")) return;
+    control.removeAttribute("aria-invalid");
+    this.store.set({ error: "" });
+    this.computation.request();
+  }
+
   #number(name, value, change) {
     const [min, max] = LIMITS[name];
     const input = h("input", {
       type: "number", min, max, value, inputMode: "numeric",
       oninput: () => this.#try(input, () => change(wholeNumber(name, input.value))),
+      onblur: () => this.#restore(input),
     });
     return input;
   }
@@ -126,7 +135,9 @@ export class KernelView {
       preset: choice([...Object.keys(PRESETS), "custom"], values.preset, (preset) => {
         const make = PRESETS[preset];
         const size = Math.max(store.values.kernel.height, store.values.kernel.width);
-        this.#try(null, () => (make ? { preset, kernel: make(size) } : { preset }));
+        // A random kernel is one's own from then on, so that another can be chosen.
+        const known = preset === "random" ? "custom" : preset;
+        this.#try(null, () => (make ? { preset: known, kernel: make(size) } : { preset }));
       }),
       kernelSize: this.#number("Kernel size", values.kernel.height, (size) => this.#resized(size)),
       stride: this.#number("Stride", values.stride, (stride) => ({ stride })),
@@ -165,10 +176,10 @@ export class KernelView {
     if (PRESETS[preset]) return { kernel: PRESETS[preset](size) };
     // A kernel of one's own keeps its cells around the middle.
     const result = plane(size, size);
-    const shift = Math.floor((size - 1) / 2) - Math.floor((kernel.height - 1) / 2);
+    const shift = (old) => Math.floor((size - 1) / 2) - Math.floor((old - 1) / 2);
     kernel.data.forEach((value, i) => {
-      const row = Math.floor(i / kernel.width) + shift;
-      const column = (i % kernel.width) + shift;
+      const row = Math.floor(i / kernel.width) + shift(kernel.height);
+      const column = (i % kernel.width) + shift(kernel.width);
       if (row >= 0 && row < size && column >= 0 && column < size) result.data[row * size + column] = value;
     });
     return { kernel: result };
@@ -276,7 +287,10 @@ export class KernelView {
           data[i] = realNumber(name, cell.value);
           return { kernel: { ...kernel, data }, preset: "custom" };
         }),
-      onblur: () => this.#showKernel(),
+      onblur: () => {
+        this.#showKernel();
+        this.#restore(cell);
+      },
     });
     return cell;
   }
@@ -300,10 +314,11 @@ export class KernelView {
     const formulaOf = (size, k) =>
       `⌊(${size} + 2·${p} − ${d}·(${k}−1) − 1) / ${s}⌋ + 1`;
     const look = signedLook(response, rectified, pooled);
-    const [rows, columns] = [formulaOf(image.height, kernel.height), formulaOf(image.width, kernel.width)];
+    const sides = (rows, columns, { height, width }) =>
+      `${rows} = ${height}` + (rows === columns ? "" : `, ${columns} = ${width}`);
     this.stages.response.show(response, look, {
       size: sizeText(response),
-      formula: `${rows} = ${response.height}` + (rows === columns ? "" : `, ${columns} = ${response.width}`),
+      formula: sides(formulaOf(image.height, kernel.height), formulaOf(image.width, kernel.width), response),
     });
     this.stages.rectified.show(rectified, look, {
       size: sizeText(rectified),
@@ -312,7 +327,9 @@ export class KernelView {
     const pooledOf = (size) => `⌊(${size} − ${pool.size}) / ${pool.stride}⌋ + 1`;
     this.stages.pooled.show(pooled, look, {
       size: sizeText(pooled),
-      formula: pool.kind === "none" ? "no pooling: the same" : `${pooledOf(rectified.height)} = ${pooled.height}`,
+      formula: pool.kind === "none"
+        ? "no pooling: the same"
+        : sides(pooledOf(rectified.height), pooledOf(rectified.width), pooled),
     });
   }
 
@@ -362,7 +379,7 @@ export class KernelView {
     this.sentence.textContent = `${TITLES[stage]}, row ${row + 1}, column ${column + 1}: ${text}`;
   }
 
-  #explainResponse({ image, kernel, settings, response }, row, column) {
+  #explainResponse({ image, high, kernel, settings, response }, row, column) {
     const taps = convolutionTaps(image, kernel, settings, row, column);
     const value = response.data[row * response.width + column];
     const products = taps.map(({ value: x, weight }) => `${brief(x)}·${brief(weight)}`).join(" + ");
@@ -374,7 +391,6 @@ export class KernelView {
         : taps.map((tap) => ({ row: tap.row, column: tap.column, color: MARK, thin: true })),
     );
     const table = (title, look, valueOf) => numberTable(title, kernel.width, taps.map(valueOf), look);
-    const high = this.store.values.picture.high;
     const sums = { data: Float64Array.from(taps, ({ value: x, weight }) => x * weight) };
     this.explanation.append(
       table("Window", grayLook(high), (tap) => tap.value),

@@ -7,6 +7,7 @@ import { asPlane, pictureOf } from "./messages.js";
 const FIELD = "#d6005c";
 const THUMBNAIL_PIXELS = 88;
 const TOP_SCORES = 10;
+const STRIP_PADDING = 16;
 
 const planeAt = ({ shape, data }, channel) => {
   const [height, width] = shape.length === 3 ? shape.slice(1) : [1, 1];
@@ -65,6 +66,7 @@ export class NetworkView {
         }
         this.store.set({ error: "" });
         this.draw();
+        if (isOther) this.#reveal();
         if (!this.#maximum && this.network.canMaximize && !this.#again) {
           this.#maximum = await this.backend.maximum(layer, place);
           this.draw();
@@ -83,6 +85,17 @@ export class NetworkView {
     this.channelInput.max = shape[0] - 1;
     if (document.activeElement !== this.channelInput) this.channelInput.value = this.place;
     this.request();
+  }
+
+  // Deep networks are wider than any screen.
+  #reveal() {
+    const buttons = this.thumbs?.get(this.#channel.layer);
+    if (!buttons) return;
+    const column = buttons[0].element.closest(".layer").getBoundingClientRect();
+    const strip = this.strip.getBoundingClientRect();
+    if (column.left < strip.left || column.right > strip.right) {
+      this.strip.scrollLeft += column.left - strip.left - STRIP_PADDING;
+    }
   }
 
   #entry(name) {
@@ -106,6 +119,12 @@ export class NetworkView {
           this.channelInput.removeAttribute("aria-invalid");
           this.choose(this.layer, place);
         }
+      },
+      onblur: () => {
+        if (!this.channelInput.hasAttribute("aria-invalid")) return;
+        this.channelInput.removeAttribute("aria-invalid");
+        this.channelInput.value = this.place;
+        this.store.set({ error: "" });
       },
     });
     this.overlaySelect = choice(["channel", "class activation map"], "channel", (overlay) => {
@@ -243,6 +262,7 @@ export class NetworkView {
     if (!this.#maps || !this.#channel || this.element.hidden) return;
     if (this.drawnMaps !== this.#maps) {
       this.#columns();
+      this.#reveal();
       this.#showScores();
       this.drawnMaps = this.#maps;
     }

@@ -14,6 +14,9 @@ function pictureFrom(source, width, height, name) {
   canvas.height = h;
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";
+  // As on paper: black lines on nothing would else be black on black.
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, w, h);
   context.drawImage(source, 0, 0, w, h);
   const { data } = context.getImageData(0, 0, w, h);
   const channels = [0, 1, 2].map((c) => Uint8Array.from({ length: w * h }, (_, i) => data[4 * i + c]));
@@ -94,14 +97,16 @@ export class PictureField {
   }
 
   async #capture() {
+    let stream = null;
     try {
-      const stream = await navigator.mediaDevices.getUserMedia({ video: true });
+      stream = await navigator.mediaDevices.getUserMedia({ video: true });
       const video = h("video", { muted: true, srcObject: stream });
       await video.play();
       this.add(pictureFrom(video, video.videoWidth, video.videoHeight, "Camera"));
-      for (const track of stream.getTracks()) track.stop();
     } catch (error) {
       this.store.set({ error: `the camera gives no picture: ${error.message}` });
+    } finally {
+      for (const track of stream?.getTracks() ?? []) track.stop();
     }
   }
 }
@@ -126,8 +131,10 @@ class DrawingPad {
   }
 
   clear() {
+    const isDrawn = this.#pixels.some((value) => value > 0);
     this.#pixels.fill(0);
     this.#show();
+    if (isDrawn) this.#give();
   }
 
   #draw(event) {
@@ -139,6 +146,10 @@ class DrawingPad {
       this.#pixels[i] = Math.max(this.#pixels[i], 255 * Math.min(Math.max(2.2 - distance, 0), 1));
     }
     this.#show();
+    this.#give();
+  }
+
+  #give() {
     const data = Uint8Array.from(this.#pixels);
     this.onpicture({ name: "Drawing", high: 255, height: PAD_CELLS, width: PAD_CELLS, channels: [data] });
   }
