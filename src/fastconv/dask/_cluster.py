@@ -15,20 +15,21 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 import uuid
 import zlib
-from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
+from dask import annotate, delayed
 
 from fastconv import _precision, _threads
 from fastconv._arrays import Array
-from fastconv._errors import argument_error
+from fastconv._errors import argument_error, reason
 from fastconv._layer import walk
 from fastconv.dask._chunks import is_lazy
 from fastconv.training._mini_batch import gradients
@@ -46,8 +47,10 @@ __all__ = ["Cluster"]
 Part: TypeAlias = tuple[Array, Array, Array | None]
 """The images of a shard, their labels, and their weights, if images are weighted."""
 Value = TypeVar("Value")
-ATTEMPTS = 5
-"""How often a step is computed in vain, because workers that die take data with them."""
+ATTEMPTS = 8
+"""How often the same is computed in vain, because workers that die take data with them."""
+BRANCHES = 4
+"""How many workers fetch the network's arrays from the same one."""
 
 
 class Layout:
@@ -76,16 +79,13 @@ class Layout:
         return found
 
 
-@dataclass(frozen=True)
 class Job:
     """What one shard contributes to a step."""
 
-    rows: Array
-    """Which images of the shard."""
-    factor: float
-    """Their share of the mini-batch."""
-    key: tuple[int, ...]
-    """What the random numbers are drawn from."""
+    def __init__(self, rows: Array, factor: float, key: tuple[int, ...]) -> None:
+        self.rows, self.factor, self.key = rows, factor, key
+        """Which images of the shard, their share of the mini-batch, and what its random numbers
+        are drawn from."""
 
 
 # ---- on the workers ----------------------------------------------------------------------------
@@ -196,6 +196,11 @@ def _draw_from(network: Any, rng: np.random.Generator) -> None:
             holder.rng = rng
 
 
+def _same(flat: Array) -> Array:
+    """Have an array, for others to fetch it from here."""
+    return flat
+
+
 def _sum_of_two(left: tuple[Array, float], right: tuple[Array, float]) -> tuple[Array, float]:
     return left[0] + right[0], left[1] + right[1]
 
@@ -300,7 +305,7 @@ class Cluster:
             rows = places[places % self.shards == shard] // self.shards
             job = Job(rows, len(rows) / len(places), (*key, shard))
             jobs.append(job if len(rows) else None)
-        whole, loss = self._retried(lambda: self._sum(jobs).result())
+        whole, loss = self._retried(lambda: self._sum(jobs))
         found, state = self.layout.pieces(whole), state_of(self.network)
         for name in state.keys() - self.network.params.keys():
             state[name][...] = found[name]
@@ -316,47 +321,44 @@ class Cluster:
     # ---- tasks ---------------------------------------------------------------------------------
 
     def _sum(self, jobs: list[Job | None]) -> Any:
-        """Return the future of a step's sum. One task computes what one thread's shards give."""
+        """Return the sum of a step. One task computes what one thread's shards give."""
         self._assign()
         flat = self._send_state()
 
-        def submit(first: int, last: int) -> Any:
+        def task(first: int, last: int) -> Any:
             own = jobs[first:last]
             if not any(own):
                 return None
             parts = [part if job else None for part, job in zip(self.parts[first:last], own)]
-            return self._submit(first, _gradients, flat, parts, own, first)
+            return self._task(first, _gradients, flat, parts, own, first)
 
         def is_leaf(first: int, last: int) -> bool:
             return len(set(self.owners[first:last])) == 1
 
-        def add(left: Any, right: Any) -> Any:
-            return self.client.submit(_sum_of_two, left, right, pure=False)
-
-        return _summed(0, self.shards, submit, is_leaf, add)
+        # All goes to the scheduler in one message: several would wait for each other.
+        root = _summed(0, self.shards, task, is_leaf, delayed(_sum_of_two, pure=False))
+        return self.client.compute(root, optimize_graph=False).result()
 
     def _count(self, counts: list[int]) -> int:
+        """Return how many of the first images of each shard are classified correctly."""
         self._assign()
         flat = self._send_state()
-        futures = []
+        tasks = []
         for owner in dict.fromkeys(self.owners):
             own = [shard for shard in range(self.shards) if self.owners[shard] == owner]
             parts, numbers = [self.parts[i] for i in own], [counts[i] for i in own]
-            futures.append(self._submit(own[0], _right, flat, parts, numbers))
-        return sum(self.client.gather(futures))
+            tasks.append(self._task(own[0], _right, flat, parts, numbers))
+        return sum(self.client.gather(self.client.compute(tasks, optimize_graph=False)))
 
-    def _submit(self, shard: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _task(
+        self, shard: int, function: Callable[..., Any], flat: dict[str, Any], *arguments: Any
+    ) -> Any:
         """Call a function where a shard is or, if that worker has died, elsewhere."""
         address, _ = self.owners[shard]
-        return self.client.submit(
-            function,
-            self.replicas.name,
-            *arguments,
-            self._kernel_threads(address),
-            workers=[address],
-            allow_other_workers=True,
-            pure=False,
-        )
+        threads = self._kernel_threads(address)
+        with annotate(workers=[address], allow_other_workers=True):
+            call = delayed(function, pure=False)
+            return call(self.replicas.name, flat[address], *arguments, threads)
 
     def _kernel_threads(self, address: str) -> int | None:
         """Return 1 if several tasks share a machine, otherwise None for the worker's setting."""
@@ -364,10 +366,18 @@ class Cluster:
         tasks = [n for other, n in self.workers.items() if urlsplit(other).hostname == host]
         return 1 if sum(tasks) > 1 else None
 
-    def _send_state(self) -> Any:
-        """Return the future of the network's arrays, on all workers."""
+    def _send_state(self) -> dict[str, Any]:
+        """Send the network's arrays to a worker, and say where each worker gets them.
+
+        Workers make a tree, in which each gets them from the one above it.
+        """
         flat = self.layout.flat(state_of(self.network))
-        return self.client.scatter(flat, broadcast=True, hash=False)
+        addresses = list(dict.fromkeys(address for address, _ in self.owners))
+        held = [self._scattered(flat, addresses[0])]
+        for i in range(1, (len(addresses) - 2) // BRANCHES + 1):
+            with annotate(workers=[addresses[i]], allow_other_workers=True):
+                held.append(delayed(_same, pure=False)(held[(i - 1) // BRANCHES]))
+        return {address: held[max(0, i - 1) // BRANCHES] for i, address in enumerate(addresses)}
 
     # ---- workers that come and go --------------------------------------------------------------
 
@@ -376,13 +386,14 @@ class Cluster:
 
         Tasks have no effects, and depend on nothing that changes before they are complete.
         """
-        for left in reversed(range(ATTEMPTS)):
+        for attempt in range(ATTEMPTS):
             try:
                 return compute()
             except CancelledError:
-                if not left:
+                if attempt == ATTEMPTS - 1:
                     raise
                 self.parts = []
+                time.sleep(0.1 * 2**attempt)  # The scheduler may not know of the death yet.
         raise AssertionError("unreachable")
 
     def _assign(self) -> None:
@@ -415,9 +426,15 @@ class Cluster:
                 where = {"workers": [address], "allow_other_workers": True}
                 placed.append(self.client.submit(_part, own, *rest, pure=False, **where))
             else:
-                part = [_part(own, *rest)]
-                placed += self.client.scatter(part, workers=[address], hash=False)
+                placed.append(self._scattered(_part(own, *rest), address))
         return placed
+
+    def _scattered(self, data: Any, address: str) -> Any:
+        """Return the future of data on a worker."""
+        try:
+            return self.client.scatter([data], workers=[address], hash=False)[0]
+        except (KeyError, OSError) as error:  # The scheduler has lost a worker, or is about to.
+            raise CancelledError(f"a worker was lost: {reason(error)}") from error
 
     def _describe(self) -> int:
         """Return a checksum of the images, which are checked to be finite."""
