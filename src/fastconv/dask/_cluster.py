@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
+import cloudpickle
 import numpy as np
 from dask import annotate, delayed
 
@@ -96,7 +97,7 @@ class Replicas(distributed.WorkerPlugin):  # type: ignore[misc]
 
     def __init__(self, network: Network, augment: Any, precision: str) -> None:
         self.name = f"fastconv-{uuid.uuid4().hex}"
-        self.pickled = pickle.dumps((network, augment))
+        self.pickled = cloudpickle.dumps((network, augment))  # It may be a lambda.
         self.precision = precision
 
     def setup(self, worker: Any) -> None:
@@ -278,17 +279,24 @@ class Cluster:
         self.images, self.labels, self.weights = images, labels, weights
         self.layout = Layout(state_of(network))
         self.replicas = Replicas(network, augment, _precision.get_precision())
-        client.register_plugin(self.replicas)
+        self.is_open = False
         self.workers: dict[str, int] = {}
         self.owners: list[tuple[str, int]] = []
         """For each shard, a thread of a worker: its address and a number."""
         self.parts: list[Any] = []
-        self.checksum = self._retried(self._describe)
+        """For each shard, the future of its images."""
+        try:
+            self.checksum = self._retried(self._describe)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
-        """Let the workers forget images and networks."""
+        """Let the workers forget images and networks, which they get again if need be."""
         self.parts = []
-        self.client.unregister_worker_plugin(self.replicas.name)
+        if self.is_open:
+            self.client.unregister_worker_plugin(self.replicas.name)
+            self.is_open = False
 
     def gradients(self, places: Array, key: tuple[int, ...]) -> tuple[dict[str, Array], float]:
         """Compute a mini-batch's gradients and loss, and set the network's running statistics.
@@ -407,6 +415,9 @@ class Cluster:
             slots = [(address, i) for address, n in sorted(workers.items()) for i in range(n)]
             number = range(self.shards)
             self.owners = [slots[shard * len(slots) // self.shards] for shard in number]
+        if not self.is_open:
+            self.client.register_plugin(self.replicas)
+            self.is_open = True
         if not self.parts:
             self.parts = self._placed()
 

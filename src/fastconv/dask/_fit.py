@@ -93,7 +93,7 @@ def fit(
     >>> from fastconv.models import Sequential
     >>> images, labels = load_digits(flatten=True)[0]
     >>> net = Sequential((64,), seed=0).affine(10)
-    >>> with Client(processes=False, dashboard_address=None) as client:
+    >>> with Client(processes=False, dashboard_address=":0") as client:
     ...     trainer = fit(net, images, labels, epochs=1, client=client, verbose=False)
     >>> len(trainer.train_loss_list)
     15

@@ -389,7 +389,7 @@ class Trainer:
         self.interrupted = False
         if self.checkpoint is not None:
             check_writable(self.checkpoint)
-        with _interruptible() as stop, self._progress(total) as progress:
+        with _interruptible() as stop, self._progress(total) as progress, self._at_workers():
             while len(self.train_loss_list) < total and not stop.is_set():
                 done = len(self.history)
                 loss = self.train_step()
@@ -403,6 +403,12 @@ class Trainer:
         if self.interrupted:
             self._check_finite()
             self._save()
+
+    def _at_workers(self) -> contextlib.AbstractContextManager[Any]:
+        """Let workers keep images and the network until training ends."""
+        return (
+            contextlib.nullcontext() if self.cluster is None else contextlib.closing(self.cluster)
+        )
 
     def _progress(self, steps: int) -> contextlib.closing[Progress]:
         done = len(self.train_loss_list)
