@@ -285,6 +285,8 @@ class Cluster:
         """For each shard, a thread of a worker: its address and a number."""
         self.parts: list[Any] = []
         """For each shard, the future of its images."""
+        self.latest: Any = None
+        """The futures of the latest step."""
         try:
             self.checksum = self._retried(self._describe)
         except BaseException:
@@ -293,7 +295,7 @@ class Cluster:
 
     def close(self) -> None:
         """Let the workers forget images and networks, which they get again if need be."""
-        self.parts = []
+        self.parts, self.latest = [], None
         if self.is_open:
             self.client.unregister_worker_plugin(self.replicas.name)
             self.is_open = False
@@ -343,9 +345,12 @@ class Cluster:
         def is_leaf(first: int, last: int) -> bool:
             return len(set(self.owners[first:last])) == 1
 
-        # All goes to the scheduler in one message: several would wait for each other.
+        # All goes to the scheduler in one message, and what the step before has left is let go of
+        # behind it, as the client waits for 10 ms after each message before it sends another.
         root = _summed(0, self.shards, task, is_leaf, delayed(_sum_of_two, pure=False))
-        return self.client.compute(root, optimize_graph=False).result()
+        future = self.client.compute(root, optimize_graph=False)
+        self.latest = flat, future
+        return future.result()
 
     def _count(self, counts: list[int]) -> int:
         """Return how many of the first images of each shard are classified correctly."""
