@@ -84,14 +84,15 @@ def test_sums_do_not_depend_on_where_tasks_end() -> None:
 
 
 def test_flat_arrays_hold_every_float_exactly() -> None:
-    arrays = {
+    arrays: dict[str, Any] = {
         "half": np.array([[1, 2**-24]], np.float16),
         "single": np.array(np.pi, np.float32),
         "double": np.array([np.pi, 1e300]),
     }
     layout = Layout(arrays)
     flat = layout.flat(arrays)
-    assert (flat.dtype, flat.shape) == (np.float64, (5,))
+    assert flat.dtype == np.float64
+    assert flat.shape == (layout.size,) == (5,)
     for name, piece in layout.pieces(flat).items():
         np.testing.assert_array_equal(piece.astype(arrays[name].dtype), arrays[name])
 
@@ -142,7 +143,7 @@ def test_running_statistics_are_means_over_shards(client: Any) -> None:
     trainer = Trainer(shared, IMAGES, LABELS, client=client, shards=3, shuffle=False, **OPTIONS)
     trainer.train_step()
     before = {name: net.state[name].copy() for name in ("running_mean1", "running_var1")}
-    expected = dict.fromkeys(before, 0.0)
+    expected: dict[str, Any] = dict.fromkeys(before, 0.0)
     for shard in range(3):
         batch = slice(shard, 32, 3)
         for name, array in before.items():
@@ -185,7 +186,8 @@ def test_workers_and_threads_do_not_matter() -> None:
 def test_shards_and_seeds_matter(client: Any) -> None:
     """Dropout differs between shards and steps, and with the seed."""
     results = set()
-    for options in ({"shards": 2}, {"shards": 3}, {"shards": 2, "seed": 1}):
+    given: list[dict[str, Any]] = [{"shards": 2}, {"shards": 3}, {"shards": 2, "seed": 1}]
+    for options in given:
         net = network(dropout=True)
         fit(net, IMAGES, LABELS, client=client, shuffle=False, **options, **OPTIONS)
         results.add(state_of(net))

@@ -88,8 +88,8 @@ class Trainer:
     shuffle : bool, default True
         Whether every epoch has an order of its own. Otherwise images come as they are given.
     client : dask.distributed.Client, optional
-        The cluster whose workers compute the gradients. `x_train` may then also be an array of
-        Dask. `fastconv.dask.fit` tells the rest.
+        The cluster whose workers compute the gradients; `fastconv.dask.fit` tells how. `x_train`
+        may then also be an array of Dask. The workers keep the images until `train` ends.
     shards : int, default 8
         With `client`, how many parts each mini-batch is cut into. The result depends on their
         number, and not on that of the workers.
