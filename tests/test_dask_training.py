@@ -242,6 +242,23 @@ def plugins(client: Any) -> int:
     return sum(name.startswith("fastconv") for names in found.values() for name in names)
 
 
+def test_chunks_are_loaded_once(client: Any) -> None:
+    class Source:
+        shape, dtype, ndim = IMAGES.shape, IMAGES.dtype, IMAGES.ndim
+        loaded: list[int] = []  # noqa: RUF012
+
+        def __getitem__(self, index: Any) -> Any:
+            piece = IMAGES[index]
+            if piece.size:
+                self.loaded.append(len(piece))
+            return piece
+
+    images = da.from_array(Source(), chunks=(20, 1, 6, 6), name="counted", asarray=True)
+    Source.loaded.clear()
+    fit(network(), images, LABELS, client=client, **OPTIONS)
+    assert sorted(Source.loaded) == [10, 20, 20, 20, 20]
+
+
 # ---- checkpoints -------------------------------------------------------------------------------
 
 

@@ -1,11 +1,11 @@
 """The gradients of mini-batches, computed by the workers of a Dask cluster.
 
-Training images are dealt to shards like cards, image i to shard ``i % shards``, and the
-images of a shard stay together, on one worker. A mini-batch takes the same number from each (give
-or take one). What a worker computes for a shard depends on nothing but the network's arrays, the
-shard's images and the key of its random numbers. What shards give is added in the order of one
-binary tree, that of the numbers of shards; which of the tree's sums are computed within one task,
-and where, is all that depends on the workers. So results do not.
+Training images are dealt to shards like cards, image i to shard ``i % shards``, and the images of a
+shard stay together, on one worker. A mini-batch takes the same number from each (give or take one).
+What a worker computes for a shard depends on nothing but the network's arrays, the shard's images
+and the key of its random numbers. What shards give is added in the order of one binary tree over
+the numbers of shards. Only where sums of the tree are computed, and which of them within one task,
+depends on the workers, and that does not change the numbers.
 
 What travels in a step is one flat array of the network to each worker and one array of the same
 size for every sum that two workers have parts in.
@@ -430,8 +430,10 @@ class Cluster:
         """Send every shard's images to its owner."""
         shards = [slice(shard, None, self.shards) for shard in range(self.shards)]
         if is_lazy(self.images):
-            # Asked for together, each chunk is loaded once.
-            images = self.client.compute([self.images[shard] for shard in shards])
+            # Asked for together and as it stands, the graph loads each chunk once. Dask would
+            # otherwise let every shard load its part of it.
+            pieces = [self.images[shard] for shard in shards]
+            images = self.client.compute(pieces, optimize_graph=False)
         else:
             images = [self.images[shard] for shard in shards]
         placed = []
