@@ -430,8 +430,8 @@ class Cluster:
         """Send every shard's images to its owner."""
         shards = [slice(shard, None, self.shards) for shard in range(self.shards)]
         if is_lazy(self.images):
-            # Asked for together and as it stands, the graph loads each chunk once. Dask would
-            # otherwise let every shard load its part of it.
+            # Asked for together, each chunk is loaded once. An optimisation of the graph might
+            # load it for every shard, where it joins loading and slicing.
             pieces = [self.images[shard] for shard in shards]
             images = self.client.compute(pieces, optimize_graph=False)
         else:
