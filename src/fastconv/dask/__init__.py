@@ -38,6 +38,7 @@ from fastconv.dask._filters import (
     uniform_filter,
     uniform_filter1d,
 )
+from fastconv.dask._fit import fit
 from fastconv.dask._windows import (
     avg_pool1d,
     avg_pool2d,
@@ -57,6 +58,7 @@ __all__ = [
     "convolve1d",
     "correlate",
     "correlate1d",
+    "fit",
     "gaussian_filter",
     "gaussian_filter1d",
     "gaussian_gradient_magnitude",

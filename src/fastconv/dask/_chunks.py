@@ -32,9 +32,14 @@ Work: TypeAlias = Callable[[Array, Box, Box], Array]
 """From an array, the box of the source that it is, and a box of the result, to that box."""
 
 
+def is_lazy(x: Any) -> bool:
+    """Tell whether something is a Dask array."""
+    return isinstance(x, da.Array)
+
+
 def checked(x: Any, name: str) -> Any:
     """Return a Dask array whose shape is known."""
-    if not isinstance(x, da.Array):
+    if not is_lazy(x):
         raise argument_error(
             TypeError, f"{name} must be a dask.array.Array, got {type(x).__name__}"
         )

@@ -106,7 +106,8 @@ def _identity(trainer: Trainer) -> dict[str, Any]:
     schedule = identity_of(schedule_of(trainer.schedule))
     return {
         "images": len(trainer.x_train),
-        "checksum": zlib.crc32(np.ascontiguousarray(trainer.x_train).data),
+        "checksum": _checksum(trainer),
+        "shards": trainer.shards,
         "mini_batch_size": trainer.batch_size,
         **_weighting(trainer),
         "schedule": schedule,
@@ -115,6 +116,14 @@ def _identity(trainer: Trainer) -> dict[str, Any]:
         "optimizer": type(rule).__name__,
         **{key: value for key, value in vars(rule).items() if key not in ("kept", "iter")},
     }
+
+
+def _checksum(trainer: Trainer) -> int:
+    """Return a number that changes when a training image does."""
+    if trainer.cluster is not None:
+        checksum: int = trainer.cluster.checksum
+        return checksum
+    return zlib.crc32(np.ascontiguousarray(trainer.x_train).data)
 
 
 def _weighting(trainer: Trainer) -> dict[str, Any]:

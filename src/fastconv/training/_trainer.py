@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import copy
 import inspect
 import math
 import os
@@ -23,6 +23,7 @@ from fastconv.augment import Transform
 from fastconv.layers._loss import class_indices, sample_weights
 from fastconv.training._checkpoint import load_checkpoint, save_checkpoint
 from fastconv.training._history import Epoch, write_history
+from fastconv.training._mini_batch import gradients
 from fastconv.training._network import Network, state_of
 from fastconv.training._optimizers import OPTIMIZERS, Optimizer, Options
 from fastconv.training._progress import Progress
@@ -86,6 +87,12 @@ class Trainer:
         are divided by their mean, so that the learning rate fits as without them.
     shuffle : bool, default True
         Whether every epoch has an order of its own. Otherwise images come as they are given.
+    client : dask.distributed.Client, optional
+        The cluster whose workers compute the gradients; `fastconv.dask.fit` tells how. `x_train`
+        may then also be an array of Dask. The workers keep the images until `train` ends.
+    shards : int, default 8
+        With `client`, how many parts each mini-batch is cut into. The result depends on their
+        number, and not on that of the workers.
 
     Attributes
     ----------
@@ -121,6 +128,9 @@ class Trainer:
     augment: Transform | None = None
     sample_weight: Array | None = None
     shuffle: bool = True
+    shards: int | None = None
+    cluster: Any = None
+    """The `Cluster` whose workers compute gradients; None without a client."""
 
     def __init__(
         self,
@@ -142,6 +152,8 @@ class Trainer:
         augment: Transform | None = None,
         sample_weight: npt.ArrayLike | None = None,
         shuffle: bool = True,
+        client: Any = None,
+        shards: int = 8,
     ) -> None:
         needed = ("predict", "gradient", "accuracy")
         if not all(callable(getattr(network, name, None)) for name in needed):
@@ -149,7 +161,9 @@ class Trainer:
                 TypeError, f"network must have {', '.join(needed)}, got {type(network).__name__}"
             )
         self.network = network
-        self.x_train, self.t_train = _labelled(network, x_train, t_train, "train")
+        self.x_train, self.t_train = _labelled(
+            network, x_train, t_train, "train", client is not None
+        )
         self.x_test: Array | None = None
         self.t_test: Array | None = None
         if x_test is not None and t_test is not None:
@@ -177,11 +191,21 @@ class Trainer:
         self.sample_weight = _mean_one(sample_weights(sample_weight, len(self.x_train)))
         self.shuffle = bool(shuffle)
         self.rng = generator(seed)
+        if client is not None:
+            self.shards = positive(shards, "shards")
+            self.cluster = self._cluster(client, self.shards)
         self.order = self._new_order()
         """The order in which this epoch visits the images."""
         self.history: list[Epoch] = []
         self.train_loss_list: list[float] = []
         self.interrupted = False
+
+    def _cluster(self, client: Any, shards: int) -> Any:
+        """Send the training images to the workers that compute gradients."""
+        from fastconv.dask._cluster import Cluster
+
+        data = self.x_train, self.t_train, self.sample_weight
+        return Cluster(client, shards, self.network, *data, self.augment)
 
     @property
     def train_acc_list(self) -> list[float]:
@@ -227,14 +251,9 @@ class Trainer:
         done = len(self.train_loss_list)
         step = done % self.steps_per_epoch
         places = self.order[step * self.batch_size : (step + 1) * self.batch_size]
-        images = self._mini_batch(places)
         rule, lr = self.optimizer, self.optimizer.lr
-        gradient: Any = self.network.gradient
-        if self.sample_weight is not None:  # Networks that know no weights learn without them.
-            gradient = functools.partial(gradient, sample_weight=self.sample_weight[places])
         with np.errstate(over="ignore", invalid="ignore"):  # The loss is checked.
-            grads = gradient(images, self.t_train[places])
-            loss = float(self.network.last_layer.loss)
+            grads, loss = self._gradients(places)
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is {loss}")
             progress = done / (self.epochs * self.steps_per_epoch)
@@ -248,19 +267,18 @@ class Trainer:
                 self._end_epoch()
         return loss
 
-    def _mini_batch(self, places: Array) -> Array:
-        """Take images to learn from, which are augmented."""
-        images = self.x_train[places]
-        if self.augment is None:
-            return images
-        changed = self.augment(images, self.rng)
-        if np.shape(changed) != images.shape:
-            raise argument_error(
-                ValueError,
-                f"augment must return images of the same shape {images.shape}, got "
-                f"{np.shape(changed)}",
-            )
-        return changed
+    def _gradients(self, places: Array) -> tuple[Mapping[str, Array], float]:
+        """Compute the gradients and the loss of a mini-batch."""
+        if self.cluster is not None:
+            # A look at what the generator would draw: it changes only from epoch to epoch.
+            drawn = int(copy.deepcopy(self.rng).integers(1 << 62))
+            key = drawn, len(self.train_loss_list)
+            grads: Mapping[str, Array]
+            grads, loss = self.cluster.gradients(places, key)
+            return grads, loss
+        weights = None if self.sample_weight is None else self.sample_weight[places]
+        batch = self.x_train[places], self.t_train[places], weights
+        return gradients(self.network, *batch, self.augment, self.rng)
 
     def _end_epoch(self) -> None:
         self._check_finite()
@@ -272,7 +290,7 @@ class Trainer:
             Epoch(
                 len(self.history) + 1,
                 sum(losses) / len(losses),
-                self._accuracy(self.x_train, self.t_train),
+                self._train_accuracy(),
                 tested,
             )
         )
@@ -280,8 +298,14 @@ class Trainer:
 
     def _new_order(self) -> Array:
         """Say in which order the next epoch visits the images."""
-        count = len(self.x_train)
-        return self.rng.permutation(count) if self.shuffle else np.arange(count)
+        order = np.arange(len(self.x_train))
+        if self.shuffle:
+            # Each shard has its own images, which take turns; without shards all are of one.
+            shards = self.shards or 1
+            for shard in range(shards):
+                own = order[shard::shards]
+                own[...] = own[self.rng.permutation(len(own))]
+        return order
 
     def _check_finite(self) -> None:
         for name, array in state_of(self.network).items():
@@ -293,6 +317,12 @@ class Trainer:
             f"{what} after {len(self.train_loss_list)} steps: try a smaller learning rate than "
             f"{self.optimizer.lr}"
         )
+
+    def _train_accuracy(self) -> float | None:
+        if self.cluster is None or self.evaluated == 0:
+            return self._accuracy(self.x_train, self.t_train)
+        accuracy: float = self.cluster.accuracy(self.evaluated)
+        return accuracy
 
     def _accuracy(self, x: Array, t: Array) -> float | None:
         if self.evaluated == 0:
@@ -359,7 +389,7 @@ class Trainer:
         self.interrupted = False
         if self.checkpoint is not None:
             check_writable(self.checkpoint)
-        with _interruptible() as stop, self._progress(total) as progress:
+        with _interruptible() as stop, self._progress(total) as progress, self._at_workers():
             while len(self.train_loss_list) < total and not stop.is_set():
                 done = len(self.history)
                 loss = self.train_step()
@@ -373,6 +403,12 @@ class Trainer:
         if self.interrupted:
             self._check_finite()
             self._save()
+
+    def _at_workers(self) -> contextlib.AbstractContextManager[Any]:
+        """Let workers keep images and the network until training ends."""
+        return (
+            contextlib.nullcontext() if self.cluster is None else contextlib.closing(self.cluster)
+        )
 
     def _progress(self, steps: int) -> contextlib.closing[Progress]:
         done = len(self.train_loss_list)
@@ -530,13 +566,14 @@ def _mean_one(sample_weight: Array | None) -> Array | None:
 
 
 def _labelled(
-    network: Network, x: npt.ArrayLike, t: npt.ArrayLike, part: str
+    network: Network, x: npt.ArrayLike, t: npt.ArrayLike, part: str, on_cluster: bool = False
 ) -> tuple[Array, Array]:
     """Check images and labels once, before training, rather than in the middle of it."""
-    images = _images(x, f"x_{part}")
+    images = _images(x, f"x_{part}", on_cluster)
+    one = np.zeros((1, *images.shape[1:]), images.dtype) if on_cluster else images[:1]
     try:
         with np.errstate(all="ignore"):  # The network has not been trained.
-            scores = np.shape(network.predict(images[:1]))
+            scores = np.shape(network.predict(one))
     except (TypeError, ValueError) as error:
         raise argument_error(
             type(error),
@@ -553,11 +590,17 @@ def _labelled(
         raise argument_error(type(error), message) from error
 
 
-def _images(x: npt.ArrayLike, name: str) -> Array:
-    images = array_of(x, name)
+def _images(x: Any, name: str, on_cluster: bool) -> Any:
+    """Read images. On a cluster those of a Dask array stay where they are."""
+    lazy = False
+    if on_cluster:
+        from fastconv.dask._chunks import checked, is_lazy
+
+        lazy = is_lazy(x)
+    images = checked(x, name) if lazy else array_of(x, name)
     if not images.ndim or not len(images):
         raise argument_error(ValueError, f"{name} must hold images, got shape {images.shape}")
-    if images.dtype.kind == "f" and not np.isfinite(images).all():
+    if images.dtype.kind == "f" and not lazy and not np.isfinite(images).all():
         raise argument_error(ValueError, f"{name} must be finite, it holds NaN or infinity")
     return images
 
