@@ -271,7 +271,8 @@ class _Pooling(Operation):
         return self.result
 
     def prepare(self, inputs: Any, out: Array) -> Any:
-        raise NotImplementedError
+        """Refuse to run: the graph only tells which pixels a chunk of the result needs."""
+        raise NotImplementedError("a pool of Dask's chunks is run by its own function")
 
 
 def _pooled(
